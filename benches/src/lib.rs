@@ -1,0 +1,1 @@
+//! What the benchmarks share: see `benches/` beside this folder.

@@ -1,0 +1,1 @@
+//! Who may relay, without a database.

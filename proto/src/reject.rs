@@ -1,0 +1,154 @@
+//! Refusals and drops: what the client hears, what the operator reads.
+//!
+//! A [`Reject`] answers a request with an error code; one function of the server turns it into
+//! bytes. A [`DropReason`] is silence, as the RFC demands for everything that is not a request.
+//! Both are counted under [`Why::name`] / [`DropReason::name`], explained by `help`.
+
+/// A STUN/TURN error code (RFC 8489 §14.8, RFC 8656 §19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ErrorCode(pub u16);
+
+/// A refusal: the code for the client is `why.code()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The reason, which fixes the code.
+    pub why: Why,
+    /// Types for UNKNOWN-ATTRIBUTES; empty unless the code is 420.
+    pub unknown: Vec<u16>,
+}
+
+impl From<Why> for Reject {
+    fn from(why: Why) -> Self {
+        Self { why, unknown: Vec::new() }
+    }
+}
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $enum:ident { $($variant:ident $name:literal $($code:literal)? $help:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $enum {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl $enum {
+            /// Every variant, in order of its index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// How many variants there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Stable name: metric label and argument of `av-edge explain`.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// A sentence for the operator, with what to do.
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+
+            /// Position in an array of [`Self::COUNT`] counters.
+            pub fn index(self) -> usize {
+                self as usize
+            }
+
+            reasons!(@code $($variant $($code)?;)*);
+        }
+    };
+    (@code $($variant:ident $code:literal;)+) => {
+        /// The error code the client hears.
+        pub fn code(self) -> ErrorCode {
+            match self { $(Self::$variant => ErrorCode($code),)* }
+        }
+    };
+    (@code $($variant:ident;)+) => {};
+}
+
+reasons! {
+    /// Why a request was refused.
+    Why {
+        NoIntegrity "no_integrity" 401 "request without credentials; every client's first request is refused so and learns realm and nonce";
+        UnknownUser "unknown_user" 401 "user name in no form this relay accepts, or minted with a key it does not hold; compare the pool key fingerprints";
+        WrongPassword "wrong_password" 401 "the integrity check failed: wrong password, or a pool key that differs from the minting service's";
+        WrongRealm "wrong_realm" 401 "the client signed for another realm; it uses a stale challenge or another pool's";
+        Expired "expired_credential" 401 "the credential's time is over; mint a new one, and check both hosts' clocks";
+        TooFarAhead "expiry_too_far_ahead" 401 "the credential claims to live longer than auth.max_lifetime_s allows; check the minting service's clock and settings";
+        IncompleteCredentials "incomplete_credentials" 400 "message integrity without user name, realm or nonce";
+        AlgorithmNegotiation "algorithm_negotiation" 400 "PASSWORD-ALGORITHMS does not repeat what was offered, or PASSWORD-ALGORITHM is not in it: a broken client, or somebody on the path weakens the negotiation";
+        StaleNonce "stale_nonce" 438 "the nonce expired or belongs to another client address; clients retry by themselves, a loop means a NAT that changes ports";
+        BadAttribute "bad_attribute" 400 "an attribute has an impossible length or value, or a required one is missing";
+        UnknownAttribute "unknown_attribute" 420 "the client demands an extension this relay does not speak";
+        NoAllocation "no_allocation" 437 "request for an allocation that does not exist: it expired, or the client's address changed";
+        AllocationExists "allocation_exists" 437 "the five-tuple has an allocation already";
+        OtherUser "other_user" 441 "the allocation belongs to another user name; renewed credentials need a new allocation";
+        UnsupportedTransport "unsupported_transport" 442 "the client wants a relay for a transport other than UDP";
+        UnsupportedFamily "unsupported_family" 440 "no relay address of this family is configured";
+        FamilyConflict "family_conflict" 400 "attributes that exclude each other (reservation token, even port, address family)";
+        ReservationUnknown "reservation_unknown" 508 "the reservation token is unknown, used, expired or somebody else's";
+        OutOfPorts "out_of_ports" 508 "no free relayed port; widen relay.ports or add a relay address";
+        OutOfDescriptors "out_of_descriptors" 508 "the process may open no more sockets; raise its limit (LimitNOFILE)";
+        UserQuota "user_quota" 486 "the user holds as many allocations as limits.allocations_per_user allows; raise it, or look for a client that does not release";
+        ClientQuota "client_quota" 486 "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
+        TotalQuota "total_quota" 508 "the relay holds as many allocations as limits.allocations allows; add a relay";
+        Draining "draining" 403 "the relay is shutting down and takes no new allocation";
+        WrongSide "wrong_side" 403 "the credential is for the other side of the edge";
+        PeerDenied "peer_denied" 403 "the peer policy forbids this address; if it must be reachable, name its range in peers.allow";
+        PeerFamily "peer_family" 443 "the peer's address family is not the allocation's";
+        TooManyPermissions "too_many_permissions" 508 "the allocation has limits.permissions permissions";
+        TooManyChannels "too_many_channels" 508 "the allocation has limits.channels channels";
+        ChannelNumber "channel_number" 400 "channel number outside 0x4000-0x4FFF; old clients may need compat.rfc5766_channels";
+        ChannelConflict "channel_conflict" 400 "the channel number or the peer is bound otherwise already";
+        ServerError "server_error" 500 "the operating system refused the relayed socket for another reason; see the log";
+    }
+}
+
+reasons! {
+    /// Why a packet was dropped in silence.
+    DropReason {
+        Unrecognised "unrecognised" "not STUN and not ChannelData by its first byte";
+        MalformedStun "malformed_stun" "header or attributes of the message are broken";
+        BadFingerprint "bad_fingerprint" "the FINGERPRINT is wrong: corrupted, or not STUN at all";
+        MalformedChannelData "malformed_channel_data" "the datagram is shorter than its length field says";
+        UnexpectedMessage "unexpected_message" "a method or class a server does not take: stray responses, unknown methods";
+        BadIndication "bad_indication" "an indication with an unknown required attribute, or without peer or data";
+        SpoofedSource "spoofed_source" "a source no client can have: port 0, multicast, or one of our own listeners";
+        AwaitingSocket "awaiting_socket" "a retransmission while the relayed socket is being opened";
+        NoAllocation "no_allocation" "payload from a five-tuple without an allocation";
+        NoChannel "no_channel" "ChannelData on a number that is not bound";
+        NoPermission "no_permission" "no live permission for the peer";
+        PeerDenied "peer_denied" "the peer policy forbids the destination";
+        PeerFamily "peer_family" "the peer's address family is not the allocation's";
+        DontFragment "dont_fragment" "the client demands DONT-FRAGMENT, which this path cannot promise";
+        Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
+        StaleRelay "stale_relay" "a packet for a relayed address that was just released";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn alloc_028_every_refusal_uses_a_code_of_the_tables() {
+        let known = [300, 400, 401, 403, 405, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 500, 508];
+        for why in Why::ALL {
+            assert!(known.contains(&why.code().0), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_snake_case() {
+        let mut seen = HashSet::new();
+        for name in Why::ALL.iter().map(|w| w.name()) {
+            assert!(seen.insert(name), "{name}");
+        }
+        seen.clear();
+        for name in DropReason::ALL.iter().map(|d| d.name()) {
+            assert!(seen.insert(name), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! STUN on the wire (RFC 8489).

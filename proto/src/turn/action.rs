@@ -1,0 +1,161 @@
+//! What the server answers to its shell: verdicts, actions and changes.
+//!
+//! A [`Verdict`] is the return value for one packet and says where its payload goes: no queue,
+//! no copy. An [`Action`] is rare work the shell carries out after the batch. A [`Change`] is a
+//! fact for followers (log, metrics, journal, kernel offload).
+
+use std::time::Duration;
+
+use crate::addr::{AllocationId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::channel_data::ChannelNumber;
+use crate::policy::UserKey;
+use crate::reject::DropReason;
+use crate::stun::TransactionId;
+use crate::turn::tally::Usage;
+
+/// A range inside the bytes a verdict was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Number of bytes; zero is a valid, empty datagram.
+    pub len: u32,
+}
+
+/// What to do with one packet, now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send the span from the relayed address `via` to `peer`.
+    ToPeer {
+        /// The socket to send from.
+        via: RelayId,
+        /// The destination, already in local form if it is one of our own relayed addresses.
+        peer: PeerAddr,
+        /// The payload.
+        payload: Span,
+    },
+    /// Send the span, wrapped, to a client.
+    ToClient {
+        /// The client and the listener to send from.
+        to: FiveTuple,
+        /// How to dress the payload.
+        wrap: Wrap,
+        /// The payload.
+        payload: Span,
+    },
+    /// A control message; actions may be waiting.
+    Handled,
+    /// Silence; counted already.
+    Dropped(DropReason),
+}
+
+/// How payload is dressed toward a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrap {
+    /// ChannelData (RFC 8656 §12.4).
+    Channel(ChannelNumber),
+    /// A Data indication (RFC 8656 §11.3) naming this peer.
+    Indication(PeerAddr, TransactionId),
+}
+
+/// Work for the shell. Contract: after any batch of inputs, poll actions until `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a control message to a client, from the listener its five-tuple names.
+    Send {
+        /// Where to.
+        to: FiveTuple,
+        /// The complete message.
+        bytes: Box<[u8]>,
+    },
+    /// Open a relayed socket at exactly this address, then report `Server::relay_opened`.
+    OpenRelay {
+        /// The name the socket will have.
+        id: RelayId,
+        /// Local address and port to bind.
+        want: RelayedAddr,
+    },
+    /// Close a relayed socket.
+    CloseRelay(RelayId),
+    /// A fact for followers.
+    Changed(Change),
+}
+
+/// Why a relayed socket could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenFailure {
+    /// Another process holds the port: the server tries another.
+    PortTaken,
+    /// Out of descriptors or kernel memory.
+    Exhausted,
+    /// Anything else.
+    Other,
+}
+
+/// Why an allocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Refresh with lifetime zero.
+    Released,
+    /// Nobody refreshed it.
+    Expired,
+    /// The relay shut down with the allocation alive.
+    ShutDown,
+}
+
+impl CloseReason {
+    /// Every reason, in order of its index.
+    pub const ALL: [Self; 3] = [Self::Released, Self::Expired, Self::ShutDown];
+
+    /// The name used in labels and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::ShutDown => "shut_down",
+        }
+    }
+}
+
+/// A fact that happened to state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An allocation is ready.
+    AllocationOpened {
+        /// Its name.
+        id: AllocationId,
+        /// The client.
+        client: FiveTuple,
+        /// Keyed hash of the user.
+        user: UserKey,
+        /// The relayed addresses, local form; one or one per family.
+        relayed: [Option<RelayedAddr>; 2],
+    },
+    /// An allocation ended.
+    AllocationClosed {
+        /// Its name.
+        id: AllocationId,
+        /// Why.
+        reason: CloseReason,
+        /// How long it lived.
+        lived: Duration,
+        /// What it carried.
+        usage: Usage,
+    },
+    /// A permission was installed or renewed.
+    PermissionSet {
+        /// The allocation.
+        id: AllocationId,
+        /// The peer; the port means nothing.
+        peer: PeerAddr,
+    },
+    /// A channel was bound or renewed.
+    ChannelSet {
+        /// The allocation.
+        id: AllocationId,
+        /// The number.
+        number: ChannelNumber,
+        /// The peer.
+        peer: PeerAddr,
+    },
+}

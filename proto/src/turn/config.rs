@@ -1,0 +1,48 @@
+//! What a server needs to know, already valid.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::auth::Authority;
+use crate::policy::{Edge, Limits, PeerAcl};
+
+/// Which part of the relayed ports this server owns: pair `port / 2` belongs to worker
+/// `(port / 2) % of`, so that an even port and its successor have one owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Number of this worker.
+    pub index: u16,
+    /// How many workers there are; at least 1.
+    pub of: u16,
+}
+
+/// Configuration of one server. Every field is valid: the shell refuses anything else.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The realm of the long-term credentials: 1–127 characters.
+    pub realm: String,
+    /// Value of SOFTWARE in authenticated Allocate and Refresh responses; `None` hides it.
+    pub software: Option<String>,
+    /// Listeners, relay addresses, 1:1 NAT.
+    pub edge: Edge,
+    /// Which peers may be reached.
+    pub peers: PeerAcl,
+    /// Quotas and sizes.
+    pub limits: Limits,
+    /// Verifies credentials.
+    pub authority: Authority,
+    /// Relayed ports.
+    pub ports: RangeInclusive<u16>,
+    /// This server's part of them.
+    pub share: Share,
+    /// Upper bound of an allocation's lifetime (RFC 8656 §7.2: at most an hour).
+    pub lifetime_max: Duration,
+    /// How long a nonce is good (RFC 8656 §5: at most an hour).
+    pub nonce_lifetime: Duration,
+    /// How long after a credential's expiry its allocation may still be refreshed.
+    pub refresh_grace: Duration,
+    /// How long a released port rests before it is given out again.
+    pub port_quarantine: Duration,
+    /// Accept channel numbers 0x5000–0x7FFF of RFC 5766 clients.
+    pub rfc5766_channels: bool,
+}

@@ -1,0 +1,169 @@
+//! Counters as plain integers.
+//!
+//! The core adds; the shell copies them out when somebody asks. Names, units and labels are the
+//! business of the shell's exposition.
+
+use crate::addr::Transport;
+use crate::reject::{DropReason, Why};
+use crate::turn::action::CloseReason;
+
+/// Packets and payload bytes of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Datagrams.
+    pub packets: u64,
+    /// Payload bytes, without any header of ours or of the network.
+    pub bytes: u64,
+}
+
+impl Flow {
+    /// Counts one datagram.
+    pub fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl std::ops::AddAssign for Flow {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What was relayed, by direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Client to peer.
+    pub to_peer: Flow,
+    /// Peer to client.
+    pub to_client: Flow,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.to_peer += other.to_peer;
+        self.to_client += other.to_client;
+    }
+}
+
+/// Everything one listener saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerTally {
+    /// What clients of this listener relayed.
+    pub relayed: Usage,
+    /// Bytes and messages received as control (STUN), requests and indications without payload.
+    pub control_in: Flow,
+    /// Control messages sent.
+    pub control_out: Flow,
+}
+
+/// The methods whose outcomes are counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Procedure {
+    /// Binding.
+    Binding,
+    /// Allocate.
+    Allocate,
+    /// Refresh.
+    Refresh,
+    /// CreatePermission.
+    CreatePermission,
+    /// ChannelBind.
+    ChannelBind,
+}
+
+impl Procedure {
+    /// Every procedure, in order of its index.
+    pub const ALL: [Self; 5] = [
+        Self::Binding,
+        Self::Allocate,
+        Self::Refresh,
+        Self::CreatePermission,
+        Self::ChannelBind,
+    ];
+
+    /// The name used in labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Binding => "binding",
+            Self::Allocate => "allocate",
+            Self::Refresh => "refresh",
+            Self::CreatePermission => "create_permission",
+            Self::ChannelBind => "channel_bind",
+        }
+    }
+}
+
+/// Counters of one worker's server; monotonic but for the gauges at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests answered with success, by [`Procedure`].
+    pub succeeded: [u64; Procedure::ALL.len()],
+    /// Requests refused, by [`Why::index`].
+    pub rejected: [u64; Why::COUNT],
+    /// Packets dropped, by [`DropReason::index`].
+    pub dropped: [u64; DropReason::COUNT],
+    /// Allocations ended, by [`CloseReason`].
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// Allocations opened.
+    pub opened: u64,
+    /// Relayed through ChannelData, both directions.
+    pub via_channel: Usage,
+    /// Relayed through Send and Data indications, both directions.
+    pub via_indication: Usage,
+    /// Gauge: allocations alive.
+    pub allocations: u64,
+    /// Gauge: permissions alive.
+    pub permissions: u64,
+    /// Gauge: channels bound.
+    pub channels: u64,
+    /// Gauge: relayed ports in use or reserved.
+    pub ports_used: u64,
+    /// Gauge: relayed ports of this worker's share, over all relay addresses.
+    pub ports_total: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            succeeded: [0; Procedure::ALL.len()],
+            rejected: [0; Why::COUNT],
+            dropped: [0; DropReason::COUNT],
+            closed: [0; CloseReason::ALL.len()],
+            opened: 0,
+            via_channel: Usage::default(),
+            via_indication: Usage::default(),
+            allocations: 0,
+            permissions: 0,
+            channels: 0,
+            ports_used: 0,
+            ports_total: 0,
+        }
+    }
+}
+
+/// One allocation as an observer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocationView {
+    /// Its name, unique in its worker.
+    pub id: crate::addr::AllocationId,
+    /// The client.
+    pub client: crate::addr::FiveTuple,
+    /// Transport between client and relay.
+    pub transport: Transport,
+    /// Keyed hash of the user.
+    pub user: crate::policy::UserKey,
+    /// Advertised relayed addresses, by family.
+    pub relayed: [Option<std::net::SocketAddr>; 2],
+    /// Time since it was opened.
+    pub age: std::time::Duration,
+    /// Time until it expires unless refreshed.
+    pub expires_in: std::time::Duration,
+    /// Live permissions.
+    pub permissions: usize,
+    /// Bound channels.
+    pub channels: usize,
+    /// What it carried so far.
+    pub usage: Usage,
+}

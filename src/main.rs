@@ -1,0 +1,3 @@
+//! The `av-edge` binary.
+
+fn main() {}
