@@ -227,10 +227,7 @@ impl RelayId {
     #[expect(clippy::cast_possible_truncation, reason = "takes the integer's halves apart")]
     pub fn from_token(token: u64) -> Self {
         Self {
-            allocation: AllocationId {
-                slot: token as u32 >> 1,
-                generation: (token >> 32) as u32,
-            },
+            allocation: AllocationId { slot: token as u32 >> 1, generation: (token >> 32) as u32 },
             family: if token & 1 == 0 { Family::V4 } else { Family::V6 },
         }
     }

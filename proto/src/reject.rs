@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn alloc_028_every_refusal_uses_a_code_of_the_tables() {
-        let known = [300, 400, 401, 403, 405, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 500, 508];
+        let known =
+            [300, 400, 401, 403, 405, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 500, 508];
         for why in Why::ALL {
             assert!(known.contains(&why.code().0), "{why:?}");
         }
@@ -148,7 +149,9 @@ mod tests {
         seen.clear();
         for name in DropReason::ALL.iter().map(|d| d.name()) {
             assert!(seen.insert(name), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()));
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+            );
         }
     }
 }

@@ -75,13 +75,8 @@ pub enum Procedure {
 
 impl Procedure {
     /// Every procedure, in order of its index.
-    pub const ALL: [Self; 5] = [
-        Self::Binding,
-        Self::Allocate,
-        Self::Refresh,
-        Self::CreatePermission,
-        Self::ChannelBind,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Binding, Self::Allocate, Self::Refresh, Self::CreatePermission, Self::ChannelBind];
 
     /// The name used in labels.
     pub fn name(self) -> &'static str {
