@@ -24,7 +24,7 @@ impl From<Why> for Reject {
 }
 
 macro_rules! reasons {
-    ($(#[$doc:meta])* $enum:ident { $($variant:ident $name:literal $($code:literal)? $help:literal;)* }) => {
+    ($(#[$doc:meta])* $enum:ident { $($variant:ident $name:literal $([$code:literal])? $help:literal;)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $enum {
@@ -68,38 +68,38 @@ macro_rules! reasons {
 reasons! {
     /// Why a request was refused.
     Why {
-        NoIntegrity "no_integrity" 401 "request without credentials; every client's first request is refused so and learns realm and nonce";
-        UnknownUser "unknown_user" 401 "user name in no form this relay accepts, or minted with a key it does not hold; compare the pool key fingerprints";
-        WrongPassword "wrong_password" 401 "the integrity check failed: wrong password, or a pool key that differs from the minting service's";
-        WrongRealm "wrong_realm" 401 "the client signed for another realm; it uses a stale challenge or another pool's";
-        Expired "expired_credential" 401 "the credential's time is over; mint a new one, and check both hosts' clocks";
-        TooFarAhead "expiry_too_far_ahead" 401 "the credential claims to live longer than auth.max_lifetime_s allows; check the minting service's clock and settings";
-        IncompleteCredentials "incomplete_credentials" 400 "message integrity without user name, realm or nonce";
-        AlgorithmNegotiation "algorithm_negotiation" 400 "PASSWORD-ALGORITHMS does not repeat what was offered, or PASSWORD-ALGORITHM is not in it: a broken client, or somebody on the path weakens the negotiation";
-        StaleNonce "stale_nonce" 438 "the nonce expired or belongs to another client address; clients retry by themselves, a loop means a NAT that changes ports";
-        BadAttribute "bad_attribute" 400 "an attribute has an impossible length or value, or a required one is missing";
-        UnknownAttribute "unknown_attribute" 420 "the client demands an extension this relay does not speak";
-        NoAllocation "no_allocation" 437 "request for an allocation that does not exist: it expired, or the client's address changed";
-        AllocationExists "allocation_exists" 437 "the five-tuple has an allocation already";
-        OtherUser "other_user" 441 "the allocation belongs to another user name; renewed credentials need a new allocation";
-        UnsupportedTransport "unsupported_transport" 442 "the client wants a relay for a transport other than UDP";
-        UnsupportedFamily "unsupported_family" 440 "no relay address of this family is configured";
-        FamilyConflict "family_conflict" 400 "attributes that exclude each other (reservation token, even port, address family)";
-        ReservationUnknown "reservation_unknown" 508 "the reservation token is unknown, used, expired or somebody else's";
-        OutOfPorts "out_of_ports" 508 "no free relayed port; widen relay.ports or add a relay address";
-        OutOfDescriptors "out_of_descriptors" 508 "the process may open no more sockets; raise its limit (LimitNOFILE)";
-        UserQuota "user_quota" 486 "the user holds as many allocations as limits.allocations_per_user allows; raise it, or look for a client that does not release";
-        ClientQuota "client_quota" 486 "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
-        TotalQuota "total_quota" 508 "the relay holds as many allocations as limits.allocations allows; add a relay";
-        Draining "draining" 403 "the relay is shutting down and takes no new allocation";
-        WrongSide "wrong_side" 403 "the credential is for the other side of the edge";
-        PeerDenied "peer_denied" 403 "the peer policy forbids this address; if it must be reachable, name its range in peers.allow";
-        PeerFamily "peer_family" 443 "the peer's address family is not the allocation's";
-        TooManyPermissions "too_many_permissions" 508 "the allocation has limits.permissions permissions";
-        TooManyChannels "too_many_channels" 508 "the allocation has limits.channels channels";
-        ChannelNumber "channel_number" 400 "channel number outside 0x4000-0x4FFF; old clients may need compat.rfc5766_channels";
-        ChannelConflict "channel_conflict" 400 "the channel number or the peer is bound otherwise already";
-        ServerError "server_error" 500 "the operating system refused the relayed socket for another reason; see the log";
+        NoIntegrity "no_integrity" [401] "request without credentials; every client's first request is refused so and learns realm and nonce";
+        UnknownUser "unknown_user" [401] "user name in no form this relay accepts, or minted with a key it does not hold; compare the pool key fingerprints";
+        WrongPassword "wrong_password" [401] "the integrity check failed: wrong password, or a pool key that differs from the minting service's";
+        WrongRealm "wrong_realm" [401] "the client signed for another realm; it uses a stale challenge or another pool's";
+        Expired "expired_credential" [401] "the credential's time is over; mint a new one, and check both hosts' clocks";
+        TooFarAhead "expiry_too_far_ahead" [401] "the credential claims to live longer than auth.max_lifetime_s allows; check the minting service's clock and settings";
+        IncompleteCredentials "incomplete_credentials" [400] "message integrity without user name, realm or nonce";
+        AlgorithmNegotiation "algorithm_negotiation" [400] "PASSWORD-ALGORITHMS does not repeat what was offered, or PASSWORD-ALGORITHM is not in it: a broken client, or somebody on the path weakens the negotiation";
+        StaleNonce "stale_nonce" [438] "the nonce expired or belongs to another client address; clients retry by themselves, a loop means a NAT that changes ports";
+        BadAttribute "bad_attribute" [400] "an attribute has an impossible length or value, or a required one is missing";
+        UnknownAttribute "unknown_attribute" [420] "the client demands an extension this relay does not speak";
+        NoAllocation "no_allocation" [437] "request for an allocation that does not exist: it expired, or the client's address changed";
+        AllocationExists "allocation_exists" [437] "the five-tuple has an allocation already";
+        OtherUser "other_user" [441] "the allocation belongs to another user name; renewed credentials need a new allocation";
+        UnsupportedTransport "unsupported_transport" [442] "the client wants a relay for a transport other than UDP";
+        UnsupportedFamily "unsupported_family" [440] "no relay address of this family is configured";
+        FamilyConflict "family_conflict" [400] "attributes that exclude each other (reservation token, even port, address family)";
+        ReservationUnknown "reservation_unknown" [508] "the reservation token is unknown, used, expired or somebody else's";
+        OutOfPorts "out_of_ports" [508] "no free relayed port; widen relay.ports or add a relay address";
+        OutOfDescriptors "out_of_descriptors" [508] "the process may open no more sockets; raise its limit (LimitNOFILE)";
+        UserQuota "user_quota" [486] "the user holds as many allocations as limits.allocations_per_user allows; raise it, or look for a client that does not release";
+        ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
+        TotalQuota "total_quota" [508] "the relay holds as many allocations as limits.allocations allows; add a relay";
+        Draining "draining" [403] "the relay is shutting down and takes no new allocation";
+        WrongSide "wrong_side" [403] "the credential is for the other side of the edge";
+        PeerDenied "peer_denied" [403] "the peer policy forbids this address; if it must be reachable, name its range in peers.allow";
+        PeerFamily "peer_family" [443] "the peer's address family is not the allocation's";
+        TooManyPermissions "too_many_permissions" [508] "the allocation has limits.permissions permissions";
+        TooManyChannels "too_many_channels" [508] "the allocation has limits.channels channels";
+        ChannelNumber "channel_number" [400] "channel number outside 0x4000-0x4FFF; old clients may need compat.rfc5766_channels";
+        ChannelConflict "channel_conflict" [400] "the channel number or the peer is bound otherwise already";
+        ServerError "server_error" [500] "the operating system refused the relayed socket for another reason; see the log";
     }
 }
 
