@@ -1,5 +1,16 @@
 //! Who may relay, without a database.
+//!
+//! A pool key (32 secret bytes a use, derived elsewhere from the pool's private key) turns a user
+//! name into its password. Minting and verifying call the same [`credential::derive`], so a
+//! credential minted on any host of the pool verifies on every other. The user name itself says
+//! until when, on which side and within which limits it is good.
 
-/// Verifies the credentials of every form this relay accepts.
-#[derive(Clone, Debug)]
-pub struct Authority;
+pub mod authority;
+pub mod credential;
+pub mod identity;
+pub mod pool_key;
+
+pub use authority::Authority;
+pub use credential::{Credential, Grant, mint};
+pub use identity::Identity;
+pub use pool_key::{KeyId, KeyRing, PoolKey, Secret};

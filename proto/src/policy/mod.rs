@@ -1,5 +1,11 @@
 //! What an authenticated client may do: peers, limits, and the edge's own addresses.
 
+pub mod edge;
+pub mod peers;
+
+pub use edge::{Edge, Listener, RelayAddress};
+pub use peers::PeerAcl;
+
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -9,14 +15,6 @@ use crate::reject::Why;
 /// A keyed hash of the user-id part of a name: quotas and labels use it, never the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserKey(pub u64);
-
-/// Listeners and relay addresses.
-#[derive(Clone, Debug)]
-pub struct Edge;
-
-/// Which peers may be reached.
-#[derive(Clone, Debug)]
-pub struct PeerAcl;
 
 /// Quotas and sizes.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,59 @@
+//! The secrets of a pool, as `proto` takes them: derived bytes, never the private key.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// Secret bytes; wiped when dropped, never printed.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes over.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for keyed hashes only.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Names a pool key in user names, logs and metrics: eight lower-case hex digits, not secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub [u8; 4]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// One pool key: an independent secret for each use.
+#[derive(Clone, Debug)]
+pub struct PoolKey {
+    /// Its name.
+    pub id: KeyId,
+    /// Turns user names into passwords; 32 bytes.
+    pub credentials: Secret,
+    /// Authenticates nonces; 32 bytes.
+    pub nonces: Secret,
+    /// Keys the hash that stands for a user in quotas, logs and metrics; 32 bytes.
+    pub users: Secret,
+}
+
+/// The pool keys in force: minting uses the current one, verifying all of them.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    /// Mints.
+    pub current: PoolKey,
+    /// Still verify, newest first, so that a pool rolls its key without a failed call.
+    pub previous: Vec<PoolKey>,
+}
