@@ -41,8 +41,9 @@ fn auth_002_integrity_without_name_realm_or_nonce_is_a_bad_request() {
         alice.state().scheme = scheme;
         alice.know_the_realm();
         for missing in [kind::USERNAME, kind::REALM, kind::NONCE] {
-            let whole = alice.state().clone_without(missing, Draft::allocate());
-            let heard = alice.bare(whole);
+            let draft = alice.state().credentials_without(missing, Draft::allocate());
+            let sealed = alice.state().seal(draft);
+            let heard = alice.bare(sealed);
             heard.expect_code(400);
             assert_names_nobody(&heard);
             assert!(!heard.has(kind::REALM) && !heard.has(kind::NONCE), "{missing:#06x}");

@@ -513,7 +513,7 @@ fn dress(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
     match wrap {
         Wrap::Channel(number) => {
             let length = u16::try_from(payload.len()).expect("a datagram's length");
-            let mut dressed = number.value().to_be_bytes().to_vec();
+            let mut dressed = number.number().to_be_bytes().to_vec();
             dressed.extend(length.to_be_bytes());
             dressed.extend(payload);
             dressed
