@@ -20,10 +20,42 @@ fn attr_001_peer_addresses_are_eight_or_twenty_bytes_of_a_known_family() {
     let v4 = [0, 1, 0x21 ^ 23, 0x12, 0x21 ^ 45, 0x12 ^ 33, 0xA4 ^ 32, 0x42 ^ 10];
     for (case, value, code) in [
         ("sound", v4.to_vec(), None),
-        ("first byte is not zero", { let mut v = v4; v[0] = 0xFF; v.to_vec() }, None),
-        ("family 3", { let mut v = v4; v[1] = 3; v.to_vec() }, Some(400)),
-        ("family 0", { let mut v = v4; v[1] = 0; v.to_vec() }, Some(400)),
-        ("IPv6 of eight bytes", { let mut v = v4; v[1] = 2; v.to_vec() }, Some(400)),
+        (
+            "first byte is not zero",
+            {
+                let mut v = v4;
+                v[0] = 0xFF;
+                v.to_vec()
+            },
+            None,
+        ),
+        (
+            "family 3",
+            {
+                let mut v = v4;
+                v[1] = 3;
+                v.to_vec()
+            },
+            Some(400),
+        ),
+        (
+            "family 0",
+            {
+                let mut v = v4;
+                v[1] = 0;
+                v.to_vec()
+            },
+            Some(400),
+        ),
+        (
+            "IPv6 of eight bytes",
+            {
+                let mut v = v4;
+                v[1] = 2;
+                v.to_vec()
+            },
+            Some(400),
+        ),
         ("seven bytes", v4[..7].to_vec(), Some(400)),
         ("nine bytes", [&v4[..], &[0]].concat(), Some(400)),
         ("IPv4 of twenty bytes", [&v4[..], &[0; 12]].concat(), Some(400)),
@@ -52,9 +84,7 @@ fn attr_001_peer_addresses_are_eight_or_twenty_bytes_of_a_known_family() {
 #[test]
 fn attr_001_addresses_are_xored_as_the_oracle_does() {
     // XOR-MAPPED-ADDRESS and XOR-RELAYED-ADDRESS are read, XOR-PEER-ADDRESS written by stun-rs.
-    let mut world = World::seeded(1)
-        .with_client6("carol")
-        .with_peer6("dave");
+    let mut world = World::seeded(1).with_client6("carol").with_peer6("dave");
     let address = world.client("carol").state().address;
     let family = Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]);
     let heard = world.client("carol").allocate_with(family);

@@ -5,7 +5,8 @@ use rig::{Draft, World};
 
 #[test]
 fn attr_002_lifetime_is_four_bytes() {
-    for (length, code) in [(0, Some(400)), (2, Some(400)), (4, None), (5, Some(400)), (8, Some(400))]
+    for (length, code) in
+        [(0, Some(400)), (2, Some(400)), (4, None), (5, Some(400)), (8, Some(400))]
     {
         let mut world = World::seeded(2).with_client("alice");
         let mut alice = world.client("alice");

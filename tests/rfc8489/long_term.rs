@@ -287,7 +287,9 @@ fn auth_025_a_user_hash_without_a_name_is_refused() {
 #[test]
 fn auth_026_a_user_hash_beside_a_name_changes_nothing() {
     let mut world = World::seeded(26).with_client("alice");
-    world.client("alice").allocate_with(Draft::allocate().raw(kind::USERHASH, &[0x11; 32]))
+    world
+        .client("alice")
+        .allocate_with(Draft::allocate().raw(kind::USERHASH, &[0x11; 32]))
         .expect_success();
 }
 

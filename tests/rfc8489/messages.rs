@@ -353,12 +353,9 @@ fn stun_022_a_retransmission_leaves_the_state_of_one_request() {
     let bob = world.peer_address("bob");
     let mut alice = world.client("alice");
     alice.know_the_realm();
-    for draft in [
-        Draft::allocate(),
-        Draft::refresh(1000),
-        Draft::permit(&[bob]),
-        Draft::bind(0x4000, bob),
-    ] {
+    for draft in
+        [Draft::allocate(), Draft::refresh(1000), Draft::permit(&[bob]), Draft::bind(0x4000, bob)]
+    {
         let id = alice_transaction(&draft);
         let signed = alice.state().sign(draft).transaction(id);
         let first = alice.bare(signed.clone());
