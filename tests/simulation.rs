@@ -211,7 +211,10 @@ impl Play {
                         self.known.extend(heard.all_relayed());
                     }
                     Arrival::Data { payload, .. } | Arrival::Channel { payload, .. } => {
-                        assert!(self.payloads.contains(&payload), "{client} hears what nobody said");
+                        assert!(
+                            self.payloads.contains(&payload),
+                            "{client} hears what nobody said"
+                        );
                     }
                 }
             }
@@ -246,7 +249,8 @@ impl Play {
         let mut acting = self.world.client(client);
         let user = acting.state().login.username.clone();
         let draft = draft.transaction(id);
-        let draft = if acting.state().challenge.is_some() { acting.state().sign(draft) } else { draft };
+        let draft =
+            if acting.state().challenge.is_some() { acting.state().sign(draft) } else { draft };
         let bytes = draft.encode();
         self.shadow.expect_request(id, &user, intent);
         self.sent.push((client, acting.state().address, bytes.clone()));
@@ -381,7 +385,8 @@ impl Play {
         let len = self.dice.index(80);
         let mut bytes = self.dice.bytes(len);
         if self.dice.one_in_thousand(500) {
-            let header = Draft::of_kind(u16::try_from(self.dice.below(0x20)).expect("small")).encode();
+            let header =
+                Draft::of_kind(u16::try_from(self.dice.below(0x20)).expect("small")).encode();
             bytes.splice(..bytes.len().min(20), header);
         }
         self.world.client(client).send_bytes(&bytes);

@@ -99,9 +99,8 @@ impl Shadow {
             held.relayed.retain(|_, (_, end)| *end > now);
             let families: Vec<_> = held.relayed.keys().copied().collect();
             held.permitted.retain(|ip, end| *end > now && families.contains(&Family::of(*ip)));
-            held.channels.retain(|_, (peer, end)| {
-                *end > now && families.contains(&Family::of(peer.ip()))
-            });
+            held.channels
+                .retain(|_, (peer, end)| *end > now && families.contains(&Family::of(peer.ip())));
             !held.relayed.is_empty()
         });
     }
@@ -144,9 +143,10 @@ impl Shadow {
     }
 
     fn judge_downlink(&mut self, at: SocketAddr, from: SocketAddr, bytes: &[u8], verdict: Verdict) {
-        let owner = self.allocations.iter().find(|(_, held)| {
-            held.relayed.values().any(|(relayed, _)| *relayed == at)
-        });
+        let owner = self
+            .allocations
+            .iter()
+            .find(|(_, held)| held.relayed.values().any(|(relayed, _)| *relayed == at));
         let expected = owner.and_then(|(to, held)| {
             held.permitted.get(&from.ip())?;
             let bound = held.channels.iter().find(|(_, (peer, _))| *peer == from);
@@ -178,7 +178,10 @@ impl Shadow {
 
     fn judge_reply(&mut self, now: Instant, to: FiveTuple, heard: &Heard) {
         let Some((user, intent)) = self.requests.get(&heard.transaction()).cloned() else {
-            assert!(matches!(heard.code(), Some(400 | 401 | 420)), "to nobody's request: {heard:?}");
+            assert!(
+                matches!(heard.code(), Some(400 | 401 | 420)),
+                "to nobody's request: {heard:?}"
+            );
             return;
         };
         match heard.code() {
@@ -191,14 +194,7 @@ impl Shadow {
     }
 
     /// Whether this refusal is one that the state explains.
-    fn judge_refusal(
-        &self,
-        to: FiveTuple,
-        user: &str,
-        intent: &Intent,
-        code: u16,
-        heard: &Heard,
-    ) {
+    fn judge_refusal(&self, to: FiveTuple, user: &str, intent: &Intent, code: u16, heard: &Heard) {
         let held = self.allocations.get(&to);
         let mine = held.filter(|held| held.user == user);
         let explained = match code {
@@ -215,7 +211,8 @@ impl Shadow {
                     mine.is_some_and(|m| family.is_some_and(|f| !m.relayed.contains_key(&f)))
                 }
                 _ => mine.is_some_and(|mine| {
-                    let lacks = |peer: &SocketAddr| !mine.relayed.contains_key(&Family::of(peer.ip()));
+                    let lacks =
+                        |peer: &SocketAddr| !mine.relayed.contains_key(&Family::of(peer.ip()));
                     self.peers(intent).iter().any(lacks)
                 }),
             },
@@ -274,13 +271,16 @@ impl Shadow {
         let taken = self.relayed();
         assert!(relayed.iter().all(|at| !taken.contains(at)), "relayed addresses are unique");
         let by_family = |at: &SocketAddr| (Family::of(at.ip()), (*at, end));
-        self.allocations.insert(to, Allocated {
-            user: user.to_owned(),
-            transaction: heard.transaction(),
-            relayed: relayed.iter().map(by_family).collect(),
-            permitted: BTreeMap::new(),
-            channels: BTreeMap::new(),
-        });
+        self.allocations.insert(
+            to,
+            Allocated {
+                user: user.to_owned(),
+                transaction: heard.transaction(),
+                relayed: relayed.iter().map(by_family).collect(),
+                permitted: BTreeMap::new(),
+                channels: BTreeMap::new(),
+            },
+        );
     }
 
     #[expect(clippy::unused_self, reason = "reads like a question to the predictor")]
