@@ -42,9 +42,7 @@ impl Claim {
     pub fn network(client: IpAddr) -> IpAddr {
         match client {
             IpAddr::V4(_) => client,
-            IpAddr::V6(ip) => {
-                IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)))
-            }
+            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
         }
     }
 }

@@ -116,44 +116,44 @@ fn longest<T>(ranges: &[T], matching: impl FnMut(&T) -> Option<u8>) -> Option<u8
 /// IANA IPv4 special-purpose registry: whatever is not globally reachable, the tunnel and
 /// protocol ranges, and the metadata service that hides in a public range.
 const DENIED_V4: [(Ipv4Addr, u8); 16] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),          // this network
-    (Ipv4Addr::new(10, 0, 0, 0), 8),         // private
-    (Ipv4Addr::new(100, 64, 0, 0), 10),      // carrier NAT
-    (Ipv4Addr::new(127, 0, 0, 0), 8),        // loopback
-    (Ipv4Addr::new(168, 63, 129, 16), 32),   // a cloud's host agent
-    (Ipv4Addr::new(169, 254, 0, 0), 16),     // link-local, metadata services
-    (Ipv4Addr::new(172, 16, 0, 0), 12),      // private
-    (Ipv4Addr::new(192, 0, 0, 0), 24),       // protocol assignments
-    (Ipv4Addr::new(192, 0, 2, 0), 24),       // documentation
-    (Ipv4Addr::new(192, 88, 99, 0), 24),     // 6to4 relays
-    (Ipv4Addr::new(192, 168, 0, 0), 16),     // private
-    (Ipv4Addr::new(198, 18, 0, 0), 15),      // benchmarking
-    (Ipv4Addr::new(198, 51, 100, 0), 24),    // documentation
-    (Ipv4Addr::new(203, 0, 113, 0), 24),     // documentation
-    (Ipv4Addr::new(224, 0, 0, 0), 4),        // multicast
-    (Ipv4Addr::new(240, 0, 0, 0), 4),        // reserved, broadcast
+    (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network
+    (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
+    (Ipv4Addr::new(100, 64, 0, 0), 10),    // carrier NAT
+    (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // a cloud's host agent
+    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local, metadata services
+    (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
+    (Ipv4Addr::new(192, 0, 0, 0), 24),     // protocol assignments
+    (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation
+    (Ipv4Addr::new(192, 88, 99, 0), 24),   // 6to4 relays
+    (Ipv4Addr::new(192, 168, 0, 0), 16),   // private
+    (Ipv4Addr::new(198, 18, 0, 0), 15),    // benchmarking
+    (Ipv4Addr::new(198, 51, 100, 0), 24),  // documentation
+    (Ipv4Addr::new(203, 0, 113, 0), 24),   // documentation
+    (Ipv4Addr::new(224, 0, 0, 0), 4),      // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, broadcast
 ];
 
 /// IANA IPv6 special-purpose registry; everything outside 2000::/3 is not global unicast.
 const DENIED_V6: [(Ipv6Addr, u8); 18] = [
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 3),             // not global unicast
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96),            // unspecified, loopback, compatible
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),       // mapped
-    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),       // translated
-    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),    // NAT64
-    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),    // NAT64, local use
-    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 48),        // discard, dummy
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),       // protocol assignments, Teredo
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),   // documentation
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),       // 6to4
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),       // documentation
-    (Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 0), 2),        // not global unicast
-    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),       // segment routing
-    (Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0), 1),        // not global unicast
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),        // unique local
-    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),       // link-local
-    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),       // site-local
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),        // multicast
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 3), // not global unicast
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96), // unspecified, loopback, compatible
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96), // mapped
+    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96), // translated
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96), // NAT64
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48), // NAT64, local use
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 48), // discard, dummy
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
+    (Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 0), 2), // not global unicast
+    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16), // segment routing
+    (Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0), 1), // not global unicast
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), // unique local
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
+    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10), // site-local
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), // multicast
 ];
 
 /// The IPv4 addresses an IPv6 address can lead to: at most four readings of one address.
@@ -177,19 +177,13 @@ impl Hidden {
                 one(low)
             }
             [0x2002, ..] => one(at(ip, 16)),
-            [0x2001, 0, ..] => Self([
-                Some(at(ip, 32)),
-                Some(Ipv4Addr::from_bits(!low.to_bits())),
-                None,
-                None,
-            ]),
+            [0x2001, 0, ..] => {
+                Self([Some(at(ip, 32)), Some(Ipv4Addr::from_bits(!low.to_bits())), None, None])
+            }
             // The operator chooses the prefix length; bits 64 to 71 are skipped.
-            [0x64, 0xff9b, 1, ..] => Self([
-                Some(around(ip, 48)),
-                Some(around(ip, 56)),
-                Some(at(ip, 72)),
-                Some(low),
-            ]),
+            [0x64, 0xff9b, 1, ..] => {
+                Self([Some(around(ip, 48)), Some(around(ip, 56)), Some(at(ip, 72)), Some(low)])
+            }
             _ => Self::NONE,
         }
     }

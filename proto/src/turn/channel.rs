@@ -7,7 +7,7 @@ use crate::channel_data::ChannelNumber;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
-use crate::stun::attribute::{ChannelNumberValue, XorPeerAddress};
+use crate::stun::attribute::{Channel as WireChannel, XorPeerAddress};
 use crate::turn::action::{Action, Change};
 use crate::turn::gate::Authenticated;
 use crate::turn::permission::{PERMISSION_LIFETIME, same_family};
@@ -38,7 +38,8 @@ impl<L: Ledger> Server<L> {
         // §12.2: the allocation, then syntax (400), family (443), policy (403), collisions (400),
         // capacity (508).
         let id = self.owned(request)?;
-        let number = self.number(request)?;
+        let WireChannel(number) = request.message.require()?;
+        let number = self.number(number).ok_or(Why::ChannelNumber)?;
         let XorPeerAddress(peer) = request.message.require()?;
         if peer.port() == 0 {
             return Err(Why::BadAttribute.into());
@@ -70,5 +71,14 @@ impl<L: Ledger> Server<L> {
         self.actions.push_back(Action::Changed(Change::ChannelSet { id, number, peer }));
         self.succeed(&request.exchange, |_| {});
         Ok(())
+    }
+
+    /// A number that may be bound: of RFC 8656, or of RFC 5766 where that is configured.
+    fn number(&self, number: u16) -> Option<ChannelNumber> {
+        if self.config.rfc5766_channels {
+            ChannelNumber::new_rfc5766(number)
+        } else {
+            ChannelNumber::new(number)
+        }
     }
 }

@@ -71,7 +71,8 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         let inside = self.keys.iter().zip(&self.values);
         let inside = inside.filter_map(|(key, value)| Some(((*key)?, value.as_ref()?)));
-        inside.chain(self.more.iter().flat_map(|more| more.iter().map(|(key, value)| (*key, value))))
+        inside
+            .chain(self.more.iter().flat_map(|more| more.iter().map(|(key, value)| (*key, value))))
     }
 }
 

@@ -24,11 +24,7 @@ impl<L: Ledger> Server<L> {
         }
     }
 
-    fn try_send(
-        &mut self,
-        from: FiveTuple,
-        message: &Message<'_>,
-    ) -> Result<Verdict, DropReason> {
+    fn try_send(&mut self, from: FiveTuple, message: &Message<'_>) -> Result<Verdict, DropReason> {
         let Ok(XorPeerAddress(peer)) = message.require() else {
             return Err(DropReason::BadIndication);
         };

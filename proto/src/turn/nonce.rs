@@ -78,8 +78,8 @@ impl Nonces {
     ) -> bool {
         let Some(issued) = time_of(nonce) else { return false };
         let at = UnixTime(u64::from(issued));
-        let young = now.unix.seconds_since(at) < self.lifetime_s
-            && at.seconds_since(now.unix) <= SKEW_S;
+        let young =
+            now.unix.seconds_since(at) < self.lifetime_s && at.seconds_since(now.unix) <= SKEW_S;
         let genuine = self.keys.iter().fold(subtle::Choice::from(0), |found, key| {
             found | write(key, issued, client, transport).as_slice().ct_eq(nonce)
         });

@@ -102,7 +102,23 @@ impl Ports {
 
     /// Ports in use or reserved.
     pub(crate) fn used(&self) -> usize {
-        self.total() - self.pools.iter().map(|pool| pool.free(Parity::Any) + pool.resting.len()).sum::<usize>()
+        self.total()
+            - self
+                .pools
+                .iter()
+                .map(|pool| pool.free(Parity::Any) + pool.resting.len())
+                .sum::<usize>()
+    }
+
+    /// Panics unless every list holds the pairs it should.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn check(&self) {
+        for pool in &self.pools {
+            let listed: usize = pool.lists.iter().map(Vec::len).sum();
+            let free = pool.free.iter().filter(|halves| **halves != 0).count();
+            assert_eq!(listed, free, "a pair with a free half is listed, once");
+            assert!(pool.free(Parity::Any) + pool.resting.len() <= pool.total, "no port twice");
+        }
     }
 
     fn pool(&mut self, relayed: RelayedAddr) -> Option<&mut Pool> {
