@@ -35,6 +35,7 @@ macro_rules! reasons {
     ($(#[$doc:meta])* $enum:ident { $($variant:ident $name:literal $([$code:literal])? $help:literal;)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(clippy::doc_markdown, reason = "the texts are shown to operators as they are")]
         pub enum $enum {
             $(#[doc = $help] $variant,)*
         }

@@ -53,7 +53,7 @@ impl AdmittedPeer {
 
 impl PeerAcl {
     /// Judges a peer as the client wrote it. Port zero is left to the caller, because
-    /// CreatePermission ignores ports.
+    /// `CreatePermission` ignores ports.
     pub fn admit(&self, edge: &Edge, peer: SocketAddr) -> Result<AdmittedPeer, Why> {
         if let IpAddr::V6(ip) = peer.ip()
             && ip.to_ipv4_mapped().is_some()
@@ -116,7 +116,7 @@ fn longest<T>(ranges: &[T], matching: impl FnMut(&T) -> Option<u8>) -> Option<u8
 /// IANA IPv4 special-purpose registry: whatever is not globally reachable, the tunnel and
 /// protocol ranges, and the metadata service that hides in a public range.
 const DENIED_V4: [(Ipv4Addr, u8); 16] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network
+    (Ipv4Addr::UNSPECIFIED, 8),            // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
     (Ipv4Addr::new(100, 64, 0, 0), 10),    // carrier NAT
     (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback
@@ -134,26 +134,26 @@ const DENIED_V4: [(Ipv4Addr, u8); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, broadcast
 ];
 
-/// IANA IPv6 special-purpose registry; everything outside 2000::/3 is not global unicast.
+/// IANA IPv6 special-purpose registry; everything outside `2000::/3` is not global unicast.
 const DENIED_V6: [(Ipv6Addr, u8); 18] = [
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 3), // not global unicast
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96), // unspecified, loopback, compatible
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96), // mapped
-    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96), // translated
-    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96), // NAT64
-    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48), // NAT64, local use
-    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 48), // discard, dummy
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo
+    (Ipv6Addr::UNSPECIFIED, 3),                           // not global unicast
+    (Ipv6Addr::UNSPECIFIED, 96),                          // unspecified, loopback, compatible
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),     // mapped
+    (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),     // translated
+    (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96),  // NAT64
+    (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),  // NAT64, local use
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 48),      // discard, dummy
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),     // protocol assignments, Teredo
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
-    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
-    (Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 0), 2), // not global unicast
-    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16), // segment routing
-    (Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0), 1), // not global unicast
-    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7), // unique local
-    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10), // link-local
-    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10), // site-local
-    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8), // multicast
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),     // 6to4
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),     // documentation
+    (Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 0), 2),      // not global unicast
+    (Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),     // segment routing
+    (Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0), 1),      // not global unicast
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),      // unique local
+    (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),     // link-local
+    (Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0), 10),     // site-local
+    (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),      // multicast
 ];
 
 /// The IPv4 addresses an IPv6 address can lead to: at most four readings of one address.
@@ -169,13 +169,12 @@ impl Hidden {
     /// Mapped and compatible (RFC 4291 §2.5.5), translated (RFC 2765), 6to4 (RFC 3056), Teredo
     /// (RFC 4380 §4), NAT64 (RFC 6052 §2.2, RFC 8215).
     fn inside(ip: Ipv6Addr) -> Self {
-        let [a, b, c, d, e, f, _, _] = ip.segments();
         let low = at(ip, 96);
         let one = |ip| Self([Some(ip), None, None, None]);
-        match [a, b, c, d, e, f] {
-            [0, 0, 0, 0, 0, 0 | 0xffff] | [0, 0, 0, 0, 0xffff, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => {
-                one(low)
-            }
+        match ip.segments() {
+            [0, 0, 0, 0, 0, 0 | 0xffff, _, _]
+            | [0, 0, 0, 0, 0xffff, 0, _, _]
+            | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => one(low),
             [0x2002, ..] => one(at(ip, 16)),
             [0x2001, 0, ..] => {
                 Self([Some(at(ip, 32)), Some(Ipv4Addr::from_bits(!low.to_bits())), None, None])

@@ -1,4 +1,4 @@
-//! Channels and ChannelBind (RFC 8656 §12).
+//! Channels and `ChannelBind` (RFC 8656 §12).
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub(crate) struct Channel {
 }
 
 impl<L: Ledger> Server<L> {
-    /// ChannelBind: binds or renews a channel and the permission of its peer.
+    /// `ChannelBind`: binds or renews a channel and the permission of its peer.
     pub(super) fn channel_bind(
         &mut self,
         now: Now,

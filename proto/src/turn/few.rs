@@ -14,12 +14,12 @@ const INLINE: usize = 4;
 pub(crate) struct Few<K, V> {
     keys: [Option<K>; INLINE],
     values: [Option<V>; INLINE],
-    more: Option<Box<BTreeMap<K, V>>>,
+    more: BTreeMap<K, V>,
 }
 
 impl<K: Copy + Ord, V: Copy> Few<K, V> {
     pub(crate) fn new() -> Self {
-        Self { keys: [None; INLINE], values: [None; INLINE], more: None }
+        Self { keys: [None; INLINE], values: [None; INLINE], more: BTreeMap::new() }
     }
 
     /// The value of a key.
@@ -27,15 +27,13 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
     pub(crate) fn find(&self, key: K) -> Option<&V> {
         match self.keys.iter().position(|inside| *inside == Some(key)) {
             Some(place) => self.values[place].as_ref(),
-            None => self.more.as_ref()?.get(&key),
+            None => self.more.get(&key),
         }
     }
 
     /// Sets the value of a key, and returns the one it had.
     pub(crate) fn set(&mut self, key: K, value: V) -> Option<V> {
-        if let Some(more) = &mut self.more
-            && let Some(old) = more.get_mut(&key)
-        {
+        if let Some(old) = self.more.get_mut(&key) {
             return Some(std::mem::replace(old, value));
         }
         let place = self.keys.iter().position(|inside| *inside == Some(key));
@@ -44,7 +42,7 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
                 self.keys[place] = Some(key);
                 self.values[place].replace(value)
             }
-            None => self.more.get_or_insert_default().insert(key, value),
+            None => self.more.insert(key, value),
         }
     }
 
@@ -54,25 +52,19 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
             self.keys[place] = None;
             return self.values[place].take();
         }
-        let more = self.more.as_mut()?;
-        let value = more.remove(&key);
-        if more.is_empty() {
-            self.more = None;
-        }
-        value
+        self.more.remove(&key)
     }
 
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
-        self.keys.iter().flatten().count() + self.more.as_ref().map_or(0, |more| more.len())
+        self.keys.iter().flatten().count() + self.more.len()
     }
 
     /// Every entry.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         let inside = self.keys.iter().zip(&self.values);
         let inside = inside.filter_map(|(key, value)| Some(((*key)?, value.as_ref()?)));
-        inside
-            .chain(self.more.iter().flat_map(|more| more.iter().map(|(key, value)| (*key, value))))
+        inside.chain(self.more.iter().map(|(key, value)| (*key, value)))
     }
 }
 

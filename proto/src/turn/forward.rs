@@ -20,7 +20,7 @@ const CHANNEL_OVERHEAD: usize = 4;
 impl<L: Ledger> Server<L> {
     /// ChannelData from a client (RFC 8656 §12.6).
     #[inline]
-    pub(super) fn to_peer(&mut self, from: FiveTuple, bytes: &[u8]) -> Verdict {
+    pub(super) fn uplink(&mut self, from: FiveTuple, bytes: &[u8]) -> Verdict {
         let Ok(data) = ChannelData::parse(bytes) else {
             return self.dropped(DropReason::MalformedChannelData);
         };
@@ -46,7 +46,7 @@ impl<L: Ledger> Server<L> {
 
     /// A datagram from a peer (RFC 8656 §11.3).
     #[inline]
-    pub(super) fn to_client(&mut self, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
+    pub(super) fn downlink(&mut self, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
         let Some(allocation) = self.table.open(at.allocation) else {
             return self.dropped(DropReason::StaleRelay);
         };

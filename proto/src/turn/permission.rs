@@ -1,4 +1,4 @@
-//! Permissions and CreatePermission (RFC 8656 §9–10).
+//! Permissions and `CreatePermission` (RFC 8656 §9–10).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,7 @@ pub(crate) struct Permission {
 }
 
 impl<L: Ledger> Server<L> {
-    /// CreatePermission: all peers of the request are permitted, or none.
+    /// `CreatePermission`: all peers of the request are permitted, or none.
     pub(super) fn create_permission(
         &mut self,
         now: Now,

@@ -162,7 +162,7 @@ impl Pool {
         };
         for pair in (first..=u32::from(high)).step_by(usize::from(share.of)) {
             let half = |bit: u32| u16::try_from(pair * 2 + bit).is_ok_and(|p| range.contains(&p));
-            let inside = u8::from(half(0)) * EVEN | u8::from(half(1)) * ODD;
+            let inside = (u8::from(half(0)) * EVEN) | (u8::from(half(1)) * ODD);
             pool.total += inside.count_ones() as usize;
             pool.inside.push(inside);
             pool.free.push(0);
@@ -181,7 +181,7 @@ impl Pool {
         let distance = (port / 2).checked_sub(self.first)?;
         let pair = usize::from(distance / self.step);
         let ours = distance % self.step == 0 && pair < self.free.len();
-        ours.then_some((pair, if port % 2 == 0 { EVEN } else { ODD }))
+        ours.then_some((pair, if port.is_multiple_of(2) { EVEN } else { ODD }))
     }
 
     /// How many draws of this kind are possible.
@@ -201,7 +201,7 @@ impl Pool {
             Parity::Pair => (*both.get(nth)?, EVEN),
             Parity::Even => (*both.get(nth).or_else(|| even.get(nth - both.len()))?, EVEN),
             Parity::Any if nth < 2 * both.len() => {
-                (both[nth / 2], if nth % 2 == 0 { EVEN } else { ODD })
+                (both[nth / 2], if nth.is_multiple_of(2) { EVEN } else { ODD })
             }
             Parity::Any => {
                 let nth = nth - 2 * both.len();

@@ -77,7 +77,7 @@ impl<L: Ledger> Server<L> {
         let kind =
             if self.config.rfc5766_channels { Kind::of_rfc5766(bytes) } else { Kind::of(bytes) };
         match kind {
-            Kind::ChannelData => self.to_peer(from, bytes),
+            Kind::ChannelData => self.uplink(from, bytes),
             Kind::Stun => self.stun(now, from, bytes),
             Kind::Other => self.dropped(DropReason::Unrecognised),
         }
@@ -86,7 +86,7 @@ impl<L: Ledger> Server<L> {
     /// One datagram that arrived at a relayed address.
     #[inline]
     pub fn peer_input(&mut self, _: Now, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
-        self.to_client(at, from, payload)
+        self.downlink(at, from, payload)
     }
 
     /// The answer to [`Action::OpenRelay`].
@@ -348,7 +348,10 @@ impl<L: Ledger> Server<L> {
 
 #[cfg(any(test, debug_assertions))]
 impl<L: Ledger> Server<L> {
-    /// Verifies what must hold between any two calls; panics where it does not.
+    /// Verifies what must hold between any two calls.
+    ///
+    /// # Panics
+    /// Where it does not.
     pub fn check(&self) {
         let mut gauges = (0, 0, 0);
         for (id, allocation) in self.table.iter() {

@@ -72,9 +72,9 @@ pub enum Procedure {
     Allocate,
     /// Refresh.
     Refresh,
-    /// CreatePermission.
+    /// `CreatePermission`.
     CreatePermission,
-    /// ChannelBind.
+    /// `ChannelBind`.
     ChannelBind,
 }
 
