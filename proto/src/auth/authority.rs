@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use crate::auth::credential::{Password, PoolName, Recognised, RestName, recognise};
 use crate::auth::identity::Identity;
-use crate::auth::pool_key::{KeyId, KeyRing, PoolKey, Secret};
+use crate::auth::pool_key::{KeyRing, PoolKey, Secret};
 use crate::now::UnixTime;
 use crate::policy::UserKey;
 use crate::reject::Why;
@@ -106,56 +106,37 @@ impl Derived<'_> {
             let key = MessageKey::long_term(algorithm, self.username, realm, password.text());
             verify(&key).then_some(key)
         };
-        let (key, identity) = match &self.signer {
-            Signer::Pool(pool, name) => {
-                let key = attempt(Password::of_pool(pool, self.username));
-                (
-                    key,
-                    Identity {
-                        user: self.authority.user_key(name.user),
-                        expires: name.expires,
-                        side: name.side,
-                        allocations: name.allocations,
-                    },
-                )
-            }
-            Signer::Rest(name) => {
+        let key = match &self.signer {
+            Signer::Pool(pool, _) => attempt(Password::of_pool(pool, self.username)),
+            Signer::Rest(_) => {
                 let mut secrets = self.authority.rest_secrets.iter();
-                let key = secrets.find_map(|s| attempt(Password::of_secret(s, self.username)));
-                (
-                    key,
-                    Identity {
-                        user: self.authority.user_key(name.user.unwrap_or(self.username)),
-                        expires: name.expires,
-                        side: None,
-                        allocations: None,
-                    },
-                )
+                secrets.find_map(|secret| attempt(Password::of_secret(secret, self.username)))
             }
             Signer::Nobody => {
-                self.try_decoy(&attempt);
-                return Err(Why::UnknownUser);
+                self.try_decoy(attempt);
+                None
             }
         };
-        key.map(|key| Verified { identity, key }).ok_or(Why::WrongPassword)
+        let (user, expires, side, allocations) = match self.signer {
+            Signer::Pool(_, name) => (name.user, name.expires, name.side, name.allocations),
+            Signer::Rest(name) => (name.user.unwrap_or(self.username), name.expires, None, None),
+            Signer::Nobody => return Err(Why::UnknownUser),
+        };
+        let key = key.ok_or(Why::WrongPassword)?;
+        let user = self.authority.user_key(user);
+        Ok(Verified { identity: Identity { user, expires, side, allocations }, key })
     }
 
-    /// Does the work that a wrong password of the form in use costs, and nothing with the result.
-    fn try_decoy(&self, attempt: &impl Fn(Password) -> Option<MessageKey>) {
-        let nobody = Secret::new(vec![0; 32]);
-        if self.authority.ring.is_some() {
-            let key = PoolKey {
-                id: KeyId([0; 4]),
-                credentials: nobody.clone(),
-                nonces: nobody.clone(),
-                users: nobody,
-            };
-            attempt(Password::of_pool(&key, self.username));
-        } else {
-            for _ in &self.authority.rest_secrets {
-                attempt(Password::of_secret(&nobody, self.username));
+    /// Does the work that a wrong password of the form in use costs. No key is returned, even
+    /// if it fits: a name with a claim we do not know may well be signed with ours.
+    fn try_decoy(&self, attempt: impl Fn(Password) -> Option<MessageKey>) {
+        match &self.authority.ring {
+            Some(ring) => drop(attempt(Password::of_pool(&ring.current, self.username))),
+            None => {
+                for secret in &self.authority.rest_secrets {
+                    drop(attempt(Password::of_secret(secret, self.username)));
+                }
             }
         }
-        self.authority.user_key(self.username);
     }
 }
