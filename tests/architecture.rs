@@ -144,7 +144,7 @@ fn proto_stands_on_nothing_that_does_input_or_output() {
 const LAYERS: &[(&str, &[&str])] = &[
     ("addr", &[]),
     ("now", &[]),
-    ("reject", &[]),
+    ("reject", &["stun"]),
     ("demux", &[]),
     ("stun", &["addr"]),
     ("channel_data", &["demux", "stun"]),

@@ -13,6 +13,7 @@ use proto::addr::{Family, FiveTuple};
 use proto::turn::{Verdict, Wrap};
 
 use crate::heard::Heard;
+use crate::kind;
 use crate::world::{Seen, What};
 
 const PERMISSION: Duration = Duration::from_secs(300);
@@ -148,7 +149,7 @@ impl Shadow {
             .iter()
             .find(|(_, held)| held.relayed.values().any(|(relayed, _)| *relayed == at));
         let expected = owner.and_then(|(to, held)| {
-            held.permitted.get(&from.ip())?;
+            held.permitted.get(&from.ip()).filter(|_| self.admits(from))?;
             let bound = held.channels.iter().find(|(_, (peer, _))| *peer == from);
             Some((*to, bound.map(|(number, _)| *number)))
         });
@@ -178,10 +179,9 @@ impl Shadow {
 
     fn judge_reply(&mut self, now: Instant, to: FiveTuple, heard: &Heard) {
         let Some((user, intent)) = self.requests.get(&heard.transaction()).cloned() else {
-            assert!(
-                matches!(heard.code(), Some(400 | 401 | 420)),
-                "to nobody's request: {heard:?}"
-            );
+            let binding = heard.kind() == kind::method::BINDING | kind::SUCCESS;
+            let explained = binding || matches!(heard.code(), Some(400 | 401 | 420));
+            assert!(explained, "to nobody's request: {heard:?}");
             return;
         };
         match heard.code() {
@@ -205,7 +205,7 @@ impl Shadow {
             },
             441 => held.is_some_and(|held| held.user != user),
             486 | 508 | 500 => matches!(intent, Intent::Allocate),
-            403 => self.peers(intent).iter().any(|peer| !self.admits(*peer)),
+            403 => !self.admits_all(intent),
             443 => match intent {
                 Intent::Refresh(family) => {
                     mine.is_some_and(|m| family.is_some_and(|f| !m.relayed.contains_key(&f)))
@@ -233,7 +233,7 @@ impl Shadow {
             return self.allocated(to, user, end, heard);
         }
         let peers = self.peers(intent);
-        assert!(peers.iter().all(|peer| self.admits(*peer)), "a denied peer: {intent:?}");
+        assert!(self.admits_all(intent), "a denied peer: {intent:?}");
         let held = self.allocations.get_mut(&to).expect("a success needs an allocation");
         assert_eq!(held.user, user, "a success for somebody else");
         for peer in peers {
@@ -292,14 +292,25 @@ impl Shadow {
         }
     }
 
-    /// The simulation's peers are global, private, or addresses of the relay itself.
-    fn admits(&self, peer: SocketAddr) -> bool {
-        match peer.ip() {
-            IpAddr::V4(ip) if ip.is_private() || ip.is_loopback() => false,
-            ip if crate::world::is_relay_host(ip) => self.relayed().contains(&peer),
-            _ => true,
+    /// Whether the policy permits the peers of a request. Permissions know no port, so a host of
+    /// the relay itself is permitted as a host; channels need a port that is alive.
+    fn admits_all(&self, intent: &Intent) -> bool {
+        match intent {
+            Intent::Bind(_, peer) => self.admits(*peer),
+            _ => self.peers(intent).iter().all(|peer| !is_private(peer.ip())),
         }
     }
+
+    /// The simulation's peers are global, private, or addresses of the relay itself: those are
+    /// reached only while they are alive.
+    fn admits(&self, peer: SocketAddr) -> bool {
+        let ours = crate::world::is_relay_host(peer.ip());
+        !is_private(peer.ip()) && (!ours || self.relayed().contains(&peer))
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.is_private())
 }
 
 fn conflicts(held: &Allocated, number: u16, peer: SocketAddr) -> bool {

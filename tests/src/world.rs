@@ -299,6 +299,8 @@ impl World {
 
     /// Checks every invariant that can be seen from outside and from within.
     pub fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.server.check();
         let tally = self.server.tally();
         let views: Vec<_> = self.server.allocations(self.now()).collect();
         assert_eq!(tally.allocations, views.len() as u64, "gauge of allocations");
