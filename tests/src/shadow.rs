@@ -82,6 +82,29 @@ impl Shadow {
         alive.map(|(relayed, _)| *relayed).collect()
     }
 
+    /// Whether payload of this client for this host would be relayed by indication.
+    pub fn permits(&self, client: FiveTuple, host: IpAddr) -> bool {
+        self.allocations.get(&client).is_some_and(|held| held.permitted.contains_key(&host))
+    }
+
+    /// Channels this client has bound.
+    pub fn channels(&self, client: FiveTuple) -> Vec<u16> {
+        let held = self.allocations.get(&client).into_iter();
+        held.flat_map(|held| held.channels.keys().copied()).collect()
+    }
+
+    /// Hosts and the relayed addresses at which they would be heard.
+    pub fn heard(&self) -> Vec<(IpAddr, SocketAddr)> {
+        let held = self.allocations.values();
+        held.flat_map(|held| {
+            let pairs = held.permitted.keys().flat_map(|ip| {
+                held.relayed.get(&Family::of(*ip)).map(|(relayed, _)| (*ip, *relayed))
+            });
+            pairs.collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     /// Judges one thing that happened.
     pub fn judge(&mut self, seen: &Seen) {
         self.forget_until(seen.now);
