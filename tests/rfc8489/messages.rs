@@ -7,7 +7,7 @@ use proto::addr::ListenerId;
 use proto::reject::DropReason;
 use rig::kind::{self, method};
 use rig::world::{self, LISTENERS};
-use rig::{Draft, Scheme, World};
+use rig::{Draft, Heard, Scheme, World};
 
 const REQUESTS: [u16; 5] = [
     method::BINDING,
@@ -335,7 +335,7 @@ fn stun_021_error_codes_are_well_formed() {
     let mut alice = world.client("alice");
     let signed = alice.state().sign(Draft::refresh(600));
     heard.push(alice.bare(signed));
-    let codes: BTreeSet<_> = heard.iter().filter_map(|heard| heard.code()).collect();
+    let codes: BTreeSet<_> = heard.iter().filter_map(Heard::code).collect();
     assert_eq!(codes, BTreeSet::from([400, 401, 403, 420, 437, 438, 440, 442, 443, 508]));
     for heard in &heard {
         let value = heard.value(kind::ERROR_CODE).expect("every error response has ERROR-CODE");

@@ -244,7 +244,7 @@ fn alloc_021_relayed_ports_are_unique_in_range_and_not_in_sequence() {
     }
     let ports: Vec<u16> =
         (0..1000).map(|n| world.client(&format!("c{n}")).relay().port()).collect();
-    assert_eq!(HashSet::<u16>::from_iter(ports.iter().copied()).len(), ports.len(), "unique");
+    assert_eq!(ports.iter().collect::<HashSet<_>>().len(), ports.len(), "unique");
     assert!(ports.iter().all(|port| (50_000..=59_999).contains(port)), "in range");
     let rising = ports.windows(2).filter(|pair| pair[1] > pair[0]).count();
     assert!((400..600).contains(&rising), "{rising} of 999 steps rise");

@@ -79,8 +79,12 @@ fn assert_unreachable(family: u8, peer: SocketAddr) {
 
 #[test]
 fn sec_001_special_purpose_addresses_are_no_peers() {
-    DENIED4.iter().for_each(|ip| assert_unreachable(1, with_port(ip)));
-    DENIED6.iter().for_each(|ip| assert_unreachable(2, with_port(ip)));
+    for ip in DENIED4 {
+        assert_unreachable(1, with_port(ip));
+    }
+    for ip in DENIED6 {
+        assert_unreachable(2, with_port(ip));
+    }
 }
 
 #[test]

@@ -26,9 +26,9 @@ pub enum Intent {
     Allocate,
     /// Refresh one family, or all.
     Refresh(Option<Family>),
-    /// CreatePermission.
+    /// `CreatePermission`.
     Permit(Vec<SocketAddr>),
-    /// ChannelBind.
+    /// `ChannelBind`.
     Bind(u16, SocketAddr),
     /// A request that must not succeed: forged, altered or with a wrong password.
     Never,
@@ -41,6 +41,13 @@ pub enum Payload {
     Send(SocketAddr, Vec<u8>),
     /// ChannelData.
     Channel(u16, Vec<u8>),
+}
+
+/// A request: whose it is and what it is for.
+#[derive(Clone, Debug)]
+struct Asked {
+    user: String,
+    intent: Intent,
 }
 
 #[derive(Debug)]
@@ -56,7 +63,7 @@ struct Allocated {
 /// The predictor.
 #[derive(Debug, Default)]
 pub struct Shadow {
-    requests: HashMap<[u8; 12], (String, Intent)>,
+    requests: HashMap<[u8; 12], Asked>,
     payloads: HashMap<Vec<u8>, Payload>,
     allocations: BTreeMap<FiveTuple, Allocated>,
     /// Datagrams judged, as (delivered, dropped): a simulation that delivers nothing proves nothing.
@@ -68,7 +75,7 @@ pub struct Shadow {
 impl Shadow {
     /// A client is about to send this request.
     pub fn expect_request(&mut self, transaction: [u8; 12], user: &str, intent: Intent) {
-        self.requests.insert(transaction, (user.to_owned(), intent));
+        self.requests.insert(transaction, Asked { user: user.to_owned(), intent });
     }
 
     /// A client is about to send this payload in these bytes.
@@ -97,7 +104,7 @@ impl Shadow {
     pub fn heard(&self) -> Vec<(IpAddr, SocketAddr)> {
         let held = self.allocations.values();
         held.flat_map(|held| {
-            let pairs = held.permitted.keys().flat_map(|ip| {
+            let pairs = held.permitted.keys().filter_map(|ip| {
                 held.relayed.get(&Family::of(*ip)).map(|(relayed, _)| (*ip, *relayed))
             });
             pairs.collect::<Vec<_>>()
@@ -201,7 +208,7 @@ impl Shadow {
     }
 
     fn judge_reply(&mut self, now: Instant, to: FiveTuple, heard: &Heard) {
-        let Some((user, intent)) = self.requests.get(&heard.transaction()).cloned() else {
+        let Some(asked) = self.requests.get(&heard.transaction()).cloned() else {
             let binding = heard.kind() == kind::method::BINDING | kind::SUCCESS;
             let explained = binding || matches!(heard.code(), Some(400 | 401 | 420));
             assert!(explained, "to nobody's request: {heard:?}");
@@ -210,23 +217,24 @@ impl Shadow {
         match heard.code() {
             None => {
                 self.succeeded += 1;
-                self.apply(now, to, &user, &intent, heard);
+                self.apply(now, to, &asked, heard);
             }
-            Some(code) => self.judge_refusal(to, &user, &intent, code, heard),
+            Some(code) => self.judge_refusal(to, &asked, code, heard),
         }
     }
 
     /// Whether this refusal is one that the state explains.
-    fn judge_refusal(&self, to: FiveTuple, user: &str, intent: &Intent, code: u16, heard: &Heard) {
+    fn judge_refusal(&self, to: FiveTuple, asked: &Asked, code: u16, heard: &Heard) {
+        let Asked { user, intent } = asked;
         let held = self.allocations.get(&to);
-        let mine = held.filter(|held| held.user == user);
+        let mine = held.filter(|held| held.user == *user);
         let explained = match code {
             401 | 438 => true,
             437 => match intent {
                 Intent::Allocate => held.is_some(),
                 _ => held.is_none(),
             },
-            441 => held.is_some_and(|held| held.user != user),
+            441 => held.is_some_and(|held| held.user != *user),
             486 | 508 | 500 => matches!(intent, Intent::Allocate),
             403 => !self.admits_all(intent),
             443 => match intent {
@@ -249,7 +257,8 @@ impl Shadow {
         assert!(explained || never, "{code} to {intent:?} of {user}: {held:?}, {heard:?}");
     }
 
-    fn apply(&mut self, now: Instant, to: FiveTuple, user: &str, intent: &Intent, heard: &Heard) {
+    fn apply(&mut self, now: Instant, to: FiveTuple, asked: &Asked, heard: &Heard) {
+        let Asked { user, intent } = asked;
         let until = |seconds: u32| now + Duration::from_secs(u64::from(seconds));
         if let Intent::Allocate = intent {
             let end = until(heard.lifetime().expect("Allocate success has LIFETIME"));
@@ -258,7 +267,7 @@ impl Shadow {
         let peers = self.peers(intent);
         assert!(self.admits_all(intent), "a denied peer: {intent:?}");
         let held = self.allocations.get_mut(&to).expect("a success needs an allocation");
-        assert_eq!(held.user, user, "a success for somebody else");
+        assert_eq!(held.user, *user, "a success for somebody else");
         for peer in peers {
             assert!(held.relayed.contains_key(&Family::of(peer.ip())), "443 was due: {intent:?}");
             held.permitted.insert(peer.ip(), now + PERMISSION);

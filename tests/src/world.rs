@@ -281,13 +281,13 @@ impl World {
     /// Sends a datagram to a listener from any address, forged or not.
     pub fn inject(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
         let from = FiveTuple { listener, client: ClientAddr::new(from) };
-        self.fly(Target::Server { from }, bytes.to_vec());
+        self.fly(&Target::Server { from }, bytes);
     }
 
     /// Sends a datagram to a relayed address, in its advertised form, from any address.
     pub fn inject_at_relay(&mut self, at: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         let at = self.local_form(at);
-        self.fly(Target::Relay { at, from }, bytes.to_vec());
+        self.fly(&Target::Relay { at, from }, bytes);
     }
 
     /// Ends the server as a shell does at the end of its life, and carries out what follows.
@@ -375,7 +375,7 @@ impl World {
     fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
         match verdict {
             Verdict::ToPeer { via, peer, payload } => {
-                let payload = bytes[range(payload)].to_vec();
+                let payload = &bytes[range(payload)];
                 let local =
                     self.sockets.get(&via).expect("a verdict names an open socket").socket();
                 self.leave_relay(local, peer.socket(), payload);
@@ -383,7 +383,7 @@ impl World {
             Verdict::ToClient { to, wrap, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
                 assert!(dressed.len() <= LARGEST_DATAGRAM, "a datagram that UDP can carry");
-                self.leave_listener(to, dressed);
+                self.leave_listener(to, &dressed);
             }
             Verdict::Handled | Verdict::Dropped(_) => {}
         }
@@ -391,23 +391,23 @@ impl World {
     }
 
     /// The kernel's part: a datagram to one of our own sockets never leaves the host.
-    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
+    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let listeners = self.config.edge.listeners();
         assert!(
             !listeners.iter().any(|listener| listener.local == to),
             "a relayed datagram to our own listener {to}"
         );
         if self.sockets.values().any(|relayed| relayed.socket() == to) {
-            self.fly(Target::Relay { at: to, from: local }, payload);
+            self.fly(&Target::Relay { at: to, from: local }, payload);
         } else {
             let from = self.advertised_form(local);
-            self.fly(Target::Peer { at: to, from }, payload);
+            self.fly(&Target::Peer { at: to, from }, payload);
         }
     }
 
-    fn leave_listener(&mut self, to: FiveTuple, bytes: Vec<u8>) {
+    fn leave_listener(&mut self, to: FiveTuple, bytes: &[u8]) {
         let target = Target::Client { listener: to.listener, at: to.client.socket() };
-        self.fly(target, bytes);
+        self.fly(&target, bytes);
     }
 
     /// What a worker does between batches.
@@ -416,7 +416,7 @@ impl World {
             match action {
                 Action::Send { to, bytes } => {
                     self.note(|| What::Reply(to, bytes.to_vec()));
-                    self.leave_listener(to, bytes.into_vec());
+                    self.leave_listener(to, &bytes);
                 }
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
                 Action::CloseRelay(id) => {
@@ -451,7 +451,7 @@ impl World {
         self.server.relay_opened(now, id, outcome);
     }
 
-    fn fly(&mut self, to: Target, bytes: Vec<u8>) {
+    fn fly(&mut self, to: &Target, bytes: &[u8]) {
         for time in self.link.carry(&mut self.dice) {
             self.flights += 1;
             let (arrives, serial) = (self.elapsed + time, self.flights);
@@ -459,7 +459,7 @@ impl World {
                 arrives,
                 serial,
                 to: to.clone(),
-                bytes: bytes.clone(),
+                bytes: bytes.to_vec(),
             }));
         }
     }
