@@ -130,6 +130,7 @@ impl Play {
         };
         let narrow = dice.one_in_thousand(300);
         let mut world = World::configured(seed, |config| {
+            config.ports = 50_000..=50_999;
             if narrow {
                 config.ports = 50_000..=50_007;
                 config.limits.allocations_per_user = 2;
