@@ -487,7 +487,7 @@ fn a_buffer_too_small_is_reported_and_not_exceeded() {
     }
     let mut buffer = vec![0; 80_000];
     let mut writer = Writer::new(&mut buffer, Class::Indication, Method::DATA, ID);
-    writer.add(&Data(&[0; 65_529]));
+    writer.add(&Data(&vec![0; 65_529]));
     assert_eq!(writer.finish(), Err(BufferFull), "beyond the length field");
 }
 

@@ -122,8 +122,12 @@ fn check_attribute(id: &str, message: &Message<'_>, expected: &Value) {
             assert_eq!(text(decoded, "algorithm"), "SHA-256", "{id}");
             assert_eq!(chosen.known(), Some(PasswordAlgorithm::Sha256), "{id}");
         }
-        "USERHASH" | "PRIORITY" | "ICE-CONTROLLED" => {}
-        "MESSAGE-INTEGRITY" | "MESSAGE-INTEGRITY-SHA256" | "FINGERPRINT" => {}
+        "USERHASH"
+        | "PRIORITY"
+        | "ICE-CONTROLLED"
+        | "MESSAGE-INTEGRITY"
+        | "MESSAGE-INTEGRITY-SHA256"
+        | "FINGERPRINT" => {}
         other => panic!("{id}: this test does not know {other}"),
     }
 }
