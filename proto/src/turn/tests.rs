@@ -354,14 +354,14 @@ fn sec_018_a_socket_that_opens_after_the_shut_down_is_closed() {
 fn alloc_022_a_stale_relay_id_finds_nothing() {
     let mut stage = Stage::alone();
     stage.opened(|_| {});
-    let stale = stage.relay();
+    let over = stage.relay();
     stage.advance(600);
     stage.carry_out();
     stage.opened(|_| {});
     let fresh = stage.relay();
-    assert_eq!(fresh.allocation.slot, stale.allocation.slot, "the slot is reused");
+    assert_eq!(fresh.allocation.slot, over.allocation.slot, "the slot is reused");
     let peer = PeerAddr::new("45.33.32.1:9".parse().unwrap());
-    let verdict = stage.server.peer_input(stage.now, stale, peer, b"late");
+    let verdict = stage.server.peer_input(stage.now, over, peer, b"late");
     assert_eq!(verdict, Verdict::Dropped(DropReason::StaleRelay));
     let verdict = stage.server.peer_input(stage.now, fresh, peer, b"early");
     assert_eq!(verdict, Verdict::Dropped(DropReason::NoPermission));
