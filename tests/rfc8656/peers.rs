@@ -95,6 +95,16 @@ fn sec_003_tunnel_addresses_are_no_peers_whatever_they_embed() {
 }
 
 #[test]
+fn sec_003_clients_behind_tunnel_addresses_get_no_relay() {
+    for source in ["[2002:808:808::1]:5000", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]:5000"] {
+        let source = source.parse().expect("an address");
+        let mut world = World::seeded(3).with_client_at("tunnelled", source);
+        world.client("tunnelled").state().listener = proto::addr::ListenerId(1);
+        world.client("tunnelled").allocate().expect_code(403);
+    }
+}
+
+#[test]
 fn perm_011_a_mapped_ipv4_peer_is_refused_not_converted() {
     assert_unreachable(2, with_port("::ffff:127.0.0.1"));
     assert_unreachable(2, with_port("::ffff:45.33.32.10"));
