@@ -1,25 +1,32 @@
-//! Headers put before payload on its way to a client.
+//! Headers put before payload on its way to a client; the payload itself stays where it lies.
 
-use std::net::{IpAddr, SocketAddr};
-
-use proto::channel_data::ChannelNumber;
+use proto::channel_data;
 use proto::stun::TransactionId;
+use proto::stun::attribute::{AttributeType, XorPeerAddress};
+use proto::stun::header::{Class, HEADER_LEN, Method};
+use proto::stun::writer::Writer;
 use proto::turn::Wrap;
 
-/// The longest header: a Data indication that names an IPv6 peer.
-pub(super) const LONGEST: usize = 48;
-
-/// The magic cookie (RFC 8489 §5).
-const COOKIE: u32 = 0x2112_A442;
-
-/// Bytes of a STUN header.
-const STUN_HEADER: usize = 20;
+/// The longest header: STUN header, XOR-PEER-ADDRESS with an IPv6 address, head of DATA.
+pub(super) const LONGEST: usize = HEADER_LEN + 24 + 4;
 
 /// Writes the header for a payload of `len` bytes and says how long it is.
+///
+/// The server drops what would not fit into a datagram, so lengths fit into 16 bits.
 pub(super) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
     match wrap {
-        Wrap::Channel(number) => channel_head(number, len, out),
-        Wrap::Indication(peer, transaction) => data_head(peer.socket(), transaction, len, out),
+        Wrap::Channel(number) => {
+            let header = channel_data::header(number, narrow(len));
+            out[..header.len()].copy_from_slice(&header);
+            header.len()
+        }
+        Wrap::Indication(peer, transaction) => {
+            let head = data_head(XorPeerAddress(peer.socket()), transaction, out);
+            let body = narrow(len.next_multiple_of(4)) + narrow((head - HEADER_LEN) as u32);
+            out[2..4].copy_from_slice(&body.to_be_bytes());
+            out[head - 2..head].copy_from_slice(&narrow(len).to_be_bytes());
+            head
+        }
     }
 }
 
@@ -32,53 +39,65 @@ pub(super) fn padding(wrap: Wrap, len: u32) -> usize {
     }
 }
 
-fn channel_head(number: ChannelNumber, len: u32, out: &mut [u8; LONGEST]) -> usize {
-    out[..2].copy_from_slice(&number.get().to_be_bytes());
-    out[2..4].copy_from_slice(&narrow(len).to_be_bytes());
-    4
-}
-
-/// Data indication with XOR-PEER-ADDRESS and the header of DATA (RFC 8656 §11.3).
+/// A Data indication (RFC 8656 §11.3) whose DATA is still empty; says how long it is.
 fn data_head(
-    peer: SocketAddr,
-    TransactionId(transaction): TransactionId,
-    len: u32,
+    peer: XorPeerAddress,
+    transaction: TransactionId,
     out: &mut [u8; LONGEST],
 ) -> usize {
-    let (family, address, address_len) = match peer.ip() {
-        IpAddr::V4(ip) => {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&(u32::from(ip) ^ COOKIE).to_be_bytes());
-            (1, bytes, 4)
-        }
-        IpAddr::V6(ip) => {
-            let mut mask = [0; 16];
-            mask[..4].copy_from_slice(&COOKIE.to_be_bytes());
-            mask[4..].copy_from_slice(&transaction);
-            (2, (u128::from(ip) ^ u128::from_be_bytes(mask)).to_be_bytes(), 16)
-        }
-    };
-    let total = STUN_HEADER + 4 + 4 + address_len + 4;
-    let port = peer.port() ^ (COOKIE >> 16) as u16;
-    let body = (total - STUN_HEADER) as u32 + len.next_multiple_of(4);
-
-    out[..2].copy_from_slice(&0x0017_u16.to_be_bytes());
-    out[2..4].copy_from_slice(&narrow(body).to_be_bytes());
-    out[4..8].copy_from_slice(&COOKIE.to_be_bytes());
-    out[8..20].copy_from_slice(&transaction);
-    out[20..22].copy_from_slice(&0x0012_u16.to_be_bytes());
-    out[22..24].copy_from_slice(&narrow(4 + address_len as u32).to_be_bytes());
-    out[24..26].copy_from_slice(&[0, family]);
-    out[26..28].copy_from_slice(&port.to_be_bytes());
-    out[28..28 + address_len].copy_from_slice(&address[..address_len]);
-    let data = 28 + address_len;
-    out[data..data + 2].copy_from_slice(&0x0013_u16.to_be_bytes());
-    out[data + 2..data + 4].copy_from_slice(&narrow(len).to_be_bytes());
-    total
+    let mut writer = Writer::new(out, Class::Indication, Method::DATA, transaction);
+    writer.add(&peer).append(AttributeType::DATA, &[]);
+    writer.finish().map_or(0, <[u8]>::len)
 }
 
-/// Lengths on the wire have 16 bits; the server refuses to wrap what would not fit.
+/// Lengths on the wire have 16 bits.
 #[expect(clippy::cast_possible_truncation, reason = "the server drops what is oversize")]
 fn narrow(len: u32) -> u16 {
     len as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::addr::PeerAddr;
+    use proto::channel_data::{ChannelData, ChannelNumber};
+    use proto::stun::message::Message;
+
+    use super::*;
+
+    /// A header, a payload, padding: what a client receives.
+    fn dressed(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
+        let mut out = [0; LONGEST];
+        let len = head(wrap, payload.len() as u32, &mut out);
+        [&out[..len], payload, &[0; 3][..padding(wrap, payload.len() as u32)]].concat()
+    }
+
+    #[test]
+    fn data_011_an_indication_says_peer_and_payload_exactly() {
+        for peer in ["192.0.2.7:5000", "[2001:db8::7]:5000"] {
+            for size in [0, 1, 2, 3, 4, 160, 65_000] {
+                let payload = vec![7; size];
+                let peer = PeerAddr::new(peer.parse().unwrap());
+                let transaction = TransactionId([9; 12]);
+                let bytes = dressed(Wrap::Indication(peer, transaction), &payload);
+                let message = Message::parse(&bytes).unwrap();
+                assert_eq!(message.class(), Class::Indication);
+                assert_eq!(message.method(), Method::DATA);
+                assert_eq!(message.transaction(), transaction);
+                assert_eq!(message.first(AttributeType::DATA), Some(payload.as_slice()), "{size}");
+                let named = message.read::<XorPeerAddress>().unwrap();
+                assert_eq!(named, Some(XorPeerAddress(peer.socket())));
+            }
+        }
+    }
+
+    #[test]
+    fn chan_010_channel_data_in_a_datagram_is_not_padded() {
+        let number = ChannelNumber::new(0x4001).unwrap();
+        for size in [0, 1, 3, 160, 65_000] {
+            let payload = vec![7; size];
+            let bytes = dressed(Wrap::Channel(number), &payload);
+            assert_eq!(bytes.len(), 4 + size);
+            assert_eq!(ChannelData::parse(&bytes).unwrap().payload(), payload);
+        }
+    }
 }
