@@ -10,6 +10,7 @@
 
 mod clock;
 mod error;
+pub mod load;
 mod session;
 mod turn;
 pub mod wire;
