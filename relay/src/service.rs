@@ -247,6 +247,8 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
 
+    let seed = worker::random_seed()
+        .map_err(|source| StartError::system("the random number generator", source))?;
     let ledger = SharedLedger::new();
     let mut letterboxes = Vec::new();
     let mut blocks = Vec::new();
@@ -258,11 +260,16 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
         let (waker, engine) = engine;
         let (letterbox, inbox) = worker::open(waker);
         let block = Arc::new(Block::new(config.listeners.len()));
-        let server = Arc::new(config.server(index));
-        let desk = worker::Desk { index, server, ledger: ledger.of_worker(index), inbox };
+        let desk = worker::Desk {
+            index,
+            config: Arc::new(config.server(index)),
+            seed,
+            ledger: ledger.of_worker(index),
+            inbox,
+        };
         letterboxes.push(letterbox);
         blocks.push(Arc::clone(&block));
-        crew.push((index, Worker::new(desk, engine, block).map_err(entropy)?));
+        crew.push((index, Worker::new(desk, engine, block)));
     }
 
     announce(&config, descriptors);
@@ -303,10 +310,6 @@ fn employ(
         .name(format!("worker-{index}"))
         .spawn(work)
         .map_err(|source| StartError::system("a worker's thread", source))
-}
-
-fn entropy(source: io::Error) -> StartError {
-    StartError::system("the random number generator", source)
 }
 
 /// The first lines of a relay's log: where it serves, and how much.

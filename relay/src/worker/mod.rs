@@ -27,7 +27,9 @@ pub(crate) struct Desk<L> {
     /// Its number.
     pub(crate) index: u16,
     /// The configuration of its server.
-    pub(crate) server: Arc<turn::Config>,
+    pub(crate) config: Arc<turn::Config>,
+    /// Randomness for its first server, shared by the workers: nonces of one are good at all.
+    pub(crate) seed: [u8; 32],
     /// Its door to what workers share.
     pub(crate) ledger: L,
     /// Where commands arrive.
@@ -48,9 +50,9 @@ pub(crate) struct Worker<L, E> {
 
 impl<E: Engine> Worker<SharedLedger, E> {
     /// A worker that has not begun.
-    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> io::Result<Self> {
-        Ok(Self {
-            server: fresh_server(&desk)?,
+    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> Self {
+        Self {
+            server: desk.server(),
             batch: Batch::new(),
             outbox: Outbox::new(desk.index),
             desk,
@@ -58,7 +60,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             block,
             draining: false,
             stopped: false,
-        })
+        }
     }
 
     /// Relays until the server is drained or stopped.
@@ -77,7 +79,9 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.batch = Batch::new();
             self.outbox = Outbox::new(self.desk.index);
             self.desk.ledger.forget();
-            self.server = fresh_server(&self.desk)?;
+            // Another seed: the first one would give out the same tokens and ports again.
+            self.desk.seed = random_seed()?;
+            self.server = self.desk.server();
             if self.draining {
                 self.server.drain();
             }
@@ -85,11 +89,18 @@ impl<E: Engine> Worker<SharedLedger, E> {
     }
 }
 
-/// A server without allocations, with a seed of its own.
-fn fresh_server(desk: &Desk<SharedLedger>) -> io::Result<Server<SharedLedger>> {
+impl Desk<SharedLedger> {
+    /// A server without allocations.
+    fn server(&self) -> Server<SharedLedger> {
+        Server::new(Arc::clone(&self.config), self.ledger.clone(), self.seed)
+    }
+}
+
+/// Randomness of the operating system.
+pub(crate) fn random_seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(io::Error::other)?;
-    Ok(Server::new(Arc::clone(&desk.server), desk.ledger.clone(), seed))
+    Ok(seed)
 }
 
 impl<L: Ledger, E: Engine> Worker<L, E> {
