@@ -170,10 +170,10 @@ struct Sockets {
 
 impl Sockets {
     fn open(config: &Config) -> Result<Self, ConfigError> {
-        let name = config.file.as_ref().map_or_else(
-            || "credential service".to_owned(),
-            |file| file.display().to_string(),
-        );
+        let name = config
+            .file
+            .as_ref()
+            .map_or_else(|| "credential service".to_owned(), |file| file.display().to_string());
         let open = |key: &str, addr: SocketAddr| {
             let listener = StdListener::bind(addr).and_then(|listener| {
                 listener.set_nonblocking(true)?;
@@ -181,7 +181,9 @@ impl Sockets {
             });
             listener.map_err(|error| {
                 let right = match error.kind() {
-                    io::ErrorKind::AddrInUse => "another process listens there; choose another port",
+                    io::ErrorKind::AddrInUse => {
+                        "another process listens there; choose another port"
+                    }
                     io::ErrorKind::AddrNotAvailable => "not an address of this host",
                     io::ErrorKind::PermissionDenied => {
                         "ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or choose another"
