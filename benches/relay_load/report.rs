@@ -145,7 +145,10 @@ impl Row {
                 notes.push(format!("the core was {slow:.1} times slower than its best"));
             }
         }
-        notes.iter().map(|note| format!("; {note}")).collect()
+        match notes.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", notes.join("; ")),
+        }
     }
 
     /// For the JSON file.
