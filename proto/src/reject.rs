@@ -27,6 +27,7 @@ macro_rules! reasons {
     ($(#[$doc:meta])* $enum:ident { $($variant:ident $name:literal $([$code:literal])? $help:literal;)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(clippy::doc_markdown, reason = "the texts are shown to operators as they are")]
         pub enum $enum {
             $(#[doc = $help] $variant,)*
         }
@@ -92,6 +93,7 @@ reasons! {
         ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
         TotalQuota "total_quota" [508] "the relay holds as many allocations as limits.allocations allows; add a relay";
         Draining "draining" [403] "the relay is shutting down and takes no new allocation";
+        TunnelledClient "tunnelled_client" [403] "the client's own address is of Teredo or 6to4, which RFC 8656 keeps out of relays";
         WrongSide "wrong_side" [403] "the credential is for the other side of the edge";
         PeerDenied "peer_denied" [403] "the peer policy forbids this address; if it must be reachable, name its range in peers.allow";
         PeerFamily "peer_family" [443] "the peer's address family is not the allocation's";
