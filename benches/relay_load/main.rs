@@ -76,6 +76,9 @@ struct Args {
     /// Leave runs to the links to cut, as a card with UDP segmentation offload does.
     #[arg(long)]
     segmentation_offload: bool,
+    /// Let servers and load run before everything else: for a machine that is not quiet.
+    #[arg(long)]
+    real_time: bool,
     /// Our binary; by default the av-edge beside this program.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -106,6 +109,10 @@ fn run(args: &Args) -> io::Result<()> {
         .collect::<io::Result<Vec<_>>>()?;
     cpu::pin(args.load_core)?;
     site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
+    if args.real_time {
+        server::make_real_time(std::process::id())?;
+        servers.iter().try_for_each(|server| server::make_real_time(server.id()))?;
+    }
     let mut bench = Bench {
         args,
         site: &site,

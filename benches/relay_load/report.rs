@@ -145,10 +145,7 @@ impl Row {
                 notes.push(format!("the core was {slow:.1} times slower than its best"));
             }
         }
-        match notes.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", notes.join("; ")),
-        }
+        if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
     }
 
     /// For the JSON file.

@@ -15,13 +15,21 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use crate::clock;
-use crate::site::{LISTEN, RELAYED, Room, Site};
+use crate::site::{self, LISTEN, RELAYED, Room, Site};
 
 /// Shared secret of the TURN REST credentials, which both servers take.
 const SECRET: &str = "relay-load-relay-load-relay-load";
 
 /// Niceness of servers and load: what else runs on the machine shall wait.
 pub(crate) const PRIORITY: &str = "-20";
+
+/// Real-time priority, if asked for: below that of the links' polling.
+const REAL_TIME: &str = "10";
+
+/// Puts a process, thread by thread, before everything that is not real-time.
+pub(crate) fn make_real_time(process: u32) -> io::Result<()> {
+    site::sh(&format!("chrt -a -f -p {REAL_TIME} {process}"))
+}
 
 /// A server that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
