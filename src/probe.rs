@@ -83,7 +83,9 @@ impl<'a> Report<'a> {
                 (words::found(finding), Some(words::incomplete(path)))
             }
             Ok(finding) => (words::found(finding), None),
-            Err(error) => (error.to_string(), Some(words::meaning(outcome.step, error))),
+            Err(error) => {
+                (error.to_string().trim_end().to_owned(), Some(words::meaning(outcome.step, error)))
+            }
         };
         if meaning.is_some() {
             self.failed.get_or_insert(name);
