@@ -136,7 +136,7 @@ fn turnutils_stunclient_learns_its_address() {
     let site = Site::new();
     let home = Home::with_pool_key();
     let _relay = start_relay(&site, &home, &relay_toml());
-    for (server, client) in [(INTERNAL, "10.25.1.2:"), (INTERNAL6, "[fd25:1::2]:")] {
+    for (server, client) in [(INTERNAL, "10.25.1.2:"), (INTERNAL6, "fd25:1::2:")] {
         let output = must(site.client.command("turnutils_stunclient").arg(server));
         let said = String::from_utf8_lossy(&output.stdout);
         let wanted = format!("UDP reflexive addr: {client}");

@@ -149,3 +149,52 @@ pub(crate) fn mint(key: &Path, user: &str) -> Credential {
         |name: &str| value[name].as_str().unwrap_or_else(|| panic!("no {name}: {text}")).to_owned();
     Credential { username: field("username"), password: field("password") }
 }
+
+/// A running `av-edge auth`.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    /// The process.
+    pub(crate) process: Process,
+    address: String,
+}
+
+/// The bearer key of the only caller.
+const CALLER_KEY: &str = "interop-caller-key-51d0";
+
+/// Starts `av-edge auth` on the DMZ host, its own process beside the relay's, with the same pool key.
+pub(crate) fn start_auth(site: &Site, home: &Home) -> Auth {
+    let address = format!("{INTERNAL}:8443");
+    let toml = format!(
+        r#"listen = "{address}"
+uris = ["turn:{INTERNAL}:3478?transport=udp"]
+lifetime_default_s = 3600
+[pool]
+key = "pool.pem"
+[[callers]]
+name = "portal"
+key = "{CALLER_KEY}"
+"#
+    );
+    let file = home.write("auth.toml", &toml);
+    let file = file.to_str().expect("a path in UTF-8");
+    let mut process = Process::start(&mut command(&site.relay, &["auth", "--config", file]));
+    await_ready(&site.relay, &mut process, &address);
+    Auth { process, address }
+}
+
+impl Auth {
+    /// The `iceServers` a web application would fetch for its user, as JSON.
+    pub(crate) fn ice_servers(&self, from: &Namespace, user: &str) -> serde_json::Value {
+        let url = format!("http://{}/v1/credentials", self.address);
+        let mut answer: serde_json::Value = from
+            .enter(|| {
+                ureq::post(&url)
+                    .header("Authorization", &format!("Bearer {CALLER_KEY}"))
+                    .send_json(serde_json::json!({ "user": user }))?
+                    .body_mut()
+                    .read_json()
+            })
+            .unwrap_or_else(|e| panic!("{url}: {e}"));
+        answer["iceServers"].take()
+    }
+}
