@@ -3,7 +3,7 @@
 //! Chromium reads commands from descriptor 3 and writes answers to descriptor 4, JSON ended by a NUL (the
 //! `DevTools` protocol). Two named pipes bring them here; no driver, no WebSocket, no node.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};

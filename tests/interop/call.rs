@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::edge::{Home, relay_toml, start_auth, start_relay};
+use crate::edge::{Home, RelayFile, start_auth, start_relay};
 use crate::netns::Namespace;
 use crate::site::Site;
 
@@ -25,7 +25,7 @@ const VOICE_PACKETS: u64 = 400;
 fn media_chromium_calls_itself_through_the_relay_with_minted_credentials() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &relay_toml());
+    let _relay = start_relay(&site, &home, &RelayFile::default());
     let auth = start_auth(&site, &home);
     let servers = auth.ice_servers(&site.client, "alice");
     let page = serve_page(&site.client);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::edge::{Home, REST_SECRET, mint, relay_toml, start_relay};
-use crate::netns::must;
+use crate::edge::{Home, REST_SECRET, RelayFile, mint, start_relay};
+use crate::netns::{Namespace, must};
 use crate::process::Process;
 use crate::site::{INTERNAL, INTERNAL6, PEER, PEER6, Site};
 
@@ -12,23 +12,14 @@ const MESSAGES: u64 = 200;
 /// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How clients prove who they are.
-#[derive(Clone, Copy)]
-enum Credential {
-    /// The secret; the tool makes user name and password of the REST form from it.
-    Rest,
-    /// Minted by `av-edge credential mint` with the pool key.
-    Pool,
-}
-
 /// One run of `turnutils_uclient`.
-struct Run {
-    case: &'static str,
-    server: &'static str,
-    peer: &'static str,
+pub(crate) struct Run {
+    pub(crate) case: &'static str,
+    pub(crate) server: &'static str,
+    pub(crate) peer: &'static str,
     /// How many sockets of clients send. With their RTCP siblings, where the run has them.
-    clients: u64,
-    options: &'static [&'static str],
+    pub(crate) clients: u64,
+    pub(crate) options: &'static [&'static str],
 }
 
 const RUNS: &[Run] = &[
@@ -96,10 +87,10 @@ const RUNS: &[Run] = &[
 fn rest_004_turnutils_uclient_relays_without_loss_with_rest_credentials() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &relay_toml());
+    let _relay = start_relay(&site, &home, &RelayFile::default());
     let _peers = start_peers(&site);
     for run in RUNS {
-        run.demand_all_back(&site, &["-u", "alice", "-W", REST_SECRET]);
+        run.demand_all_back(&site.client, &["-u", "alice", "-W", REST_SECRET]);
     }
 }
 
@@ -107,11 +98,14 @@ fn rest_004_turnutils_uclient_relays_without_loss_with_rest_credentials() {
 fn turnutils_uclient_relays_without_loss_with_pool_credentials() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &relay_toml());
+    let _relay = start_relay(&site, &home, &RelayFile::default());
     let _peers = start_peers(&site);
     let credential = mint(&home.path("pool.pem"), "alice");
     for run in RUNS {
-        run.demand_all_back(&site, &["-u", &credential.username, "-w", &credential.password]);
+        run.demand_all_back(
+            &site.client,
+            &["-u", &credential.username, "-w", &credential.password],
+        );
     }
 }
 
@@ -119,7 +113,7 @@ fn turnutils_uclient_relays_without_loss_with_pool_credentials() {
 fn turnutils_uclient_with_a_wrong_secret_gets_no_allocation() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &relay_toml());
+    let _relay = start_relay(&site, &home, &RelayFile::default());
     let output = site
         .client
         .command("turnutils_uclient")
@@ -135,7 +129,7 @@ fn turnutils_uclient_with_a_wrong_secret_gets_no_allocation() {
 fn turnutils_stunclient_learns_its_address() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &relay_toml());
+    let _relay = start_relay(&site, &home, &RelayFile::default());
     for (server, client) in [(INTERNAL, "10.25.1.2:"), (INTERNAL6, "fd25:1::2:")] {
         let output = must(site.client.command("turnutils_stunclient").arg(server));
         let said = String::from_utf8_lossy(&output.stdout);
@@ -146,10 +140,10 @@ fn turnutils_stunclient_learns_its_address() {
 
 impl Run {
     /// Runs the tool and demands that every message came back.
-    fn demand_all_back(&self, site: &Site, credential: &[&str]) {
+    pub(crate) fn demand_all_back(&self, machine: &Namespace, credential: &[&str]) {
         let count = |number: u64| number.to_string();
         let mut tool = Process::start(
-            site.client
+            machine
                 .command("turnutils_uclient")
                 .args(["-n", &count(MESSAGES), "-m", &count(self.clients), "-l", "160", "-z", "5"])
                 .args(credential)
@@ -191,14 +185,23 @@ impl Report {
     }
 }
 
-/// coturn's echo on both addresses of the peer.
+/// coturn's echo on both addresses of the site's peer.
 fn start_peers(site: &Site) -> Process {
-    let mut peers = Process::start(
-        site.peer.command("turnutils_peer").args(["-p", "3480", "-L", PEER, "-L", PEER6]),
-    );
+    start_peers_at(&site.peer, &[PEER, PEER6])
+}
+
+/// coturn's echo on these addresses of a machine.
+pub(crate) fn start_peers_at(machine: &Namespace, addresses: &[&str]) -> Process {
+    let mut command = machine.command("turnutils_peer");
+    command.args(["-p", "3480"]);
+    for address in addresses {
+        command.args(["-L", address]);
+    }
+    let mut peers = Process::start(&mut command);
     peers.until(LIMIT, "turnutils_peer to listen", |_| {
-        let sockets = must(site.peer.command("ss").args(["-Hlun", "sport = :3480"]));
-        (String::from_utf8_lossy(&sockets.stdout).lines().count() >= 2).then_some(())
+        let sockets = must(machine.command("ss").args(["-Hlun", "sport = :3480"]));
+        let listening = String::from_utf8_lossy(&sockets.stdout).lines().count();
+        (listening >= addresses.len()).then_some(())
     });
     peers
 }

@@ -1,10 +1,12 @@
 //! The release binary as an operator runs it: files in a directory, `av-edge relay --config …`.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use client::{Credentials, Options, TurnClient};
 use tempfile::TempDir;
 
 use crate::netns::{Namespace, must};
@@ -55,37 +57,89 @@ impl Home {
     }
 }
 
-/// A relay's configuration: `[[listen]]` on all four addresses of the DMZ host, relaying from its external side.
-pub(crate) fn relay_toml() -> String {
-    let listeners: String = [
-        (format!("{INTERNAL}:3478"), "internal"),
-        (format!("[{INTERNAL6}]:3478"), "internal"),
-        (format!("{EXTERNAL}:3478"), "external"),
-        (format!("[{EXTERNAL6}]:3478"), "external"),
-    ]
-    .iter()
-    .map(|(address, side)| {
-        format!("[[listen]]\naddress = \"{address}\"\ntransport = \"udp\"\nside = \"{side}\"\n")
-    })
-    .collect();
-    format!(
-        r#"realm = "turn.example.org"
+/// A relay's configuration file.
+///
+/// The default listens on port 3478 of all four addresses of the DMZ host and relays from its external side.
+#[derive(Clone, Debug)]
+pub(crate) struct RelayFile {
+    /// `host:port` and side of each listener, and what it advertises.
+    pub(crate) listeners: Vec<(String, &'static str, Option<&'static str>)>,
+    /// The public address of the relayed IPv4 address, behind 1:1 NAT.
+    pub(crate) advertise: Option<&'static str>,
+    /// Relayed ports.
+    pub(crate) ports: &'static str,
+    /// Ranges that peers may be in.
+    pub(crate) allow: &'static str,
+    /// The pool's key file, and those before it.
+    pub(crate) keys: Vec<&'static str>,
+    /// Where it answers for its metrics.
+    pub(crate) metrics: &'static str,
+}
+
+impl Default for RelayFile {
+    fn default() -> Self {
+        Self::on_port(3478)
+    }
+}
+
+impl RelayFile {
+    /// The default, on another port.
+    pub(crate) fn on_port(port: u16) -> Self {
+        let hosts = [
+            (INTERNAL.to_owned(), "internal"),
+            (format!("[{INTERNAL6}]"), "internal"),
+            (EXTERNAL.to_owned(), "external"),
+            (format!("[{EXTERNAL6}]"), "external"),
+        ];
+        Self {
+            listeners: hosts.map(|(host, side)| (format!("{host}:{port}"), side, None)).to_vec(),
+            advertise: None,
+            ports: "50000-59999",
+            allow: r#""10.25.2.0/24", "fd25:2::/64""#,
+            keys: vec!["pool.pem"],
+            metrics: METRICS,
+        }
+    }
+
+    /// The text of the file.
+    pub(crate) fn toml(&self) -> String {
+        let advertise = |public: Option<&str>, before| match public {
+            Some(public) => format!("{before}advertise = \"{public}\""),
+            None => String::new(),
+        };
+        let listeners: String = self
+            .listeners
+            .iter()
+            .map(|(address, side, public)| {
+                let public = advertise(*public, "");
+                format!(
+                    "[[listen]]\naddress = \"{address}\"\ntransport = \"udp\"\nside = \"{side}\"\n{public}\n"
+                )
+            })
+            .collect();
+        let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
+        let (ports, allow, metrics) = (self.ports, self.allow, self.metrics);
+        let public = advertise(self.advertise, ", ");
+        format!(
+            r#"realm = "turn.example.org"
 workers = 2
 drain_s = 60
 [pool]
-key = "pool.pem"
+key = "{current}"
+previous = {previous:?}
 [auth]
 rest_secrets = ["{REST_SECRET}"]
 {listeners}
 [relay]
-addresses = [{{ local = "{EXTERNAL}" }}, {{ local = "{EXTERNAL6}" }}]
-ports = "50000-59999"
+addresses = [{{ local = "{EXTERNAL}"{public} }}, {{ local = "{EXTERNAL6}" }}]
+ports = "{ports}"
 [peers]
-allow = ["10.25.2.0/24", "fd25:2::/64"]
+allow = [{allow}]
 [metrics]
-address = "{METRICS}"
+address = "{metrics}"
 "#
-    )
+        )
+    }
 }
 
 /// The release binary.
@@ -108,11 +162,12 @@ pub(crate) fn command(machine: &Namespace, words: &[&str]) -> Command {
 }
 
 /// Starts `av-edge relay` on the site's DMZ host and waits until it says it is ready.
-pub(crate) fn start_relay(site: &Site, home: &Home, toml: &str) -> Process {
-    let file = home.write("relay.toml", toml);
-    let file = file.to_str().expect("a path in UTF-8");
-    let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", file]));
-    await_ready(&site.relay, &mut relay, METRICS);
+pub(crate) fn start_relay(site: &Site, home: &Home, file: &RelayFile) -> Process {
+    let name = format!("relay-{}.toml", file.metrics.rsplit(':').next().unwrap_or_default());
+    let path = home.write(&name, &file.toml());
+    let path = path.to_str().expect("a path in UTF-8");
+    let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
+    await_ready(&site.relay, &mut relay, file.metrics);
     relay
 }
 
@@ -128,26 +183,19 @@ pub(crate) fn http_get(url: &str) -> Result<String, ureq::Error> {
     ureq::get(url).call()?.body_mut().read_to_string()
 }
 
-/// A user name with its password.
-#[derive(Debug)]
-pub(crate) struct Credential {
-    /// What it proves.
-    pub(crate) username: String,
-    /// The proof.
-    pub(crate) password: String,
-}
-
 /// Mints a credential with `av-edge credential mint`.
-pub(crate) fn mint(key: &Path, user: &str) -> Credential {
+pub(crate) fn mint(key: &Path, user: &str) -> Credentials {
     let output = must(
-        Command::new(av_edge()).args(["credential", "mint", "--user", user, "--key"]).arg(key),
+        Command::new(av_edge())
+            .args(["credential", "mint", "--json", "--user", user, "--key"])
+            .arg(key),
     );
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let value: serde_json::Value = serde_json::from_str(&text)
         .unwrap_or_else(|e| panic!("credential mint does not print JSON ({e}): {text}"));
     let field =
         |name: &str| value[name].as_str().unwrap_or_else(|| panic!("no {name}: {text}")).to_owned();
-    Credential { username: field("username"), password: field("password") }
+    Credentials::new(field("username"), field("password"))
 }
 
 /// A running `av-edge auth`.
@@ -183,6 +231,16 @@ key = "{CALLER_KEY}"
 }
 
 impl Auth {
+    /// The user name and password in it.
+    pub(crate) fn credential(&self, from: &Namespace, user: &str) -> Credentials {
+        let servers = self.ice_servers(from, user);
+        let field = |name: &str| {
+            let value = servers[0][name].as_str();
+            value.unwrap_or_else(|| panic!("no {name} in {servers}")).to_owned()
+        };
+        Credentials::new(field("username"), field("credential"))
+    }
+
     /// The `iceServers` a web application would fetch for its user, as JSON.
     pub(crate) fn ice_servers(&self, from: &Namespace, user: &str) -> serde_json::Value {
         let url = format!("http://{}/v1/credentials", self.address);
@@ -197,4 +255,15 @@ impl Auth {
             .unwrap_or_else(|e| panic!("{url}: {e}"));
         answer["iceServers"].take()
     }
+}
+
+/// A client of `server`, port 3478, on the machine of the calling thread.
+pub(crate) fn connect(server: &str, credentials: &Credentials) -> TurnClient {
+    connect_to(SocketAddr::new(server.parse().expect("an address"), 3478), credentials)
+}
+
+/// A client of `server` on the machine of the calling thread.
+pub(crate) fn connect_to(server: SocketAddr, credentials: &Credentials) -> TurnClient {
+    let options = Options { buffer_bytes: Some(4 << 20), ..Options::default() };
+    TurnClient::connect_with(server, credentials.clone(), options).expect("a socket")
 }
