@@ -1,1 +1,1 @@
-mod stub {}
+//! placeholder

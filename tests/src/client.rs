@@ -81,11 +81,21 @@ impl Client {
     /// The draft with USERNAME, REALM, NONCE and the algorithm attributes of its scheme.
     #[must_use]
     pub fn credentials(&self, draft: Draft) -> Draft {
+        self.credentials_without(0, draft)
+    }
+
+    /// The same without the attribute of this type.
+    #[must_use]
+    pub fn credentials_without(&self, missing: u16, draft: Draft) -> Draft {
         let challenge = self.challenge.as_ref().expect("challenged before");
-        let draft = draft
-            .raw(kind::USERNAME, self.login.username.as_bytes())
-            .raw(kind::REALM, challenge.realm.as_bytes())
-            .raw(kind::NONCE, challenge.nonce.as_bytes());
+        let draft = [
+            (kind::USERNAME, &self.login.username),
+            (kind::REALM, &challenge.realm),
+            (kind::NONCE, &challenge.nonce),
+        ]
+        .into_iter()
+        .filter(|(kind, _)| *kind != missing)
+        .fold(draft, |draft, (kind, text)| draft.raw(kind, text.as_bytes()));
         let chosen = match self.scheme {
             Scheme::Legacy => return draft,
             Scheme::Sha256 => kind::SHA256,

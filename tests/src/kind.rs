@@ -12,9 +12,9 @@ pub mod method {
     pub const SEND: u16 = 0x006;
     /// Data (indication only).
     pub const DATA: u16 = 0x007;
-    /// CreatePermission.
+    /// `CreatePermission`.
     pub const CREATE_PERMISSION: u16 = 0x008;
-    /// ChannelBind.
+    /// `ChannelBind`.
     pub const CHANNEL_BIND: u16 = 0x009;
 }
 

@@ -163,7 +163,7 @@ impl AsClient<'_> {
     }
 
     /// The oldest datagram in its inbox, read.
-    pub fn next(&mut self) -> Option<Arrival> {
+    pub fn take(&mut self) -> Option<Arrival> {
         self.state().inbox.pop_front().map(|bytes| Arrival::read(&bytes))
     }
 
@@ -177,7 +177,7 @@ impl AsClient<'_> {
     /// The same from any address.
     #[track_caller]
     pub fn expect_data_from(&mut self, from: SocketAddr, expected: &[u8]) {
-        match self.next() {
+        match self.take() {
             Some(Arrival::Data { peer, payload }) => {
                 assert_eq!(peer, from);
                 assert_eq!(payload, expected);
@@ -189,7 +189,7 @@ impl AsClient<'_> {
     /// Fails unless the oldest arrival is ChannelData on this channel with this payload.
     #[track_caller]
     pub fn expect_channel(&mut self, channel: u16, expected: &[u8]) {
-        match self.next() {
+        match self.take() {
             Some(Arrival::Channel { number, payload }) => {
                 assert_eq!(number, channel);
                 assert_eq!(payload, expected);
@@ -202,7 +202,7 @@ impl AsClient<'_> {
     #[track_caller]
     pub fn expect_silence(&mut self) {
         self.world.settle();
-        if let Some(arrival) = self.next() {
+        if let Some(arrival) = self.take() {
             panic!("{} hears {arrival:?}", self.state().name);
         }
     }
@@ -235,14 +235,14 @@ impl AsPeer<'_> {
     }
 
     /// The oldest datagram in its inbox, with its source.
-    pub fn next(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    pub fn take(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.world.peers[self.index].inbox.pop_front()
     }
 
     /// Fails unless the oldest arrival has this payload; returns its source.
     #[track_caller]
     pub fn expect(&mut self, expected: &[u8]) -> SocketAddr {
-        let (from, payload) = self.next().expect("a datagram arrived");
+        let (from, payload) = self.take().expect("a datagram arrived");
         assert_eq!(payload, expected);
         from
     }
@@ -251,7 +251,7 @@ impl AsPeer<'_> {
     #[track_caller]
     pub fn expect_silence(&mut self) {
         self.world.settle();
-        if let Some((from, payload)) = self.next() {
+        if let Some((from, payload)) = self.take() {
             panic!("{} hears {payload:02x?} from {from}", self.world.peers[self.index].name);
         }
     }

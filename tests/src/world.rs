@@ -351,12 +351,12 @@ impl World {
                 let payload = bytes[range(payload)].to_vec();
                 let local =
                     self.sockets.get(&via).expect("a verdict names an open socket").socket();
-                self.from_relay(local, peer.socket(), payload);
+                self.leave_relay(local, peer.socket(), payload);
             }
             Verdict::ToClient { to, wrap, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
                 assert!(dressed.len() <= LARGEST_DATAGRAM, "a datagram that UDP can carry");
-                self.to_client(to, dressed);
+                self.leave_listener(to, dressed);
             }
             Verdict::Handled | Verdict::Dropped(_) => {}
         }
@@ -364,7 +364,7 @@ impl World {
     }
 
     /// The kernel's part: a datagram to one of our own sockets never leaves the host.
-    fn from_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
+    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
         let listeners = self.config.edge.listeners();
         assert!(
             !listeners.iter().any(|listener| listener.local == to),
@@ -378,7 +378,7 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, to: FiveTuple, bytes: Vec<u8>) {
+    fn leave_listener(&mut self, to: FiveTuple, bytes: Vec<u8>) {
         let target = Target::Client { listener: to.listener, at: to.client.socket() };
         self.fly(target, bytes);
     }
@@ -387,7 +387,7 @@ impl World {
     fn carry_out(&mut self) {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::Send { to, bytes } => self.to_client(to, bytes.into_vec()),
+                Action::Send { to, bytes } => self.leave_listener(to, bytes.into_vec()),
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&id).expect("only open sockets are closed");
@@ -513,7 +513,7 @@ fn dress(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
     match wrap {
         Wrap::Channel(number) => {
             let length = u16::try_from(payload.len()).expect("a datagram's length");
-            let mut dressed = number.value().to_be_bytes().to_vec();
+            let mut dressed = number.number().to_be_bytes().to_vec();
             dressed.extend(length.to_be_bytes());
             dressed.extend(payload);
             dressed
