@@ -8,8 +8,10 @@
 //! packets of many allocations with few system calls. [`wire`] is the thin layer over stun-rs.
 #![forbid(unsafe_code)]
 
+pub mod checkup;
 mod clock;
 mod error;
+pub mod load;
 mod session;
 mod turn;
 pub mod wire;
