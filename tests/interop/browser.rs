@@ -70,9 +70,9 @@ impl Browser {
         );
         let mut browser =
             Self { commands, answers, last_id: 0, session: None, process, _profile: profile };
-        let target = browser.ask("Target.createTarget", json!({ "url": url }), START);
+        let target = browser.ask("Target.createTarget", &json!({ "url": url }), START);
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.ask("Target.attachToTarget", attach, START);
+        let attached = browser.ask("Target.attachToTarget", &attach, START);
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         browser
             .until("document.readyState === 'complete' && location.href !== 'about:blank'", START);
@@ -83,7 +83,7 @@ impl Browser {
     pub(crate) fn value(&mut self, expression: &str, limit: Duration) -> Value {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let mut answer = self.ask("Runtime.evaluate", parameters, limit);
+        let mut answer = self.ask("Runtime.evaluate", &parameters, limit);
         let thrown = &answer["exceptionDetails"];
         assert!(thrown.is_null(), "the page threw at `{expression}`: {thrown:#}");
         answer["result"]["value"].take()
@@ -98,7 +98,7 @@ impl Browser {
     }
 
     /// One command and its answer.
-    fn ask(&mut self, method: &str, parameters: Value, limit: Duration) -> Value {
+    fn ask(&mut self, method: &str, parameters: &Value, limit: Duration) -> Value {
         self.last_id += 1;
         let mut command = json!({ "id": self.last_id, "method": method, "params": parameters });
         if let Some(session) = &self.session {

@@ -1,6 +1,6 @@
 //! The clocks of this test: the only place that reads one or rests.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// How often a condition is looked at again.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -11,34 +11,29 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "this is the clock of the test")]
-pub(crate) fn unix() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the machine's clock is past 1970")
-        .as_secs()
-}
-
 /// Waits for a moment: the pace of a sender.
 #[expect(clippy::disallowed_methods, reason = "a sender is paced by the clock, not by an event")]
 pub(crate) fn rest_until(moment: Instant) {
     std::thread::sleep(moment.saturating_duration_since(now()));
 }
 
-/// Lets real time pass, where its passing is what is tested.
-pub(crate) fn rest(time: Duration) {
+fn rest(time: Duration) {
     rest_until(now() + time);
 }
 
 /// Looks until there is an answer, or panics after `limit` with what it waited for.
-pub(crate) fn await_some<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn await_some<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    look_until(limit, look).unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
+}
+
+/// Looks until there is an answer, or `limit` has passed.
+pub(crate) fn look_until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = now() + limit;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || now() >= deadline {
             return found;
         }
-        assert!(now() < deadline, "waited {limit:?} in vain for {what}");
         rest(GLANCE);
     }
 }

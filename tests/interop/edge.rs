@@ -107,7 +107,7 @@ impl RelayFile {
             Some(public) => format!("{before}advertise = \"{public}\""),
             None => String::new(),
         };
-        let listeners: String = self
+        let listeners: Vec<String> = self
             .listeners
             .iter()
             .map(|(address, side, public)| {
@@ -117,6 +117,7 @@ impl RelayFile {
                 )
             })
             .collect();
+        let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
         let (ports, allow, metrics) = (self.ports, self.allow, self.metrics);
         let public = advertise(self.advertise, ", ");
@@ -201,9 +202,9 @@ pub(crate) fn mint(key: &Path, user: &str) -> Credentials {
 /// A running `av-edge auth`.
 #[derive(Debug)]
 pub(crate) struct Auth {
-    /// The process.
-    pub(crate) process: Process,
-    address: String,
+    _process: Process,
+    /// Where it answers.
+    pub(crate) address: String,
 }
 
 /// The bearer key of the only caller.
@@ -227,7 +228,7 @@ key = "{CALLER_KEY}"
     let file = file.to_str().expect("a path in UTF-8");
     let mut process = Process::start(&mut command(&site.relay, &["auth", "--config", file]));
     await_ready(&site.relay, &mut process, &address);
-    Auth { process, address }
+    Auth { _process: process, address }
 }
 
 impl Auth {

@@ -17,4 +17,5 @@ mod netns;
 mod payload;
 mod pool;
 mod process;
+mod prometheus;
 mod site;

@@ -107,13 +107,20 @@ impl Case {
         let (down_window, down_arrived) = mpsc::sync_channel(WINDOW);
         let (sent_up, got_up, sent_down, got_down) = thread::scope(|scope| {
             let sent_up = scope.spawn(|| {
-                self.send(1, up_window, |payload| drop(up.send(&dress(channel, address, payload))))
+                self.send(1, &up_window, |payload| {
+                    up.send(&dress(channel, address, payload)).expect("the client's socket works");
+                })
             });
-            let got_up = scope.spawn(|| self.receive_at_peer(peer, relayed, up_arrived));
+            let got_up = scope
+                .spawn(|| self.receive(up_arrived, |digest| self.at_peer(peer, relayed, digest)));
             let sent_down = scope.spawn(|| {
-                self.send(2, down_window, |payload| drop(peer.send_to(payload, relayed)))
+                self.send(2, &down_window, |payload| {
+                    peer.send_to(payload, relayed).expect("the peer's socket works");
+                })
             });
-            let got_down = self.receive_at_client(client, address, channel, down_arrived);
+            let source = (address, channel);
+            let got_down =
+                self.receive(down_arrived, |digest| self.at_client(client, source, digest));
             (join(sent_up), join(got_up), join(sent_down), got_down)
         });
         let all = self.datagrams;
@@ -123,7 +130,7 @@ impl Case {
     }
 
     /// Sends the stream; its digest.
-    fn send(&self, seed: u32, window: SyncSender<()>, mut send: impl FnMut(&[u8])) -> Vec<u8> {
+    fn send(&self, seed: u32, window: &SyncSender<()>, mut carry: impl FnMut(&[u8])) -> Vec<u8> {
         let mut stream = Stream::new(seed, self.fragments);
         let mut digest = Digest::new();
         for _ in 0..self.datagrams {
@@ -132,50 +139,50 @@ impl Case {
                 break;
             }
             digest.add(payload);
-            send(payload);
+            carry(payload);
         }
         digest.finish()
     }
 
-    fn receive_at_peer(
+    /// Counts and hashes what `next` brings, until all is here or something is lost.
+    fn receive(
         &self,
-        peer: &UdpSocket,
-        relayed: SocketAddr,
         window: Receiver<()>,
+        mut next: impl FnMut(&mut Digest) -> bool,
     ) -> (u32, Vec<u8>) {
-        let mut bytes = vec![0; 65_536];
         let mut digest = Digest::new();
-        for count in 0..self.datagrams {
-            let Ok((length, from)) = peer.recv_from(&mut bytes) else {
-                return (count, digest.finish());
-            };
-            assert_eq!(from, relayed, "{}", self.name);
-            digest.add(&bytes[..length]);
-            window.recv().expect("the sender waits for us");
+        let mut count = 0;
+        while count < self.datagrams && next(&mut digest) && window.recv().is_ok() {
+            count += 1;
         }
-        (self.datagrams, digest.finish())
+        // After a loss the sender still waits for room: this ends it.
+        drop(window);
+        (count, digest.finish())
     }
 
-    fn receive_at_client(
+    /// One datagram at the peer; `false` if none comes.
+    fn at_peer(&self, peer: &UdpSocket, relayed: SocketAddr, digest: &mut Digest) -> bool {
+        let mut bytes = vec![0; 65_536];
+        let Ok((length, from)) = peer.recv_from(&mut bytes) else { return false };
+        assert_eq!(from, relayed, "{}", self.name);
+        digest.add(&bytes[..length]);
+        true
+    }
+
+    /// One datagram at the client; `false` if none comes.
+    fn at_client(
         &self,
         client: &mut TurnClient,
-        peer: SocketAddr,
-        channel: Option<u16>,
-        window: Receiver<()>,
-    ) -> (u32, Vec<u8>) {
-        let mut digest = Digest::new();
-        for count in 0..self.datagrams {
-            let Some(event) = client.recv(LOST).expect("the socket works") else {
-                return (count, digest.finish());
-            };
-            let Event::Data { peer: from, channel: by, payload } = event else {
-                panic!("{}: neither channel data nor a Data indication: {event:?}", self.name)
-            };
-            assert_eq!((from, by), (peer, channel), "{}", self.name);
-            digest.add(&payload);
-            window.recv().expect("the sender waits for us");
-        }
-        (self.datagrams, digest.finish())
+        source: (SocketAddr, Option<u16>),
+        digest: &mut Digest,
+    ) -> bool {
+        let Some(event) = client.recv(LOST).expect("the socket works") else { return false };
+        let Event::Data { peer, channel, payload } = event else {
+            panic!("{}: neither channel data nor a Data indication: {event:?}", self.name)
+        };
+        assert_eq!((peer, channel), source, "{}", self.name);
+        digest.add(&payload);
+        true
     }
 }
 
