@@ -89,10 +89,18 @@ fn alloc_006_dont_fragment_is_refused_where_it_cannot_be_kept() {
     let heard = world.client("alice").ask(Draft::allocate().raw(kind::DONT_FRAGMENT, b""));
     heard.expect_code(420);
     assert_eq!(heard.unknown(), Some(vec![kind::DONT_FRAGMENT]));
-    // IPHDR-011: across families it can never be kept.
-    let draft = Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]).raw(kind::DONT_FRAGMENT, b"");
-    world.client("alice").ask(draft).expect_code(420);
     assert_eq!(world.server.tally().allocations, 0);
+}
+
+#[test]
+fn iphdr_011_across_families_dont_fragment_is_never_promised() {
+    let mut world = World::seeded(11).with_client("alice").with_client6("carol");
+    for (client, family) in [("alice", 2), ("carol", 1)] {
+        let draft = Draft::allocate().raw(kind::FAMILY, &[family, 0, 0, 0]);
+        let heard = world.client(client).ask(draft.raw(kind::DONT_FRAGMENT, b""));
+        heard.expect_code(420);
+        assert_eq!(heard.unknown(), Some(vec![kind::DONT_FRAGMENT]));
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub mod link;
 pub mod login;
 pub mod peer;
 pub mod script;
+pub mod shadow;
 pub mod world;
 
 pub use draft::Draft;

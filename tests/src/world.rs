@@ -57,6 +57,8 @@ pub struct World {
     pub socket_failure: Option<OpenFailure>,
     /// Local addresses that another process holds.
     pub foreign_sockets: HashSet<SocketAddr>,
+    /// Everything the server was told and answered, when somebody wants to know.
+    pub record: Option<Vec<Seen>>,
     /// The source of chance.
     pub dice: Dice,
     pub(crate) clients: Vec<Client>,
@@ -68,6 +70,26 @@ pub struct World {
     sockets: BTreeMap<RelayId, RelayedAddr>,
     air: BinaryHeap<Reverse<Flight>>,
     flights: u64,
+}
+
+/// One thing that happened at the server, for a [`crate::shadow::Shadow`] to judge.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When.
+    pub now: Instant,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen at the server.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A datagram came from a client.
+    FromClient(FiveTuple, Vec<u8>, Verdict),
+    /// A datagram came to a relayed address (local form).
+    FromPeer(SocketAddr, PeerAddr, Vec<u8>, Verdict),
+    /// A control message left for a client.
+    Reply(FiveTuple, Vec<u8>),
 }
 
 /// One datagram under way.
@@ -107,6 +129,7 @@ impl World {
             link: Link::default(),
             changes: Vec::new(),
             socket_failure: None,
+            record: None,
             foreign_sockets: HashSet::new(),
             dice,
             clients: Vec::new(),
@@ -319,6 +342,7 @@ impl World {
         match flight.to {
             Target::Server { from } => {
                 let verdict = self.server.client_input(now, from, &flight.bytes);
+                self.note(|| What::FromClient(from, flight.bytes.clone(), verdict));
                 self.obey(verdict, &flight.bytes);
             }
             Target::Relay { at, from } => {
@@ -326,6 +350,7 @@ impl World {
                 if let Some((&id, _)) = open {
                     let from = PeerAddr::new(from);
                     let verdict = self.server.peer_input(now, id, from, &flight.bytes);
+                    self.note(|| What::FromPeer(at, from, flight.bytes.clone(), verdict));
                     self.obey(verdict, &flight.bytes);
                 }
             }
@@ -387,7 +412,10 @@ impl World {
     fn carry_out(&mut self) {
         while let Some(action) = self.server.poll_action() {
             match action {
-                Action::Send { to, bytes } => self.leave_listener(to, bytes.into_vec()),
+                Action::Send { to, bytes } => {
+                    self.note(|| What::Reply(to, bytes.to_vec()));
+                    self.leave_listener(to, bytes.into_vec());
+                }
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&id).expect("only open sockets are closed");
@@ -396,6 +424,13 @@ impl World {
             }
         }
         self.check();
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> What) {
+        let now = self.now().mono;
+        if let Some(record) = &mut self.record {
+            record.push(Seen { now, what: what() });
+        }
     }
 
     fn open_relay(&mut self, id: RelayId, want: RelayedAddr) {
@@ -438,6 +473,14 @@ impl World {
         let mut same = relays.filter(|relay| relay.local == local.ip());
         same.next().map_or(local, |relay| SocketAddr::new(relay.advertised, local.port()))
     }
+}
+
+/// Whether this is an address that relayed ports are opened on by default.
+pub fn is_relay_host(ip: std::net::IpAddr) -> bool {
+    LISTENERS.iter().any(|listener| {
+        let at: SocketAddr = listener.parse().expect("an address");
+        at.ip() == ip
+    })
 }
 
 /// A pool credential as the auth-service would mint it.
