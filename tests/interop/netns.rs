@@ -5,7 +5,9 @@
 //! the value deletes the namespace with all links in it, also when the test fails.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
@@ -25,6 +27,8 @@ impl Namespace {
             nix::unistd::geteuid().is_root(),
             "network namespaces need root: run ./test as root"
         );
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         let serial = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("interop-{}-{serial}-{role}", std::process::id());
         must(Command::new("ip").args(["netns", "add", &name]));
@@ -103,6 +107,17 @@ impl Drop for Namespace {
         let deleted = Command::new("ip").args(["netns", "delete", &self.name]).status();
         if !deleted.is_ok_and(|status| status.success()) {
             eprintln!("{} could not be deleted: ip netns delete {}", self.name, self.name);
+        }
+    }
+}
+
+/// Deletes what a run left behind that was killed before it could.
+fn sweep() {
+    let Ok(names) = std::fs::read_dir("/run/netns") else { return };
+    for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let maker = name.strip_prefix("interop-").and_then(|rest| rest.split('-').next());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            must(Command::new("ip").args(["netns", "delete", &name]));
         }
     }
 }
