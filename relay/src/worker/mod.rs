@@ -17,7 +17,7 @@ use crate::engine::{Batch, Engine, Origin};
 use crate::ledger::SharedLedger;
 use crate::telemetry::block::Block;
 
-pub(crate) use inbox::{Command, Letterbox, open};
+pub(crate) use inbox::{Letterbox, Order, open};
 
 use inbox::Inbox;
 use outbox::Outbox;
@@ -27,7 +27,9 @@ pub(crate) struct Desk<L> {
     /// Its number.
     pub(crate) index: u16,
     /// The configuration of its server.
-    pub(crate) server: Arc<turn::Config>,
+    pub(crate) config: Arc<turn::Config>,
+    /// Randomness for its first server, shared by the workers: nonces of one are good at all.
+    pub(crate) seed: [u8; 32],
     /// Its door to what workers share.
     pub(crate) ledger: L,
     /// Where commands arrive.
@@ -42,33 +44,35 @@ pub(crate) struct Worker<L, E> {
     batch: Batch,
     outbox: Outbox,
     block: Arc<Block>,
-    draining: bool,
-    stopped: bool,
+    order: Order,
+    drained: bool,
 }
 
 impl<E: Engine> Worker<SharedLedger, E> {
     /// A worker that has not begun.
-    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> io::Result<Self> {
-        Ok(Self {
-            server: fresh_server(&desk)?,
+    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> Self {
+        Self {
+            server: desk.server(),
             batch: Batch::new(),
             outbox: Outbox::new(desk.index),
             desk,
             engine,
             block,
-            draining: false,
-            stopped: false,
-        })
+            order: Order::Serve,
+            drained: false,
+        }
     }
 
-    /// Relays until the server is drained or stopped.
+    /// Relays until it is told to stop. Says once when it drains and has no allocation left; it
+    /// keeps its place at the shared ports until the other workers have come so far, because
+    /// the kernel counts the sockets of a port by their order.
     ///
     /// A panic is a defect, and what the server knew may be wrong: its allocations end, their
     /// quotas are credited, and the worker begins anew on the same listeners. Clients recover
     /// by the ordinary way of an unknown allocation.
-    pub(crate) fn run(&mut self) -> io::Result<()> {
+    pub(crate) fn run(&mut self, drained: &dyn Fn()) -> io::Result<()> {
         loop {
-            let attempt = panic::catch_unwind(AssertUnwindSafe(|| self.relay()));
+            let attempt = panic::catch_unwind(AssertUnwindSafe(|| self.relay(drained)));
             if let Ok(outcome) = attempt {
                 return outcome;
             }
@@ -77,24 +81,33 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.batch = Batch::new();
             self.outbox = Outbox::new(self.desk.index);
             self.desk.ledger.forget();
-            self.server = fresh_server(&self.desk)?;
-            if self.draining {
+            // Another seed: the first one would give out the same tokens and ports again.
+            self.desk.seed = random_seed()?;
+            self.server = self.desk.server();
+            if self.order == Order::Drain {
                 self.server.drain();
             }
         }
     }
 }
 
-/// A server without allocations, with a seed of its own.
-fn fresh_server(desk: &Desk<SharedLedger>) -> io::Result<Server<SharedLedger>> {
+impl Desk<SharedLedger> {
+    /// A server without allocations.
+    fn server(&self) -> Server<SharedLedger> {
+        Server::new(Arc::clone(&self.config), self.ledger.clone(), self.seed)
+    }
+}
+
+/// Randomness of the operating system.
+pub(crate) fn random_seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(io::Error::other)?;
-    Ok(Server::new(Arc::clone(&desk.server), desk.ledger.clone(), seed))
+    Ok(seed)
 }
 
 impl<L: Ledger, E: Engine> Worker<L, E> {
     /// The loop.
-    fn relay(&mut self) -> io::Result<()> {
+    fn relay(&mut self, drained: &dyn Fn()) -> io::Result<()> {
         loop {
             let wake = self.engine.wait(self.server.poll_timeout())?;
             let now = clock::now();
@@ -107,8 +120,11 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.batch);
             self.outbox.send_and_close(&mut self.engine, &mut self.batch);
             self.publish();
-            if self.stopped || self.server.is_drained() {
+            if self.order == Order::Stop {
                 return Ok(());
+            }
+            if self.server.is_drained() && !std::mem::replace(&mut self.drained, true) {
+                drained();
             }
         }
     }
@@ -143,23 +159,17 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     }
 
     fn obey(&mut self, now: Now) {
-        while let Ok(command) = self.desk.inbox.try_recv() {
-            match command {
-                Command::Drain => {
-                    self.draining = true;
-                    self.server.drain();
-                }
-                Command::Stop => {
-                    self.server.shut_down(now);
-                    self.stopped = true;
-                }
-                Command::Report(answer) => {
-                    self.engine.survey();
-                    self.publish();
-                    // Who asked may have given up waiting.
-                    drop(answer.try_send(self.server.allocations(now).collect()));
-                }
-            }
+        self.order = self.desk.inbox.order();
+        match self.order {
+            Order::Serve => {}
+            Order::Drain => self.server.drain(),
+            Order::Stop => self.server.shut_down(now),
+        }
+        while let Some(answer) = self.desk.inbox.question() {
+            self.engine.survey();
+            self.publish();
+            // Who asked may have given up waiting.
+            drop(answer.try_send(self.server.allocations(now).collect()));
         }
     }
 
