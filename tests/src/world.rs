@@ -55,6 +55,8 @@ pub struct World {
     pub changes: Vec<Change>,
     /// What becomes of relayed sockets the server asks for; `None`: they open.
     pub socket_failure: Option<OpenFailure>,
+    /// Whether relayed sockets wait for [`World::open_held`].
+    pub hold_sockets: bool,
     /// Local addresses that another process holds.
     pub foreign_sockets: HashSet<SocketAddr>,
     /// Everything the server was told and answered, when somebody wants to know.
@@ -68,6 +70,7 @@ pub struct World {
     elapsed: Duration,
     wall_offset: i64,
     sockets: BTreeMap<RelayId, RelayedAddr>,
+    held: Vec<(RelayId, RelayedAddr)>,
     air: BinaryHeap<Reverse<Flight>>,
     flights: u64,
 }
@@ -129,6 +132,8 @@ impl World {
             link: Link::default(),
             changes: Vec::new(),
             socket_failure: None,
+            hold_sockets: false,
+            held: Vec::new(),
             record: None,
             foreign_sockets: HashSet::new(),
             dice,
@@ -290,10 +295,28 @@ impl World {
         self.fly(&Target::Relay { at, from }, bytes);
     }
 
-    /// Ends the server as a shell does at the end of its life, and carries out what follows.
+    /// Opens the relayed sockets that were held back, in this order or the other.
+    pub fn open_held(&mut self, backwards: bool) {
+        let mut held = std::mem::take(&mut self.held);
+        if backwards {
+            held.reverse();
+        }
+        for (id, want) in held {
+            self.open_relay(id, want);
+        }
+        self.carry_out();
+    }
+
+    /// Ends the server as a shell does at the end of its life, and carries out what follows;
+    /// sockets that were held back open too late.
     pub fn shut_down(&mut self) {
         let now = self.now();
+        let late = std::mem::take(&mut self.held);
         self.server.shut_down(now);
+        self.carry_out();
+        for (id, want) in late {
+            self.open_relay(id, want);
+        }
         self.carry_out();
     }
 
@@ -304,7 +327,9 @@ impl World {
         let tally = self.server.tally();
         let views: Vec<_> = self.server.allocations(self.now()).collect();
         assert_eq!(tally.allocations, views.len() as u64, "gauge of allocations");
-        assert_eq!(u64::from(self.books.leases()), tally.allocations, "one lease an allocation");
+        let opening: HashSet<_> = self.held.iter().map(|(id, _)| id.allocation).collect();
+        let expected = tally.allocations + opening.len() as u64;
+        assert_eq!(u64::from(self.books.leases()), expected, "one lease an allocation");
         assert_eq!(self.books.live(), self.sockets.len(), "a live address is an open socket");
         let relayed = views.iter().flat_map(|view| view.relayed.iter().flatten()).count();
         assert_eq!(relayed, self.sockets.len(), "an open socket belongs to an allocation");
@@ -418,6 +443,7 @@ impl World {
                     self.note(|| What::Reply(to, bytes.to_vec()));
                     self.leave_listener(to, &bytes);
                 }
+                Action::OpenRelay { id, want } if self.hold_sockets => self.held.push((id, want)),
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&id).expect("only open sockets are closed");
