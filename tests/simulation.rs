@@ -175,8 +175,9 @@ impl Play {
             80..83 => self.forge(client),
             83..87 => self.retransmit(),
             87..89 => self.garbage(client),
-            89..90 => self.move_client(client),
-            90..91 => self.toggle_sockets(),
+            89 => self.move_client(client),
+            90 => self.change_login(client),
+            91 => self.toggle_sockets(),
             _ => self.let_time_pass(),
         }
         if self.dice.one_in_thousand(700) {
@@ -425,6 +426,13 @@ impl Play {
     fn move_client(&mut self, client: &'static str) {
         let port = 1024 + u16::try_from(self.dice.below(60_000)).expect("a port");
         self.world.client(client).state().address.set_port(port);
+    }
+
+    /// Somebody else signs in on the same socket, or the first one comes back.
+    fn change_login(&mut self, client: &'static str) {
+        let other =
+            self.world.client(CLIENTS[self.dice.index(CLIENTS.len())]).state().login.clone();
+        self.world.client(client).state().login = other;
     }
 
     fn toggle_sockets(&mut self) {

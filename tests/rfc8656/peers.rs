@@ -178,11 +178,16 @@ fn sec_005_two_clients_of_one_relay_reach_each_other() {
         world.client("carol").expect_channel(0x4000, b"hello carol");
         world.client("carol").send_channel(0x4000, b"hello alice");
         world.client("alice").expect_data_from(c, b"hello alice");
-        // When carol hangs up, her address is nobody's.
+        world.client("alice").bind_address(0x4001, c).expect_success();
+        // When carol hangs up, her address is nobody's, by indication and by channel.
         world.client("carol").refresh(0).expect_success();
         let before = world.dropped_in_all();
+        world.client("alice").send_channel(0x4001, b"anybody?");
+        assert_eq!(world.dropped(DropReason::PeerDenied), 1, "nat: {nat}");
+        let before = before + 1;
         world.client("alice").send_to(c, b"anybody?");
         assert_eq!(world.dropped_in_all(), before + 1, "nat: {nat}");
+        world.client("alice").bind_address(0x4002, c).expect_code(403);
     }
 }
 
