@@ -96,7 +96,7 @@ macro_rules! addresses {
 addresses! {
     /// The client's address as the server sees it, in the clear; old servers only.
     MappedAddress MAPPED_ADDRESS read_clear write_clear;
-    /// Another server (RFC 8489 §14.15); never XORed.
+    /// Another server (RFC 8489 §14.15); never masked.
     AlternateServer ALTERNATE_SERVER read_clear write_clear;
     /// The client's address as the server sees it.
     XorMappedAddress XOR_MAPPED_ADDRESS read_xored write_xored;

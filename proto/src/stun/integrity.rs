@@ -6,7 +6,7 @@
 //! differs.
 //!
 //! Strings enter keys byte for byte as they came. RFC 8489 wants realm and password prepared by
-//! OpaqueString, which leaves ASCII alone; all that this relay mints and configures is ASCII, and
+//! `OpaqueString`, which leaves ASCII alone; all that this relay mints and configures is ASCII, and
 //! for anything else a sender nobody knows could make us pay for Unicode normalisation. A client
 //! that prepares its strings and a user name that needed it simply fail to match.
 
