@@ -1,16 +1,18 @@
 //! Who may relay, without a database.
 //!
 //! A pool key (32 secret bytes a use, derived elsewhere from the pool's private key) turns a user
-//! name into its password. Minting and verifying call the same [`credential::derive`], so a
+//! name into its password. Minting and verifying call the same [`credential::Password`], so a
 //! credential minted on any host of the pool verifies on every other. The user name itself says
-//! until when, on which side and within which limits it is good.
+//! until when, on which side and within which limits it is good. [`Authority`] holds every secret
+//! a relay verifies with and proves an [`Identity`]; it knows no clock and no message, only a
+//! question to ask of a key.
 
 pub mod authority;
 pub mod credential;
 pub mod identity;
 pub mod pool_key;
 
-pub use authority::Authority;
-pub use credential::{Credential, Grant, mint};
+pub use authority::{Authority, Derived, Verified};
+pub use credential::{Credential, Grant, GrantError, mint};
 pub use identity::Identity;
 pub use pool_key::{KeyId, KeyRing, PoolKey, Secret};

@@ -30,6 +30,26 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub [u8; 4]);
 
+impl KeyId {
+    /// Reads what [`fmt::Display`] writes: exactly eight lower-case hex digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = <&[u8; 8]>::try_from(text.as_bytes()).ok()?;
+        let mut id = [0; 4];
+        for (byte, &[high, low]) in id.iter_mut().zip(digits.as_chunks::<2>().0) {
+            *byte = hex_digit(high)? << 4 | hex_digit(low)?;
+        }
+        Some(Self(id))
+    }
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -56,4 +76,11 @@ pub struct KeyRing {
     pub current: PoolKey,
     /// Still verify, newest first, so that a pool rolls its key without a failed call.
     pub previous: Vec<PoolKey>,
+}
+
+impl KeyRing {
+    /// The key of this name.
+    pub fn find(&self, id: KeyId) -> Option<&PoolKey> {
+        std::iter::once(&self.current).chain(&self.previous).find(|key| key.id == id)
+    }
 }
