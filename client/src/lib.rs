@@ -8,6 +8,7 @@
 //! packets of many allocations with few system calls. [`wire`] is the thin layer over stun-rs.
 #![forbid(unsafe_code)]
 
+pub mod checkup;
 mod clock;
 mod error;
 pub mod load;
