@@ -39,3 +39,14 @@ impl Now {
         Self { mono: self.mono + by, unix: self.unix.plus(by.as_secs()) }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Where the time of a test begins; tests move on from it by [`Now::advanced`].
+    #[expect(clippy::disallowed_methods, reason = "an `Instant` comes from nowhere else")]
+    pub(crate) fn start() -> Now {
+        Now { mono: Instant::now(), unix: UnixTime(1_800_000_000) }
+    }
+}

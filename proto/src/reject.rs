@@ -4,6 +4,8 @@
 //! bytes. A [`DropReason`] is silence, as the RFC demands for everything that is not a request.
 //! Both are counted under [`Why::name`] / [`DropReason::name`], explained by `help`.
 
+use crate::stun::BadValue;
+
 /// A STUN/TURN error code (RFC 8489 §14.8, RFC 8656 §19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrorCode(pub u16);
@@ -23,10 +25,17 @@ impl From<Why> for Reject {
     }
 }
 
+impl From<BadValue> for Reject {
+    fn from(_: BadValue) -> Self {
+        Why::BadAttribute.into()
+    }
+}
+
 macro_rules! reasons {
     ($(#[$doc:meta])* $enum:ident { $($variant:ident $name:literal $([$code:literal])? $help:literal;)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(clippy::doc_markdown, reason = "the texts are shown to operators as they are")]
         pub enum $enum {
             $(#[doc = $help] $variant,)*
         }
@@ -92,6 +101,7 @@ reasons! {
         ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
         TotalQuota "total_quota" [508] "the relay holds as many allocations as limits.allocations allows; add a relay";
         Draining "draining" [403] "the relay is shutting down and takes no new allocation";
+        TunnelledClient "tunnelled_client" [403] "the client's own address is of Teredo or 6to4, which RFC 8656 keeps out of relays";
         WrongSide "wrong_side" [403] "the credential is for the other side of the edge";
         PeerDenied "peer_denied" [403] "the peer policy forbids this address; if it must be reachable, name its range in peers.allow";
         PeerFamily "peer_family" [443] "the peer's address family is not the allocation's";

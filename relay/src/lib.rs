@@ -9,7 +9,14 @@
 
 mod clock;
 mod config;
+mod engine;
+mod ledger;
+mod listen;
+mod office;
 mod service;
+mod sys;
+mod telemetry;
+mod worker;
 
 pub use config::{Config, ConfigError};
 pub use service::{ListenerAddr, Observer, Relay, Session, StartError, run, start};

@@ -1,13 +1,30 @@
 //! The life of a relay: start, observe, drain, stop.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fmt, io};
 
 use proto::addr::{Side, Transport};
+use proto::policy::Listener;
 use proto::turn::Tally;
 use proto::turn::tally::AllocationView;
 
 use crate::config::{Config, ConfigError};
+use crate::engine::MioEngine;
+use crate::ledger::SharedLedger;
+use crate::office::{self, Office};
+use crate::telemetry::block::{self, Block, Snapshot};
+use crate::telemetry::exposition::Scrape;
+use crate::telemetry::process::Process;
+use crate::worker::{self, Command, Letterbox, Worker};
+use crate::{listen, sys};
+
+/// How long an observer waits for a worker's answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a relay could not start.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +38,7 @@ pub enum StartError {
         /// What was tried.
         what: String,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -32,6 +49,11 @@ impl StartError {
             Self::Config(error) => error.exit_code(),
             Self::System { .. } => 1,
         }
+    }
+
+    /// A refusal of the operating system.
+    pub(crate) fn system(what: &str, source: io::Error) -> Self {
+        Self::System { what: what.to_owned(), source }
     }
 }
 
@@ -71,73 +93,246 @@ pub struct Session {
 
 /// Looks at a running relay from any thread.
 #[derive(Clone, Debug)]
-pub struct Observer(());
+pub struct Observer(Arc<Shared>);
+
+/// What all handles of a relay share.
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    letterboxes: Vec<Letterbox>,
+    blocks: Vec<Arc<Block>>,
+    draining: AtomicBool,
+}
 
 impl Observer {
     /// Every allocation of every worker as it is now. Waits for the workers' answers, at most
     /// a second; a worker that does not answer is left out.
     pub fn sessions(&self) -> Vec<Session> {
-        Vec::new()
+        let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
+        let mut sessions = Vec::new();
+        for (worker, answer) in (0..).zip(answers) {
+            let views = answer.recv_timeout(PATIENCE).unwrap_or_default();
+            sessions.extend(views.into_iter().map(|view| Session { worker, view }));
+        }
+        sessions
     }
 
     /// Counters summed over the workers.
     pub fn tally(&self) -> Tally {
-        Tally::default()
+        let mut sum = Tally::default();
+        for snapshot in self.snapshots() {
+            block::add(&mut sum, snapshot.server);
+        }
+        sum
     }
 
     /// Whether the relay takes no new allocations any more.
     pub fn is_draining(&self) -> bool {
-        false
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether every worker answers. Waits as [`Observer::sessions`] does.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
+        answers.iter().all(|answer| answer.recv_timeout(PATIENCE).is_ok())
+    }
+
+    /// Everything a scrape of the metrics shows. Waits as [`Observer::sessions`] does.
+    pub(crate) fn scrape(&self) -> Scrape {
+        let sessions = self.sessions();
+        Scrape {
+            workers: self.snapshots(),
+            listeners: self.0.config.listeners.clone(),
+            sessions,
+            process: Process::look(),
+            draining: self.is_draining(),
+        }
+    }
+
+    /// Takes no new allocation from now on.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.tell_all(|| Command::Drain);
+    }
+
+    /// Ends every allocation and every worker.
+    pub(crate) fn stop(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.tell_all(|| Command::Stop);
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for letterbox in &self.0.letterboxes {
+            letterbox.put(command());
+        }
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let listeners = self.0.config.listeners.len();
+        self.0.blocks.iter().map(|block| block.read(listeners)).collect()
     }
 }
 
-/// A running relay. Dropping it does not end it: call [`Relay::stop`].
+/// Asks a worker for its allocations.
+fn ask(letterbox: &Letterbox) -> Receiver<Vec<AllocationView>> {
+    let (answer, receiver) = sync_channel(1);
+    letterbox.put(Command::Report(answer));
+    receiver
+}
+
+/// A running relay. Dropping it does not end it: call [`Relay::stop`], then [`Relay::wait`].
 #[derive(Debug)]
 pub struct Relay {
-    config: Config,
+    observer: Observer,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    office: Office,
 }
 
 impl Relay {
     /// Where clients are served.
     pub fn listeners(&self) -> Vec<(ListenerAddr, Transport, Side)> {
-        self.config
-            .listeners
-            .iter()
-            .map(|l| {
-                (ListenerAddr { local: l.local, advertised: l.advertised }, l.transport, l.side)
-            })
-            .collect()
+        let listeners = self.observer.0.config.listeners.iter();
+        let address = |l: &Listener| ListenerAddr { local: l.local, advertised: l.advertised };
+        listeners.map(|l| (address(l), l.transport, l.side)).collect()
     }
 
     /// Where metrics are served.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.config.metrics_addr()
+        self.observer.0.config.metrics_addr()
     }
 
     /// A view from outside.
     pub fn observer(&self) -> Observer {
-        Observer(())
+        self.observer.clone()
     }
 
     /// Takes no new allocation from now on; the relay ends with the last one.
-    pub fn drain(&self) {}
+    pub fn drain(&self) {
+        self.observer.drain();
+    }
 
     /// Ends every allocation and then the relay, at once.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.observer.stop();
+    }
 
     /// Waits until the relay has ended: drained, stopped or failed.
     pub fn wait(self) -> Result<(), StartError> {
-        Ok(())
+        let mut outcome = Ok(());
+        for worker in self.workers {
+            let ended = worker.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+            if let Err(source) = ended {
+                outcome = Err(StartError::system("a worker failed", source));
+            }
+        }
+        self.office.close();
+        outcome
     }
 }
 
 /// Opens every socket, then starts the workers and the office.
 pub fn start(config: Config) -> Result<Relay, StartError> {
-    Ok(Relay { config })
+    launch(config, false)
 }
 
 /// [`start`], then runs until it is told to end: SIGTERM or SIGINT drains for `drain_s`, a
 /// second one ends it.
 pub fn run(config: Config) -> Result<(), StartError> {
-    start(config)?.wait()
+    launch(config, true)?.wait()
+}
+
+fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
+    let descriptors = sys::raise_descriptor_limit()
+        .map_err(|source| StartError::system("the limit of descriptors", source))?;
+    let sockets = listen::bind(&config)?;
+    let desk = office::open(&config)?;
+
+    let ledger = SharedLedger::new();
+    let mut letterboxes = Vec::new();
+    let mut blocks = Vec::new();
+    let mut crew = Vec::new();
+    for (index, listeners) in (0_u16..).zip(sockets) {
+        let engine = MioEngine::new(listeners)
+            .and_then(|engine| Ok((engine.waker()?, engine)))
+            .map_err(|source| StartError::system("a worker's event queue", source))?;
+        let (waker, engine) = engine;
+        let (letterbox, inbox) = worker::open(waker);
+        let block = Arc::new(Block::new(config.listeners.len()));
+        let server = Arc::new(config.server(index));
+        let desk = worker::Desk { index, server, ledger: ledger.of_worker(index), inbox };
+        letterboxes.push(letterbox);
+        blocks.push(Arc::clone(&block));
+        crew.push((index, Worker::new(desk, engine, block).map_err(entropy)?));
+    }
+
+    announce(&config, descriptors);
+    let observer = Observer(Arc::new(Shared {
+        config,
+        letterboxes,
+        blocks,
+        draining: AtomicBool::new(false),
+    }));
+    let mut workers = Vec::new();
+    for (index, worker) in crew {
+        workers.push(employ(index, worker, observer.clone())?);
+    }
+    let office = desk.staff(observer.clone(), signals)?;
+    Ok(Relay { observer, workers, office })
+}
+
+/// Starts a worker's thread. A worker that fails takes the others with it: a relay that serves
+/// half of its clients would look alive from outside.
+fn employ(
+    index: u16,
+    mut worker: Worker<SharedLedger, MioEngine>,
+    observer: Observer,
+) -> Result<JoinHandle<io::Result<()>>, StartError> {
+    let work = move || {
+        if observer.0.config.workers > 1
+            && let Err(error) = sys::pin_to_core(usize::from(index))
+        {
+            tracing::warn!(worker = index, %error, "the worker is not bound to a core");
+        }
+        let outcome = worker.run();
+        if outcome.is_err() {
+            observer.stop();
+        }
+        outcome
+    };
+    thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(work)
+        .map_err(|source| StartError::system("a worker's thread", source))
+}
+
+fn entropy(source: io::Error) -> StartError {
+    StartError::system("the random number generator", source)
+}
+
+/// The first lines of a relay's log: where it serves, and how much.
+fn announce(config: &Config, descriptors: u64) {
+    for listener in &config.listeners {
+        tracing::info!(
+            address = %listener.local,
+            transport = listener.transport.name(),
+            side = listener.side.name(),
+            advertised = listener.advertised.map(tracing::field::display),
+            "listening"
+        );
+    }
+    for relay in &config.relays {
+        tracing::info!(
+            local = %relay.local,
+            advertised = %relay.advertised,
+            ports = %format_args!("{}-{}", config.ports.start(), config.ports.end()),
+            "relaying"
+        );
+    }
+    tracing::info!(
+        workers = config.workers,
+        allocations = config.limits.allocations,
+        descriptors,
+        metrics = config.metrics_addr().map(tracing::field::display),
+        "ready"
+    );
 }

@@ -1,4 +1,8 @@
 //! The edge's own addresses: listeners, relay addresses, and what each is called outside a NAT.
+//!
+//! A 1:1 NAT gives one host two names. Sockets are bound to the *local* one, clients and peers
+//! know the *advertised* one. Inside the core every own address is kept in its local form;
+//! translation happens where an address enters or leaves.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,13 +36,16 @@ pub struct Edge {
     listeners: Vec<Listener>,
     relays: Vec<RelayAddress>,
     own: Vec<IpAddr>,
+    translates: bool,
 }
 
 impl Edge {
     /// `own` names every address of the host that is neither in `listeners` nor in `relays`
-    /// (interfaces behind a wildcard listener, metrics, control): none may be a peer.
+    /// (interfaces behind a wildcard listener, metrics, control, directed broadcast of its
+    /// networks): none may be a peer.
     pub fn new(listeners: Vec<Listener>, relays: Vec<RelayAddress>, own: Vec<IpAddr>) -> Self {
-        Self { listeners, relays, own }
+        let translates = relays.iter().any(|relay| relay.local != relay.advertised);
+        Self { listeners, relays, own, translates }
     }
 
     /// The listener of this id.
@@ -58,16 +65,104 @@ impl Edge {
 
     /// What clients are told of a relayed address.
     pub fn advertise(&self, relayed: RelayedAddr) -> SocketAddr {
-        relayed.socket()
+        SocketAddr::new(self.outside(relayed.ip()), relayed.port())
+    }
+
+    /// How a peer's address is told to a client: one of our relay addresses by its advertised
+    /// name, any other as it is.
+    pub fn present(&self, peer: PeerAddr) -> PeerAddr {
+        if !self.translates {
+            return peer;
+        }
+        PeerAddr::new(SocketAddr::new(self.outside(peer.ip()), peer.port()))
     }
 
     /// The local form of a peer on one of our relay addresses, advertised or local.
-    pub fn localise(&self, _peer: PeerAddr) -> Option<RelayedAddr> {
-        None
+    pub fn localise(&self, peer: PeerAddr) -> Option<RelayedAddr> {
+        let ip = peer.ip();
+        self.relays
+            .iter()
+            .find(|relay| relay.advertised == ip || relay.local == ip)
+            .map(|relay| RelayedAddr::new(SocketAddr::new(relay.local, peer.port())))
     }
 
     /// Whether an address belongs to this host, under any of its names.
     pub fn is_own(&self, ip: IpAddr) -> bool {
         self.own.contains(&ip)
+            || self.relays.iter().any(|relay| relay.local == ip || relay.advertised == ip)
+            || self
+                .listeners
+                .iter()
+                .any(|listener| listener.local.ip() == ip || listener.advertised == Some(ip))
+    }
+
+    /// Whether an address is one of our listeners, under any of its names.
+    pub fn is_listener(&self, addr: SocketAddr) -> bool {
+        self.listeners.iter().any(|listener| {
+            listener.local.port() == addr.port()
+                && (listener.local.ip() == addr.ip()
+                    || listener.advertised == Some(addr.ip())
+                    || listener.local.ip().is_unspecified() && self.is_own(addr.ip()))
+        })
+    }
+
+    fn outside(&self, ip: IpAddr) -> IpAddr {
+        self.relays.iter().find(|relay| relay.local == ip).map_or(ip, |relay| relay.advertised)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge() -> Edge {
+        Edge::new(
+            vec![Listener {
+                local: "0.0.0.0:3478".parse().unwrap(),
+                advertised: Some("198.51.100.7".parse().unwrap()),
+                transport: Transport::Udp,
+                side: Side::External,
+            }],
+            vec![RelayAddress {
+                local: "10.0.0.5".parse().unwrap(),
+                advertised: "198.51.100.7".parse().unwrap(),
+            }],
+            vec!["10.0.0.6".parse().unwrap()],
+        )
+    }
+
+    fn peer(text: &str) -> PeerAddr {
+        PeerAddr::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn alloc_023_relayed_addresses_are_told_by_their_public_name() {
+        let edge = edge();
+        let local = RelayedAddr::new("10.0.0.5:50000".parse().unwrap());
+        assert_eq!(edge.advertise(local), "198.51.100.7:50000".parse().unwrap());
+        for name in ["198.51.100.7:50000", "10.0.0.5:50000"] {
+            assert_eq!(edge.localise(peer(name)), Some(local), "{name}");
+        }
+        assert_eq!(edge.localise(peer("198.51.100.8:50000")), None);
+        assert_eq!(edge.present(peer("10.0.0.5:50002")), peer("198.51.100.7:50002"));
+        assert_eq!(edge.present(peer("203.0.113.1:9")), peer("203.0.113.1:9"));
+    }
+
+    #[test]
+    fn own_addresses_are_known_by_every_name() {
+        let edge = edge();
+        for own in ["10.0.0.5", "10.0.0.6", "198.51.100.7"] {
+            assert!(edge.is_own(own.parse().unwrap()), "{own}");
+        }
+        assert!(!edge.is_own("198.51.100.8".parse().unwrap()));
+        for (addr, expected) in [
+            ("198.51.100.7:3478", true),
+            ("10.0.0.5:3478", true),
+            ("10.0.0.6:3478", true),
+            ("10.0.0.6:3479", false),
+            ("203.0.113.9:3478", false),
+        ] {
+            assert_eq!(edge.is_listener(addr.parse().unwrap()), expected, "{addr}");
+        }
     }
 }

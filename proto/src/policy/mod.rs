@@ -1,85 +1,15 @@
 //! What an authenticated client may do: peers, limits, and the edge's own addresses.
+//!
+//! [`PeerAcl`] and [`Edge`] answer one question together: may this address be a peer? The answer
+//! is an [`AdmittedPeer`], and nothing else opens a permission or a channel. [`Ledger`] is what
+//! the workers of one relay share: quotas, live relayed addresses and reservations.
 
 pub mod edge;
+pub mod limits;
+pub mod local;
 pub mod peers;
 
 pub use edge::{Edge, Listener, RelayAddress};
-pub use peers::PeerAcl;
-
-use std::net::IpAddr;
-use std::time::Instant;
-
-use crate::addr::RelayedAddr;
-use crate::reject::Why;
-
-/// A keyed hash of the user-id part of a name: quotas and labels use it, never the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserKey(pub u64);
-
-/// Quotas and sizes.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Allocations of the whole relay.
-    pub allocations: u32,
-    /// Allocations of one user.
-    pub allocations_per_user: u32,
-    /// Allocations of one client address.
-    pub allocations_per_client: u32,
-    /// Permissions of one allocation.
-    pub permissions: usize,
-    /// Channels of one allocation.
-    pub channels: usize,
-}
-
-/// Who wants an allocation.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim {
-    /// The user.
-    pub user: UserKey,
-    /// The client's address.
-    pub client: IpAddr,
-    /// A narrower limit that the credential carries.
-    pub user_limit: Option<u32>,
-}
-
-/// A charged allocation; released exactly once.
-#[derive(Debug)]
-pub struct Lease {
-    /// The user charged.
-    pub user: UserKey,
-    /// The client address charged.
-    pub client: IpAddr,
-}
-
-/// A relayed port kept for a later Allocate (RFC 8656 §7.2).
-#[derive(Clone, Copy, Debug)]
-pub struct Reservation {
-    /// Who may redeem it.
-    pub user: UserKey,
-    /// The reserved address.
-    pub relayed: RelayedAddr,
-    /// When it lapses.
-    pub until: Instant,
-}
-
-/// What workers share: quotas, live relayed ports, reservations.
-pub trait Ledger {
-    /// Charges one allocation; nothing is charged on refusal.
-    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why>;
-    /// Credits it again.
-    fn release(&mut self, lease: Lease);
-    /// Records that a relayed address came to life or ended.
-    fn set_live(&mut self, relayed: RelayedAddr, live: bool);
-    /// Whether a relayed address is alive.
-    fn is_live(&self, relayed: RelayedAddr) -> bool;
-    /// Keeps a reservation.
-    fn reserve(&mut self, token: [u8; 8], reservation: Reservation);
-    /// Takes a reservation, once.
-    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr>;
-    /// Ends a reservation: true if nobody redeemed it, so that its port is free again.
-    fn lapse(&mut self, token: [u8; 8]) -> bool;
-    /// Hands a port back to the worker whose share it is of.
-    fn give_back(&mut self, owner: u16, relayed: RelayedAddr);
-    /// Collects ports that other workers handed back.
-    fn take_back(&mut self, owner: u16) -> Vec<RelayedAddr>;
-}
+pub use limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
+pub use local::LocalLedger;
+pub use peers::{AdmittedPeer, PeerAcl};

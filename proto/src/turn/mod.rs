@@ -1,8 +1,32 @@
 //! The server as a value: state, procedures of RFC 8656, verdicts and actions.
+//!
+//! [`Server`] has the entry points and no procedure. A datagram that carries payload takes the
+//! path of `forward` and leaves as a [`Verdict`]. A request passes `gate`, which alone makes an
+//! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
+//! `permission`, `channel`; `exchange` writes the answer. State lies in `table` (who has what),
+//! `allocation` (what one client holds), `ports`, `reservation` and `expiry`. Nothing here reads
+//! a clock or draws from anything but the seed.
 
 pub mod action;
+mod allocate;
+mod allocation;
+mod binding;
+pub mod channel;
 pub mod config;
+mod exchange;
+mod expiry;
+mod few;
+mod forward;
+mod gate;
+mod indication;
+mod nonce;
+pub mod permission;
+mod ports;
+mod random;
+pub mod refresh;
+mod reservation;
 pub mod server;
+mod table;
 pub mod tally;
 
 pub use action::{Action, Change, CloseReason, OpenFailure, Span, Verdict, Wrap};

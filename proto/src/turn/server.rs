@@ -1,49 +1,98 @@
-//! The entry points of the server value.
+//! The entry points of the server value; no procedure lives here.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::addr::{FiveTuple, PeerAddr, RelayId};
+use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId};
+use crate::demux::Kind;
 use crate::now::Now;
 use crate::policy::Ledger;
-use crate::reject::DropReason;
-use crate::turn::tally::{AllocationView, ListenerTally};
-use crate::turn::{Action, Config, OpenFailure, Tally, Verdict};
+use crate::reject::{DropReason, Reject, Why};
+use crate::stun::{Class, Fingerprint, Message, Method};
+use crate::turn::action::{Action, Change, CloseReason, OpenFailure, Verdict};
+use crate::turn::config::Config;
+use crate::turn::exchange::Exchange;
+use crate::turn::expiry::Expiry;
+use crate::turn::gate::{Authenticated, KNOWN, all_known};
+use crate::turn::nonce::Nonces;
+use crate::turn::ports::Ports;
+use crate::turn::random::Random;
+use crate::turn::reservation::Reservations;
+use crate::turn::table::{Found, Table};
+use crate::turn::tally::{AllocationView, ListenerTally, Procedure, Tally};
 
 /// A TURN server: state and procedures, no I/O.
+///
+/// Contract: run [`Server::timeout`] before a batch when [`Server::poll_timeout`] is due, and
+/// after a batch of inputs poll actions until `None`.
 #[derive(Debug)]
 pub struct Server<L> {
-    config: Arc<Config>,
-    ledger: L,
-    tally: Tally,
-    actions: VecDeque<Action>,
+    pub(super) config: Arc<Config>,
+    pub(super) ledger: L,
+    pub(super) table: Table,
+    pub(super) ports: Ports,
+    pub(super) expiry: Expiry,
+    pub(super) reservations: Reservations,
+    pub(super) nonces: Nonces,
+    pub(super) random: Random,
+    pub(super) tally: Tally,
+    pub(super) listeners: Vec<ListenerTally>,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) draining: bool,
+    digests: foldhash::quality::SeedableRandomState,
 }
 
-#[expect(
-    unused_variables,
-    clippy::needless_pass_by_value,
-    clippy::missing_panics_doc,
-    reason = "signatures first"
-)]
 impl<L: Ledger> Server<L> {
-    /// A server without allocations. `seed` comes from the operating system's generator.
+    /// A server without allocations. `seed` comes from the operating system's generator; workers
+    /// of one relay may share it.
     pub fn new(config: Arc<Config>, ledger: L, seed: [u8; 32]) -> Self {
-        Self { config, ledger, tally: Tally::default(), actions: VecDeque::new() }
+        let mut random = Random::new(seed, config.share.index);
+        let ports = Ports::new(&config.edge, &config.ports, config.share);
+        let capacity = ports.total().min(config.limits.allocations as usize);
+        Self {
+            table: Table::new(capacity, random.number()),
+            expiry: Expiry::default(),
+            reservations: Reservations::default(),
+            nonces: Nonces::new(&config.authority, &seed, config.nonce_lifetime),
+            tally: Tally { ports_total: ports.total() as u64, ..Tally::default() },
+            listeners: vec![ListenerTally::default(); config.edge.listeners().len()],
+            actions: VecDeque::new(),
+            draining: false,
+            digests: foldhash::quality::SeedableRandomState::with_seed(
+                random.number(),
+                foldhash::SharedSeed::global_fixed(),
+            ),
+            config,
+            ledger,
+            ports,
+            random,
+        }
     }
 
     /// One message from a client.
+    #[inline]
     pub fn client_input(&mut self, now: Now, from: FiveTuple, bytes: &[u8]) -> Verdict {
-        Verdict::Dropped(DropReason::Unrecognised)
+        let kind =
+            if self.config.rfc5766_channels { Kind::of_rfc5766(bytes) } else { Kind::of(bytes) };
+        match kind {
+            Kind::ChannelData => self.uplink(from, bytes),
+            Kind::Stun => self.stun(now, from, bytes),
+            Kind::Other => self.dropped(DropReason::Unrecognised),
+        }
     }
 
     /// One datagram that arrived at a relayed address.
-    pub fn peer_input(&mut self, now: Now, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
-        Verdict::Dropped(DropReason::StaleRelay)
+    #[inline]
+    pub fn peer_input(&mut self, _: Now, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
+        self.downlink(at, from, payload)
     }
 
     /// The answer to [`Action::OpenRelay`].
-    pub fn relay_opened(&mut self, now: Now, id: RelayId, outcome: Result<(), OpenFailure>) {}
+    pub fn relay_opened(&mut self, now: Now, id: RelayId, outcome: Result<(), OpenFailure>) {
+        self.opened(now, id, outcome);
+    }
 
     /// The next piece of work for the shell.
     pub fn poll_action(&mut self) -> Option<Action> {
@@ -52,35 +101,276 @@ impl<L: Ledger> Server<L> {
 
     /// When [`Server::timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        [self.expiry.next(), self.reservations.next()].into_iter().flatten().min()
     }
 
     /// Ends what has expired.
-    pub fn timeout(&mut self, now: Now) {}
+    pub fn timeout(&mut self, now: Now) {
+        while let Some(id) = self.expiry.due(now.mono) {
+            self.expire(now, id);
+        }
+        self.lapse(now);
+    }
 
     /// Counters of everything.
     pub fn tally(&self) -> Tally {
-        self.tally
+        Tally { ports_used: self.ports.used() as u64, ..self.tally }
     }
 
     /// Counters by listener, in order of [`crate::addr::ListenerId`].
     pub fn listeners(&self) -> &[ListenerTally] {
-        &[]
+        &self.listeners
     }
 
-    /// Every allocation as an observer sees it.
+    /// Every allocation as an observer sees it, in order of its slot.
     pub fn allocations(&self, now: Now) -> impl Iterator<Item = AllocationView> + '_ {
-        std::iter::empty()
+        self.table.iter().map(move |(id, allocation)| {
+            let relay = |family| allocation.relay(family);
+            let expires = allocation.relays().map(|(_, relay)| relay.expires).max();
+            AllocationView {
+                id,
+                client: allocation.client,
+                transport: self.transport(allocation.client),
+                user: allocation.owner.identity.user,
+                relayed: Family::ALL
+                    .map(|family| relay(family).map(|it| self.config.edge.advertise(it.addr))),
+                age: now.mono.saturating_duration_since(allocation.owner.opened),
+                expires_in: expires
+                    .map(|at| at.saturating_duration_since(now.mono))
+                    .unwrap_or_default(),
+                permissions: allocation.permissions(),
+                channels: allocation.channels(),
+                usage: allocation.usage,
+            }
+        })
     }
 
     /// Takes no new allocation from now on.
-    pub fn drain(&mut self) {}
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
 
     /// Whether the server drains and the last allocation is gone.
     pub fn is_drained(&self) -> bool {
-        false
+        self.draining && self.table.is_empty()
     }
 
     /// Ends every allocation; actions follow.
-    pub fn shut_down(&mut self, now: Now) {}
+    pub fn shut_down(&mut self, now: Now) {
+        self.draining = true;
+        for id in self.table.ids() {
+            self.abandon(now, id);
+            for family in Family::ALL {
+                self.close_relay(now, id, family, CloseReason::ShutDown);
+            }
+        }
+        self.lapse_all();
+    }
+
+    /// A message that looks like STUN.
+    fn stun(&mut self, now: Now, from: FiveTuple, bytes: &[u8]) -> Verdict {
+        let Ok(message) = Message::parse(bytes) else {
+            return self.dropped(DropReason::MalformedStun);
+        };
+        if message.fingerprint() == Fingerprint::Wrong {
+            return self.dropped(DropReason::BadFingerprint);
+        }
+        if message.class() == Class::Indication && message.method() == Method::SEND {
+            return self.send(from, &message);
+        }
+        if self.is_spoofed(from) {
+            return self.dropped(DropReason::SpoofedSource);
+        }
+        if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
+            listener.control_in.add(bytes.len());
+        }
+        match (message.class(), Procedure::of(message.method())) {
+            (Class::Request, Some(procedure)) => self.request(now, from, message, procedure),
+            (Class::Indication, Some(Procedure::Binding)) => Verdict::Handled,
+            _ => self.dropped(DropReason::UnexpectedMessage),
+        }
+    }
+
+    /// A request is answered, or refused with a code.
+    fn request(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        message: Message<'_>,
+        procedure: Procedure,
+    ) -> Verdict {
+        let mut exchange = Exchange {
+            client: from,
+            method: message.method(),
+            transaction: message.transaction(),
+            signer: None,
+        };
+        let outcome = match procedure {
+            Procedure::Binding => self.binding(&exchange, &message),
+            Procedure::Allocate
+            | Procedure::Refresh
+            | Procedure::CreatePermission
+            | Procedure::ChannelBind => match self.admit(now, &exchange, message) {
+                Err(reject) => Err(reject),
+                Ok(_) if matches!(self.table.find(from), Some(Found::Opening)) => {
+                    return self.dropped(DropReason::AwaitingSocket);
+                }
+                Ok(request) => {
+                    exchange.signer.clone_from(&request.exchange.signer);
+                    self.serve(now, &request, procedure)
+                }
+            },
+        };
+        match outcome {
+            Ok(()) => Verdict::Handled,
+            Err(reject) => self.refuse(now, &exchange, &reject),
+        }
+    }
+
+    /// An authenticated request goes to its procedure.
+    fn serve(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+        procedure: Procedure,
+    ) -> Result<(), Reject> {
+        all_known(&request.message, KNOWN)?;
+        match procedure {
+            Procedure::Allocate => {
+                let mut digest = self.digests.build_hasher();
+                digest.write(request.message.bytes());
+                self.allocate(now, request, digest.finish())
+            }
+            Procedure::Refresh => self.refresh(now, request),
+            Procedure::CreatePermission => self.create_permission(now, request),
+            Procedure::ChannelBind => self.channel_bind(now, request),
+            Procedure::Binding => self.binding(&request.exchange, &request.message),
+        }
+    }
+
+    /// The allocation of the five-tuple, if it belongs to the user (RFC 8656 §5).
+    pub(super) fn owned(&mut self, request: &Authenticated<'_>) -> Result<AllocationId, Why> {
+        match self.table.open_of(request.exchange.client) {
+            None => Err(Why::NoAllocation),
+            Some((_, it)) if *it.owner.username != *request.username => Err(Why::OtherUser),
+            Some((id, _)) => Ok(id),
+        }
+    }
+
+    /// Makes sure that an allocation is looked at by then.
+    pub(super) fn arm_by(&mut self, id: AllocationId, at: Instant) {
+        if let Some(allocation) = self.table.open(id)
+            && at < allocation.armed
+        {
+            self.expiry.disarm(allocation.armed, id);
+            allocation.armed = at;
+            self.expiry.arm(at, id);
+        }
+    }
+
+    /// Drops what is over in an allocation whose deadline came, and arms it anew.
+    fn expire(&mut self, now: Now, id: AllocationId) {
+        let Some(allocation) = self.table.open(id) else { return };
+        let over = Family::ALL
+            .map(|family| allocation.relay(family).is_some_and(|relay| relay.expires <= now.mono));
+        let before = (allocation.permissions(), allocation.channels());
+        allocation.expire(now.mono);
+        let after = (allocation.permissions(), allocation.channels());
+        // Taken out of the order of deadlines already; in again, so that closing finds it.
+        let next = allocation.first_deadline().unwrap_or(now.mono);
+        allocation.armed = next;
+        self.expiry.arm(next, id);
+        self.count_gone(before, after);
+        for family in Family::ALL {
+            if over[family.index()] {
+                self.close_relay(now, id, family, CloseReason::Expired);
+            }
+        }
+    }
+
+    /// Ends the relayed address of one family, and the allocation with its last.
+    pub(super) fn close_relay(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        family: Family,
+        reason: CloseReason,
+    ) {
+        let Some(allocation) = self.table.open(id) else { return };
+        let before = (allocation.permissions(), allocation.channels());
+        let Some(port) = allocation.forget(family) else { return };
+        let after = (allocation.permissions(), allocation.channels());
+        let armed = allocation.armed;
+        let next = allocation.first_deadline();
+        self.count_gone(before, after);
+        self.actions.push_back(Action::CloseRelay(RelayId { allocation: id, family }));
+        self.ledger.set_live(port, false);
+        self.release_port(now, port);
+        self.expiry.disarm(armed, id);
+        if let Some(next) = next {
+            if let Some(allocation) = self.table.open(id) {
+                allocation.armed = next;
+            }
+            self.expiry.arm(next, id);
+            return;
+        }
+        let Some(allocation) = self.table.remove(id) else { return };
+        let owner = *allocation.owner;
+        self.ledger.release(owner.lease);
+        self.tally.allocations -= 1;
+        self.tally.closed[reason as usize] += 1;
+        let lived = now.mono.saturating_duration_since(owner.opened);
+        let usage = allocation.usage;
+        self.actions.push_back(Action::Changed(Change::AllocationClosed {
+            id,
+            reason,
+            lived,
+            usage,
+        }));
+    }
+
+    /// Lowers the gauges of permissions and channels.
+    fn count_gone(&mut self, before: (usize, usize), after: (usize, usize)) {
+        self.tally.permissions -= (before.0 - after.0) as u64;
+        self.tally.channels -= (before.1 - after.1) as u64;
+    }
+
+    /// Whether no client can be there (STUN-028): an answer would go astray or in circles.
+    fn is_spoofed(&self, from: FiveTuple) -> bool {
+        let client = from.client;
+        client.port() == 0
+            || client.ip().is_multicast()
+            || client.ip() == std::net::IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
+            || client.ip().is_unspecified()
+            || self.config.edge.is_listener(client.socket())
+    }
+}
+
+#[cfg(any(test, debug_assertions))]
+impl<L: Ledger> Server<L> {
+    /// Verifies what must hold between any two calls.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn check(&self) {
+        let mut gauges = (0, 0, 0);
+        for (id, allocation) in self.table.iter() {
+            allocation.check();
+            assert!(self.expiry.is_armed(allocation.armed, id), "{id:?} is armed");
+            for (_, relay) in allocation.relays() {
+                assert!(self.ledger.is_live(relay.addr), "{} is live", relay.addr);
+            }
+            gauges.0 += 1;
+            gauges.1 += allocation.permissions() as u64;
+            gauges.2 += allocation.channels() as u64;
+        }
+        let tally = self.tally();
+        assert_eq!(gauges, (tally.allocations, tally.permissions, tally.channels), "gauges");
+        assert_eq!(self.expiry.len() as u64, tally.allocations, "one deadline an allocation");
+        assert!(self.table.len() as u64 >= tally.allocations, "every allocation has a client");
+        assert!(tally.ports_used <= tally.ports_total, "ports");
+        let ended: u64 = tally.closed.iter().sum();
+        assert_eq!(tally.opened - ended, tally.allocations, "opened, closed and alive");
+        self.ports.check();
+    }
 }

@@ -3,8 +3,13 @@
 //! The core adds; the shell copies them out when somebody asks. Names, units and labels are the
 //! business of the shell's exposition.
 
-use crate::addr::Transport;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::addr::{AllocationId, FiveTuple, Transport};
+use crate::policy::UserKey;
 use crate::reject::{DropReason, Why};
+use crate::stun::Method;
 use crate::turn::action::CloseReason;
 
 /// Packets and payload bytes of one direction.
@@ -67,9 +72,9 @@ pub enum Procedure {
     Allocate,
     /// Refresh.
     Refresh,
-    /// CreatePermission.
+    /// `CreatePermission`.
     CreatePermission,
-    /// ChannelBind.
+    /// `ChannelBind`.
     ChannelBind,
 }
 
@@ -77,6 +82,18 @@ impl Procedure {
     /// Every procedure, in order of its index.
     pub const ALL: [Self; 5] =
         [Self::Binding, Self::Allocate, Self::Refresh, Self::CreatePermission, Self::ChannelBind];
+
+    /// The procedure of a request's method; `None` for methods that a server does not serve.
+    pub fn of(method: Method) -> Option<Self> {
+        match method {
+            Method::BINDING => Some(Self::Binding),
+            Method::ALLOCATE => Some(Self::Allocate),
+            Method::REFRESH => Some(Self::Refresh),
+            Method::CREATE_PERMISSION => Some(Self::CreatePermission),
+            Method::CHANNEL_BIND => Some(Self::ChannelBind),
+            _ => None,
+        }
+    }
 
     /// The name used in labels.
     pub fn name(self) -> &'static str {
@@ -142,19 +159,19 @@ impl Default for Tally {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocationView {
     /// Its name, unique in its worker.
-    pub id: crate::addr::AllocationId,
+    pub id: AllocationId,
     /// The client.
-    pub client: crate::addr::FiveTuple,
+    pub client: FiveTuple,
     /// Transport between client and relay.
     pub transport: Transport,
     /// Keyed hash of the user.
-    pub user: crate::policy::UserKey,
+    pub user: UserKey,
     /// Advertised relayed addresses, by family.
-    pub relayed: [Option<std::net::SocketAddr>; 2],
+    pub relayed: [Option<SocketAddr>; 2],
     /// Time since it was opened.
-    pub age: std::time::Duration,
+    pub age: Duration,
     /// Time until it expires unless refreshed.
-    pub expires_in: std::time::Duration,
+    pub expires_in: Duration,
     /// Live permissions.
     pub permissions: usize,
     /// Bound channels.

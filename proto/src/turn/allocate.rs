@@ -1,0 +1,390 @@
+//! Allocate (RFC 8656 §7.2).
+//!
+//! Three parts: [`Server::allocate`] checks the request in the order of the RFC, charges the
+//! ledger and draws ports; the shell opens the sockets; [`Server::opened`] hears of each one,
+//! tries another port when one is taken, and when all have spoken the allocation begins, or the
+//! client hears why not. The five-tuple is held meanwhile, so a retransmission starts nothing.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr};
+use crate::auth::Identity;
+use crate::now::Now;
+use crate::policy::{Claim, Lease, Ledger};
+use crate::reject::{Reject, Why};
+use crate::stun::attribute::{
+    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, PROTOCOL_UDP,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
+    XorRelayedAddress,
+};
+use crate::stun::{AttributeType, Message};
+use crate::turn::action::{Action, Change, OpenFailure};
+use crate::turn::allocation::{Allocation, Owner, Relay};
+use crate::turn::exchange::Exchange;
+use crate::turn::gate::Authenticated;
+use crate::turn::ports::Parity;
+use crate::turn::refresh::{granted, seconds};
+use crate::turn::server::Server;
+
+/// How many ports are tried when other processes hold them.
+const ATTEMPTS: u8 = 8;
+
+/// An allocation whose sockets are being opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    exchange: Exchange,
+    digest: u64,
+    username: Box<str>,
+    identity: Identity,
+    lease: Lease,
+    lifetime: Duration,
+    parity: Parity,
+    /// The port came with a token: no other will do.
+    redeemed: bool,
+    attempts: u8,
+    wants: [Want; 2],
+}
+
+/// One relayed address of an opening allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Nothing,
+    Asked(RelayedAddr),
+    Open(RelayedAddr),
+    Failed(Why),
+}
+
+/// What an Allocate asks for, after its syntax was checked.
+#[derive(Debug)]
+struct Wish {
+    token: Option<[u8; 8]>,
+    families: [bool; 2],
+    parity: Parity,
+    lifetime: Option<u32>,
+}
+
+impl<L: Ledger> Server<L> {
+    /// Checks an Allocate, charges it and asks the shell for sockets. `digest` stands for the
+    /// request's bytes.
+    pub(super) fn allocate(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+        digest: u64,
+    ) -> Result<(), Reject> {
+        let client = request.exchange.client;
+        // Step 2: the five-tuple is free; or this is a retransmission, which is answered alike.
+        if let Some((id, allocation)) = self.table.open_of(client) {
+            let owner = &allocation.owner;
+            if owner.transaction != request.exchange.transaction || owner.digest != digest {
+                return Err(Why::AllocationExists.into());
+            }
+            self.announce(now, id, &request.exchange);
+            return Ok(());
+        }
+        // An expired credential opens nothing (REST-006).
+        self.config.authority.in_time(&request.identity, now.unix)?;
+        // Steps 3 to 9.
+        let wish = wish(&request.message)?;
+        let supported = Family::ALL.map(|family| self.ports.serves(family));
+        if wish.token.is_none() && !served(wish.families, supported) {
+            return Err(Why::UnsupportedFamily.into());
+        }
+        // Step 10: policy and quota.
+        self.welcome(client, &request.identity)?;
+        let claim = Claim {
+            user: request.identity.user,
+            client: Claim::network(client.client.ip()),
+            user_limit: request.identity.allocations,
+        };
+        let lease = self.ledger.lease(&claim, &self.config.limits)?;
+        let wants = match wish.token {
+            Some(token) => self.wants_reserved(now, token, &request.identity),
+            None => self.wants(now, &wish),
+        };
+        if let Some(why) = hopeless(&wants) {
+            self.ledger.release(lease);
+            return Err(why.into());
+        }
+        let opening = Opening {
+            exchange: request.exchange.clone(),
+            digest,
+            username: request.username.into(),
+            identity: request.identity.clone(),
+            lease,
+            lifetime: granted(wish.lifetime, self.config.lifetime_max),
+            parity: wish.parity,
+            redeemed: wish.token.is_some(),
+            attempts: 1,
+            wants,
+        };
+        let id = self.table.insert(client, opening);
+        for (family, want) in Family::ALL.into_iter().zip(wants) {
+            if let Want::Asked(want) = want {
+                self.actions
+                    .push_back(Action::OpenRelay { id: RelayId { allocation: id, family }, want });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this client may have an allocation at all: 403 if not (RFC 8656 §7.4).
+    fn welcome(&self, client: FiveTuple, identity: &Identity) -> Result<(), Why> {
+        if self.draining {
+            return Err(Why::Draining);
+        }
+        if is_tunnelled(client.client.ip()) {
+            return Err(Why::TunnelledClient);
+        }
+        let listener = self.config.edge.listener(client.listener);
+        match (identity.side, listener) {
+            (Some(side), Some(listener)) if side != listener.side => Err(Why::WrongSide),
+            _ => Ok(()),
+        }
+    }
+
+    /// Draws a port for each wanted family.
+    fn wants(&mut self, now: Now, wish: &Wish) -> [Want; 2] {
+        self.lapse(now);
+        Family::ALL.map(|family| {
+            if !wish.families[family.index()] {
+                Want::Nothing
+            } else if !self.ports.serves(family) {
+                Want::Failed(Why::UnsupportedFamily)
+            } else {
+                match self.ports.take(now.mono, family, wish.parity, &mut self.random) {
+                    Some(port) => Want::Asked(port),
+                    None => Want::Failed(Why::OutOfPorts),
+                }
+            }
+        })
+    }
+
+    /// Takes the port a token stands for.
+    fn wants_reserved(&mut self, now: Now, token: [u8; 8], identity: &Identity) -> [Want; 2] {
+        let mut wants = [Want::Nothing; 2];
+        match self.redeem(now, token, identity.user) {
+            Some(port) => wants[port.family().index()] = Want::Asked(port),
+            None => wants[0] = Want::Failed(Why::ReservationUnknown),
+        }
+        wants
+    }
+
+    /// The shell opened a relayed socket, or could not.
+    pub(super) fn opened(&mut self, now: Now, id: RelayId, outcome: Result<(), OpenFailure>) {
+        let place = id.family.index();
+        let opening = self.table.opening(id.allocation);
+        let Some((opening, Want::Asked(port))) =
+            opening.map(|opening| (opening.wants[place], opening)).map(|(want, o)| (o, want))
+        else {
+            // Nobody waits for it any more: the server shut down meanwhile.
+            if outcome.is_ok() {
+                self.actions.push_back(Action::CloseRelay(id));
+            }
+            return;
+        };
+        let retry = !opening.redeemed && opening.attempts < ATTEMPTS;
+        let (parity, mut want) = (opening.parity, Want::Open(port));
+        if let Err(failure) = outcome {
+            want = Want::Failed(match failure {
+                OpenFailure::PortTaken => Why::OutOfPorts,
+                OpenFailure::Exhausted => Why::OutOfDescriptors,
+                OpenFailure::Other => Why::ServerError,
+            });
+            if failure == OpenFailure::PortTaken && retry {
+                opening.attempts += 1;
+                if let Some(next) = self.ports.take(now.mono, id.family, parity, &mut self.random) {
+                    want = Want::Asked(next);
+                    self.actions.push_back(Action::OpenRelay { id, want: next });
+                }
+            }
+            self.release_port(now, port);
+            if parity == Parity::Pair {
+                self.ports.put(successor(port));
+            }
+        }
+        let Some(opening) = self.table.opening(id.allocation) else { return };
+        opening.wants[place] = want;
+        if !opening.wants.iter().any(|want| matches!(want, Want::Asked(_))) {
+            self.settle(now, id.allocation);
+        }
+    }
+
+    /// Every socket is open or has failed: the allocation begins, or is refused.
+    fn settle(&mut self, now: Now, id: AllocationId) {
+        let Some(opening) = self.table.take_opening(id) else { return };
+        let exchange = opening.exchange;
+        if let Some(why) = hopeless(&opening.wants) {
+            self.table.vacate(id, exchange.client);
+            self.ledger.release(opening.lease);
+            self.refuse(now, &exchange, &why.into());
+            return;
+        }
+        let expires = now.mono + opening.lifetime;
+        let mut relays = [None; 2];
+        let (mut token, mut missing) = (None, None);
+        for (family, want) in Family::ALL.into_iter().zip(opening.wants) {
+            match want {
+                Want::Open(addr) => {
+                    relays[family.index()] = Some(Relay { addr, expires });
+                    self.ledger.set_live(addr, true);
+                    if opening.parity == Parity::Pair {
+                        token = Some(self.reserve(now, opening.identity.user, successor(addr)));
+                    }
+                }
+                Want::Failed(why) => missing = Some((family, why)),
+                Want::Nothing | Want::Asked(_) => {}
+            }
+        }
+        let user = opening.identity.user;
+        let owner = Owner {
+            username: opening.username,
+            identity: opening.identity,
+            lease: opening.lease,
+            transaction: exchange.transaction,
+            digest: opening.digest,
+            opened: now.mono,
+            token,
+            missing,
+        };
+        let allocation = Allocation::new(exchange.client, relays, owner);
+        self.expiry.arm(allocation.armed, id);
+        self.table.settle(id, allocation);
+        self.tally.opened += 1;
+        self.tally.allocations += 1;
+        let relayed = relays.map(|relay| relay.map(|relay| relay.addr));
+        let opened = Change::AllocationOpened { id, client: exchange.client, user, relayed };
+        self.actions.push_back(Action::Changed(opened));
+        self.announce(now, id, &exchange);
+    }
+
+    /// Queues the success response of an allocation that is open (ALLOC-001).
+    fn announce(&mut self, now: Now, id: AllocationId, exchange: &Exchange) {
+        let Some(allocation) = self.table.open(id) else { return };
+        let relays: Vec<Relay> = allocation.relays().map(|(_, relay)| *relay).collect();
+        let (token, missing) = (allocation.owner.token, allocation.owner.missing);
+        let left = relays.iter().map(|relay| relay.expires.duration_since(now.mono)).max();
+        let relayed = relays.iter().map(|relay| self.config.edge.advertise(relay.addr));
+        let relayed: Vec<SocketAddr> = relayed.collect();
+        self.succeed(exchange, |writer| {
+            for addr in relayed {
+                writer.add(&XorRelayedAddress(addr));
+            }
+            writer.add(&Lifetime(seconds(left.unwrap_or_default())));
+            writer.add(&XorMappedAddress(exchange.client.client.socket()));
+            if let Some(token) = token {
+                writer.add(&ReservationToken(token));
+            }
+            if let Some((family, why)) = missing {
+                writer.add(&AddressErrorCode { family, code: why.code().0, reason: "" });
+            }
+        });
+    }
+
+    /// Gives an opening allocation up: the relay shuts down.
+    pub(super) fn abandon(&mut self, now: Now, id: AllocationId) {
+        let Some(opening) = self.table.take_opening(id) else { return };
+        self.table.vacate(id, opening.exchange.client);
+        self.ledger.release(opening.lease);
+        for (family, want) in Family::ALL.into_iter().zip(opening.wants) {
+            let (port, open) = match want {
+                Want::Asked(port) => (port, false),
+                Want::Open(port) => (port, true),
+                Want::Nothing | Want::Failed(_) => continue,
+            };
+            if open {
+                self.actions.push_back(Action::CloseRelay(RelayId { allocation: id, family }));
+            }
+            self.release_port(now, port);
+            if opening.parity == Parity::Pair {
+                self.ports.put(successor(port));
+            }
+        }
+    }
+}
+
+/// Steps 3 to 9 of RFC 8656 §7.2, as far as the request alone tells.
+fn wish(message: &Message<'_>) -> Result<Wish, Reject> {
+    // Step 3: transport.
+    let RequestedTransport(protocol) = message.require()?;
+    if protocol != PROTOCOL_UDP {
+        return Err(Why::UnsupportedTransport.into());
+    }
+    // Step 4: we cannot promise DF for every datagram, so the attribute is unknown to us.
+    if message.has(AttributeType::DONT_FRAGMENT) {
+        let unknown = vec![AttributeType::DONT_FRAGMENT.0];
+        return Err(Reject { why: Why::UnknownAttribute, unknown });
+    }
+    // Step 5: a reservation excludes every wish about port and family.
+    let token = message.read::<ReservationToken>()?.map(|ReservationToken(token)| token);
+    let even = message.read::<EvenPort>()?;
+    let requested = message.read::<RequestedAddressFamily>()?;
+    let additional = message.read::<AdditionalAddressFamily>()?;
+    let chooses = even.is_some() || requested.is_some() || additional.is_some();
+    if token.is_some() && chooses {
+        return Err(Why::FamilyConflict.into());
+    }
+    // Step 6: one family or both.
+    if requested.is_some() && additional.is_some() {
+        return Err(Why::FamilyConflict.into());
+    }
+    // Step 7: the family, IPv4 unless said otherwise.
+    let family = match requested {
+        None => Family::V4,
+        Some(RequestedAddressFamily(byte)) => {
+            Family::from_wire(byte).ok_or(Why::UnsupportedFamily)?
+        }
+    };
+    // Step 8: a port whose successor is reserved too is of one family.
+    let parity = match even {
+        None => Parity::Any,
+        Some(EvenPort(false)) => Parity::Even,
+        Some(EvenPort(true)) if additional.is_some() => return Err(Why::FamilyConflict.into()),
+        Some(EvenPort(true)) => Parity::Pair,
+    };
+    // Step 9: the additional family is IPv6.
+    let mut families = Family::ALL.map(|each| each == family);
+    if let Some(AdditionalAddressFamily(byte)) = additional {
+        if Family::from_wire(byte) != Some(Family::V6) {
+            return Err(Why::FamilyConflict.into());
+        }
+        families = [true; 2];
+    }
+    let lifetime = message.read::<Lifetime>()?.map(|Lifetime(seconds)| seconds);
+    Ok(Wish { token, families, parity, lifetime })
+}
+
+/// Whether at least one wanted family exists; a request for two may get one (ALLOC-016).
+fn served(wanted: [bool; 2], supported: [bool; 2]) -> bool {
+    wanted.iter().zip(supported).any(|(wanted, supported)| *wanted && supported)
+}
+
+/// Why no relayed address can come of this; `None` while one is open or asked for.
+fn hopeless(wants: &[Want; 2]) -> Option<Why> {
+    let mut reason = None;
+    for want in wants {
+        match want {
+            Want::Asked(_) | Want::Open(_) => return None,
+            // Capacity says more than a family that was never there.
+            Want::Failed(why) if reason.is_none() || *why != Why::UnsupportedFamily => {
+                reason = Some(*why);
+            }
+            Want::Failed(_) | Want::Nothing => {}
+        }
+    }
+    reason
+}
+
+/// The port after this one, at the same host; `port` is even.
+fn successor(port: RelayedAddr) -> RelayedAddr {
+    RelayedAddr::new(SocketAddr::new(port.ip(), port.port() | 1))
+}
+
+/// Whether an address is of Teredo or 6to4, which RFC 8656 §21.4 keeps out.
+fn is_tunnelled(client: IpAddr) -> bool {
+    match client {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => matches!(ip.segments(), [0x2002, ..] | [0x2001, 0, ..]),
+    }
+}

@@ -1,0 +1,210 @@
+//! An allocation: what one client holds (RFC 8656 §6).
+//!
+//! Deadlines are kept beside what they end. The packet path reads none of them: whatever is still
+//! here is alive, because [`Allocation::expire`] runs before the first packet after a deadline.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::addr::{Family, FiveTuple, PeerAddr, RelayedAddr};
+use crate::auth::Identity;
+use crate::channel_data::ChannelNumber;
+use crate::policy::{AdmittedPeer, Lease};
+use crate::reject::Why;
+use crate::stun::TransactionId;
+use crate::turn::channel::{CHANNEL_LIFETIME, Channel};
+use crate::turn::few::Few;
+use crate::turn::permission::{PERMISSION_LIFETIME, Permission};
+use crate::turn::tally::Usage;
+
+/// What one client holds.
+///
+/// In the order the packet path wants it: uplink reads the numbers and one channel, downlink one
+/// permission and one peer; the rest is asked for rarely.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Allocation {
+    /// What it carried so far.
+    pub(crate) usage: Usage,
+    channels: Few<ChannelNumber, Channel>,
+    /// The client.
+    pub(crate) client: FiveTuple,
+    permissions: Few<IpAddr, Permission>,
+    /// The inverse of `channels`.
+    numbers: Few<PeerAddr, ChannelNumber>,
+    relays: [Option<Relay>; 2],
+    /// The instant under which [`crate::turn::expiry::Expiry`] knows the allocation: no later
+    /// than its first deadline.
+    pub(crate) armed: Instant,
+    /// Whose it is, and how it began.
+    pub(crate) owner: Box<Owner>,
+}
+
+/// A relayed address and when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relay {
+    /// Local form.
+    pub(crate) addr: RelayedAddr,
+    /// When it ends unless refreshed.
+    pub(crate) expires: Instant,
+}
+
+/// Whose an allocation is, and how it began.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// The user name every further request must bring (RFC 8656 §5).
+    pub(crate) username: Box<str>,
+    /// What it proved.
+    pub(crate) identity: Identity,
+    /// What the ledger charged.
+    pub(crate) lease: Lease,
+    /// The Allocate that opened it, to know a retransmission.
+    pub(crate) transaction: TransactionId,
+    /// Keyed hash of that request's bytes.
+    pub(crate) digest: u64,
+    /// When it was opened.
+    pub(crate) opened: Instant,
+    /// The token of the port reserved with it.
+    pub(crate) token: Option<[u8; 8]>,
+    /// The family of a dual request that could not be served, and why.
+    pub(crate) missing: Option<(Family, Why)>,
+}
+
+impl Allocation {
+    /// An allocation without permissions and channels (RFC 8656 §7.2).
+    pub(crate) fn new(client: FiveTuple, relays: [Option<Relay>; 2], owner: Owner) -> Self {
+        let mut allocation = Self {
+            usage: Usage::default(),
+            channels: Few::new(),
+            client,
+            permissions: Few::new(),
+            numbers: Few::new(),
+            relays,
+            armed: owner.opened,
+            owner: Box::new(owner),
+        };
+        allocation.armed = allocation.first_deadline().unwrap_or(allocation.armed);
+        allocation
+    }
+
+    /// The channel of a number.
+    #[inline]
+    pub(crate) fn channel(&self, number: ChannelNumber) -> Option<&Channel> {
+        self.channels.find(number)
+    }
+
+    /// The number of the channel to exactly this peer.
+    #[inline]
+    pub(crate) fn number_of(&self, peer: PeerAddr) -> Option<ChannelNumber> {
+        self.numbers.find(peer).copied()
+    }
+
+    /// The permission for a peer's host.
+    #[inline]
+    pub(crate) fn permission(&self, peer: IpAddr) -> Option<&Permission> {
+        self.permissions.find(peer)
+    }
+
+    /// The relayed address of a family.
+    #[inline]
+    pub(crate) fn relay(&self, family: Family) -> Option<&Relay> {
+        self.relays[family.index()].as_ref()
+    }
+
+    /// The relayed addresses, by family.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = (Family, &Relay)> {
+        Family::ALL.into_iter().filter_map(|family| Some((family, self.relay(family)?)))
+    }
+
+    /// How many permissions are alive.
+    pub(crate) fn permissions(&self) -> usize {
+        self.permissions.len()
+    }
+
+    /// How many channels are bound.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Installs or renews a permission (RFC 8656 §9).
+    pub(crate) fn permit(&mut self, now: Instant, peer: AdmittedPeer) {
+        let expires = now + PERMISSION_LIFETIME;
+        let permission = Permission { expires, hairpin: peer.hairpin() };
+        self.permissions.set(peer.addr().ip(), permission);
+    }
+
+    /// Binds or renews a channel and its permission (RFC 8656 §12.2). Number and peer must not be
+    /// bound otherwise.
+    pub(crate) fn bind(&mut self, now: Instant, number: ChannelNumber, peer: AdmittedPeer) {
+        let expires = now + CHANNEL_LIFETIME;
+        let channel = Channel { peer: peer.addr(), hairpin: peer.hairpin(), expires };
+        self.channels.set(number, channel);
+        self.numbers.set(peer.addr(), number);
+        self.permit(now, peer);
+    }
+
+    /// Lets the relayed address of a family end at another time (RFC 8656 §8.2).
+    pub(crate) fn prolong(&mut self, family: Family, until: Instant) {
+        if let Some(relay) = &mut self.relays[family.index()] {
+            relay.expires = until;
+        }
+    }
+
+    /// Drops the relayed address of a family with its permissions and channels.
+    pub(crate) fn forget(&mut self, family: Family) -> Option<RelayedAddr> {
+        let relay = self.relays[family.index()].take()?;
+        self.drop_permissions(|ip, _| Family::of(ip) == family);
+        self.drop_channels(|channel| channel.peer.family() == family);
+        Some(relay.addr)
+    }
+
+    /// Drops permissions and channels that are over; relayed addresses are the server's to close.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.drop_permissions(|_, permission| permission.expires <= now);
+        self.drop_channels(|channel| channel.expires <= now);
+    }
+
+    /// The earliest deadline of everything in here; `None` without a relayed address.
+    pub(crate) fn first_deadline(&self) -> Option<Instant> {
+        let relays = self.relays().map(|(_, relay)| relay.expires);
+        let permissions = self.permissions.iter().map(|(_, permission)| permission.expires);
+        let channels = self.channels.iter().map(|(_, channel)| channel.expires);
+        relays.min().map(|first| permissions.chain(channels).fold(first, Instant::min))
+    }
+
+    fn drop_permissions(&mut self, over: impl Fn(IpAddr, &Permission) -> bool) {
+        let gone: Vec<_> =
+            self.permissions.iter().filter(|(ip, p)| over(*ip, p)).map(|(ip, _)| ip).collect();
+        for ip in gone {
+            self.permissions.remove(ip);
+        }
+    }
+
+    fn drop_channels(&mut self, over: impl Fn(&Channel) -> bool) {
+        let gone: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, channel)| over(channel))
+            .map(|(number, channel)| (number, channel.peer))
+            .collect();
+        for (number, peer) in gone {
+            self.channels.remove(number);
+            self.numbers.remove(peer);
+        }
+    }
+
+    /// Panics unless both directions of the channels agree and every family is served.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn check(&self) {
+        assert_eq!(self.channels.len(), self.numbers.len(), "each channel has one peer");
+        for (number, channel) in self.channels.iter() {
+            assert_eq!(self.number_of(channel.peer), Some(number), "channels and peers agree");
+            assert!(self.relay(channel.peer.family()).is_some(), "a channel needs its family");
+        }
+        for (ip, _) in self.permissions.iter() {
+            assert!(self.relay(Family::of(ip)).is_some(), "a permission needs its family");
+        }
+        let first = self.first_deadline().expect("an allocation has a relayed address");
+        assert!(self.armed <= first, "armed no later than the first deadline");
+    }
+}

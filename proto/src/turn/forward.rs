@@ -1,0 +1,106 @@
+//! The packet path: payload in, verdict out.
+//!
+//! From a client one hash finds the allocation; from a peer the relay's id does. Nothing here
+//! allocates, compares times or queues. Peers on our own relay addresses (two clients of one
+//! relay) carry a mark, and only marked packets ask the ledger whether the port is still alive.
+
+use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::channel_data::ChannelData;
+use crate::policy::Ledger;
+use crate::reject::DropReason;
+use crate::turn::action::{Span, Verdict, Wrap};
+use crate::turn::server::Server;
+
+/// The most a UDP datagram carries over IPv4 and over IPv6 without jumbograms.
+const DATAGRAM_MAX: [usize; 2] = [65_507, 65_527];
+
+/// Bytes ChannelData adds.
+const CHANNEL_OVERHEAD: usize = 4;
+
+impl<L: Ledger> Server<L> {
+    /// ChannelData from a client (RFC 8656 §12.6).
+    #[inline]
+    pub(super) fn uplink(&mut self, from: FiveTuple, bytes: &[u8]) -> Verdict {
+        let Ok(data) = ChannelData::parse(bytes) else {
+            return self.dropped(DropReason::MalformedChannelData);
+        };
+        let Some((id, allocation)) = self.table.open_of(from) else {
+            return self.dropped(DropReason::NoAllocation);
+        };
+        let Some(channel) = allocation.channel(data.number()) else {
+            return self.dropped(DropReason::NoChannel);
+        };
+        let peer = channel.peer;
+        if channel.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+            return self.dropped(DropReason::PeerDenied);
+        }
+        let len = data.payload().len();
+        allocation.usage.to_peer.add(len);
+        self.tally.via_channel.to_peer.add(len);
+        if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
+            listener.relayed.to_peer.add(len);
+        }
+        let via = RelayId { allocation: id, family: peer.family() };
+        Verdict::ToPeer { via, peer, payload: span(CHANNEL_OVERHEAD, len) }
+    }
+
+    /// A datagram from a peer (RFC 8656 §11.3).
+    #[inline]
+    pub(super) fn downlink(&mut self, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
+        let Some(allocation) = self.table.open(at.allocation) else {
+            return self.dropped(DropReason::StaleRelay);
+        };
+        if allocation.relay(at.family).is_none() {
+            return self.dropped(DropReason::StaleRelay);
+        }
+        let Some(permission) = allocation.permission(from.ip()) else {
+            return self.dropped(DropReason::NoPermission);
+        };
+        if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
+            return self.dropped(DropReason::PeerDenied);
+        }
+        let (len, to) = (payload.len(), allocation.client);
+        let number = allocation.number_of(from);
+        let overhead = match number {
+            Some(_) => CHANNEL_OVERHEAD,
+            None => indication_overhead(from.family(), len),
+        };
+        if len + overhead > DATAGRAM_MAX[to.client.family().index()] {
+            return self.dropped(DropReason::Oversize);
+        }
+        allocation.usage.to_client.add(len);
+        if let Some(listener) = self.listeners.get_mut(to.listener.index()) {
+            listener.relayed.to_client.add(len);
+        }
+        let wrap = if let Some(number) = number {
+            self.tally.via_channel.to_client.add(len);
+            Wrap::Channel(number)
+        } else {
+            self.tally.via_indication.to_client.add(len);
+            Wrap::Indication(self.config.edge.present(from), self.random.transaction())
+        };
+        Verdict::ToClient { to, wrap, payload: span(0, len) }
+    }
+
+    /// Counts a packet that ends here.
+    #[cold]
+    pub(super) fn dropped(&mut self, reason: DropReason) -> Verdict {
+        self.tally.dropped[reason.index()] += 1;
+        Verdict::Dropped(reason)
+    }
+}
+
+/// Bytes a Data indication adds to a payload, its padding included (DATA-008).
+fn indication_overhead(peer: Family, len: usize) -> usize {
+    let fixed = match peer {
+        Family::V4 => 36,
+        Family::V6 => 48,
+    };
+    fixed + len.next_multiple_of(4) - len
+}
+
+/// A span; a datagram is shorter than 64 KiB.
+#[expect(clippy::cast_possible_truncation, reason = "the shell's buffers are far below 4 GiB")]
+pub(super) fn span(start: usize, len: usize) -> Span {
+    Span { start: start as u32, len: len as u32 }
+}

@@ -1,0 +1,79 @@
+//! Permissions and `CreatePermission` (RFC 8656 §9–10).
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::addr::Family;
+use crate::now::Now;
+use crate::policy::{AdmittedPeer, Ledger};
+use crate::reject::{Reject, Why};
+use crate::stun::attribute::XorPeerAddress;
+use crate::turn::action::{Action, Change};
+use crate::turn::gate::Authenticated;
+use crate::turn::server::Server;
+
+/// How long a permission lives (RFC 8656 §9).
+pub const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
+
+/// A permission for one peer host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Permission {
+    /// When it ends unless renewed.
+    pub(crate) expires: Instant,
+    /// Whether the host is one of our own relay addresses.
+    pub(crate) hairpin: bool,
+}
+
+impl<L: Ledger> Server<L> {
+    /// `CreatePermission`: all peers of the request are permitted, or none.
+    pub(super) fn create_permission(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+    ) -> Result<(), Reject> {
+        // §10.2: the allocation, then syntax (400), family (443), policy (403), capacity (508).
+        let id = self.owned(request)?;
+        let peers = request
+            .message
+            .read_all::<XorPeerAddress>()
+            .map(|peer| peer.map(|XorPeerAddress(addr)| addr))
+            .collect::<Result<Vec<_>, _>>()?;
+        if peers.is_empty() {
+            return Err(Why::BadAttribute.into());
+        }
+        let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
+        let serves = Family::ALL.map(|family| allocation.relay(family).is_some());
+        for peer in &peers {
+            same_family(serves, *peer)?;
+        }
+        let admitted = peers
+            .iter()
+            .map(|peer| self.config.peers.admit(&self.config.edge, *peer))
+            .collect::<Result<Vec<AdmittedPeer>, Why>>()?;
+        let new: BTreeSet<IpAddr> = admitted
+            .iter()
+            .map(|peer| peer.addr().ip())
+            .filter(|ip| allocation.permission(*ip).is_none())
+            .collect();
+        if allocation.permissions() + new.len() > self.config.limits.permissions {
+            return Err(Why::TooManyPermissions.into());
+        }
+        for peer in admitted {
+            allocation.permit(now.mono, peer);
+            let peer = peer.addr();
+            self.actions.push_back(Action::Changed(Change::PermissionSet { id, peer }));
+        }
+        self.tally.permissions += new.len() as u64;
+        self.arm_by(id, now.mono + PERMISSION_LIFETIME);
+        self.succeed(&request.exchange, |_| {});
+        Ok(())
+    }
+}
+
+/// Whether an allocation can reach a peer of this family: 443 if not. An IPv4-mapped IPv6 peer is
+/// of no family but refused (PERM-011), which the policy says.
+pub(super) fn same_family(serves: [bool; 2], peer: SocketAddr) -> Result<(), Why> {
+    let mapped = matches!(peer.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+    if mapped || serves[Family::of(peer.ip()).index()] { Ok(()) } else { Err(Why::PeerFamily) }
+}

@@ -1,0 +1,344 @@
+//! The relayed ports of one worker.
+//!
+//! Ports are kept in pairs (N even, N + 1), because EVEN-PORT wants one and the successor of an
+//! even port must belong to the same worker. A pair lies in one of three lists, by which of its
+//! halves are free; drawing at random and putting back cost O(1). A port that was used rests
+//! before it is given out again, unless nothing else is left.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use crate::addr::{Family, RelayedAddr};
+use crate::policy::Edge;
+use crate::turn::config::Share;
+use crate::turn::random::Random;
+
+/// What an Allocate asks of its port (RFC 8656 §7.2 step 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parity {
+    /// Any port.
+    Any,
+    /// An even port.
+    Even,
+    /// An even port whose successor is kept for a second allocation.
+    Pair,
+}
+
+/// Halves of a pair, as bits.
+const EVEN: u8 = 1;
+const ODD: u8 = 2;
+const BOTH: u8 = EVEN | ODD;
+
+/// The relayed ports of one worker, over all relay addresses.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pools: Vec<Pool>,
+    workers: u16,
+}
+
+impl Ports {
+    /// Every port of `range` that is this worker's share, on every relay address.
+    pub(crate) fn new(edge: &Edge, range: &RangeInclusive<u16>, share: Share) -> Self {
+        let relays = Family::ALL.into_iter().flat_map(|family| edge.relays(family));
+        let pools = relays.map(|relay| Pool::new(relay.local, range, share)).collect();
+        Self { pools, workers: share.of }
+    }
+
+    /// Whether there is a relay address of this family.
+    pub(crate) fn serves(&self, family: Family) -> bool {
+        self.pools.iter().any(|pool| Family::of(pool.local) == family)
+    }
+
+    /// The worker whose share a port belongs to.
+    pub(crate) fn owner(&self, relayed: RelayedAddr) -> u16 {
+        (relayed.port() / 2) % self.workers
+    }
+
+    /// Draws a port; `None` when no free or resting one fits.
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        family: Family,
+        parity: Parity,
+        random: &mut Random,
+    ) -> Option<RelayedAddr> {
+        let mut fitting = 0;
+        for pool in self.pools.iter_mut().filter(|pool| Family::of(pool.local) == family) {
+            pool.wake(now);
+            while pool.free(parity) == 0 && pool.wake_oldest() {}
+            fitting += pool.free(parity);
+        }
+        // Every fitting port of the family is equally likely.
+        let mut nth = if fitting == 0 { return None } else { random.below(fitting) };
+        for pool in self.pools.iter_mut().filter(|pool| Family::of(pool.local) == family) {
+            match nth.checked_sub(pool.free(parity)) {
+                Some(rest) => nth = rest,
+                None => return pool.take(nth, parity),
+            }
+        }
+        None
+    }
+
+    /// Gives a port back that was never used: it is free at once.
+    pub(crate) fn put(&mut self, relayed: RelayedAddr) {
+        if let Some(pool) = self.pool(relayed) {
+            pool.set(relayed.port(), true);
+        }
+    }
+
+    /// Gives a used port back: it rests until `until`.
+    pub(crate) fn rest(&mut self, relayed: RelayedAddr, until: Instant) {
+        if let Some(pool) = self.pool(relayed) {
+            pool.resting.push_back((until, relayed.port()));
+        }
+    }
+
+    /// Ports in the share.
+    pub(crate) fn total(&self) -> usize {
+        self.pools.iter().map(|pool| pool.total).sum()
+    }
+
+    /// Ports in use or reserved.
+    pub(crate) fn used(&self) -> usize {
+        self.total()
+            - self
+                .pools
+                .iter()
+                .map(|pool| pool.free(Parity::Any) + pool.resting.len())
+                .sum::<usize>()
+    }
+
+    /// Panics unless every list holds the pairs it should.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) fn check(&self) {
+        for pool in &self.pools {
+            let listed: usize = pool.lists.iter().map(Vec::len).sum();
+            let free = pool.free.iter().filter(|halves| **halves != 0).count();
+            assert_eq!(listed, free, "a pair with a free half is listed, once");
+            assert!(pool.free(Parity::Any) + pool.resting.len() <= pool.total, "no port twice");
+        }
+    }
+
+    fn pool(&mut self, relayed: RelayedAddr) -> Option<&mut Pool> {
+        self.pools.iter_mut().find(|pool| pool.local == relayed.ip() && pool.has(relayed.port()))
+    }
+}
+
+/// The ports of one relay address.
+#[derive(Debug)]
+struct Pool {
+    local: IpAddr,
+    /// Number of the share's first pair; the next is `step` further.
+    first: u16,
+    step: u16,
+    total: usize,
+    /// Which halves of each pair are in the range, and which of them are free.
+    inside: Vec<u8>,
+    free: Vec<u8>,
+    /// Pairs by the halves that are free; each pair's place in its list.
+    lists: [Vec<u16>; 4],
+    places: Vec<u16>,
+    resting: VecDeque<(Instant, u16)>,
+}
+
+impl Pool {
+    fn new(local: IpAddr, range: &RangeInclusive<u16>, share: Share) -> Self {
+        let (low, high) = (*range.start() / 2, *range.end() / 2);
+        let ahead = (u32::from(share.index) + u32::from(share.of) - u32::from(low % share.of))
+            % u32::from(share.of);
+        let first = u32::from(low) + ahead;
+        let mut pool = Self {
+            local,
+            first: u16::try_from(first).unwrap_or(u16::MAX),
+            step: share.of,
+            total: 0,
+            inside: Vec::new(),
+            free: Vec::new(),
+            lists: Default::default(),
+            places: Vec::new(),
+            resting: VecDeque::new(),
+        };
+        for pair in (first..=u32::from(high)).step_by(usize::from(share.of)) {
+            let half = |bit: u32| u16::try_from(pair * 2 + bit).is_ok_and(|p| range.contains(&p));
+            let inside = (u8::from(half(0)) * EVEN) | (u8::from(half(1)) * ODD);
+            pool.total += inside.count_ones() as usize;
+            pool.inside.push(inside);
+            pool.free.push(0);
+            pool.places.push(0);
+            pool.move_to(pool.free.len() - 1, inside);
+        }
+        pool
+    }
+
+    fn has(&self, port: u16) -> bool {
+        self.locate(port).is_some_and(|(pair, half)| self.inside[pair] & half != 0)
+    }
+
+    /// Index of the port's pair, and its half.
+    fn locate(&self, port: u16) -> Option<(usize, u8)> {
+        let distance = (port / 2).checked_sub(self.first)?;
+        let pair = usize::from(distance / self.step);
+        let ours = distance % self.step == 0 && pair < self.free.len();
+        ours.then_some((pair, if port.is_multiple_of(2) { EVEN } else { ODD }))
+    }
+
+    /// How many draws of this kind are possible.
+    fn free(&self, parity: Parity) -> usize {
+        let [_, even, odd, both] = &self.lists;
+        match parity {
+            Parity::Any => even.len() + odd.len() + 2 * both.len(),
+            Parity::Even => even.len() + both.len(),
+            Parity::Pair => both.len(),
+        }
+    }
+
+    /// Takes the `nth` possible draw.
+    fn take(&mut self, nth: usize, parity: Parity) -> Option<RelayedAddr> {
+        let [_, even, odd, both] = &self.lists;
+        let (pair, half) = match parity {
+            Parity::Pair => (*both.get(nth)?, EVEN),
+            Parity::Even => (*both.get(nth).or_else(|| even.get(nth - both.len()))?, EVEN),
+            Parity::Any if nth < 2 * both.len() => {
+                (both[nth / 2], if nth.is_multiple_of(2) { EVEN } else { ODD })
+            }
+            Parity::Any => {
+                let nth = nth - 2 * both.len();
+                match even.get(nth) {
+                    Some(pair) => (*pair, EVEN),
+                    None => (*odd.get(nth - even.len())?, ODD),
+                }
+            }
+        };
+        let port = (self.first + pair * self.step) * 2 + u16::from(half == ODD);
+        self.set(port, false);
+        if parity == Parity::Pair {
+            self.set(port + 1, false);
+        }
+        Some(RelayedAddr::new(SocketAddr::new(self.local, port)))
+    }
+
+    fn set(&mut self, port: u16, free: bool) {
+        if let Some((pair, half)) = self.locate(port) {
+            let halves = if free { self.free[pair] | half } else { self.free[pair] & !half };
+            self.move_to(pair, halves & self.inside[pair]);
+        }
+    }
+
+    /// Moves a pair into the list of its free halves.
+    fn move_to(&mut self, pair: usize, halves: u8) {
+        let before = usize::from(self.free[pair]);
+        if before != 0 {
+            let place = usize::from(self.places[pair]);
+            self.lists[before].swap_remove(place);
+            if let Some(&moved) = self.lists[before].get(place) {
+                self.places[usize::from(moved)] = self.places[pair];
+            }
+        }
+        self.free[pair] = halves;
+        if halves != 0 {
+            let list = &mut self.lists[usize::from(halves & BOTH)];
+            self.places[pair] = u16::try_from(list.len()).unwrap_or(u16::MAX);
+            list.push(u16::try_from(pair).unwrap_or(u16::MAX));
+        }
+    }
+
+    /// Frees what has rested long enough.
+    fn wake(&mut self, now: Instant) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            self.wake_oldest();
+        }
+    }
+
+    /// Frees the port that has rested longest; false when none rests.
+    fn wake_oldest(&mut self) -> bool {
+        let Some((_, port)) = self.resting.pop_front() else { return false };
+        self.set(port, true);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::now::tests::start;
+    use crate::policy::RelayAddress;
+
+    fn ports(range: RangeInclusive<u16>, index: u16, of: u16) -> Ports {
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        let relay = RelayAddress { local: ip, advertised: ip };
+        Ports::new(&Edge::new(vec![], vec![relay], vec![]), &range, Share { index, of })
+    }
+
+    fn random() -> Random {
+        Random::new([5; 32], 0)
+    }
+
+    #[test]
+    fn alloc_021_ports_are_unique_in_range_and_in_no_order() {
+        let (now, mut random) = (start().mono, random());
+        let mut seen = BTreeSet::new();
+        let mut successors = 0;
+        for index in 0..3 {
+            let mut ports = ports(50_001..=50_998, index, 3);
+            let mut last = 0;
+            while let Some(relayed) = ports.take(now, Family::V4, Parity::Any, &mut random) {
+                assert_eq!(ports.owner(relayed), index);
+                assert!((50_001..=50_998).contains(&relayed.port()));
+                assert!(seen.insert(relayed.port()), "{relayed} twice");
+                successors += u32::from(relayed.port() == last + 1);
+                last = relayed.port();
+            }
+            assert_eq!(ports.used(), ports.total());
+        }
+        assert_eq!(seen.len(), 998, "workers share the whole range");
+        assert!(successors < 100, "{successors} of 998 ports follow their predecessor");
+    }
+
+    #[test]
+    fn alloc_012_even_ports_and_pairs() {
+        let (now, mut random) = (start().mono, random());
+        let mut ports = ports(50_000..=50_009, 0, 1);
+        let even = ports.take(now, Family::V4, Parity::Even, &mut random).unwrap();
+        assert_eq!(even.port() % 2, 0);
+        let pair = ports.take(now, Family::V4, Parity::Pair, &mut random).unwrap();
+        assert_eq!((pair.port() % 2, ports.used()), (0, 3));
+        let mut rest = BTreeSet::new();
+        while let Some(relayed) = ports.take(now, Family::V4, Parity::Any, &mut random) {
+            rest.insert(relayed.port());
+        }
+        assert_eq!(rest.len(), 7);
+        assert!(!rest.contains(&(pair.port() + 1)), "the successor is reserved");
+        ports.put(RelayedAddr::new(SocketAddr::new(pair.ip(), pair.port() + 1)));
+        for (case, parity) in [("even", Parity::Even), ("pair", Parity::Pair)] {
+            assert_eq!(ports.take(now, Family::V4, parity, &mut random), None, "{case}");
+        }
+        assert!(ports.take(now, Family::V4, Parity::Any, &mut random).is_some());
+        assert_eq!(ports.take(now, Family::V6, Parity::Any, &mut random), None, "no such family");
+    }
+
+    #[test]
+    fn alloc_022_a_used_port_rests_unless_nothing_else_is_left() {
+        let (begin, mut random) = (start().mono, random());
+        let later = begin + Duration::from_secs(60);
+        let mut ports = ports(50_000..=50_003, 0, 1);
+        let used = ports.take(begin, Family::V4, Parity::Any, &mut random).unwrap();
+        ports.rest(used, later);
+        assert_eq!(ports.used(), 0);
+        for _ in 0..3 {
+            assert_ne!(ports.take(begin, Family::V4, Parity::Any, &mut random), Some(used));
+        }
+        assert_eq!(
+            ports.take(begin, Family::V4, Parity::Any, &mut random),
+            Some(used),
+            "reuse is better than refusal"
+        );
+        assert_eq!(ports.take(begin, Family::V4, Parity::Any, &mut random), None);
+        ports.rest(used, later);
+        assert_eq!(ports.take(later, Family::V4, Parity::Any, &mut random), Some(used));
+    }
+}
