@@ -152,7 +152,11 @@ mod tests {
         let rate = Rate::new(1.0, 1).unwrap();
         let mut callers = Callers::default();
         for name in ["one", "two", "three"] {
-            assert!(callers.add(name, CallerKey::new(&format!("key-of-caller-{name}")).unwrap(), rate));
+            assert!(callers.add(
+                name,
+                CallerKey::new(&format!("key-of-caller-{name}")).unwrap(),
+                rate
+            ));
         }
         assert!(!callers.add("four", CallerKey::new("key-of-caller-one").unwrap(), rate));
         for (presented, expected) in [

@@ -65,7 +65,7 @@ impl Network {
     pub(crate) fn of(ip: IpAddr) -> Self {
         Self(match ip.to_canonical() {
             IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
-            v4 => v4,
+            v4 @ IpAddr::V4(_) => v4,
         })
     }
 }
@@ -266,13 +266,13 @@ mod tests {
     fn connections_are_counted_and_credited() {
         let open = OpenConnections::default();
         let first = open.open(network(1), 3, 2).unwrap();
-        let _second = open.open(network(1), 3, 2).unwrap();
+        let second = open.open(network(1), 3, 2).unwrap();
         assert_eq!(open.open(network(1), 3, 2).unwrap_err(), TooMany::FromClient);
-        let _third = open.open(network(2), 3, 2).unwrap();
+        let third = open.open(network(2), 3, 2).unwrap();
         assert_eq!(open.open(network(3), 3, 2).unwrap_err(), TooMany::Total);
         drop(first);
         let again = open.open(network(1), 3, 2).unwrap();
-        drop((_second, _third, again));
+        drop((second, third, again));
         assert_eq!(open.lock().total, 0);
         assert!(open.lock().by_network.is_empty());
     }

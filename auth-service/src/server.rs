@@ -61,12 +61,13 @@ impl Door {
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
         let open = OpenConnections::default();
         let mut tasks = JoinSet::new();
+        let told = stop.clone();
         loop {
             tokio::select! {
-                _ = stop.wait_for(|&stop| stop) => break,
+                () = stopped(&mut stop) => break,
                 Some(_) = tasks.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer, &open, (&mut tasks, &stop)),
+                    Ok((stream, peer)) => self.admit(stream, peer, &open, (&mut tasks, &told)),
                     Err(error) => {
                         tracing::warn!("no connection can be accepted: {error}");
                         sleep(ACCEPT_PAUSE).await;
@@ -134,8 +135,14 @@ where
         // An error is the client's doing: it went away, or it does not speak HTTP.
         _ = connection.as_mut() => return,
         () = sleep(CONNECTION_TIMEOUT) => {}
-        _ = stop.wait_for(|&stop| stop) => {}
+        () = stopped(&mut stop) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(LAST_ANSWER_TIMEOUT, connection).await;
+}
+
+/// Waits until the service is told to stop, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The answer borrows the value; it must not be held over an await.
+    let _ = stop.wait_for(|&stop| stop).await.map(|_| ());
 }

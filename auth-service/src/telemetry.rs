@@ -125,9 +125,10 @@ pub(crate) struct CallerCounters([Counter; 3]);
 
 impl CallerCounters {
     fn new(caller: &str) -> Self {
-        Self(["internal", "external", "both"].map(
-            |side| counter!(MINTED, "caller" => caller.to_owned(), "side" => side),
-        ))
+        Self(
+            ["internal", "external", "both"]
+                .map(|side| counter!(MINTED, "caller" => caller.to_owned(), "side" => side)),
+        )
     }
 
     /// Counts a credential.
@@ -156,7 +157,10 @@ fn refusals(why: Why) -> Counter {
 
 fn describe() {
     describe_counter!(MINTED, "Credentials minted, by caller and by the side they are good on");
-    describe_counter!(REFUSED, "Requests refused, by reason; caller_rate and too_many_failures are the rate limits");
+    describe_counter!(
+        REFUSED,
+        "Requests refused, by reason; caller_rate and too_many_failures are the rate limits"
+    );
     describe_histogram!(LATENCY, "Time from a request's head to its answer, in seconds");
     describe_gauge!(CONNECTIONS, "Connections open now");
     describe_counter!(TURNED_AWAY, "Connections closed unserved, by the limit that was reached");

@@ -1,6 +1,6 @@
 //! The HTTP API: what is asked, what is answered.
 //!
-//! `POST /v1/credentials` takes and gives JSON, shaped as WebRTC's RTCConfiguration; `/turn` is
+//! `POST /v1/credentials` takes and gives JSON, shaped as WebRTC's `RTCConfiguration`; `/turn` is
 //! the TURN REST form of draft-uberti-behave-turn-rest-00. Callers are applications' servers:
 //! there is no CORS, so no browser script can read an answer. Every answer says `no-store`.
 
@@ -123,7 +123,7 @@ struct CredentialRequest {
     allocations: Option<std::num::NonZeroU32>,
 }
 
-/// Answer of `POST /v1/credentials`: an RTCConfiguration with two members more, which browsers
+/// Answer of `POST /v1/credentials`: an `RTCConfiguration` with two members more, which browsers
 /// ignore.
 #[derive(Serialize)]
 struct RtcConfiguration<'a> {

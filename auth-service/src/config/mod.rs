@@ -188,7 +188,8 @@ impl Reader<'_> {
         if limits.connections_per_client == 0 {
             return Err(self.wrong("limits.connections_per_client", 0, "must be at least 1"));
         }
-        let failures = self.rate("limits.failures", limits.failures_per_s, limits.failures_burst)?;
+        let failures =
+            self.rate("limits.failures", limits.failures_per_s, limits.failures_burst)?;
         Ok(Config {
             file: None,
             listen,
@@ -260,7 +261,8 @@ impl Reader<'_> {
                     .map_err(|right| self.wrong(&format!("{key}[{index}]"), quoted(uri), right))?;
             }
         }
-        if file.uris.is_empty() && (file.uris_internal.is_empty() || file.uris_external.is_empty()) {
+        if file.uris.is_empty() && (file.uris_internal.is_empty() || file.uris_external.is_empty())
+        {
             return Err(ConfigError(format!(
                 "{}: uris is missing: name the relays as clients reach them, uris = \
                  [\"turn:turn.example.org:3478?transport=udp\"], or both uris_internal and \

@@ -40,11 +40,7 @@ pub(super) fn padding(wrap: Wrap, len: u32) -> usize {
 }
 
 /// A Data indication (RFC 8656 §11.3) whose DATA is still empty; says how long it is.
-fn data_head(
-    peer: XorPeerAddress,
-    transaction: TransactionId,
-    out: &mut [u8; LONGEST],
-) -> usize {
+fn data_head(peer: XorPeerAddress, transaction: TransactionId, out: &mut [u8; LONGEST]) -> usize {
     let mut writer = Writer::new(out, Class::Indication, Method::DATA, transaction);
     writer.add(&peer).append(AttributeType::DATA, &[]);
     writer.finish().map_or(0, <[u8]>::len)
