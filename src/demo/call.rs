@@ -5,6 +5,7 @@
 //! own key and sends it back the same way. Both relayed addresses belong to one relay, so the
 //! default peer policy holds without an exception. Each end keeps a [`Ledger`] of every packet.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// Time between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Reports that a rate looks back.
+const RATE_REPORTS: usize = 10;
 
 /// What stopped a call.
 #[derive(Debug)]
@@ -94,8 +98,11 @@ impl End {
     /// Binds a channel to the other end's relayed address; that also permits it to answer.
     fn reach(&mut self, other: SocketAddr) -> Result<(), CallError> {
         let bound = self.client.bind_channel(other);
-        self.channel = bound
-            .map_err(|error| CallError::Client { who: self.who, what: "bind a channel", error })?;
+        self.channel = bound.map_err(|error| CallError::Client {
+            who: self.who,
+            what: "bind a channel",
+            error,
+        })?;
         Ok(())
     }
 
@@ -138,7 +145,7 @@ pub(crate) struct Progress {
     pub(crate) of: usize,
     /// Packets that came back to the caller.
     pub(crate) returned: usize,
-    /// Bits a second of SRTP toward the far end, since the last report.
+    /// Bits a second of SRTP toward the far end, over the last second.
     pub(crate) there_bit_s: f64,
     /// Bits a second of SRTP back.
     pub(crate) back_bit_s: f64,
@@ -218,10 +225,7 @@ impl Call {
     }
 
     /// Speaks the clip and listens to it coming back. The allocations stay.
-    pub(crate) fn talk(
-        &mut self,
-        mut report: impl FnMut(&Progress),
-    ) -> Result<Outcome, CallError> {
+    pub(crate) fn talk(&mut self, mut report: impl FnMut(&Progress)) -> Result<Outcome, CallError> {
         let [there, back] = [Key::generate()?, Key::generate()?];
         let sender = Sender::new(&there)?;
         let ear = Ear::new(&there, sender.next_sequence())?;
@@ -331,11 +335,12 @@ struct Caller<'a> {
     sent: Ledger,
     departures: Vec<Instant>,
     round_trips: Vec<Duration>,
-    reported: Reported,
+    marks: VecDeque<Mark>,
 }
 
-/// What the last report covered.
-struct Reported {
+/// What had been sent and returned at a report.
+#[derive(Clone, Copy)]
+struct Mark {
     at: Instant,
     sent_bytes: u64,
     returned_bytes: u64,
@@ -350,13 +355,13 @@ impl<'a> Caller<'a> {
             sent: Ledger::default(),
             departures: Vec::new(),
             round_trips: Vec::new(),
-            reported: Reported { at: clock::now(), sent_bytes: 0, returned_bytes: 0 },
+            marks: VecDeque::new(),
         }
     }
 
     fn talk(mut self, report: &mut impl FnMut(&Progress)) -> Result<Self, CallError> {
         let start = clock::now();
-        self.reported.at = start;
+        self.marks.push_back(Mark { at: start, sent_bytes: 0, returned_bytes: 0 });
         for (index, part) in (0_u32..).zip(voice::packets()) {
             self.listen_until(start + voice::PACKET_INTERVAL * index)?;
             let packet = self.sender.protect(part)?;
@@ -389,22 +394,26 @@ impl<'a> Caller<'a> {
 
     fn report(&mut self, start: Instant, report: &mut impl FnMut(&Progress)) {
         let now = clock::now();
-        let span = now.saturating_duration_since(self.reported.at);
         let complete = self.sent.packets() == voice::packets().len();
-        if span < REPORT_INTERVAL && !complete {
+        let (Some(oldest), Some(latest)) = (self.marks.front(), self.marks.back()) else { return };
+        if now.saturating_duration_since(latest.at) < REPORT_INTERVAL && !complete {
             return;
         }
+        let span = now.saturating_duration_since(oldest.at);
         let (sent, returned) = (self.sent.bytes(), self.ear.ledger.bytes());
         report(&Progress {
             elapsed: now.saturating_duration_since(start),
             sent: self.sent.packets(),
             of: voice::packets().len(),
             returned: self.ear.ledger.packets(),
-            there_bit_s: bit_s(sent - self.reported.sent_bytes, span),
-            back_bit_s: bit_s(returned - self.reported.returned_bytes, span),
+            there_bit_s: bit_s(sent - oldest.sent_bytes, span),
+            back_bit_s: bit_s(returned - oldest.returned_bytes, span),
             round_trip: self.round_trips.last().copied(),
         });
-        self.reported = Reported { at: now, sent_bytes: sent, returned_bytes: returned };
+        self.marks.push_back(Mark { at: now, sent_bytes: sent, returned_bytes: returned });
+        if self.marks.len() > RATE_REPORTS {
+            self.marks.pop_front();
+        }
     }
 }
 

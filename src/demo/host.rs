@@ -11,7 +11,9 @@ const ELSEWHERE: [&str; 2] = ["198.51.100.1:9", "[2001:db8::1]:9"];
 /// IPv4 if there is one.
 pub(crate) fn primary_address() -> Option<IpAddr> {
     ELSEWHERE.iter().filter_map(|other| source_toward(other.parse().ok()?).ok()).find(|ip| {
-        !ip.is_loopback() && !ip.is_unspecified() && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+        !ip.is_loopback()
+            && !ip.is_unspecified()
+            && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
     })
 }
 

@@ -67,8 +67,8 @@ impl Services {
         let text = relay_toml(&addresses, port, metrics);
         let config = relay::Config::from_toml(&text, "demo relay", Some(ring.clone()))
             .map_err(|error| Failure::with_code(&error, error.exit_code()))?;
-        let relay = relay::start(config)
-            .map_err(|error| Failure::with_code(&error, error.exit_code()))?;
+        let relay =
+            relay::start(config).map_err(|error| Failure::with_code(&error, error.exit_code()))?;
 
         let bearer = random_key()?;
         let text = auth_toml(SocketAddr::new(relayed_ip, port), &bearer);
@@ -104,7 +104,10 @@ impl Services {
     /// Every address the relay listens on.
     pub(crate) fn listeners(&self) -> Vec<String> {
         let listeners = self.relay.listeners();
-        listeners.iter().map(|(address, transport, _)| format!("{address}/{}", transport.name())).collect()
+        listeners
+            .iter()
+            .map(|(address, transport, _)| format!("{address}/{}", transport.name()))
+            .collect()
     }
 
     /// Where relayed ports are.
