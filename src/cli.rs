@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::addr::Side;
 
 use crate::failure::Failure;
-use crate::{demo, probe};
+use crate::{auth, check, credential, demo, key, probe, relay};
 
 /// An open A/V Edge: TURN media relay and its credential service in one binary.
 #[derive(Debug, Parser)]
@@ -88,17 +88,17 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// Kind of key.
-    #[arg(long = "type", value_name = "TYPE", default_value = "ed25519")]
+    #[arg(long = "type", value_name = "TYPE", default_value = "p256")]
     pub(crate) kind: KeyType,
 }
 
 /// Kinds of key that can be made here; RSA keys can be read but not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum KeyType {
+    /// NIST P-256, which a certificate for the same pool can use too.
+    P256,
     /// Ed25519.
     Ed25519,
-    /// ECDSA on NIST P-256.
-    P256,
 }
 
 /// Arguments of `av-edge key show`.
@@ -114,7 +114,8 @@ pub(crate) struct ShowArgs {
 pub(crate) enum CredentialCommand {
     /// Mint a credential with a pool key, without the service.
     Mint(MintArgs),
-    /// Say what a user name means and whether a password belongs to it.
+    /// Say what a user name means and whether a password belongs to it. Exit status 1 unless all
+    /// that was given fits and the credential is still good.
     Inspect(InspectArgs),
 }
 
@@ -154,7 +155,7 @@ pub(crate) struct InspectArgs {
     /// Private key in PEM of the pool it should belong to.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
-    /// Password to verify; needs --key.
+    /// Password to verify, or - to read it from standard input; needs --key.
     #[arg(long, value_name = "PASSWORD", requires = "key")]
     pub(crate) password: Option<String>,
 }
@@ -230,11 +231,11 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(&args),
             Command::Probe(args) => probe::run(&args),
-            Command::Relay(_)
-            | Command::Auth(_)
-            | Command::Key(_)
-            | Command::Credential(_)
-            | Command::Check(_) => Err(Failure::job("not built in yet")),
+            Command::Relay(args) => relay::run(&args),
+            Command::Auth(args) => auth::run(&args),
+            Command::Key(command) => key::run(&command),
+            Command::Credential(command) => credential::run(&command),
+            Command::Check(args) => check::run(&args),
         }
     }
 }

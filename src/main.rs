@@ -1,9 +1,16 @@
 //! The `av-edge` binary: reads the command line, runs one subcommand, reports how it ended.
 
+mod auth;
+mod check;
 mod cli;
+mod clock;
+mod credential;
 mod demo;
 mod failure;
+mod key;
+mod output;
 mod probe;
+mod relay;
 
 use std::process::ExitCode;
 

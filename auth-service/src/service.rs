@@ -111,21 +111,22 @@ pub fn start(config: Config) -> Result<AuthService, StartError> {
 
 /// Serves until SIGTERM or SIGINT, which lets the answers under way finish; a second one ends
 /// it at once. SIGHUP reads the configuration file again: a good one is put in force, but for
-/// the addresses; a bad one is reported and changes nothing. `ready` is told what is served,
-/// once, when it is.
-pub fn run(config: Config, ready: impl FnOnce(&[String])) -> Result<(), StartError> {
+/// the addresses; a bad one is reported and changes nothing.
+pub fn run(config: Config) -> Result<(), StartError> {
     let runtime = runtime()?;
     let sockets = Sockets::open(&config)?;
     let (addr, metrics_addr) = sockets.addresses()?;
-    let mut lines = vec![format!("credential service on {}", url(config.tls.is_some(), addr))];
-    lines.extend(metrics_addr.map(|addr| format!("metrics on http://{addr}/metrics")));
+    let url = url(config.tls.is_some(), addr);
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared::new(config));
     let (doors, signals) = {
         let _context = runtime.enter();
         (sockets.doors(&shared)?, Signals::listen()?)
     };
-    ready(&lines);
+    tracing::info!("credential service on {url}");
+    if let Some(addr) = metrics_addr {
+        tracing::info!("metrics on http://{addr}/metrics");
+    }
     runtime.block_on(async {
         tokio::select! {
             () = serve(doors, Arc::clone(&shared), stopped) => {}

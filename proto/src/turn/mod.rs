@@ -28,6 +28,8 @@ mod reservation;
 pub mod server;
 mod table;
 pub mod tally;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Change, CloseReason, OpenFailure, Span, Verdict, Wrap};
 pub use config::Config;

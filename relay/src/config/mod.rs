@@ -9,6 +9,7 @@ mod check;
 mod error;
 mod file;
 mod secrets;
+mod summary;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

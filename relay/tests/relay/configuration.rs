@@ -164,3 +164,36 @@ fn a_secret_file_that_others_may_read_is_refused() {
         assert_eq!(outcome.is_ok(), accepted, "{mode:o}: {:?}", outcome.err());
     }
 }
+
+/// The documented configuration, with the two keys that need a host of its own replaced.
+fn documented() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
+    std::fs::read_to_string(path)
+        .unwrap()
+        .replace("key = \"pool.pem\"", "")
+        .replace("# rest_secrets = []", "rest_secrets = [\"0123456789abcdef\"]")
+}
+
+#[test]
+fn the_documented_configuration_is_valid() {
+    Config::from_toml(&documented(), "relay.toml", None).unwrap();
+}
+
+#[test]
+fn every_documented_key_exists_and_every_default_is_in_range() {
+    let text = documented();
+    let shown: Vec<_> = text.lines().filter(|l| l.starts_with("# ") && l.contains(" = ")).collect();
+    assert!(shown.len() >= 20, "{shown:?}");
+    for line in shown {
+        // Addresses and files of the examples are of another host.
+        if ["advertise", "addresses", "rest_secret_file", "previous"]
+            .iter()
+            .any(|k| line.contains(k))
+        {
+            continue;
+        }
+        let altered = text.replace(line, line.trim_start_matches("# "));
+        let outcome = Config::from_toml(&altered, "relay.toml", None);
+        assert!(outcome.is_ok(), "{line}: {}", outcome.unwrap_err());
+    }
+}
