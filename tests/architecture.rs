@@ -31,7 +31,7 @@ fn sources() -> Vec<PathBuf> {
                 if file != "target" && !file.starts_with('.') {
                     folders.push(path);
                 }
-            } else if file.ends_with(".rs") {
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
                 found.push(path);
             }
         }
@@ -171,8 +171,8 @@ fn arrows_inside_proto_point_one_way() {
             for named in line.split("crate::").skip(1) {
                 let used = named.split(|c: char| !c.is_alphanumeric() && c != '_').next();
                 let used = used.expect("a first part");
-                let fine = used == module || allowed.contains(&used) || !is_module(used);
-                assert!(fine, "{file}:{number}: {module} must not use {used}");
+                let permitted = used == module || allowed.contains(&used) || !is_module(used);
+                assert!(permitted, "{file}:{number}: {module} must not use {used}");
                 let only_integrity =
                     module != "auth" || used != "stun" || named.contains("integrity");
                 assert!(only_integrity, "{file}:{number}: auth uses nothing of stun but integrity");

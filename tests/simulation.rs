@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proto::addr::Family;
+use proto::addr::{ClientAddr, Family, FiveTuple};
 use proto::turn::OpenFailure;
 use rig::dice::Dice;
 use rig::kind;
@@ -42,7 +42,7 @@ fn simulation() {
     });
     println!("{seeds} seeds: {totals:?}");
     // A simulation in which nothing happens proves nothing.
-    assert!(totals.delivered > seeds * 5 && totals.dropped > seeds * 5, "{totals:?}");
+    assert!(totals.delivered > seeds * 8 && totals.dropped > seeds * 8, "{totals:?}");
     assert!(totals.succeeded > seeds * 10 && totals.hairpins > seeds / 8, "{totals:?}");
 }
 
@@ -130,6 +130,7 @@ impl Play {
         };
         let narrow = dice.one_in_thousand(300);
         let mut world = World::configured(seed, |config| {
+            config.ports = 50_000..=50_999;
             if narrow {
                 config.ports = 50_000..=50_007;
                 config.limits.allocations_per_user = 2;
@@ -174,8 +175,9 @@ impl Play {
             80..83 => self.forge(client),
             83..87 => self.retransmit(),
             87..89 => self.garbage(client),
-            89..90 => self.move_client(client),
-            90..91 => self.toggle_sockets(),
+            89 => self.move_client(client),
+            90 => self.change_login(client),
+            91 => self.toggle_sockets(),
             _ => self.let_time_pass(),
         }
         if self.dice.one_in_thousand(700) {
@@ -315,8 +317,27 @@ impl Play {
         payload
     }
 
+    /// The five-tuple of a client at this moment.
+    fn tuple(&mut self, client: &'static str) -> FiveTuple {
+        let mut acting = self.world.client(client);
+        let (listener, address) = (acting.state().listener, acting.state().address);
+        FiveTuple { listener, client: ClientAddr::new(address) }
+    }
+
+    /// Mostly somebody whom this client may reach, if there is one.
+    fn reachable(&mut self, client: &'static str) -> SocketAddr {
+        let from = self.tuple(client);
+        let named = PEERS.map(|name| self.world.peer_address(name));
+        let candidates = named.into_iter().chain(self.shadow.relayed());
+        let may: Vec<_> = candidates.filter(|at| self.shadow.permits(from, at.ip())).collect();
+        if may.is_empty() || self.dice.one_in_thousand(200) {
+            return self.somebody();
+        }
+        may[self.dice.index(may.len())]
+    }
+
     fn send(&mut self, client: &'static str) {
-        let (peer, payload) = (self.somebody(), self.payload());
+        let (peer, payload) = (self.reachable(client), self.payload());
         let bytes = Draft::send(peer, &payload).transaction(self.dice.transaction()).encode();
         self.shadow.expect_payload(bytes.clone(), Payload::Send(peer, payload));
         self.world.client(client).send_bytes(&bytes);
@@ -324,7 +345,13 @@ impl Play {
     }
 
     fn send_channel(&mut self, client: &'static str) {
-        let number = 0x4000 + u16::try_from(self.dice.below(5)).expect("small");
+        let from = self.tuple(client);
+        let bound = self.shadow.channels(from);
+        let number = if bound.is_empty() || self.dice.one_in_thousand(200) {
+            0x4000 + u16::try_from(self.dice.below(5)).expect("small")
+        } else {
+            bound[self.dice.index(bound.len())]
+        };
         let payload = self.payload();
         let bytes = channel_data(number, &payload);
         self.shadow.expect_payload(bytes.clone(), Payload::Channel(number, payload));
@@ -332,15 +359,18 @@ impl Play {
     }
 
     fn peer_sends(&mut self) {
-        let Some(&last) = self.known.last() else { return };
-        let to = match self.dice.one_in_thousand(500) {
-            true => self.known[self.dice.index(self.known.len())],
-            false => last,
-        };
-        let payload = self.payload();
+        if self.known.is_empty() {
+            return;
+        }
+        let mut to = self.known[self.dice.index(self.known.len())];
         let same_family: &[&str] = if to.is_ipv4() { &["bob", "eve"] } else { &["dave"] };
         let peer = same_family[self.dice.index(same_family.len())];
         let from = self.world.peer_address(peer);
+        let heard = self.shadow.heard().into_iter().find(|(host, _)| *host == from.ip());
+        if let Some((_, relayed)) = heard.filter(|_| self.dice.one_in_thousand(800)) {
+            to = relayed;
+        }
+        let payload = self.payload();
         self.world.inject_at_relay(to, from, &payload);
     }
 
@@ -396,6 +426,13 @@ impl Play {
     fn move_client(&mut self, client: &'static str) {
         let port = 1024 + u16::try_from(self.dice.below(60_000)).expect("a port");
         self.world.client(client).state().address.set_port(port);
+    }
+
+    /// Somebody else signs in on the same socket, or the first one comes back.
+    fn change_login(&mut self, client: &'static str) {
+        let other =
+            self.world.client(CLIENTS[self.dice.index(CLIENTS.len())]).state().login.clone();
+        self.world.client(client).state().login = other;
     }
 
     fn toggle_sockets(&mut self) {

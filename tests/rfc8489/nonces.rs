@@ -14,7 +14,7 @@ fn nonce(world: &mut World, name: &str) -> String {
 fn judge(world: &mut World, name: &str, nonce: &str) -> Option<u16> {
     let mut client = world.client(name);
     client.know_the_realm();
-    client.state().challenge.as_mut().expect("challenged").nonce = nonce.to_owned();
+    nonce.clone_into(&mut client.state().challenge.as_mut().expect("challenged").nonce);
     let signed = client.state().sign(Draft::allocate());
     client.bare(signed).code()
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use proto::addr::RelayedAddr;
 use proto::policy::{Edge, RelayAddress};
-use proto::reject::Why;
+use proto::reject::{DropReason, Why};
 use proto::turn::OpenFailure;
 use rig::kind::{self, method};
 use rig::world::{self, BEGIN};
@@ -57,6 +57,43 @@ fn alloc_004_a_retransmission_gets_the_same_success() {
     let signed = alice.state().sign(other);
     assert!(matches!(alice.bare(signed).code(), None | Some(437)));
     assert_eq!(world.server.tally().allocations, 1);
+}
+
+#[test]
+fn alloc_004_while_the_socket_opens_nothing_starts_twice() {
+    for backwards in [false, true] {
+        let mut world = World::seeded(4).with_client("alice");
+        world.client("alice").know_the_realm();
+        world.hold_sockets = true;
+        let dual = Draft::allocate().raw(kind::ADDITIONAL_FAMILY, &[2, 0, 0, 0]);
+        let id = *b"slow sockets";
+        let signed = world.client("alice").state().sign(dual.transaction(id));
+        for _ in 0..3 {
+            assert!(world.client("alice").exchange(signed.clone()).is_none(), "not yet");
+        }
+        assert_eq!(world.dropped(DropReason::AwaitingSocket), 2);
+        assert!(world.open_sockets().is_empty());
+        world.open_held(backwards);
+        world.settle();
+        let bytes = world.client("alice").state().inbox.pop_front().expect("the answer");
+        let heard = rig::Heard::read(&bytes);
+        assert_eq!(heard.transaction(), id);
+        assert_eq!(heard.expect_success().all_relayed().len(), 2);
+        world.client("alice").expect_silence();
+        assert_eq!(world.client("alice").bare(signed).expect_success().bytes(), bytes);
+    }
+}
+
+#[test]
+fn alloc_004_a_server_that_shuts_down_meanwhile_leaves_no_socket_open() {
+    let mut world = World::seeded(4).with_client("alice");
+    world.client("alice").know_the_realm();
+    world.hold_sockets = true;
+    let signed = world.client("alice").state().sign(Draft::allocate().transaction([1; 12]));
+    assert!(world.client("alice").exchange(signed).is_none());
+    world.shut_down();
+    assert!(world.open_sockets().is_empty());
+    assert_eq!((world.books.leases(), world.server.tally().ports_used), (0, 0));
 }
 
 #[test]
@@ -244,7 +281,7 @@ fn alloc_021_relayed_ports_are_unique_in_range_and_not_in_sequence() {
     }
     let ports: Vec<u16> =
         (0..1000).map(|n| world.client(&format!("c{n}")).relay().port()).collect();
-    assert_eq!(HashSet::<u16>::from_iter(ports.iter().copied()).len(), ports.len(), "unique");
+    assert_eq!(ports.iter().collect::<HashSet<_>>().len(), ports.len(), "unique");
     assert!(ports.iter().all(|port| (50_000..=59_999).contains(port)), "in range");
     let rising = ports.windows(2).filter(|pair| pair[1] > pair[0]).count();
     assert!((400..600).contains(&rising), "{rising} of 999 steps rise");

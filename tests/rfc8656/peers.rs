@@ -79,14 +79,28 @@ fn assert_unreachable(family: u8, peer: SocketAddr) {
 
 #[test]
 fn sec_001_special_purpose_addresses_are_no_peers() {
-    DENIED4.iter().for_each(|ip| assert_unreachable(1, with_port(ip)));
-    DENIED6.iter().for_each(|ip| assert_unreachable(2, with_port(ip)));
+    for ip in DENIED4 {
+        assert_unreachable(1, with_port(ip));
+    }
+    for ip in DENIED6 {
+        assert_unreachable(2, with_port(ip));
+    }
 }
 
 #[test]
 fn sec_003_tunnel_addresses_are_no_peers_whatever_they_embed() {
     for ip in ["2001:0:4136:e378:8000:63bf:3fff:fdd2", "2002:808:808::1", "2002:5db8:d822::1"] {
         assert_unreachable(2, with_port(ip));
+    }
+}
+
+#[test]
+fn sec_003_clients_behind_tunnel_addresses_get_no_relay() {
+    for source in ["[2002:808:808::1]:5000", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]:5000"] {
+        let source = source.parse().expect("an address");
+        let mut world = World::seeded(3).with_client_at("tunnelled", source);
+        world.client("tunnelled").state().listener = proto::addr::ListenerId(1);
+        world.client("tunnelled").allocate().expect_code(403);
     }
 }
 
@@ -164,11 +178,16 @@ fn sec_005_two_clients_of_one_relay_reach_each_other() {
         world.client("carol").expect_channel(0x4000, b"hello carol");
         world.client("carol").send_channel(0x4000, b"hello alice");
         world.client("alice").expect_data_from(c, b"hello alice");
-        // When carol hangs up, her address is nobody's.
+        world.client("alice").bind_address(0x4001, c).expect_success();
+        // When carol hangs up, her address is nobody's, by indication and by channel.
         world.client("carol").refresh(0).expect_success();
         let before = world.dropped_in_all();
+        world.client("alice").send_channel(0x4001, b"anybody?");
+        assert_eq!(world.dropped(DropReason::PeerDenied), 1, "nat: {nat}");
+        let before = before + 1;
         world.client("alice").send_to(c, b"anybody?");
         assert_eq!(world.dropped_in_all(), before + 1, "nat: {nat}");
+        world.client("alice").bind_address(0x4002, c).expect_code(403);
     }
 }
 

@@ -84,8 +84,8 @@ fn alloc_012_an_even_port_is_even_and_its_neighbour_may_be_kept() {
         world.client("rtcp").refresh(0).expect_success();
         let (rtp, token) = reserve(&mut world, "rtp");
         assert_eq!(rtp.port() % 2, 0);
-        let rtcp = redeem(&mut world, "rtcp", token).expect("the token is good");
-        assert_eq!((rtcp.ip(), rtcp.port()), (rtp.ip(), rtp.port() + 1));
+        let second = redeem(&mut world, "rtcp", token).expect("the token is good");
+        assert_eq!((second.ip(), second.port()), (rtp.ip(), rtp.port() + 1));
     }
 }
 
@@ -110,8 +110,8 @@ fn alloc_013_the_reserved_port_is_held_against_everybody() {
         assert_ne!(heard.relayed().map(|at| at.port()), Some(rtp.port() + 1));
     }
     world.advance_s(29);
-    let rtcp = redeem(&mut world, "rtcp", token).expect("held for thirty seconds");
-    assert_eq!(rtcp.port(), rtp.port() + 1);
+    let second = redeem(&mut world, "rtcp", token).expect("held for thirty seconds");
+    assert_eq!(second.port(), rtp.port() + 1);
 }
 
 #[test]
@@ -159,8 +159,8 @@ fn alloc_014_a_refused_redemption_does_not_spend_the_token() {
 fn media_007_rtp_and_rtcp_travel_on_neighbouring_ports() {
     let mut world = two_sockets(7).with_peer("bob");
     let (rtp, token) = reserve(&mut world, "rtp");
-    let rtcp = redeem(&mut world, "rtcp", token).expect("the token is good");
-    for (name, relayed) in [("rtp", rtp), ("rtcp", rtcp)] {
+    let second = redeem(&mut world, "rtcp", token).expect("the token is good");
+    for (name, relayed) in [("rtp", rtp), ("rtcp", second)] {
         world.client(name).bind(0x4000, "bob").expect_success();
         world.client(name).send_channel(0x4000, name.as_bytes());
         assert_eq!(world.peer("bob").expect(name.as_bytes()), relayed);

@@ -39,7 +39,7 @@ pub enum Arrival {
 impl Arrival {
     /// Reads a datagram from the server.
     pub fn read(bytes: &[u8]) -> Self {
-        if bytes.first().is_some_and(|first| (0x40..0x50).contains(first)) {
+        if bytes.first().is_some_and(|first| (0x40..0x80).contains(first)) {
             let (header, payload) = bytes.split_at(4);
             let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
             assert_eq!(payload.len(), length, "over UDP the server does not pad ChannelData");

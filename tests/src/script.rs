@@ -162,6 +162,12 @@ impl AsClient<'_> {
         self.world.settle();
     }
 
+    /// Lets the network settle, then the oldest datagram in its inbox, read.
+    pub fn hear(&mut self) -> Option<Arrival> {
+        self.world.settle();
+        self.take()
+    }
+
     /// The oldest datagram in its inbox, read.
     pub fn take(&mut self) -> Option<Arrival> {
         self.state().inbox.pop_front().map(|bytes| Arrival::read(&bytes))

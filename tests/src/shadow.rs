@@ -13,6 +13,7 @@ use proto::addr::{Family, FiveTuple};
 use proto::turn::{Verdict, Wrap};
 
 use crate::heard::Heard;
+use crate::kind;
 use crate::world::{Seen, What};
 
 const PERMISSION: Duration = Duration::from_secs(300);
@@ -25,9 +26,9 @@ pub enum Intent {
     Allocate,
     /// Refresh one family, or all.
     Refresh(Option<Family>),
-    /// CreatePermission.
+    /// `CreatePermission`.
     Permit(Vec<SocketAddr>),
-    /// ChannelBind.
+    /// `ChannelBind`.
     Bind(u16, SocketAddr),
     /// A request that must not succeed: forged, altered or with a wrong password.
     Never,
@@ -40,6 +41,13 @@ pub enum Payload {
     Send(SocketAddr, Vec<u8>),
     /// ChannelData.
     Channel(u16, Vec<u8>),
+}
+
+/// A request: whose it is and what it is for.
+#[derive(Clone, Debug)]
+struct Asked {
+    user: String,
+    intent: Intent,
 }
 
 #[derive(Debug)]
@@ -55,7 +63,7 @@ struct Allocated {
 /// The predictor.
 #[derive(Debug, Default)]
 pub struct Shadow {
-    requests: HashMap<[u8; 12], (String, Intent)>,
+    requests: HashMap<[u8; 12], Asked>,
     payloads: HashMap<Vec<u8>, Payload>,
     allocations: BTreeMap<FiveTuple, Allocated>,
     /// Datagrams judged, as (delivered, dropped): a simulation that delivers nothing proves nothing.
@@ -67,7 +75,7 @@ pub struct Shadow {
 impl Shadow {
     /// A client is about to send this request.
     pub fn expect_request(&mut self, transaction: [u8; 12], user: &str, intent: Intent) {
-        self.requests.insert(transaction, (user.to_owned(), intent));
+        self.requests.insert(transaction, Asked { user: user.to_owned(), intent });
     }
 
     /// A client is about to send this payload in these bytes.
@@ -79,6 +87,29 @@ impl Shadow {
     pub fn relayed(&self) -> Vec<SocketAddr> {
         let alive = self.allocations.values().flat_map(|held| held.relayed.values());
         alive.map(|(relayed, _)| *relayed).collect()
+    }
+
+    /// Whether payload of this client for this host would be relayed by indication.
+    pub fn permits(&self, client: FiveTuple, host: IpAddr) -> bool {
+        self.allocations.get(&client).is_some_and(|held| held.permitted.contains_key(&host))
+    }
+
+    /// Channels this client has bound.
+    pub fn channels(&self, client: FiveTuple) -> Vec<u16> {
+        let held = self.allocations.get(&client).into_iter();
+        held.flat_map(|held| held.channels.keys().copied()).collect()
+    }
+
+    /// Hosts and the relayed addresses at which they would be heard.
+    pub fn heard(&self) -> Vec<(IpAddr, SocketAddr)> {
+        let held = self.allocations.values();
+        held.flat_map(|held| {
+            let pairs = held.permitted.keys().filter_map(|ip| {
+                held.relayed.get(&Family::of(*ip)).map(|(relayed, _)| (*ip, *relayed))
+            });
+            pairs.collect::<Vec<_>>()
+        })
+        .collect()
     }
 
     /// Judges one thing that happened.
@@ -148,7 +179,7 @@ impl Shadow {
             .iter()
             .find(|(_, held)| held.relayed.values().any(|(relayed, _)| *relayed == at));
         let expected = owner.and_then(|(to, held)| {
-            held.permitted.get(&from.ip())?;
+            held.permitted.get(&from.ip()).filter(|_| self.admits(from))?;
             let bound = held.channels.iter().find(|(_, (peer, _))| *peer == from);
             Some((*to, bound.map(|(number, _)| *number)))
         });
@@ -177,35 +208,35 @@ impl Shadow {
     }
 
     fn judge_reply(&mut self, now: Instant, to: FiveTuple, heard: &Heard) {
-        let Some((user, intent)) = self.requests.get(&heard.transaction()).cloned() else {
-            assert!(
-                matches!(heard.code(), Some(400 | 401 | 420)),
-                "to nobody's request: {heard:?}"
-            );
+        let Some(asked) = self.requests.get(&heard.transaction()).cloned() else {
+            let binding = heard.kind() == kind::method::BINDING | kind::SUCCESS;
+            let explained = binding || matches!(heard.code(), Some(400 | 401 | 420));
+            assert!(explained, "to nobody's request: {heard:?}");
             return;
         };
         match heard.code() {
             None => {
                 self.succeeded += 1;
-                self.apply(now, to, &user, &intent, heard);
+                self.apply(now, to, &asked, heard);
             }
-            Some(code) => self.judge_refusal(to, &user, &intent, code, heard),
+            Some(code) => self.judge_refusal(to, &asked, code, heard),
         }
     }
 
     /// Whether this refusal is one that the state explains.
-    fn judge_refusal(&self, to: FiveTuple, user: &str, intent: &Intent, code: u16, heard: &Heard) {
+    fn judge_refusal(&self, to: FiveTuple, asked: &Asked, code: u16, heard: &Heard) {
+        let Asked { user, intent } = asked;
         let held = self.allocations.get(&to);
-        let mine = held.filter(|held| held.user == user);
+        let mine = held.filter(|held| held.user == *user);
         let explained = match code {
             401 | 438 => true,
             437 => match intent {
                 Intent::Allocate => held.is_some(),
                 _ => held.is_none(),
             },
-            441 => held.is_some_and(|held| held.user != user),
+            441 => held.is_some_and(|held| held.user != *user),
             486 | 508 | 500 => matches!(intent, Intent::Allocate),
-            403 => self.peers(intent).iter().any(|peer| !self.admits(*peer)),
+            403 => !self.admits_all(intent),
             443 => match intent {
                 Intent::Refresh(family) => {
                     mine.is_some_and(|m| family.is_some_and(|f| !m.relayed.contains_key(&f)))
@@ -226,16 +257,17 @@ impl Shadow {
         assert!(explained || never, "{code} to {intent:?} of {user}: {held:?}, {heard:?}");
     }
 
-    fn apply(&mut self, now: Instant, to: FiveTuple, user: &str, intent: &Intent, heard: &Heard) {
+    fn apply(&mut self, now: Instant, to: FiveTuple, asked: &Asked, heard: &Heard) {
+        let Asked { user, intent } = asked;
         let until = |seconds: u32| now + Duration::from_secs(u64::from(seconds));
         if let Intent::Allocate = intent {
             let end = until(heard.lifetime().expect("Allocate success has LIFETIME"));
             return self.allocated(to, user, end, heard);
         }
         let peers = self.peers(intent);
-        assert!(peers.iter().all(|peer| self.admits(*peer)), "a denied peer: {intent:?}");
+        assert!(self.admits_all(intent), "a denied peer: {intent:?}");
         let held = self.allocations.get_mut(&to).expect("a success needs an allocation");
-        assert_eq!(held.user, user, "a success for somebody else");
+        assert_eq!(held.user, *user, "a success for somebody else");
         for peer in peers {
             assert!(held.relayed.contains_key(&Family::of(peer.ip())), "443 was due: {intent:?}");
             held.permitted.insert(peer.ip(), now + PERMISSION);
@@ -292,14 +324,25 @@ impl Shadow {
         }
     }
 
-    /// The simulation's peers are global, private, or addresses of the relay itself.
-    fn admits(&self, peer: SocketAddr) -> bool {
-        match peer.ip() {
-            IpAddr::V4(ip) if ip.is_private() || ip.is_loopback() => false,
-            ip if crate::world::is_relay_host(ip) => self.relayed().contains(&peer),
-            _ => true,
+    /// Whether the policy permits the peers of a request. Permissions know no port, so a host of
+    /// the relay itself is permitted as a host; channels need a port that is alive.
+    fn admits_all(&self, intent: &Intent) -> bool {
+        match intent {
+            Intent::Bind(_, peer) => self.admits(*peer),
+            _ => self.peers(intent).iter().all(|peer| !is_private(peer.ip())),
         }
     }
+
+    /// The simulation's peers are global, private, or addresses of the relay itself: those are
+    /// reached only while they are alive.
+    fn admits(&self, peer: SocketAddr) -> bool {
+        let ours = crate::world::is_relay_host(peer.ip());
+        !is_private(peer.ip()) && (!ours || self.relayed().contains(&peer))
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.is_private())
 }
 
 fn conflicts(held: &Allocated, number: u16, peer: SocketAddr) -> bool {

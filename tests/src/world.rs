@@ -55,6 +55,8 @@ pub struct World {
     pub changes: Vec<Change>,
     /// What becomes of relayed sockets the server asks for; `None`: they open.
     pub socket_failure: Option<OpenFailure>,
+    /// Whether relayed sockets wait for [`World::open_held`].
+    pub hold_sockets: bool,
     /// Local addresses that another process holds.
     pub foreign_sockets: HashSet<SocketAddr>,
     /// Everything the server was told and answered, when somebody wants to know.
@@ -68,6 +70,7 @@ pub struct World {
     elapsed: Duration,
     wall_offset: i64,
     sockets: BTreeMap<RelayId, RelayedAddr>,
+    held: Vec<(RelayId, RelayedAddr)>,
     air: BinaryHeap<Reverse<Flight>>,
     flights: u64,
 }
@@ -129,6 +132,8 @@ impl World {
             link: Link::default(),
             changes: Vec::new(),
             socket_failure: None,
+            hold_sockets: false,
+            held: Vec::new(),
             record: None,
             foreign_sockets: HashSet::new(),
             dice,
@@ -281,28 +286,50 @@ impl World {
     /// Sends a datagram to a listener from any address, forged or not.
     pub fn inject(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
         let from = FiveTuple { listener, client: ClientAddr::new(from) };
-        self.fly(Target::Server { from }, bytes.to_vec());
+        self.fly(&Target::Server { from }, bytes);
     }
 
     /// Sends a datagram to a relayed address, in its advertised form, from any address.
     pub fn inject_at_relay(&mut self, at: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         let at = self.local_form(at);
-        self.fly(Target::Relay { at, from }, bytes.to_vec());
+        self.fly(&Target::Relay { at, from }, bytes);
     }
 
-    /// Ends the server as a shell does at the end of its life, and carries out what follows.
+    /// Opens the relayed sockets that were held back, in this order or the other.
+    pub fn open_held(&mut self, backwards: bool) {
+        let mut held = std::mem::take(&mut self.held);
+        if backwards {
+            held.reverse();
+        }
+        for (id, want) in held {
+            self.open_relay(id, want);
+        }
+        self.carry_out();
+    }
+
+    /// Ends the server as a shell does at the end of its life, and carries out what follows;
+    /// sockets that were held back open too late.
     pub fn shut_down(&mut self) {
         let now = self.now();
+        let late = std::mem::take(&mut self.held);
         self.server.shut_down(now);
+        self.carry_out();
+        for (id, want) in late {
+            self.open_relay(id, want);
+        }
         self.carry_out();
     }
 
     /// Checks every invariant that can be seen from outside and from within.
     pub fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.server.check();
         let tally = self.server.tally();
         let views: Vec<_> = self.server.allocations(self.now()).collect();
         assert_eq!(tally.allocations, views.len() as u64, "gauge of allocations");
-        assert_eq!(u64::from(self.books.leases()), tally.allocations, "one lease an allocation");
+        let opening: HashSet<_> = self.held.iter().map(|(id, _)| id.allocation).collect();
+        let expected = tally.allocations + opening.len() as u64;
+        assert_eq!(u64::from(self.books.leases()), expected, "one lease an allocation");
         assert_eq!(self.books.live(), self.sockets.len(), "a live address is an open socket");
         let relayed = views.iter().flat_map(|view| view.relayed.iter().flatten()).count();
         assert_eq!(relayed, self.sockets.len(), "an open socket belongs to an allocation");
@@ -373,7 +400,7 @@ impl World {
     fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
         match verdict {
             Verdict::ToPeer { via, peer, payload } => {
-                let payload = bytes[range(payload)].to_vec();
+                let payload = &bytes[range(payload)];
                 let local =
                     self.sockets.get(&via).expect("a verdict names an open socket").socket();
                 self.leave_relay(local, peer.socket(), payload);
@@ -381,7 +408,7 @@ impl World {
             Verdict::ToClient { to, wrap, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
                 assert!(dressed.len() <= LARGEST_DATAGRAM, "a datagram that UDP can carry");
-                self.leave_listener(to, dressed);
+                self.leave_listener(to, &dressed);
             }
             Verdict::Handled | Verdict::Dropped(_) => {}
         }
@@ -389,23 +416,23 @@ impl World {
     }
 
     /// The kernel's part: a datagram to one of our own sockets never leaves the host.
-    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
+    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let listeners = self.config.edge.listeners();
         assert!(
             !listeners.iter().any(|listener| listener.local == to),
             "a relayed datagram to our own listener {to}"
         );
         if self.sockets.values().any(|relayed| relayed.socket() == to) {
-            self.fly(Target::Relay { at: to, from: local }, payload);
+            self.fly(&Target::Relay { at: to, from: local }, payload);
         } else {
             let from = self.advertised_form(local);
-            self.fly(Target::Peer { at: to, from }, payload);
+            self.fly(&Target::Peer { at: to, from }, payload);
         }
     }
 
-    fn leave_listener(&mut self, to: FiveTuple, bytes: Vec<u8>) {
+    fn leave_listener(&mut self, to: FiveTuple, bytes: &[u8]) {
         let target = Target::Client { listener: to.listener, at: to.client.socket() };
-        self.fly(target, bytes);
+        self.fly(&target, bytes);
     }
 
     /// What a worker does between batches.
@@ -414,8 +441,9 @@ impl World {
             match action {
                 Action::Send { to, bytes } => {
                     self.note(|| What::Reply(to, bytes.to_vec()));
-                    self.leave_listener(to, bytes.into_vec());
+                    self.leave_listener(to, &bytes);
                 }
+                Action::OpenRelay { id, want } if self.hold_sockets => self.held.push((id, want)),
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&id).expect("only open sockets are closed");
@@ -449,7 +477,7 @@ impl World {
         self.server.relay_opened(now, id, outcome);
     }
 
-    fn fly(&mut self, to: Target, bytes: Vec<u8>) {
+    fn fly(&mut self, to: &Target, bytes: &[u8]) {
         for time in self.link.carry(&mut self.dice) {
             self.flights += 1;
             let (arrives, serial) = (self.elapsed + time, self.flights);
@@ -457,7 +485,7 @@ impl World {
                 arrives,
                 serial,
                 to: to.clone(),
-                bytes: bytes.clone(),
+                bytes: bytes.to_vec(),
             }));
         }
     }
