@@ -22,7 +22,7 @@ pub use file::{load, load_ring};
 use std::fmt;
 
 use proto::auth::{KeyId, PoolKey, Secret};
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use zeroize::Zeroizing;
 
@@ -46,6 +46,20 @@ impl PrivateKey {
                 .expect("the operating system gives random numbers");
         let pkcs8 = Zeroizing::new(document.as_ref().to_vec());
         let canonical = Canonical::of_pkcs8(&pkcs8).expect("ring writes what we read");
+        Self { pkcs8, canonical }
+    }
+
+    /// A new Ed25519 key, in the form of PKCS#8 that every tool reads.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system gives no random numbers: nothing can be secret then.
+    pub fn generate_ed25519() -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        SystemRandom::new().fill(&mut *seed).expect("the operating system gives random numbers");
+        let key = der::element(der::OCTET_STRING, &[&*seed]);
+        let pkcs8 = der::pkcs8(&[der::ED25519], &key);
+        let canonical = Canonical::of_pkcs8(&pkcs8).expect("any seed is a key");
         Self { pkcs8, canonical }
     }
 

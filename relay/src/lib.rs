@@ -1,1 +1,22 @@
-//! (story)
+//! The media relay as a process: configuration, workers, engine, telemetry.
+//!
+//! [`Config`] is completely valid before anything is opened. [`start`] binds every listener of
+//! every worker, then starts one worker per core: a pinned thread with its own sockets, its own
+//! `proto` server and its own share of the relayed ports. Beside them lives one tokio thread, the
+//! office, which answers `/metrics`, `/healthz` and `/readyz` and hears signals; it never sees a
+//! packet. Workers share a quota ledger, an inbox each and a block of counters each, nothing
+//! more.
+
+mod clock;
+mod config;
+mod engine;
+mod ledger;
+mod listen;
+mod office;
+mod service;
+mod sys;
+mod telemetry;
+mod worker;
+
+pub use config::{Config, ConfigError};
+pub use service::{ListenerAddr, Observer, Relay, Session, StartError, run, start};

@@ -1,0 +1,135 @@
+//! The schema of the configuration file, as operators write it.
+//!
+//! Only shapes and types are checked here; an unknown key is an error. What values may be is
+//! decided in [`super`]. Every key is explained in `deploy/auth.toml`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+    pub(super) pool: Option<Pool>,
+    pub(super) tls: Option<Tls>,
+    #[serde(default)]
+    pub(super) uris: Vec<String>,
+    #[serde(default)]
+    pub(super) uris_internal: Vec<String>,
+    #[serde(default)]
+    pub(super) uris_external: Vec<String>,
+    #[serde(default = "day")]
+    pub(super) lifetime_default_s: u64,
+    #[serde(default = "day")]
+    pub(super) lifetime_max_s: u64,
+    #[serde(default)]
+    pub(super) callers: Vec<Caller>,
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<String>,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    pub(super) metrics: Option<Metrics>,
+}
+
+/// `[pool]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pool {
+    pub(super) key: PathBuf,
+    #[serde(default)]
+    pub(super) previous: Vec<PathBuf>,
+}
+
+/// `[tls]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// One of `[[callers]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Caller {
+    pub(super) name: String,
+    pub(super) key: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
+    #[serde(default = "caller_rate")]
+    pub(super) rate_per_s: f64,
+    #[serde(default = "caller_burst")]
+    pub(super) burst: u32,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Caller({})", self.name)
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) connections: usize,
+    pub(super) connections_per_client: usize,
+    pub(super) failures_per_s: f64,
+    pub(super) failures_burst: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            connections_per_client: 64,
+            failures_per_s: 1.0,
+            failures_burst: 10,
+        }
+    }
+}
+
+/// `[metrics]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) address: String,
+}
+
+fn day() -> u64 {
+    86_400
+}
+
+fn caller_rate() -> f64 {
+    10.0
+}
+
+fn caller_burst() -> u32 {
+    20
+}
+
+/// Reads the text; an error names line and key.
+pub(super) fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
+    let line = |error: &toml::de::Error| {
+        error.span().map_or_else(String::new, |span| {
+            let before = text.get(..span.start).unwrap_or(text);
+            format!(" line {}:", before.matches('\n').count() + 1)
+        })
+    };
+    let document = toml::Deserializer::parse(text).map_err(|error| {
+        ConfigError::new(format!("{name}:{} not TOML: {}", line(&error), error.message().trim()))
+    })?;
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let key = match error.path().to_string().as_str() {
+            "." => String::new(),
+            path => format!(" {path}:"),
+        };
+        let error = error.into_inner();
+        ConfigError::new(format!("{name}:{}{key} {}", line(&error), error.message().trim()))
+    })
+}

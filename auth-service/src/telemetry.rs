@@ -1,0 +1,170 @@
+//! Names, units and labels of the service's metrics.
+//!
+//! Every service has a recorder of its own rather than the process's, because the relay may run
+//! in the same process. All series exist from the start, so that a counter's first step shows.
+
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram, with_local_recorder,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use proto::addr::Side;
+use proto::auth::KeyRing;
+
+use crate::limits::TooMany;
+use crate::refusal::Why;
+
+/// Upper bounds of the latency histogram, in seconds.
+const LATENCY_BOUNDS_S: [f64; 10] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+/// The service's metrics.
+pub(crate) struct Telemetry {
+    recorder: PrometheusRecorder,
+    refused: Vec<Counter>,
+    latency: Histogram,
+    connections: Gauge,
+    tls_failures: Counter,
+    turned_away: [Counter; 2],
+    reloads: [Counter; 2],
+}
+
+impl Telemetry {
+    /// All at zero.
+    pub(crate) fn new() -> Self {
+        let buckets = Matcher::Full(LATENCY.to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(buckets, &LATENCY_BOUNDS_S);
+        let recorder = builder.expect("the list of bounds is not empty").build_recorder();
+        with_local_recorder(&recorder, describe);
+        let counters = |name: &'static str, label: &'static str, values: [&'static str; 2]| {
+            with_local_recorder(&recorder, || values.map(|value| counter!(name, label => value)))
+        };
+        Self {
+            refused: with_local_recorder(&recorder, || Why::ALL.map(refusals).to_vec()),
+            latency: with_local_recorder(&recorder, || histogram!(LATENCY)),
+            connections: with_local_recorder(&recorder, || gauge!(CONNECTIONS)),
+            tls_failures: with_local_recorder(&recorder, || counter!(TLS_FAILURES)),
+            turned_away: counters(TURNED_AWAY, "reason", ["total", "client"]),
+            reloads: counters(RELOADS, "result", ["done", "failed"]),
+            recorder,
+        }
+    }
+
+    /// Counters for callers, in their order.
+    pub(crate) fn callers<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<CallerCounters> {
+        with_local_recorder(&self.recorder, || names.map(CallerCounters::new).collect())
+    }
+
+    /// Shows which pool keys are held: 1 for those of the ring, 0 for those that left it.
+    pub(crate) fn keys(&self, ring: &KeyRing, value: f64) {
+        let show = |role: &'static str, id: String| {
+            gauge!(POOL_KEY, "key" => id, "role" => role).set(value);
+        };
+        with_local_recorder(&self.recorder, || {
+            show("current", ring.current.id.to_string());
+            for key in &ring.previous {
+                show("previous", key.id.to_string());
+            }
+        });
+    }
+
+    /// Counts a request, answered after `took`.
+    pub(crate) fn answered(&self, refused: Option<Why>, took: Duration) {
+        self.latency.record(took.as_secs_f64());
+        let index = refused.and_then(|why| Why::ALL.iter().position(|&other| other == why));
+        if let Some(counter) = index.and_then(|index| self.refused.get(index)) {
+            counter.increment(1);
+        }
+    }
+
+    /// A connection was opened.
+    pub(crate) fn opened(&self) {
+        self.connections.increment(1.0);
+    }
+
+    /// A connection ended.
+    pub(crate) fn closed(&self) {
+        self.connections.decrement(1.0);
+    }
+
+    /// A connection was not served.
+    pub(crate) fn turned_away(&self, why: TooMany) {
+        let [total, client] = &self.turned_away;
+        match why {
+            TooMany::Total => total.increment(1),
+            TooMany::FromClient => client.increment(1),
+        }
+    }
+
+    /// A TLS handshake failed or took too long.
+    pub(crate) fn tls_failed(&self) {
+        self.tls_failures.increment(1);
+    }
+
+    /// The configuration was read again.
+    pub(crate) fn reloaded(&self, good: bool) {
+        let [done, failed] = &self.reloads;
+        if good { done.increment(1) } else { failed.increment(1) }
+    }
+
+    /// Everything in Prometheus' text format.
+    pub(crate) fn render(&self) -> String {
+        self.recorder.handle().render()
+    }
+
+    /// Folds the latency samples; to be called every few seconds, because nobody may scrape.
+    pub(crate) fn upkeep(&self) {
+        self.recorder.handle().run_upkeep();
+    }
+}
+
+/// Counters of one caller, by side: internal, external, both.
+pub(crate) struct CallerCounters([Counter; 3]);
+
+impl CallerCounters {
+    fn new(caller: &str) -> Self {
+        Self(
+            ["internal", "external", "both"]
+                .map(|side| counter!(MINTED, "caller" => caller.to_owned(), "side" => side)),
+        )
+    }
+
+    /// Counts a credential.
+    pub(crate) fn minted(&self, side: Option<Side>) {
+        let [internal, external, both] = &self.0;
+        match side {
+            Some(Side::Internal) => internal.increment(1),
+            Some(Side::External) => external.increment(1),
+            None => both.increment(1),
+        }
+    }
+}
+
+const MINTED: &str = "av_edge_auth_minted_total";
+const REFUSED: &str = "av_edge_auth_refused_total";
+const LATENCY: &str = "av_edge_auth_request_seconds";
+const CONNECTIONS: &str = "av_edge_auth_connections";
+const TURNED_AWAY: &str = "av_edge_auth_connections_refused_total";
+const TLS_FAILURES: &str = "av_edge_auth_tls_failures_total";
+const RELOADS: &str = "av_edge_auth_reloads_total";
+const POOL_KEY: &str = "av_edge_auth_pool_key";
+
+fn refusals(why: Why) -> Counter {
+    counter!(REFUSED, "reason" => why.name())
+}
+
+fn describe() {
+    describe_counter!(MINTED, "Credentials minted, by caller and by the side they are good on");
+    describe_counter!(
+        REFUSED,
+        "Requests refused, by reason; caller_rate and too_many_failures are the rate limits"
+    );
+    describe_histogram!(LATENCY, "Time from a request's head to its answer, in seconds");
+    describe_gauge!(CONNECTIONS, "Connections open now");
+    describe_counter!(TURNED_AWAY, "Connections closed unserved, by the limit that was reached");
+    describe_counter!(TLS_FAILURES, "TLS handshakes that failed or took too long");
+    describe_counter!(RELOADS, "Times the configuration was read again, by result");
+    describe_gauge!(POOL_KEY, "1 for each pool key held; the current one mints");
+}

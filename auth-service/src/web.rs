@@ -1,0 +1,272 @@
+//! The HTTP API: what is asked, what is answered.
+//!
+//! `POST /v1/credentials` takes and gives JSON, shaped as WebRTC's `RTCConfiguration`; `/turn` is
+//! the TURN REST form of draft-uberti-behave-turn-rest-00. Callers are applications' servers:
+//! there is no CORS, so no browser script can read an answer. Every answer says `no-store`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Form, Json, Router};
+use proto::addr::Side;
+use serde::{Deserialize, Serialize};
+
+use crate::callers::CallerId;
+use crate::clock;
+use crate::mint::{Minted, Wish, mint};
+use crate::refusal::{Refusal, Why};
+use crate::shared::{Live, Shared, bearer};
+
+/// Longest body of a request, in bytes.
+pub(crate) const BODY_LIMIT_BYTES: usize = 4096;
+
+/// A request's body must have arrived and been answered by then.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a request comes from; the listener puts it into each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// What callers speak to.
+pub(crate) fn api(shared: &Arc<Shared>) -> Router {
+    let routes = Router::new()
+        .route("/v1/credentials", post(credentials))
+        .route("/turn", get(turn_rest).post(turn_rest))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready));
+    finish(routes, shared)
+}
+
+/// What a monitoring system speaks to.
+pub(crate) fn monitoring(shared: &Arc<Shared>) -> Router {
+    let routes = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready));
+    finish(routes, shared)
+}
+
+fn finish(routes: Router<Arc<Shared>>, shared: &Arc<Shared>) -> Router {
+    routes
+        .fallback(|| async { Refusal::new(Why::NotFound, "no such resource") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(Why::Method, "this resource does not take that method; see Allow")
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .layer(from_fn_with_state(Arc::clone(shared), around))
+        .with_state(Arc::clone(shared))
+}
+
+/// Around every request: the time limit, the headers of every answer, the metrics.
+async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let start = clock::now().mono;
+    let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::new(Why::Timeout, "the request did not arrive in time").into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let refused = response.extensions().get::<Why>().copied();
+    shared.telemetry.answered(refused, clock::now().mono.saturating_duration_since(start));
+    response
+}
+
+async fn health() -> &'static str {
+    "ok\n"
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, shared.telemetry.render()).into_response()
+}
+
+/// A side, as callers write it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SideName {
+    Internal,
+    External,
+}
+
+impl From<SideName> for Side {
+    fn from(name: SideName) -> Self {
+        match name {
+            SideName::Internal => Self::Internal,
+            SideName::External => Self::External,
+        }
+    }
+}
+
+/// Body of `POST /v1/credentials`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialRequest {
+    user: String,
+    lifetime_s: Option<u64>,
+    side: Option<SideName>,
+    allocations: Option<std::num::NonZeroU32>,
+}
+
+/// Answer of `POST /v1/credentials`: an `RTCConfiguration` with two members more, which browsers
+/// ignore.
+#[derive(Serialize)]
+struct RtcConfiguration<'a> {
+    #[serde(rename = "iceServers")]
+    ice_servers: [IceServer<'a>; 1],
+    /// Seconds since 1970.
+    expires: u64,
+    /// Seconds.
+    ttl: u64,
+}
+
+#[derive(Serialize)]
+struct IceServer<'a> {
+    urls: Vec<&'a str>,
+    username: &'a str,
+    credential: &'a str,
+}
+
+async fn credentials(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let live = shared.live();
+    let caller = admit(&shared, &live, &request, None)?;
+    if !has_type(request.headers(), "application/json") {
+        return Err(Refusal::new(Why::MediaType, "send Content-Type: application/json"));
+    }
+    let body = Bytes::from_request(request, &())
+        .await
+        .map_err(|error| body_refusal(error.status(), &error.body_text(), Why::BadBody))?;
+    let wanted: CredentialRequest = serde_json::from_slice(&body)
+        .map_err(|error| Refusal::new(Why::BadBody, format!("the body: {error}")))?;
+    let side = wanted.side.map(Side::from);
+    let wish = Wish {
+        user: Some(wanted.user),
+        lifetime_s: wanted.lifetime_s,
+        side,
+        allocations: wanted.allocations.map(std::num::NonZeroU32::get),
+    };
+    let minted = mint_for(&live, caller, wish)?;
+    let credential = &minted.credential;
+    Ok(Json(RtcConfiguration {
+        ice_servers: [IceServer {
+            urls: live.config.issue.uris.of(side),
+            username: &credential.username,
+            credential: &credential.password,
+        }],
+        expires: minted.expires.0,
+        ttl: minted.ttl_s,
+    })
+    .into_response())
+}
+
+/// Parameters of the TURN REST form; others are ignored, as the draft lets them grow.
+#[derive(Debug, Default, Deserialize)]
+struct TurnRestRequest {
+    service: Option<String>,
+    username: Option<String>,
+    key: Option<String>,
+    ttl: Option<u64>,
+    side: Option<SideName>,
+}
+
+/// Answer of the TURN REST form (§2.2 of the draft).
+#[derive(Serialize)]
+struct TurnRestAnswer<'a> {
+    username: &'a str,
+    password: &'a str,
+    /// Seconds.
+    ttl: u64,
+    uris: Vec<&'a str>,
+}
+
+async fn turn_rest(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let live = shared.live();
+    let query = Query::<TurnRestRequest>::try_from_uri(request.uri());
+    let key = query.as_ref().ok().and_then(|query| query.key.as_deref());
+    let caller = admit(&shared, &live, &request, key)?;
+    let form = request.method() == Method::POST
+        && has_type(request.headers(), "application/x-www-form-urlencoded");
+    let wanted = if form {
+        let form = Form::<TurnRestRequest>::from_request(request, &()).await;
+        form.map_err(|error| body_refusal(error.status(), &error.body_text(), Why::BadParameters))?
+            .0
+    } else {
+        query.map_err(|error| Refusal::new(Why::BadParameters, error.body_text()))?.0
+    };
+    if wanted.service.as_deref() != Some("turn") {
+        return Err(Refusal::new(Why::BadParameters, "service=turn is needed"));
+    }
+    let side = wanted.side.map(Side::from);
+    let user = wanted.username.filter(|user| !user.is_empty());
+    let wish = Wish { user, lifetime_s: wanted.ttl, side, allocations: None };
+    let minted = mint_for(&live, caller, wish)?;
+    Ok(Json(TurnRestAnswer {
+        username: &minted.credential.username,
+        password: &minted.credential.password,
+        ttl: minted.ttl_s,
+        uris: live.config.issue.uris.of(side),
+    })
+    .into_response())
+}
+
+/// The caller of a request. A bearer key counts before a `key` parameter.
+fn admit(
+    shared: &Shared,
+    live: &Live,
+    request: &Request,
+    parameter: Option<&str>,
+) -> Result<CallerId, Refusal> {
+    let nowhere = Peer(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    let Peer(peer) = request.extensions().get::<Peer>().copied().unwrap_or(nowhere);
+    let client: IpAddr = live.client(peer, request.headers());
+    shared.admit(live, client, bearer(request.headers()).or(parameter))
+}
+
+/// Mints and counts.
+fn mint_for(live: &Live, caller: CallerId, wish: Wish) -> Result<Minted, Refusal> {
+    let side = wish.side;
+    let minted = mint(&live.config.issue, wish, clock::now().unix)?;
+    if let Some(counters) = live.counters.get(caller.index()) {
+        counters.minted(side);
+    }
+    Ok(minted)
+}
+
+/// Whether the body is of this type, whatever its parameters.
+fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case(wanted))
+}
+
+/// The refusal of a body that cannot be taken.
+fn body_refusal(status: StatusCode, text: &str, otherwise: Why) -> Refusal {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("a body may have at most {BODY_LIMIT_BYTES} bytes");
+        return Refusal::new(Why::BodyTooLarge, message);
+    }
+    Refusal::new(otherwise, text)
+}

@@ -1,0 +1,15 @@
+//! The only reader of clocks in this program.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The monotonic time.
+#[expect(clippy::disallowed_methods, reason = "this is the clock module of the load generator")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the clock module of the load generator")]
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,350 @@
+//! `relay_load`: real UDP through a release relay and through coturn, in the same run.
+//!
+//! Builds a row of namespaces ([`site`]), starts both servers there on one core ([`server`]),
+//! opens allocations ([`fleet`]) and loads them from the other core ([`traffic`]), server by
+//! server in turn, window after window, because the machine is noisy. [`cpu`] reads what the
+//! relay's core spent, [`report`] prints medians. Everything made here is removed at the end,
+//! also after Ctrl-C or a panic.
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "counts of packets are far below the 2^53 that a float holds exactly"
+)]
+
+mod clock;
+mod cpu;
+mod fleet;
+mod report;
+mod server;
+mod site;
+mod traffic;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Uid;
+use serde_json::json;
+
+use cpu::{Calibration, Spent};
+use fleet::Fleet;
+use report::{Row, Series, Window};
+use server::{Kind, Server};
+use site::Site;
+use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
+
+/// Relay packets through our relay and through coturn, and compare what one core carries.
+///
+/// Needs root (network namespaces), two cores and Debian's packages coturn, ethtool and
+/// iproute2. Build the relay first: cargo build --release.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Length of each measured window, in seconds; each round has two a server.
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// Rounds; each measures both servers once.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Run only scenarios whose name contains this, as in voice, up or video-down-100.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Numbers of allocations.
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_parser = allocations)]
+    allocations: Vec<usize>,
+    /// Measure this server alone.
+    #[arg(long, value_name = "ours|coturn", value_parser = kind)]
+    server: Option<Kind>,
+    /// Packets a second of paced voice.
+    #[arg(long, default_value_t = 50_000.0, value_parser = rate)]
+    voice_pps: f64,
+    /// Packets a second of paced video.
+    #[arg(long, default_value_t = 40_000.0, value_parser = rate)]
+    video_pps: f64,
+    /// Packets underway in a flood.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(16..=4096))]
+    window: u64,
+    /// Core of the servers and of their links' polling.
+    #[arg(long, default_value_t = 1)]
+    relay_core: usize,
+    /// Core of the load.
+    #[arg(long, default_value_t = 0)]
+    load_core: usize,
+    /// Leave runs to the links to cut, as a card with UDP segmentation offload does.
+    #[arg(long)]
+    segmentation_offload: bool,
+    /// Let servers and load run before everything else: for a machine that is not quiet.
+    #[arg(long)]
+    real_time: bool,
+    /// Our binary; by default the av-edge beside this program.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relay_load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    check_surroundings(args)?;
+    let binary = binary(args)?;
+    let stop = Stop::on_signals()?;
+    let folder = tempfile::tempdir()?;
+    let site = Site::build(args.relay_core, args.segmentation_offload)?;
+    let kinds = Kind::ALL.iter().filter(|kind| args.server.is_none_or(|only| only == **kind));
+    let servers = kinds
+        .map(|kind| Server::start(*kind, &site, args.relay_core, &binary, folder.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    cpu::pin(args.load_core)?;
+    site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
+    if args.real_time {
+        server::make_real_time(std::process::id())?;
+        servers.iter().try_for_each(|server| server::make_real_time(server.id()))?;
+    }
+    let mut bench = Bench {
+        args,
+        site: &site,
+        servers: &servers,
+        stop,
+        calibration: Calibration::default(),
+        next_port: FIRST_PORT,
+    };
+
+    println!("{}", describe(args));
+    Row::print_heading();
+    let mut rows = Vec::new();
+    for count in &args.allocations {
+        rows.extend(bench.stage(*count)?);
+    }
+    if let Some(path) = &args.json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        let whole = json!({ "how": describe(args), "rows": rows });
+        std::fs::write(path, format!("{whole:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// What the figures are, in a few lines.
+fn describe(args: &Args) -> String {
+    let cut = if args.segmentation_offload { "by the link" } else { "on the sender's core" };
+    format!(
+        "One core for the relay and its links' polling, another for load and sinks. Medians of {} \
+         rounds of {} s, servers in turn.\n\
+         pps: flood, {} packets underway. ns/pkt: the relay core's time that is not idle, softirq \
+         included, per packet that arrived, at {} voice or {} video packets/s in bursts of {}; \
+         thread ns: run time of the server's threads and link pollers alone.\n\
+         voice: 160 B, each packet of a burst to another allocation. video: 1,200 B, a burst to \
+         one allocation (UDP_SEGMENT, cut {cut}).",
+        args.rounds,
+        args.seconds,
+        args.window,
+        args.voice_pps,
+        args.video_pps,
+        traffic::BURST,
+    )
+}
+
+/// First port of clients and peers.
+const FIRST_PORT: u16 = 2_000;
+
+/// Everything a measurement needs.
+struct Bench<'a> {
+    args: &'a Args,
+    site: &'a Site,
+    servers: &'a [Server],
+    stop: Stop,
+    calibration: Calibration,
+    next_port: u16,
+}
+
+impl Bench<'_> {
+    /// All scenarios over one number of allocations.
+    fn stage(&mut self, allocations: usize) -> io::Result<Vec<Row>> {
+        let scenarios: Vec<Scenario> = [Media::Voice, Media::Video]
+            .into_iter()
+            .flat_map(|media| {
+                [Direction::Up, Direction::Down].map(|direction| Scenario {
+                    media,
+                    direction,
+                    allocations,
+                })
+            })
+            .filter(|scenario| scenario.name().contains(&self.args.only))
+            .collect();
+        if scenarios.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut fleets = Vec::new();
+        for server in self.servers {
+            let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
+            fleets.push(Fleet::open(self.site, server.kind, self.next_port..end)?);
+            self.next_port = end;
+        }
+        let mut rows = Vec::new();
+        for scenario in scenarios {
+            fleets.iter_mut().try_for_each(Fleet::renew)?;
+            self.site.set_sinks(true)?;
+            let row = self.row(scenario, &fleets);
+            self.site.set_sinks(false)?;
+            let row = row?;
+            row.print();
+            rows.push(row);
+        }
+        fleets.into_iter().for_each(Fleet::close);
+        Ok(rows)
+    }
+
+    fn row(&mut self, scenario: Scenario, fleets: &[Fleet]) -> io::Result<Row> {
+        let mut row = Row { scenario, series: [Series::default(), Series::default()] };
+        for round in 0..self.args.rounds {
+            let mut turn: Vec<_> = self.servers.iter().zip(fleets).collect();
+            if round % 2 == 1 {
+                turn.reverse();
+            }
+            for (server, fleet) in turn {
+                self.stop.check()?;
+                let window = self.window(scenario, server, fleet)?;
+                row.series[server.kind as usize].0.push(window);
+            }
+        }
+        Ok(row)
+    }
+
+    /// Paced, then flooded.
+    fn window(&mut self, scenario: Scenario, server: &Server, fleet: &Fleet) -> io::Result<Window> {
+        let slowness = self.calibration.slowness(self.args.relay_core)?;
+        let rate = match scenario.media {
+            Media::Voice => self.args.voice_pps,
+            Media::Video => self.args.video_pps,
+        };
+        let mut generator = Generator::new(scenario, fleet);
+        let (paced, spent) = self.measure(&mut generator, Mode::Paced(rate), scenario, server)?;
+        let flood = Mode::Flood(self.args.window);
+        let (flooded, busy) = self.measure(&mut generator, flood, scenario, server)?;
+        let arrived = paced.arrived.max(1) as f64;
+        Ok(Window {
+            flood_pps: flooded.arrived as f64 / flooded.took.as_secs_f64(),
+            flood_busy: busy.core.as_secs_f64() / flooded.took.as_secs_f64(),
+            core_ns: spent.core.as_nanos() as f64 / arrived,
+            task_ns: spent.tasks.as_nanos() as f64 / arrived,
+            loss: 1.0 - paced.arrived as f64 / paced.sent.max(1) as f64,
+            slowness,
+        })
+    }
+
+    fn measure(
+        &self,
+        generator: &mut Generator<'_>,
+        mode: Mode,
+        scenario: Scenario,
+        server: &Server,
+    ) -> io::Result<(Counted, Spent)> {
+        let sink = self.site.arrivals(scenario.sink())?;
+        let spent = || Spent::read(self.args.relay_core, server.id(), &self.site.pollers);
+        generator.run(mode, &sink, Duration::from_millis(150))?;
+        let before = spent()?;
+        let counted = generator.run(mode, &sink, Duration::from_secs_f64(self.args.seconds))?;
+        Ok((counted, spent()?.since(before)))
+    }
+}
+
+/// Turns Ctrl-C and SIGTERM into an error between two windows, so that all is removed.
+struct Stop(SignalFd);
+
+impl Stop {
+    fn on_signals() -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.0.read_signal()? {
+            Some(_) => Err(io::Error::new(io::ErrorKind::Interrupted, "stopped by a signal")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether this machine can measure at all; says what is missing.
+fn check_surroundings(args: &Args) -> io::Result<()> {
+    if !Uid::effective().is_root() {
+        return Err(io::Error::other("needs root: it makes network namespaces and pins threads"));
+    }
+    let cores = std::thread::available_parallelism()?.get();
+    if args.relay_core == args.load_core || args.relay_core.max(args.load_core) >= cores {
+        return Err(io::Error::other(format!(
+            "--relay-core {} and --load-core {} must be two of this machine's {cores} cores",
+            args.relay_core, args.load_core
+        )));
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    for (tool, package) in [
+        ("ip", "iproute2"),
+        ("ethtool", "ethtool"),
+        ("taskset", "util-linux"),
+        ("chrt", "util-linux"),
+        ("turnserver", "coturn"),
+    ] {
+        if !std::env::split_paths(&folders).any(|folder| folder.join(tool).is_file()) {
+            return Err(io::Error::other(format!("no {tool} here: install the package {package}")));
+        }
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = 4 * args.allocations.iter().max().copied().unwrap_or(0) as u64 + 256;
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+    }
+    Ok(())
+}
+
+fn binary(args: &Args) -> io::Result<PathBuf> {
+    let beside = std::env::current_exe()?.with_file_name("av-edge");
+    let binary = args.binary.clone().unwrap_or(beside);
+    if args.server != Some(Kind::Coturn) && !binary.is_file() {
+        return Err(io::Error::other(format!(
+            "no relay at {}: run `cargo build --release` first, or give --binary",
+            binary.display()
+        )));
+    }
+    Ok(binary)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    within(text, 0.1, 600.0)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    within(text, 100.0, 10_000_000.0)
+}
+
+fn within(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let fits = (least..=most).contains(&value);
+    if fits { Ok(value) } else { Err(format!("must be from {least} to {most}")) }
+}
+
+fn allocations(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (1..=2000).contains(&count) { Ok(count) } else { Err("must be from 1 to 2000".to_owned()) }
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == text);
+    known.ok_or_else(|| "must be ours or coturn".to_owned())
+}

@@ -1,0 +1,174 @@
+//! Medians, the table and the JSON.
+
+use serde_json::{Value, json};
+
+use crate::server::Kind;
+use crate::traffic::{Media, Scenario};
+
+/// One measured window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// Packets a second, flooded.
+    pub(crate) flood_pps: f64,
+    /// Share of the core that was busy, flooded.
+    pub(crate) flood_busy: f64,
+    /// Nanoseconds of the core that were not idle, per packet, paced.
+    pub(crate) core_ns: f64,
+    /// Nanoseconds of the server's threads and its links' pollers, per packet, paced.
+    pub(crate) task_ns: f64,
+    /// Share of packets lost, paced.
+    pub(crate) loss: f64,
+    /// How much slower than its best the core was just before.
+    pub(crate) slowness: f64,
+}
+
+/// The windows of one server in one scenario.
+#[derive(Debug, Default)]
+pub(crate) struct Series(pub(crate) Vec<Window>);
+
+impl Series {
+    /// The median of a figure.
+    pub(crate) fn median(&self, figure: impl Fn(&Window) -> f64) -> Option<f64> {
+        let mut values: Vec<f64> = self.0.iter().map(figure).collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        match values.len() % 2 {
+            1 => values.get(middle).copied(),
+            _ => Some(f64::midpoint(*values.get(middle.checked_sub(1)?)?, *values.get(middle)?)),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let median = |figure: fn(&Window) -> f64| self.median(figure);
+        json!({
+            "pps": median(|w| w.flood_pps),
+            "flood_busy": median(|w| w.flood_busy),
+            "core_ns": median(|w| w.core_ns),
+            "task_ns": median(|w| w.task_ns),
+            "loss": median(|w| w.loss),
+            "windows": self.0.iter().map(|w| json!({
+                "pps": w.flood_pps,
+                "flood_busy": w.flood_busy,
+                "core_ns": w.core_ns,
+                "task_ns": w.task_ns,
+                "loss": w.loss,
+                "slowness": w.slowness,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A scenario and what both servers made of it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// The scenario.
+    pub(crate) scenario: Scenario,
+    /// By [`Kind::ALL`]; empty when a server was left out.
+    pub(crate) series: [Series; 2],
+}
+
+/// Core time per packet that we aim not to exceed, as a share of coturn's.
+fn aim(scenario: Scenario) -> Option<f64> {
+    match (scenario.media, scenario.allocations) {
+        (Media::Voice, 0..100) => None,
+        (Media::Voice, _) => Some(1.0),
+        (Media::Video, _) => Some(0.5),
+    }
+}
+
+impl Row {
+    /// Prints the heading.
+    pub(crate) fn print_heading() {
+        println!(
+            "{:<16}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  aim",
+            "scenario",
+            "ours pps",
+            "coturn pps",
+            "ours ns/pkt",
+            "coturn ns/pkt",
+            "ratio",
+            "ours thread ns",
+            "coturn thread ns",
+            "ratio",
+        );
+    }
+
+    /// Prints one line.
+    pub(crate) fn print(&self) {
+        let figure =
+            |figure: fn(&Window) -> f64| self.series.each_ref().map(|series| series.median(figure));
+        let [our_pps, their_pps] = figure(|w| w.flood_pps).map(text);
+        let core = figure(|w| w.core_ns);
+        let task = figure(|w| w.task_ns);
+        let aim = aim(self.scenario).map_or(String::new(), |aim| {
+            let met =
+                self.ratio().map_or("", |ratio| if ratio <= aim { ", met" } else { ", missed" });
+            format!("{aim:.1}{met}")
+        });
+        println!(
+            "{:<16}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  {aim}{}",
+            self.scenario.name(),
+            text(core[0]),
+            text(core[1]),
+            share(core),
+            text(task[0]),
+            text(task[1]),
+            share(task),
+            self.warning(),
+        );
+    }
+
+    /// Our core time per packet as a share of coturn's.
+    fn ratio(&self) -> Option<f64> {
+        let [ours, theirs] = self.series.each_ref().map(|series| series.median(|w| w.core_ns));
+        Some(ours? / theirs?)
+    }
+
+    /// What makes the line doubtful.
+    fn warning(&self) -> String {
+        let mut notes = Vec::new();
+        for (kind, series) in Kind::ALL.iter().zip(&self.series) {
+            let loss = series.median(|w| w.loss).unwrap_or(0.0);
+            if loss > 0.001 {
+                notes.push(format!("{} lost {:.1} %", kind.name(), loss * 100.0));
+            }
+            let busy = series.median(|w| w.flood_busy).unwrap_or(1.0);
+            if busy < 0.95 {
+                notes.push(format!("{} was only {:.0} % busy", kind.name(), busy * 100.0));
+            }
+            let shared = series.median(|w| w.core_ns / w.task_ns.max(1.0)).unwrap_or(1.0);
+            if shared > 1.35 {
+                notes.push(format!("{}'s core was shared or slept much: {shared:.2}", kind.name()));
+            }
+            let slow = series.median(|w| w.slowness).unwrap_or(1.0);
+            if slow > 1.3 {
+                notes.push(format!("the core was {slow:.1} times slower than its best"));
+            }
+        }
+        if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
+    }
+
+    /// For the JSON file.
+    pub(crate) fn json(&self) -> Value {
+        let [ours, coturn] = self.series.each_ref().map(Series::json);
+        json!({
+            "scenario": self.scenario.name(),
+            "allocations": self.scenario.allocations,
+            "ours": ours,
+            "coturn": coturn,
+            "ratio_core_ns": self.ratio(),
+            "aim": aim(self.scenario),
+        })
+    }
+}
+
+fn text(figure: Option<f64>) -> String {
+    figure.map_or("-".to_owned(), |figure| format!("{figure:.0}"))
+}
+
+fn share([ours, theirs]: [Option<f64>; 2]) -> String {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if theirs > 0.0 => format!("{:.2}", ours / theirs),
+        _ => "-".to_owned(),
+    }
+}

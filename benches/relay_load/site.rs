@@ -1,0 +1,231 @@
+//! Three network namespaces in a row: clients, relay, peers.
+//!
+//! ```text
+//!   clients  10.77.1.2 ── 10.77.1.1  relay  10.77.2.1 ── 10.77.2.2  peers
+//! ```
+//!
+//! What the links do decides what is measured. Toward the relay each link polls as a network
+//! card does (NAPI with receive offload), in a kernel thread that is pinned to the relay's core
+//! and runs before everything else there, as a softirq would. Away from the relay packets are
+//! counted and dropped on arrival, on the core that sent them: that stands for the completion
+//! work of a card, and saves the relay an interrupt across cores per packet. Segmentation
+//! offload is off unless asked for, so runs are cut on the core of whoever sends them and
+//! arrive as packets.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, setns};
+
+/// Where clients live.
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
+/// The relay toward clients.
+pub(crate) const LISTEN: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
+/// The relay toward peers.
+pub(crate) const RELAYED: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 1);
+/// Where peers live.
+pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
+
+/// The links: the device at the far end, the device at the relay, and their addresses.
+const LINKS: [(Room, &str, Ipv4Addr, &str, Ipv4Addr); 2] =
+    [(Room::Clients, "far", CLIENT, "avlc", LISTEN), (Room::Peers, "far", PEER, "avlp", RELAYED)];
+
+/// What the names of namespaces start with.
+const PREFIX: &str = "client-load-";
+
+/// The hardware address of a device that shall drop what it gets.
+const DEAF: &str = "02:ff:ff:ff:ff:ff";
+
+/// One of the namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Load comes from here, or ends here.
+    Clients,
+    /// The servers under test.
+    Relay,
+    /// The other end.
+    Peers,
+}
+
+/// The namespaces; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Site {
+    id: u32,
+    /// The kernel threads that poll the relay's links.
+    pub(crate) pollers: Vec<u32>,
+}
+
+impl Site {
+    /// Builds everything; `relay_core` is where links are polled.
+    pub(crate) fn build(relay_core: usize, segmentation_offload: bool) -> io::Result<Self> {
+        sweep();
+        let mut site = Self { id: std::process::id(), pollers: Vec::new() };
+        for room in [Room::Clients, Room::Relay, Room::Peers] {
+            sh(&format!("ip netns add {}", site.name(room)))?;
+            site.within(room, "ip link set lo up")?;
+        }
+        for (room, far, far_ip, near, near_ip) in LINKS {
+            site.link((room, far, far_ip), (near, near_ip), segmentation_offload)?;
+        }
+        site.pollers = site.poll_on(relay_core)?;
+        Ok(site)
+    }
+
+    /// The name of a namespace.
+    pub(crate) fn name(&self, room: Room) -> String {
+        let tail = match room {
+            Room::Clients => "c",
+            Room::Relay => "r",
+            Room::Peers => "p",
+        };
+        format!("{PREFIX}{}-{tail}", self.id)
+    }
+
+    fn link(
+        &self,
+        (room, far, far_ip): (Room, &str, Ipv4Addr),
+        (near, near_ip): (&str, Ipv4Addr),
+        segmentation_offload: bool,
+    ) -> io::Result<()> {
+        let (there, here) = (self.name(room), self.name(Room::Relay));
+        sh(&format!("ip link add {near} netns {here} type veth peer name {far} netns {there}"))?;
+        let ends = [
+            (room, far, far_ip, near_ip, "off", mac(near_ip)),
+            (Room::Relay, near, near_ip, far_ip, "on", mac(far_ip)),
+        ];
+        for (room, device, own, other, gro, other_mac) in ends {
+            self.within(room, &format!("ip link set {device} address {} up", mac(own)))?;
+            self.within(room, &format!("ip addr add {own}/24 dev {device}"))?;
+            let neighbour = format!("{other} lladdr {other_mac} nud permanent dev {device}");
+            self.within(room, &format!("ip neigh replace {neighbour}"))?;
+            let cut = if segmentation_offload { "on" } else { "off" };
+            let offloads = format!("gro {gro} tso off tx-udp-segmentation {cut}");
+            self.within(room, &format!("ethtool -K {device} {offloads}"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes kernel threads of the relay's polling and pins them; returns their ids.
+    fn poll_on(&self, core: usize) -> io::Result<Vec<u32>> {
+        let before = kernel_pollers();
+        for (.., near, _) in LINKS {
+            self.within(Room::Relay, &format!("echo 1 > /sys/class/net/{near}/threaded"))?;
+        }
+        let mut pollers = kernel_pollers();
+        pollers.retain(|poller| !before.contains(poller));
+        if pollers.len() < LINKS.len() {
+            return Err(io::Error::other("the kernel cannot poll veth devices in threads"));
+        }
+        for poller in &pollers {
+            sh(&format!("taskset -c -p {core} {poller} && chrt -f -p 50 {poller}"))?;
+        }
+        Ok(pollers)
+    }
+
+    /// Counts and drops, or again delivers, what arrives at clients and peers: with another
+    /// hardware address than the relay sends to, a device takes packets for somebody else's.
+    pub(crate) fn set_sinks(&self, dropping: bool) -> io::Result<()> {
+        for (room, far, ip, ..) in LINKS {
+            let address = if dropping { DEAF.to_owned() } else { mac(ip) };
+            self.within(room, &format!("ip link set {far} address {address}"))?;
+        }
+        Ok(())
+    }
+
+    /// What has arrived at the far end of a room's link.
+    pub(crate) fn arrivals(&self, room: Room) -> io::Result<Arrivals> {
+        let file = self.enter(room, || fs::File::open("/proc/thread-self/net/dev"))??;
+        Ok(Arrivals { file })
+    }
+
+    /// Runs a shell command in a namespace.
+    pub(crate) fn within(&self, room: Room, command: &str) -> io::Result<()> {
+        sh(&format!("ip netns exec {} sh -c '{command}'", self.name(room)))
+    }
+
+    /// Does some work in a namespace; sockets opened there stay there.
+    pub(crate) fn enter<T: Send>(
+        &self,
+        room: Room,
+        work: impl FnOnce() -> T + Send,
+    ) -> io::Result<T> {
+        let namespace = fs::File::open(format!("/run/netns/{}", self.name(room)))?;
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+                Ok(work())
+            });
+            inside.join().map_err(|_| io::Error::other("a thread inside a namespace failed"))?
+        })
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for room in [Room::Clients, Room::Relay, Room::Peers] {
+            sh(&format!("ip netns del {}", self.name(room))).ok();
+        }
+    }
+}
+
+/// Removes what runs that were killed left behind.
+fn sweep() {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true)) {
+            sh(&format!("ip netns del {name}")).ok();
+        }
+    }
+}
+
+/// A hardware address that follows from the network address.
+fn mac(ip: Ipv4Addr) -> String {
+    let [a, b, c, d] = ip.octets();
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Kernel threads that poll the relay's links, of this or any other run.
+fn kernel_pollers() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &u32| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            LINKS.iter().any(|(.., near, _)| name.starts_with(&format!("napi/{near}-")))
+        })
+        .collect()
+}
+
+/// Runs a shell command; its complaint becomes the error.
+pub(crate) fn sh(command: &str) -> io::Result<()> {
+    let output = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("`{command}` failed: {}", complaint.trim())))
+}
+
+/// The packet counter of a link's far end.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    file: fs::File,
+}
+
+impl Arrivals {
+    /// Packets that have arrived since the link was made.
+    pub(crate) fn packets(&self) -> io::Result<u64> {
+        use std::os::unix::fs::FileExt;
+        let mut text = [0; 2048];
+        let len = self.file.read_at(&mut text, 0)?;
+        let text = std::str::from_utf8(text.get(..len).unwrap_or_default()).unwrap_or_default();
+        text.lines()
+            .find_map(|line| line.trim_start().strip_prefix("far:")?.split_whitespace().nth(1))
+            .and_then(|count| count.parse().ok())
+            .ok_or_else(|| io::Error::other("no packet counter in /proc/net/dev"))
+    }
+}

@@ -1,0 +1,237 @@
+//! Addresses judged against this host: listeners, relay addresses, peers.
+//!
+//! A listener on a wildcard becomes one listener for each address of the host, so that a reply
+//! leaves from where the request arrived and a five-tuple names one server address exactly.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use proto::addr::{Family, Side, Transport};
+use proto::policy::{Listener, PeerAcl, RelayAddress};
+
+use super::error::Problem;
+use super::file;
+use crate::sys;
+
+/// The addresses of this host.
+pub(super) struct Host(BTreeSet<IpAddr>);
+
+impl Host {
+    pub(super) fn look() -> Result<Self, Problem> {
+        sys::interface_addresses().map(Self).map_err(|error| {
+            Problem::at("", &format!("the addresses of this host cannot be listed: {error}."))
+        })
+    }
+
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.0.iter().copied().collect()
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        // Linux answers on all of 127.0.0.0/8 when it answers on one.
+        let loopback = ip.is_ipv4() && ip.is_loopback();
+        self.0.contains(&ip)
+            || loopback && self.0.iter().any(|own| own.is_ipv4() && own.is_loopback())
+    }
+
+    /// Addresses that a wildcard of this family stands for.
+    fn behind_wildcard(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+        self.0.iter().copied().filter(move |&ip| Family::of(ip) == family && !is_link_local(ip))
+    }
+
+    fn list(&self) -> String {
+        let names: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
+}
+
+/// A listener's entry in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Position in the list.
+    pub(super) index: usize,
+    /// What `address` says.
+    pub(super) address: String,
+}
+
+/// Listeners, and for each the entry it comes from.
+pub(super) fn listeners(
+    entries: &[file::Listen],
+    host: &Host,
+) -> Result<(Vec<Listener>, Vec<Entry>), Problem> {
+    if entries.is_empty() {
+        let why = "missing. Say where clients are served: [[listen]] address = \"0.0.0.0:3478\".";
+        return Err(Problem::at("listen", why));
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut origins: Vec<Entry> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let key = format!("listen[{index}].address");
+        let template = listener(index, entry, host)?;
+        let local = template.local;
+        let ips: Vec<_> = if local.ip().is_unspecified() {
+            host.behind_wildcard(Family::of(local.ip())).collect()
+        } else {
+            vec![local.ip()]
+        };
+        if ips.is_empty() {
+            let why = "this host has no address of that family.";
+            return Err(Problem::text(&key, &entry.address, why));
+        }
+        for ip in ips {
+            let local = SocketAddr::new(ip, local.port());
+            if let Some(earlier) = listeners.iter().position(|other| other.local == local) {
+                let why = format!(
+                    "listen[{}] serves {local} already. Leave one of the two out.",
+                    origins[earlier].index
+                );
+                return Err(Problem::text(&key, &entry.address, &why));
+            }
+            listeners.push(Listener { local, ..template });
+            origins.push(Entry { index, address: entry.address.clone() });
+        }
+    }
+    if listeners.len() > usize::from(u16::MAX) {
+        return Err(Problem::at("listen", "more than 65,535 addresses."));
+    }
+    Ok((listeners, origins))
+}
+
+/// One entry; a wildcard is still one.
+fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener, Problem> {
+    let key = |name: &str| format!("listen[{index}].{name}");
+    let found = &entry.address;
+    let local: SocketAddr = found.parse().map_err(|_| {
+        let why = "not an address with a port. For instance \"0.0.0.0:3478\" or \"[::]:3478\".";
+        Problem::text(&key("address"), found, why)
+    })?;
+    let refuse = |why: &str| Err(Problem::text(&key("address"), found, why));
+    if local.port() == 0 {
+        return refuse("port 0 would be another one at every start. 3478 is the usual one.");
+    }
+    if is_link_local(local.ip()) && local.is_ipv6() {
+        return refuse("link-local addresses need an interface and reach no further than it.");
+    }
+    if !local.ip().is_unspecified() && !host.has(local.ip()) {
+        return refuse(&format!("not an address of this host, which has {}.", host.list()));
+    }
+    match entry.transport.as_deref() {
+        None | Some("udp") => {}
+        Some(other) => {
+            let why = "this relay serves \"udp\".";
+            return Err(Problem::text(&key("transport"), other, why));
+        }
+    }
+    let side = match entry.side.as_deref() {
+        None => Side::External,
+        Some(name) => Side::ALL.into_iter().find(|side| side.name() == name).ok_or_else(|| {
+            Problem::text(
+                &key("side"),
+                name,
+                "the edge has an \"internal\" and an \"external\" side.",
+            )
+        })?,
+    };
+    let advertised = entry
+        .advertise
+        .as_ref()
+        .map(|ip| advertised(&key("advertise"), ip, local.ip()))
+        .transpose()?;
+    Ok(Listener { local, advertised, transport: Transport::Udp, side })
+}
+
+/// Relay addresses; without any, those of the external listeners.
+pub(super) fn relays(
+    entries: &[file::RelayAddress],
+    listeners: &[Listener],
+    host: &Host,
+) -> Result<Vec<RelayAddress>, Problem> {
+    let mut relays: Vec<RelayAddress> = Vec::new();
+    if entries.is_empty() {
+        for Listener { local, advertised, .. } in
+            listeners.iter().filter(|listener| listener.side == Side::External)
+        {
+            let local = local.ip();
+            if !relays.iter().any(|relay| relay.local == local) {
+                relays.push(RelayAddress { local, advertised: advertised.unwrap_or(local) });
+            }
+        }
+        if relays.is_empty() {
+            let why = "missing, and there is no external listener to take them from. Name an \
+                       address of this host: addresses = [{ local = \"192.0.2.1\" }].";
+            return Err(Problem::at("relay.addresses", why));
+        }
+        return Ok(relays);
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let key = format!("relay.addresses[{index}].local");
+        let refuse = |why: &str| Err(Problem::text(&key, &entry.local, why));
+        let Ok(local) = entry.local.parse::<IpAddr>() else {
+            return refuse("not an IP address. A port does not belong here, see relay.ports.");
+        };
+        if local.is_unspecified() {
+            return refuse("peers must see one address. Name one of this host's.");
+        }
+        if is_link_local(local) && local.is_ipv6() {
+            return refuse("link-local addresses reach no further than their interface.");
+        }
+        if !host.has(local) {
+            return refuse(&format!("not an address of this host, which has {}.", host.list()));
+        }
+        if relays.iter().any(|relay| relay.local == local) {
+            return refuse("named twice.");
+        }
+        let told = entry.advertise.as_ref().map_or(Ok(local), |ip| {
+            advertised(&format!("relay.addresses[{index}].advertise"), ip, local)
+        })?;
+        relays.push(RelayAddress { local, advertised: told });
+    }
+    Ok(relays)
+}
+
+/// The public side of a 1:1 NAT.
+fn advertised(key: &str, found: &str, local: IpAddr) -> Result<IpAddr, Problem> {
+    let refuse = |why: &str| Err(Problem::text(key, found, why));
+    let Ok(ip) = found.parse::<IpAddr>() else {
+        return refuse("not an IP address. Give the public side of the NAT, without a port.");
+    };
+    if ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast())
+    {
+        return refuse("nobody can reach this. Give the public side of the NAT.");
+    }
+    if ip.is_loopback() && !local.is_loopback() {
+        return refuse(
+            "a loopback address; nobody outside this host can reach it. Give the public side of \
+             the NAT.",
+        );
+    }
+    if Family::of(ip) != Family::of(local) {
+        return refuse("not of the family of the address it stands for: a 1:1 NAT keeps that.");
+    }
+    Ok(ip)
+}
+
+/// Ranges opened and closed on purpose.
+pub(super) fn peers(found: &file::Peers) -> Result<PeerAcl, Problem> {
+    let parse = |list: &str, ranges: &[String]| {
+        let range = |(index, text): (usize, &String)| {
+            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(
+                |_| {
+                    let why =
+                        "not a range of addresses. For instance \"10.0.0.0/8\" or \"fd00::/8\".";
+                    Problem::text(&format!("peers.{list}[{index}]"), text, why)
+                },
+            )
+        };
+        ranges.iter().enumerate().map(range).collect::<Result<Vec<_>, _>>()
+    };
+    Ok(PeerAcl { allow: parse("allow", &found.allow)?, deny: parse("deny", &found.deny)? })
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}

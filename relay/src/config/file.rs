@@ -1,0 +1,136 @@
+//! The configuration as operators write it: every key optional here, none unknown.
+//!
+//! `deploy/relay.toml` documents them. Nothing is judged in this module.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+use super::error::Problem;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) realm: Option<String>,
+    pub(super) software: Option<String>,
+    pub(super) workers: Option<u64>,
+    pub(super) drain_s: Option<u64>,
+    #[serde(default)]
+    pub(super) pool: Pool,
+    #[serde(default)]
+    pub(super) auth: Auth,
+    #[serde(default)]
+    pub(super) listen: Vec<Listen>,
+    #[serde(default)]
+    pub(super) relay: Relay,
+    #[serde(default)]
+    pub(super) peers: Peers,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) timers: Timers,
+    #[serde(default)]
+    pub(super) compat: Compat,
+    pub(super) metrics: Option<Metrics>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pool {
+    pub(super) key: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) previous: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Auth {
+    #[serde(default)]
+    pub(super) rest_secrets: Vec<String>,
+    pub(super) rest_secret_file: Option<PathBuf>,
+    pub(super) max_lifetime_s: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listen {
+    pub(super) address: String,
+    pub(super) transport: Option<String>,
+    pub(super) side: Option<String>,
+    pub(super) advertise: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Relay {
+    #[serde(default)]
+    pub(super) addresses: Vec<RelayAddress>,
+    pub(super) ports: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RelayAddress {
+    pub(super) local: String,
+    pub(super) advertise: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peers {
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+    #[serde(default)]
+    pub(super) deny: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) allocations: Option<u64>,
+    pub(super) allocations_per_user: Option<u64>,
+    pub(super) allocations_per_client: Option<u64>,
+    pub(super) permissions: Option<u64>,
+    pub(super) channels: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "keys say their unit")]
+pub(super) struct Timers {
+    pub(super) lifetime_max_s: Option<u64>,
+    pub(super) nonce_lifetime_s: Option<u64>,
+    pub(super) refresh_grace_s: Option<u64>,
+    pub(super) port_quarantine_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Compat {
+    #[serde(default)]
+    pub(super) rfc5766_channels: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) address: Option<String>,
+    pub(super) sessions: Option<u64>,
+    pub(super) names: Option<String>,
+}
+
+impl File {
+    /// Reads TOML. Unknown keys are errors.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+            Problem::unreadable("", line, error.message())
+        })?;
+        let document = toml::Value::Table(table);
+        serde_path_to_error::deserialize(document.into_deserializer()).map_err(|error| {
+            let path = error.path().to_string();
+            Problem::unreadable(&path, None, error.inner().message())
+        })
+    }
+}

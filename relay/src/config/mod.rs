@@ -1,0 +1,159 @@
+//! What the relay needs to know, already valid.
+//!
+//! A file is read as TOML (`file`), then every value is judged, alone, against the others and
+//! against this host (`check`, `addresses`), before a socket opens. The first thing that is
+//! wrong becomes one [`ConfigError`].
+
+mod addresses;
+mod check;
+mod error;
+mod file;
+mod secrets;
+mod summary;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use proto::auth::{Authority, KeyRing};
+use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
+use proto::turn;
+use proto::turn::config::Share;
+
+use crate::sys;
+use addresses::{Entry, Host};
+pub use error::ConfigError;
+use error::Problem;
+use file::File;
+
+/// A complete, valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What errors call it.
+    name: String,
+    /// For each listener, the `[[listen]]` entry it comes from.
+    entries: Vec<Entry>,
+    realm: String,
+    software: Option<String>,
+    pub(crate) workers: u16,
+    pub(crate) drain: Duration,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) relays: Vec<RelayAddress>,
+    own: Vec<IpAddr>,
+    pub(crate) ports: RangeInclusive<u16>,
+    peers: PeerAcl,
+    pub(crate) limits: Limits,
+    authority: Authority,
+    timers: Timers,
+    rfc5766_channels: bool,
+    pub(crate) metrics: Option<Metrics>,
+}
+
+/// Spans of the protocol an operator may change.
+#[derive(Clone, Copy, Debug)]
+struct Timers {
+    lifetime_max: Duration,
+    nonce_lifetime: Duration,
+    refresh_grace: Duration,
+    port_quarantine: Duration,
+}
+
+/// The metrics endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Metrics {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Allocations with series of their own.
+    pub(crate) sessions: usize,
+    /// Whether those series name the user, by keyed hash.
+    pub(crate) name_users: bool,
+}
+
+impl Config {
+    /// Reads and checks a file; relative paths in it start at its directory.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::of(&name, Problem::at("", &format!("cannot be read: {error}.")))
+        })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Self::build(&text, &name, directory, None)
+    }
+
+    /// Checks a configuration that is no file; errors call it `name`. With `keys` given,
+    /// `pool.key` is not needed.
+    pub fn from_toml(text: &str, name: &str, keys: Option<KeyRing>) -> Result<Self, ConfigError> {
+        Self::build(text, name, Path::new(""), keys)
+    }
+
+    /// The metrics endpoint, if one is configured.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.map(|metrics| metrics.address)
+    }
+
+    /// What the server of one worker is told.
+    pub(crate) fn server(&self, index: u16) -> turn::Config {
+        turn::Config {
+            realm: self.realm.clone(),
+            software: self.software.clone(),
+            edge: Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone()),
+            peers: self.peers.clone(),
+            limits: self.limits,
+            authority: self.authority.clone(),
+            ports: self.ports.clone(),
+            share: Share { index, of: self.workers },
+            lifetime_max: self.timers.lifetime_max,
+            nonce_lifetime: self.timers.nonce_lifetime,
+            refresh_grace: self.timers.refresh_grace,
+            port_quarantine: self.timers.port_quarantine,
+            rfc5766_channels: self.rfc5766_channels,
+        }
+    }
+
+    fn build(
+        text: &str,
+        name: &str,
+        directory: &Path,
+        keys: Option<KeyRing>,
+    ) -> Result<Self, ConfigError> {
+        File::parse(text)
+            .and_then(|file| Self::judge(file, name, directory, keys))
+            .map_err(|problem| ConfigError::of(name, problem))
+    }
+
+    fn judge(
+        file: File,
+        name: &str,
+        directory: &Path,
+        keys: Option<KeyRing>,
+    ) -> Result<Self, Problem> {
+        let host = Host::look()?;
+        let workers = check::workers(file.workers)?;
+        let (listeners, entries) = addresses::listeners(&file.listen, &host)?;
+        let relays = addresses::relays(&file.relay.addresses, &listeners, &host)?;
+        let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
+        let metrics = check::metrics(file.metrics.as_ref(), &listeners)?;
+        let (_, descriptors) =
+            sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
+        let room = check::room(&relays, &ports, descriptors);
+        Ok(Self {
+            name: name.to_owned(),
+            entries,
+            realm: check::realm(file.realm.as_deref())?,
+            software: check::software(file.software)?,
+            workers,
+            drain: check::seconds("drain_s", file.drain_s, 30, 0..=86_400)?,
+            relays,
+            own: host.addresses(),
+            ports,
+            peers: addresses::peers(&file.peers)?,
+            limits: check::limits(&file.limits, room)?,
+            authority: secrets::authority(&file.pool, &file.auth, directory, keys)?,
+            timers: check::timers(&file.timers)?,
+            rfc5766_channels: file.compat.rfc5766_channels,
+            metrics,
+            listeners,
+        })
+    }
+}

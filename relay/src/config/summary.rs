@@ -1,0 +1,40 @@
+//! What a relay of a configuration would be, in words.
+
+use super::Config;
+
+impl Config {
+    /// What would be started: one line per fact.
+    pub fn summary(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "media relay of realm {:?}, {} workers, {} allocations at most",
+            self.realm, self.workers, self.limits.allocations
+        )];
+        lines.extend(self.listeners.iter().map(|listener| {
+            let outside =
+                listener.advertised.map_or_else(String::new, |ip| format!(", advertised as {ip}"));
+            let (transport, side) = (listener.transport.name(), listener.side.name());
+            format!("listens on {}/{transport}, {side} side{outside}", listener.local)
+        }));
+        lines.extend(self.relays.iter().map(|relay| {
+            let outside = if relay.local == relay.advertised {
+                String::new()
+            } else {
+                format!(", advertised as {}", relay.advertised)
+            };
+            let (first, last) = (self.ports.start(), self.ports.end());
+            format!("relays on {}, ports {first}-{last}{outside}", relay.local)
+        }));
+        if let Some(ring) = &self.authority.ring {
+            lines.push(format!("verifies pool key {}", ring.current.id));
+            lines.extend(ring.previous.iter().map(|key| format!("and previous key {}", key.id)));
+        }
+        if !self.authority.rest_secrets.is_empty() {
+            lines.push(format!("verifies {} shared secrets", self.authority.rest_secrets.len()));
+        }
+        lines.push(self.metrics_addr().map_or_else(
+            || "no metrics".to_owned(),
+            |address| format!("metrics on http://{address}/metrics"),
+        ));
+        lines
+    }
+}

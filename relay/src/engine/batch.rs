@@ -1,0 +1,403 @@
+//! A batch: what was received in one turn, and what shall be sent of it.
+//!
+//! Payload never moves. A received slot holds one datagram, or a run of equal ones of one source
+//! that the kernel merged. The worker judges each datagram and says where its payload goes; the
+//! batch notes pieces (ranges of memory) and chains those that may leave as one run: same
+//! socket, same destination, equal length, the last one possibly shorter. Headers toward a
+//! client are written into the headroom before the payload, or, inside a run where there is
+//! none, into a side memory.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use proto::addr::{FiveTuple, ListenerId, PeerAddr, RelayId};
+use proto::turn::{Span, Wrap};
+
+use super::dress;
+use crate::sys::{HEADROOM, Inbound};
+
+/// Datagrams or runs received in one turn.
+pub(super) const SLOTS: usize = 64;
+
+/// The most datagrams in a run that is sent (`UDP_MAX_SEGMENTS` of kernels before 6.9).
+const RUN_DATAGRAMS: u32 = 64;
+
+/// The most payload in a run that is sent: what an IPv6 datagram of 65,535 bytes leaves.
+const RUN_BYTES: u32 = 65_487;
+
+/// How many runs back a datagram may join, so that a few interleaved flows still merge.
+const LOOK_BACK: usize = 8;
+
+const _: () = assert!(dress::LONGEST <= HEADROOM);
+
+/// No piece.
+const NONE: u32 = u32::MAX;
+
+/// Where a datagram came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// At a listener, from a client.
+    Listener(ListenerId),
+    /// At a relayed address, from a peer.
+    Relay(RelayId),
+}
+
+/// One received datagram: who sent it, and where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Where it came in.
+    pub(crate) origin: Origin,
+    /// Its source.
+    pub(crate) from: SocketAddr,
+    /// Offset in the batch's memory.
+    at: u32,
+    /// Bytes.
+    len: u32,
+    /// Whether the bytes before it are free.
+    headroom: bool,
+}
+
+/// A filled slot.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    origin: Origin,
+    from: SocketAddr,
+    at: u32,
+    len: u32,
+    segment: u32,
+}
+
+/// A range of memory to send, and the one after it in the same run.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    store: Store,
+    at: u32,
+    len: u32,
+    next: u32,
+}
+
+/// Where a piece lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Store {
+    /// In the memory datagrams are received into.
+    Slots,
+    /// In the side memory.
+    Side,
+}
+
+/// Datagrams that leave together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// The socket.
+    pub(super) door: Origin,
+    /// The destination.
+    pub(super) to: SocketAddr,
+    /// Bytes of each datagram, but perhaps the last.
+    pub(super) size: u32,
+    /// How many datagrams.
+    pub(super) datagrams: u32,
+    bytes: u32,
+    open: bool,
+    first: u32,
+    last: u32,
+}
+
+/// Received slots and the runs made of them.
+pub(crate) struct Batch {
+    inbound: Inbound,
+    slots: Vec<Slot>,
+    side: Vec<u8>,
+    pieces: Vec<Piece>,
+    runs: Vec<Run>,
+}
+
+impl Batch {
+    /// An empty batch with all memory it needs.
+    pub(crate) fn new() -> Self {
+        let datagrams = SLOTS * RUN_DATAGRAMS as usize;
+        Self {
+            inbound: Inbound::new(SLOTS),
+            slots: Vec::with_capacity(SLOTS),
+            side: Vec::with_capacity(datagrams * dress::LONGEST),
+            pieces: Vec::with_capacity(datagrams * 3),
+            runs: Vec::with_capacity(datagrams),
+        }
+    }
+
+    /// Slots that are still free.
+    pub(super) fn room(&self) -> usize {
+        SLOTS - self.slots.len()
+    }
+
+    /// Receives into free slots, `most` at most. `Ok(n)` with `n < most` means that the socket
+    /// is empty.
+    pub(super) fn fill(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        origin: Origin,
+        most: usize,
+    ) -> io::Result<Filled> {
+        let first = self.slots.len();
+        let received = self.inbound.receive(socket, first, most.min(self.room()))?;
+        let mut filled = Filled { slots: received, ..Filled::default() };
+        for slot in first..first + received {
+            let arrived = self.inbound.arrived(slot);
+            // A truncated datagram keeps its slot, so that slots stay in step with memory.
+            let (len, segment) =
+                if arrived.truncated { (0, 0) } else { (arrived.len, arrived.segment) };
+            if arrived.truncated {
+                filled.truncated += 1;
+            } else {
+                filled.datagrams += len.div_ceil(segment.max(1)).max(1) as u64;
+            }
+            self.slots.push(Slot {
+                origin,
+                from: arrived.from,
+                at: narrow(Inbound::start(slot)),
+                len: narrow(len),
+                segment: if arrived.truncated { NONE } else { narrow(segment) },
+            });
+        }
+        Ok(filled)
+    }
+
+    /// How many slots were filled.
+    pub(crate) fn filled(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The datagrams of a slot, in order of arrival.
+    pub(crate) fn arrivals(&self, slot: usize) -> impl Iterator<Item = Arrival> + use<> {
+        let Slot { origin, from, at, len, segment } = self.slots[slot];
+        let count = match segment {
+            NONE => 0,
+            0 => 1,
+            size => len.div_ceil(size),
+        };
+        (0..count).map(move |index| {
+            let offset = index * segment;
+            Arrival {
+                origin,
+                from,
+                at: at + offset,
+                len: segment.min(len - offset),
+                headroom: index == 0,
+            }
+        })
+    }
+
+    /// The bytes of a datagram.
+    pub(crate) fn bytes(&self, arrival: &Arrival) -> &[u8] {
+        &self.inbound.memory()[arrival.at as usize..][..arrival.len as usize]
+    }
+
+    /// Sends a part of a datagram to a peer.
+    pub(crate) fn send_to_peer(
+        &mut self,
+        arrival: &Arrival,
+        via: RelayId,
+        to: PeerAddr,
+        part: Span,
+    ) {
+        let piece = Piece::of_slot(arrival.at + part.start, part.len);
+        self.append(Origin::Relay(via), to.socket(), &[piece]);
+    }
+
+    /// Sends a part of a datagram, dressed, to a client.
+    pub(crate) fn send_to_client(
+        &mut self,
+        arrival: &Arrival,
+        to: FiveTuple,
+        wrap: Wrap,
+        part: Span,
+    ) {
+        let mut head = [0; dress::LONGEST];
+        let len = dress::head(wrap, part.len, &mut head);
+        let head = &head[..len];
+        let padding = dress::padding(wrap, part.len);
+        let start = arrival.at + part.start;
+        let door = Origin::Listener(to.listener);
+        let client = to.client.socket();
+        if arrival.headroom && part.start == 0 && padding == 0 {
+            let at = start as usize - len;
+            self.inbound.memory_mut()[at..start as usize].copy_from_slice(head);
+            let whole = Piece::of_slot(narrow(at), narrow(len) + part.len);
+            self.append(door, client, &[whole]);
+            return;
+        }
+        let head = self.put_aside(head);
+        let payload = Piece::of_slot(start, part.len);
+        if padding == 0 {
+            self.append(door, client, &[head, payload]);
+        } else {
+            let padding = self.put_aside(&[0; 3][..padding]);
+            self.append(door, client, &[head, payload, padding]);
+        }
+    }
+
+    /// Sends a control message to a client.
+    pub(crate) fn reply(&mut self, to: FiveTuple, bytes: &[u8]) {
+        let piece = self.put_aside(bytes);
+        self.append(Origin::Listener(to.listener), to.client.socket(), &[piece]);
+    }
+
+    /// Everything to send, in order; runs of one socket and destination in order of arrival.
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The memory ranges of a run, in order.
+    pub(super) fn pieces(&self, run: &Run) -> impl Iterator<Item = &[u8]> {
+        let mut next = run.first;
+        std::iter::from_fn(move || {
+            let piece = self.pieces.get(next as usize)?;
+            next = piece.next;
+            Some(self.piece_bytes(piece))
+        })
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.side.clear();
+        self.pieces.clear();
+        self.runs.clear();
+    }
+
+    fn piece_bytes(&self, piece: &Piece) -> &[u8] {
+        let memory = match piece.store {
+            Store::Slots => self.inbound.memory(),
+            Store::Side => &self.side,
+        };
+        &memory[piece.at as usize..][..piece.len as usize]
+    }
+
+    fn put_aside(&mut self, bytes: &[u8]) -> Piece {
+        let at = narrow(self.side.len());
+        self.side.extend_from_slice(bytes);
+        Piece { store: Store::Side, at, len: narrow(bytes.len()), next: NONE }
+    }
+
+    /// Adds one datagram: to the newest run of its socket and destination, or as a new run.
+    fn append(&mut self, door: Origin, to: SocketAddr, pieces: &[Piece]) {
+        let first = narrow(self.pieces.len());
+        let mut size = 0;
+        // Beside others, an empty piece says nothing.
+        let pieces = pieces.iter().filter(|piece| piece.len > 0 || pieces.len() == 1);
+        for (index, piece) in (first..).zip(pieces) {
+            size += piece.len;
+            self.pieces.push(Piece { next: index + 1, ..*piece });
+        }
+        let last = narrow(self.pieces.len()) - 1;
+        self.pieces[last as usize].next = NONE;
+
+        let newest = self.runs.iter_mut().rev().take(LOOK_BACK);
+        if let Some(run) = newest.into_iter().find(|run| run.door == door && run.to == to)
+            && run.takes(size)
+        {
+            run.open = size == run.size;
+            run.datagrams += 1;
+            run.bytes += size;
+            self.pieces[run.last as usize].next = first;
+            run.last = last;
+            return;
+        }
+        self.runs.push(Run {
+            door,
+            to,
+            size,
+            datagrams: 1,
+            bytes: size,
+            open: size > 0,
+            first,
+            last,
+        });
+    }
+}
+
+/// What one receive brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filled {
+    /// Slots filled.
+    pub(super) slots: usize,
+    /// Datagrams in them.
+    pub(super) datagrams: u64,
+    /// Datagrams that were larger than a slot.
+    pub(super) truncated: u64,
+}
+
+impl Run {
+    /// Whether a datagram of this size may follow. An empty one may not: it would vanish.
+    fn takes(&self, size: u32) -> bool {
+        self.open
+            && 0 < size
+            && size <= self.size
+            && self.datagrams < RUN_DATAGRAMS
+            && self.bytes + size <= RUN_BYTES
+    }
+}
+
+impl Piece {
+    fn of_slot(at: u32, len: u32) -> Self {
+        Self { store: Store::Slots, at, len, next: NONE }
+    }
+}
+
+/// Offsets of a batch fit into 32 bits: its memories are a few megabytes.
+#[expect(clippy::cast_possible_truncation, reason = "the memory of a batch is a few megabytes")]
+fn narrow(offset: usize) -> u32 {
+    offset as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::addr::ClientAddr;
+
+    use super::*;
+
+    fn client(listener: u16, port: u16) -> FiveTuple {
+        let client = ClientAddr::new(SocketAddr::from(([192, 0, 2, 1], port)));
+        FiveTuple { listener: ListenerId(listener), client }
+    }
+
+    /// Datagrams of each run, when these sizes are sent to these clients in this order.
+    fn runs_of(datagrams: &[(FiveTuple, usize)]) -> Vec<u32> {
+        let mut batch = Batch::new();
+        for &(to, size) in datagrams {
+            batch.reply(to, &vec![7; size]);
+        }
+        for run in batch.runs() {
+            let bytes: usize = batch.pieces(run).map(<[u8]>::len).sum();
+            assert_eq!(bytes, run.bytes as usize);
+        }
+        batch.runs().iter().map(|run| run.datagrams).collect()
+    }
+
+    #[test]
+    fn equal_neighbours_leave_as_one_run_and_only_the_last_may_be_shorter() {
+        let (a, b) = (client(0, 1), client(0, 2));
+        let elsewhere = client(1, 1);
+        let many: Vec<_> = (0..9).map(|port| client(0, port)).collect();
+        for (case, datagrams, expected) in [
+            ("equal", vec![(a, 5), (a, 5), (a, 5)], vec![3]),
+            ("shorter last", vec![(a, 5), (a, 5), (a, 2), (a, 5)], vec![3, 1]),
+            ("shorter twice", vec![(a, 5), (a, 2), (a, 2)], vec![2, 1]),
+            ("longer", vec![(a, 5), (a, 6), (a, 6)], vec![1, 2]),
+            ("an empty one would vanish", vec![(a, 5), (a, 0), (a, 5)], vec![1, 1, 1]),
+            ("empty ones", vec![(a, 0), (a, 0)], vec![1, 1]),
+            ("two clients in turn", vec![(a, 5), (b, 5), (a, 5), (b, 5)], vec![2, 2]),
+            ("two listeners", vec![(a, 5), (elsewhere, 5), (a, 5)], vec![2, 1]),
+            ("order within a client", vec![(a, 5), (b, 5), (a, 9), (a, 5)], vec![1, 1, 2]),
+            (
+                "too far back",
+                many.iter().chain(&many[..1]).map(|&to| (to, 5)).collect(),
+                vec![1; 10],
+            ),
+            ("the most", vec![(a, 5); 65], vec![64, 1]),
+            ("the most bytes", vec![(a, 30_000); 3], vec![2, 1]),
+        ] {
+            assert_eq!(runs_of(&datagrams), expected, "{case}");
+        }
+    }
+}

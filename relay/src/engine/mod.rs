@@ -1,0 +1,82 @@
+//! The engine moves packets. It knows sockets and kernels and nothing of TURN.
+//!
+//! The worker asks it to wait, to fill a [`Batch`], and to send what became of it. An offload
+//! is another implementation of the same few methods, wrapped around this one.
+
+mod batch;
+mod departure;
+mod dress;
+mod relays;
+mod sockets;
+
+use std::io;
+use std::time::Instant;
+
+use proto::addr::{RelayId, RelayedAddr};
+use proto::turn::OpenFailure;
+
+pub(crate) use batch::{Batch, Origin};
+pub(crate) use sockets::MioEngine;
+
+/// Moves packets between sockets and batches.
+pub(crate) trait Engine {
+    /// Waits for packets, the inbox or a deadline. Returns at once while sockets that were
+    /// ready before have not been read empty.
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<Wake>;
+
+    /// Fills an empty batch from the sockets that are ready.
+    fn receive(&mut self, batch: &mut Batch);
+
+    /// Sends what the worker put into the batch and empties it. What the kernel refuses is
+    /// counted and gone.
+    fn send(&mut self, batch: &mut Batch);
+
+    /// Opens the socket of a relayed address.
+    fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> Result<(), OpenFailure>;
+
+    /// Closes it.
+    fn close_relay(&mut self, id: RelayId);
+
+    /// Closes all of them and forgets what was to be received there.
+    fn close_relays(&mut self);
+
+    /// Reads those counters that only a system call tells.
+    fn survey(&mut self);
+
+    /// What happened below TURN so far.
+    fn tally(&self) -> EngineTally;
+}
+
+/// Why a wait ended, beside packets and time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wake {
+    /// Somebody put a command into the inbox.
+    pub(crate) inbox: bool,
+}
+
+/// Counters of what happens below TURN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EngineTally {
+    /// Receive calls that brought something.
+    pub(crate) receives: u64,
+    /// Send calls.
+    pub(crate) sends: u64,
+    /// Datagrams received, each of a run counted.
+    pub(crate) datagrams_in: u64,
+    /// Datagrams sent, each of a run counted.
+    pub(crate) datagrams_out: u64,
+    /// Runs sent as one.
+    pub(crate) runs_out: u64,
+    /// Datagrams lost because the send queue was full.
+    pub(crate) send_queue_full: u64,
+    /// Datagrams the kernel refused to send: no route, a firewall, too large.
+    pub(crate) send_refused: u64,
+    /// Datagrams for a relayed socket that was closed in the same turn.
+    pub(crate) send_closed: u64,
+    /// Datagrams larger than a buffer.
+    pub(crate) truncated: u64,
+    /// Datagrams that listeners lost because their receive queue was full.
+    pub(crate) lost_at_listeners: u64,
+    /// Datagrams that relayed sockets, closed by now, lost so.
+    pub(crate) lost_at_relays: u64,
+}

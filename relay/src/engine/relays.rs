@@ -1,0 +1,50 @@
+//! The relayed sockets of one worker, found by the id that is also their event token.
+
+use mio::net::UdpSocket;
+use proto::addr::RelayId;
+
+/// The socket of one relayed address.
+pub(super) struct Relay {
+    generation: u32,
+    /// The socket; not connected, because peers are many.
+    pub(super) socket: UdpSocket,
+    /// Whether it waits in the queue of ready sockets.
+    pub(super) queued: bool,
+    /// The largest datagram it has not yet refused in a run.
+    pub(super) largest_run: u32,
+}
+
+/// Sockets by slot and family; a stale id finds nothing.
+#[derive(Default)]
+pub(super) struct Relays(Vec<[Option<Relay>; 2]>);
+
+impl Relays {
+    /// The socket of this id.
+    pub(super) fn find(&mut self, id: RelayId) -> Option<&mut Relay> {
+        self.0
+            .get_mut(id.allocation.slot as usize)?
+            .get_mut(id.family.index())?
+            .as_mut()
+            .filter(|relay| relay.generation == id.allocation.generation)
+    }
+
+    /// Takes a socket in, in place of whatever an older generation left.
+    pub(super) fn insert(&mut self, id: RelayId, socket: UdpSocket) {
+        let slot = id.allocation.slot as usize;
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, Default::default);
+        }
+        self.0[slot][id.family.index()] = Some(Relay {
+            generation: id.allocation.generation,
+            socket,
+            queued: false,
+            largest_run: u32::MAX,
+        });
+    }
+
+    /// Hands the socket of this id out.
+    pub(super) fn remove(&mut self, id: RelayId) -> Option<Relay> {
+        self.find(id)?;
+        self.0[id.allocation.slot as usize][id.family.index()].take()
+    }
+}

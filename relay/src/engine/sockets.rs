@@ -1,0 +1,301 @@
+//! The engine on ordinary sockets: mio waits, `recvmmsg` and `sendmmsg` move.
+//!
+//! Readiness is edge-triggered, so a socket that was not read empty is remembered here and comes
+//! again. Listeners and relayed sockets have a queue each and share a batch by halves, so that
+//! neither direction can starve the other; one relayed socket gets a few slots a turn. What goes
+//! to clients leaves in one call a listener, whichever relayed sockets it came from.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use proto::addr::{Family, ListenerId, RelayId, RelayedAddr};
+use proto::turn::OpenFailure;
+use socket2::{Domain, Socket, Type};
+
+use super::batch::{Batch, Origin, Run, SLOTS};
+use super::departure::Door;
+use super::relays::{Relay, Relays};
+use super::{Engine, EngineTally, Wake};
+use crate::clock;
+use crate::sys::{self, Outbound};
+
+/// Slots that one relayed socket may fill in a turn.
+const RELAY_SLOTS: usize = 8;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1_024;
+
+/// Datagrams and pieces that the memory for sending starts with.
+const OUTBOUND: (usize, usize) = (256, 4_096);
+
+/// Bytes of a relayed socket's queues: several runs of video.
+const RELAY_BUFFER: u32 = 256 * 1024;
+
+/// The token of the inbox. Tokens above [`FIRST_LISTENER`] belong to no relayed address: no
+/// worker has that many allocations.
+const INBOX: Token = Token(usize::MAX);
+
+/// The token of listener 0; the others follow.
+const FIRST_LISTENER: usize = usize::MAX - 1 - u16::MAX as usize;
+
+/// One worker's sockets.
+pub(crate) struct MioEngine {
+    poll: Poll,
+    events: Events,
+    listeners: Vec<Listener>,
+    relays: Relays,
+    ready_listeners: VecDeque<ListenerId>,
+    ready_relays: VecDeque<RelayId>,
+    outbound: Outbound,
+    tally: EngineTally,
+}
+
+/// A socket clients speak to.
+struct Listener {
+    socket: mio::net::UdpSocket,
+    queued: bool,
+    largest_run: u32,
+    /// Indices of the batch's runs that leave here; empty between turns.
+    outgoing: Vec<u32>,
+}
+
+impl MioEngine {
+    /// An engine that serves these listeners, whose position is their id.
+    pub(crate) fn new(listeners: Vec<UdpSocket>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut engine = Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            listeners: Vec::with_capacity(listeners.len()),
+            relays: Relays::default(),
+            ready_listeners: VecDeque::with_capacity(listeners.len()),
+            ready_relays: VecDeque::with_capacity(EVENTS),
+            outbound: Outbound::with_capacity(OUTBOUND.0, OUTBOUND.1),
+            tally: EngineTally::default(),
+        };
+        for (index, socket) in listeners.into_iter().enumerate() {
+            socket.set_nonblocking(true)?;
+            let mut socket = mio::net::UdpSocket::from_std(socket);
+            let token = Token(FIRST_LISTENER + index);
+            engine.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+            engine.listeners.push(Listener {
+                socket,
+                queued: false,
+                largest_run: u32::MAX,
+                outgoing: Vec::with_capacity(SLOTS),
+            });
+        }
+        Ok(engine)
+    }
+
+    /// Wakes the engine out of its wait, from any thread.
+    pub(crate) fn waker(&self) -> io::Result<Waker> {
+        Waker::new(self.poll.registry(), INBOX)
+    }
+
+    /// Puts the sockets of the last events into their queues.
+    fn queue_ready(&mut self) -> Wake {
+        let mut wake = Wake::default();
+        for event in &self.events {
+            match event.token() {
+                INBOX => wake.inbox = true,
+                Token(listener) if listener >= FIRST_LISTENER => {
+                    let index = listener - FIRST_LISTENER;
+                    if let Some(listener) = self.listeners.get_mut(index)
+                        && !std::mem::replace(&mut listener.queued, true)
+                    {
+                        #[expect(clippy::cast_possible_truncation, reason = "ids have 16 bits")]
+                        self.ready_listeners.push_back(ListenerId(index as u16));
+                    }
+                }
+                Token(relay) => {
+                    let id = RelayId::from_token(relay as u64);
+                    if let Some(relay) = self.relays.find(id)
+                        && !std::mem::replace(&mut relay.queued, true)
+                    {
+                        self.ready_relays.push_back(id);
+                    }
+                }
+            }
+        }
+        wake
+    }
+
+    /// Reads the next ready listener; false if none is ready.
+    fn receive_at_listener(&mut self, batch: &mut Batch, most: usize) -> bool {
+        let Some(id) = self.ready_listeners.pop_front() else { return false };
+        let Some(listener) = self.listeners.get_mut(id.index()) else { return true };
+        let socket = listener.socket.as_fd();
+        listener.queued = self.tally.fill(batch, socket, Origin::Listener(id), most);
+        if listener.queued {
+            self.ready_listeners.push_back(id);
+        }
+        true
+    }
+
+    /// Reads the next ready relayed socket; false if none is ready.
+    fn receive_at_relay(&mut self, batch: &mut Batch) -> bool {
+        let Some(id) = self.ready_relays.pop_front() else { return false };
+        // Closed meanwhile: nothing to read.
+        let Some(relay) = self.relays.find(id) else { return true };
+        let socket = relay.socket.as_fd();
+        relay.queued = self.tally.fill(batch, socket, Origin::Relay(id), RELAY_SLOTS);
+        if relay.queued {
+            self.ready_relays.push_back(id);
+        }
+        true
+    }
+
+    /// Sends what leaves through listeners: one call each.
+    fn send_to_clients(&mut self, batch: &Batch) {
+        for (index, run) in (0_u32..).zip(batch.runs()) {
+            if let Origin::Listener(id) = run.door
+                && let Some(listener) = self.listeners.get_mut(id.index())
+            {
+                listener.outgoing.push(index);
+            }
+        }
+        for listener in &mut self.listeners {
+            if listener.outgoing.is_empty() {
+                continue;
+            }
+            let runs = listener.outgoing.iter().map(|&index| &batch.runs()[index as usize]);
+            Door { socket: &listener.socket, largest_run: &mut listener.largest_run }.send(
+                batch,
+                &runs,
+                &mut self.outbound,
+                &mut self.tally,
+            );
+            listener.outgoing.clear();
+        }
+    }
+
+    /// Sends what leaves through relayed sockets: one call for neighbours of one socket.
+    fn send_to_peers(&mut self, batch: &Batch) {
+        for runs in batch.runs().chunk_by(|a, b| a.door == b.door) {
+            let Some(Run { door: Origin::Relay(id), .. }) = runs.first() else { continue };
+            let Some(Relay { socket, largest_run, .. }) = self.relays.find(*id) else {
+                self.tally.send_closed += datagrams(runs);
+                continue;
+            };
+            Door { socket, largest_run }.send(
+                batch,
+                &runs.iter(),
+                &mut self.outbound,
+                &mut self.tally,
+            );
+        }
+    }
+}
+
+impl Engine for MioEngine {
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<Wake> {
+        let pending = !self.ready_listeners.is_empty() || !self.ready_relays.is_empty();
+        let timeout = if pending {
+            Some(Duration::ZERO)
+        } else {
+            until.map(|until| until.saturating_duration_since(clock::now().mono))
+        };
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => Ok(self.queue_ready()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn receive(&mut self, batch: &mut Batch) {
+        let kept = if self.ready_relays.is_empty() { 0 } else { SLOTS / 2 };
+        while batch.room() > kept && self.receive_at_listener(batch, batch.room() - kept) {}
+        while batch.room() > 0 && self.receive_at_relay(batch) {}
+        while batch.room() > 0 && self.receive_at_listener(batch, batch.room()) {}
+    }
+
+    fn send(&mut self, batch: &mut Batch) {
+        self.send_to_clients(batch);
+        self.send_to_peers(batch);
+        batch.clear();
+    }
+
+    fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> Result<(), OpenFailure> {
+        let mut socket = bind_relay(at).map_err(|error| failure(&error))?;
+        let token = Token(usize::try_from(id.to_token()).map_err(|_| OpenFailure::Other)?);
+        self.poll
+            .registry()
+            .register(&mut socket, token, Interest::READABLE)
+            .map_err(|error| failure(&error))?;
+        self.relays.insert(id, socket);
+        Ok(())
+    }
+
+    fn close_relay(&mut self, id: RelayId) {
+        // Dropping the socket takes it out of the poll.
+        if let Some(relay) = self.relays.remove(id) {
+            let lost = sys::receive_losses(relay.socket.as_fd()).unwrap_or(0);
+            self.tally.lost_at_relays += u64::from(lost);
+        }
+    }
+
+    fn close_relays(&mut self) {
+        self.relays = Relays::default();
+        self.ready_relays.clear();
+        self.listeners.iter_mut().for_each(|listener| listener.outgoing.clear());
+    }
+
+    fn survey(&mut self) {
+        let lost = self.listeners.iter().map(|l| sys::receive_losses(l.socket.as_fd()));
+        self.tally.lost_at_listeners = lost.map(|lost| u64::from(lost.unwrap_or(0))).sum();
+    }
+
+    fn tally(&self) -> EngineTally {
+        self.tally
+    }
+}
+
+impl EngineTally {
+    /// Receives from one socket into the batch; says whether more may wait.
+    fn fill(&mut self, batch: &mut Batch, socket: BorrowedFd<'_>, at: Origin, most: usize) -> bool {
+        let most = most.min(batch.room());
+        // An error belongs to a datagram sent before; the kernel reports it once.
+        let outcome = batch.fill(socket, at, most).or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Err(error),
+            _ => batch.fill(socket, at, most),
+        });
+        let Ok(filled) = outcome else { return false };
+        self.receives += 1;
+        self.datagrams_in += filled.datagrams;
+        self.truncated += filled.truncated;
+        filled.slots == most
+    }
+}
+
+/// A socket for one relayed address.
+fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(at.socket()), Type::DGRAM.nonblocking(), None)?;
+    if at.family() == Family::V6 {
+        socket.set_only_v6(true)?;
+    }
+    sys::take_runs(socket.as_fd())?;
+    sys::relax_path_mtu(socket.as_fd(), at.family())?;
+    sys::set_buffers(socket.as_fd(), RELAY_BUFFER);
+    socket.bind(&at.socket().into())?;
+    Ok(mio::net::UdpSocket::from_std(socket.into()))
+}
+
+/// What the server makes of a socket that could not be opened.
+fn failure(error: &io::Error) -> OpenFailure {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => OpenFailure::PortTaken,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC) => {
+            OpenFailure::Exhausted
+        }
+        _ => OpenFailure::Other,
+    }
+}
+
+fn datagrams(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| u64::from(run.datagrams)).sum()
+}

@@ -1,0 +1,281 @@
+//! Quotas, live relayed ports and reservations: what the workers share.
+//!
+//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, and when a
+//! peer turns out to be one of our own addresses; never for a packet that is only forwarded.
+//! Each worker's part is kept apart as well, so that what a failed worker held can be credited.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use proto::addr::RelayedAddr;
+use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
+use proto::reject::Why;
+
+/// One worker's door to the shared ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedLedger {
+    books: Arc<Mutex<Books>>,
+    worker: u16,
+}
+
+/// Counts of one kind of owner; an owner without allocations has no entry.
+#[derive(Debug)]
+struct Counts<K>(HashMap<K, u32>);
+
+#[derive(Debug, Default)]
+struct Books {
+    allocations: u32,
+    users: Counts<UserKey>,
+    clients: Counts<IpAddr>,
+    /// Leases by worker, so that those of one that failed can be credited.
+    held: HashMap<(u16, UserKey, IpAddr), u32>,
+    /// Live relayed addresses and the worker that serves each.
+    live: HashMap<RelayedAddr, u16>,
+    reservations: HashMap<[u8; 8], Reservation>,
+    returned: HashMap<u16, Vec<RelayedAddr>>,
+}
+
+impl SharedLedger {
+    /// An empty ledger.
+    pub(crate) fn new() -> Self {
+        Self { books: Arc::default(), worker: 0 }
+    }
+
+    /// The door of one worker to the same ledger.
+    pub(crate) fn of_worker(&self, worker: u16) -> Self {
+        Self { books: Arc::clone(&self.books), worker }
+    }
+
+    /// Credits everything this worker holds: its server is gone.
+    pub(crate) fn forget(&mut self) {
+        let worker = self.worker;
+        let mut books = self.books();
+        let held: Vec<_> = books.held.extract_if(|&(of, ..), _| of == worker).collect();
+        for ((_, user, client), count) in held {
+            for _ in 0..count {
+                books.credit(user, client);
+            }
+        }
+        books.live.retain(|_, of| *of != worker);
+    }
+
+    /// The books. A worker that failed while it held them left whole entries behind: every
+    /// change below is complete once it begins to show.
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger for SharedLedger {
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why> {
+        let mut books = self.books();
+        let per_user = claim
+            .user_limit
+            .map_or(limits.allocations_per_user, |own| own.min(limits.allocations_per_user));
+        if books.users.of(&claim.user) >= per_user {
+            return Err(Why::UserQuota);
+        }
+        if books.clients.of(&claim.client) >= limits.allocations_per_client {
+            return Err(Why::ClientQuota);
+        }
+        if books.allocations >= limits.allocations {
+            return Err(Why::TotalQuota);
+        }
+        books.allocations += 1;
+        books.users.add(claim.user);
+        books.clients.add(claim.client);
+        *books.held.entry((self.worker, claim.user, claim.client)).or_default() += 1;
+        Ok(Lease { user: claim.user, client: claim.client })
+    }
+
+    fn release(&mut self, lease: Lease) {
+        let mut books = self.books();
+        let holder = (self.worker, lease.user, lease.client);
+        if let Some(held) = books.held.get_mut(&holder) {
+            *held -= 1;
+            if *held == 0 {
+                books.held.remove(&holder);
+            }
+            books.credit(lease.user, lease.client);
+        }
+    }
+
+    fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
+        let mut books = self.books();
+        if live {
+            books.live.insert(relayed, self.worker);
+        } else {
+            books.live.remove(&relayed);
+        }
+    }
+
+    fn is_live(&self, relayed: RelayedAddr) -> bool {
+        self.books().live.contains_key(&relayed)
+    }
+
+    fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {
+        self.books().reservations.insert(token, reservation);
+    }
+
+    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr> {
+        let mut books = self.books();
+        let kept = *books.reservations.get(&token)?;
+        if kept.user != user || kept.until <= now {
+            return None;
+        }
+        books.reservations.remove(&token);
+        Some(kept.relayed)
+    }
+
+    fn lapse(&mut self, token: [u8; 8]) -> bool {
+        self.books().reservations.remove(&token).is_some()
+    }
+
+    fn give_back(&mut self, owner: u16, relayed: RelayedAddr) {
+        self.books().returned.entry(owner).or_default().push(relayed);
+    }
+
+    fn take_back(&mut self, owner: u16) -> Vec<RelayedAddr> {
+        self.books().returned.remove(&owner).unwrap_or_default()
+    }
+}
+
+impl Books {
+    fn credit(&mut self, user: UserKey, client: IpAddr) {
+        self.allocations = self.allocations.saturating_sub(1);
+        self.users.remove(&user);
+        self.clients.remove(&client);
+    }
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: std::hash::Hash + Eq> Counts<K> {
+    fn of(&self, owner: &K) -> u32 {
+        self.0.get(owner).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, owner: K) {
+        *self.0.entry(owner).or_default() += 1;
+    }
+
+    fn remove(&mut self, owner: &K) {
+        if let Some(count) = self.0.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        allocations: 3,
+        allocations_per_user: 2,
+        allocations_per_client: 2,
+        permissions: 1,
+        channels: 1,
+    };
+
+    fn claim(user: u64, client: u8, user_limit: Option<u32>) -> Claim {
+        Claim { user: UserKey(user), client: IpAddr::from([192, 0, 2, client]), user_limit }
+    }
+
+    #[test]
+    fn sec_009_each_quota_refuses_with_its_own_reason_and_is_credited_at_once() {
+        for (case, held, wanted, why) in [
+            ("user", vec![claim(1, 1, None), claim(1, 2, None)], claim(1, 3, None), Why::UserQuota),
+            ("narrower credential", vec![claim(1, 1, None)], claim(1, 2, Some(1)), Why::UserQuota),
+            (
+                "client",
+                vec![claim(1, 1, None), claim(2, 1, None)],
+                claim(3, 1, None),
+                Why::ClientQuota,
+            ),
+            (
+                "total",
+                vec![claim(1, 1, None), claim(2, 2, None), claim(3, 3, None)],
+                claim(4, 4, None),
+                Why::TotalQuota,
+            ),
+        ] {
+            let mut ledger = SharedLedger::new();
+            let mut leases: Vec<_> =
+                held.iter().map(|c| ledger.lease(c, &LIMITS).expect(case)).collect();
+            for _ in 0..3 {
+                assert_eq!(ledger.lease(&wanted, &LIMITS).unwrap_err(), why, "{case}");
+            }
+            while let Some(lease) = leases.pop() {
+                ledger.release(lease);
+            }
+            assert!(ledger.lease(&wanted, &LIMITS).is_ok(), "{case}: a refusal was charged");
+        }
+    }
+
+    #[test]
+    fn a_credential_cannot_widen_the_limit_of_the_relay() {
+        let mut ledger = SharedLedger::new();
+        for client in 1..=2 {
+            ledger.lease(&claim(1, client, Some(9)), &LIMITS).unwrap();
+        }
+        assert_eq!(ledger.lease(&claim(1, 3, Some(9)), &LIMITS).unwrap_err(), Why::UserQuota);
+    }
+
+    #[test]
+    fn alloc_013_a_reservation_is_taken_once_in_time_and_by_its_user() {
+        let now = crate::clock::now().mono;
+        let later = now + Duration::from_secs(30);
+        let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
+        let token = [7; 8];
+        let mut here = SharedLedger::new();
+        let mut there = here.clone();
+        here.reserve(token, Reservation { user: UserKey(1), relayed, until: later });
+        assert_eq!(there.redeem(now, token, UserKey(2)), None, "another user");
+        assert_eq!(there.redeem(later, token, UserKey(1)), None, "too late");
+        assert_eq!(there.redeem(now, token, UserKey(1)), Some(relayed), "another worker");
+        assert_eq!(there.redeem(now, token, UserKey(1)), None, "twice");
+        assert!(!here.lapse(token), "redeemed");
+    }
+
+    #[test]
+    fn a_worker_that_failed_is_credited_and_no_other() {
+        let shared = SharedLedger::new();
+        let (mut failed, mut other) = (shared.of_worker(0), shared.of_worker(1));
+        let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
+        failed.lease(&claim(1, 1, None), &LIMITS).unwrap();
+        other.lease(&claim(1, 2, None), &LIMITS).unwrap();
+        failed.set_live(relayed, true);
+        assert_eq!(other.lease(&claim(1, 3, None), &LIMITS).unwrap_err(), Why::UserQuota);
+        failed.forget();
+        assert!(!other.is_live(relayed));
+        assert!(other.lease(&claim(1, 3, None), &LIMITS).is_ok());
+        assert_eq!(other.lease(&claim(1, 4, None), &LIMITS).unwrap_err(), Why::UserQuota);
+    }
+
+    #[test]
+    fn what_one_worker_gives_back_its_owner_collects() {
+        let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
+        let mut here = SharedLedger::new();
+        let mut there = here.clone();
+        here.give_back(1, relayed);
+        assert_eq!(there.take_back(0), []);
+        assert_eq!(there.take_back(1), [relayed]);
+        assert_eq!(there.take_back(1), []);
+        here.set_live(relayed, true);
+        assert!(there.is_live(relayed));
+        there.set_live(relayed, false);
+        assert!(!here.is_live(relayed));
+    }
+}

@@ -1,0 +1,176 @@
+//! The office: one tokio thread that answers operators and hears signals.
+//!
+//! It never sees a packet, and the workers never wait for it: what it wants to know it asks
+//! through their inboxes, on a thread that may block.
+
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{future, io};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::config::{Config, ConfigError, Metrics};
+use crate::service::{Observer, StartError};
+use crate::telemetry::exposition;
+
+/// An office with its door open and nobody in it.
+pub(crate) struct Vacant {
+    door: Option<(TcpListener, Metrics)>,
+    drain: Duration,
+}
+
+/// An office at work.
+#[derive(Debug)]
+pub(crate) struct Office {
+    thread: JoinHandle<()>,
+    close: oneshot::Sender<()>,
+}
+
+/// Binds the metrics endpoint, if there is one.
+pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
+    let door = match config.metrics {
+        None => None,
+        Some(metrics) => {
+            let listener = TcpListener::bind(metrics.address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .map_err(|error| refusal(config, metrics, error))?;
+            Some((listener, metrics))
+        }
+    };
+    Ok(Vacant { door, drain: config.drain })
+}
+
+fn refusal(config: &Config, metrics: Metrics, error: io::Error) -> StartError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ConfigError::about(
+            config,
+            "metrics.address",
+            &metrics.address,
+            "the port is in use by another process. Stop that process, or choose another port.",
+        )
+        .into(),
+        _ => StartError::system(&format!("cannot serve metrics on {}", metrics.address), error),
+    }
+}
+
+impl Vacant {
+    /// Starts the thread. With `signals`, it also obeys SIGTERM and SIGINT.
+    pub(crate) fn staff(self, observer: Observer, signals: bool) -> Result<Office, StartError> {
+        let failed = |source| StartError::system("the office thread", source);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        // Registered before `start` returns, so that no early signal kills the process.
+        let signals = {
+            let _guard = runtime.enter();
+            if signals { Some(Signals::listen().map_err(failed)?) } else { None }
+        };
+        let (close, closed) = oneshot::channel();
+        let work = move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = closed => {}
+                    () = serve(self.door, observer.clone()) => {}
+                    () = obey(signals, observer, self.drain) => {}
+                }
+            });
+        };
+        let thread = thread::Builder::new().name("office".into()).spawn(work).map_err(failed)?;
+        Ok(Office { thread, close })
+    }
+}
+
+impl Office {
+    /// Ends the thread.
+    pub(crate) fn close(self) {
+        // An office that has ended by itself needs no word.
+        let _ = self.close.send(());
+        if self.thread.join().is_err() {
+            tracing::error!("the office thread failed");
+        }
+    }
+}
+
+/// Answers operators as long as the relay lives.
+async fn serve(door: Option<(TcpListener, Metrics)>, observer: Observer) {
+    let Some((listener, metrics)) = door else { return future::pending().await };
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .with_state((observer, metrics));
+    let served = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the metrics endpoint failed; relaying goes on");
+    }
+    future::pending::<()>().await;
+}
+
+async fn healthz(State((observer, _)): State<(Observer, Metrics)>) -> impl IntoResponse {
+    match tokio::task::spawn_blocking(move || observer.is_healthy()).await {
+        Ok(true) => (StatusCode::OK, "ok\n"),
+        Ok(false) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer\n"),
+    }
+}
+
+async fn readyz(State((observer, _)): State<(Observer, Metrics)>) -> impl IntoResponse {
+    if observer.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn show_metrics(State((observer, metrics)): State<(Observer, Metrics)>) -> impl IntoResponse {
+    let scrape = move || exposition::render(&observer.scrape(), &metrics);
+    match tokio::task::spawn_blocking(scrape).await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The two signals that end a relay.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The first signal drains, the second or the deadline ends.
+async fn obey(signals: Option<Signals>, observer: Observer, drain: Duration) {
+    let Some(mut signals) = signals else { return future::pending().await };
+    signals.next().await;
+    tracing::info!(deadline_s = drain.as_secs(), "draining: no new allocations");
+    observer.drain();
+    tokio::select! {
+        () = signals.next() => tracing::info!("ending at once: second signal"),
+        () = tokio::time::sleep(drain) => tracing::info!("ending: the drain deadline has passed"),
+    }
+    observer.stop();
+    future::pending::<()>().await;
+}

@@ -1,0 +1,341 @@
+//! The life of a relay: start, observe, drain, stop.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fmt, io};
+
+use proto::addr::{Side, Transport};
+use proto::policy::Listener;
+use proto::turn::Tally;
+use proto::turn::tally::AllocationView;
+
+use crate::config::{Config, ConfigError};
+use crate::engine::MioEngine;
+use crate::ledger::SharedLedger;
+use crate::office::{self, Office};
+use crate::telemetry::block::{self, Block, Snapshot};
+use crate::telemetry::exposition::Scrape;
+use crate::telemetry::process::Process;
+use crate::worker::{self, Letterbox, Order, Worker};
+use crate::{listen, sys};
+
+/// How long an observer waits for a worker's answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a relay could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not fit this host as it is now: an occupied port, for instance.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system refused something that no configuration can mend.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The exit status of a process that could not start.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(error) => error.exit_code(),
+            Self::System { .. } => 1,
+        }
+    }
+
+    /// A refusal of the operating system.
+    pub(crate) fn system(what: &str, source: io::Error) -> Self {
+        Self::System { what: what.to_owned(), source }
+    }
+}
+
+/// The address of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerAddr {
+    /// What it is bound to; never a wildcard.
+    pub local: SocketAddr,
+    /// What it is called outside a 1:1 NAT, if it stands behind one.
+    pub advertised: Option<IpAddr>,
+}
+
+impl ListenerAddr {
+    /// The address clients use: the advertised one where there is one.
+    pub fn reachable(&self) -> SocketAddr {
+        SocketAddr::new(self.advertised.unwrap_or(self.local.ip()), self.local.port())
+    }
+}
+
+impl fmt::Display for ListenerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.advertised {
+            Some(ip) => write!(f, "{} (advertised as {ip})", self.local),
+            None => self.local.fmt(f),
+        }
+    }
+}
+
+/// One allocation, with the worker that serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The worker.
+    pub worker: u16,
+    /// The allocation; its id is unique in that worker.
+    pub view: AllocationView,
+}
+
+/// Looks at a running relay from any thread.
+#[derive(Clone, Debug)]
+pub struct Observer(Arc<Shared>);
+
+/// What all handles of a relay share.
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    letterboxes: Vec<Letterbox>,
+    blocks: Vec<Arc<Block>>,
+    draining: AtomicBool,
+    /// Workers that still have allocations, or may get some.
+    busy: AtomicU16,
+}
+
+impl Observer {
+    /// Every allocation of every worker as it is now. Waits for the workers' answers, at most
+    /// a second; a worker that does not answer is left out.
+    pub fn sessions(&self) -> Vec<Session> {
+        let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
+        let mut sessions = Vec::new();
+        for (worker, answer) in (0..).zip(answers) {
+            let views = answer.recv_timeout(PATIENCE).unwrap_or_default();
+            sessions.extend(views.into_iter().map(|view| Session { worker, view }));
+        }
+        sessions
+    }
+
+    /// Counters summed over the workers.
+    pub fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        for snapshot in self.snapshots() {
+            block::add(&mut sum, snapshot.server);
+        }
+        sum
+    }
+
+    /// Whether the relay takes no new allocations any more.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether every worker answers. Waits as [`Observer::sessions`] does.
+    pub(crate) fn is_healthy(&self) -> bool {
+        let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
+        answers.iter().all(|answer| answer.recv_timeout(PATIENCE).is_ok())
+    }
+
+    /// Everything a scrape of the metrics shows. Waits as [`Observer::sessions`] does.
+    pub(crate) fn scrape(&self) -> Scrape {
+        let sessions = self.sessions();
+        Scrape {
+            workers: self.snapshots(),
+            listeners: self.0.config.listeners.clone(),
+            sessions,
+            process: Process::look(),
+            draining: self.is_draining(),
+        }
+    }
+
+    /// Takes no new allocation from now on.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.tell_all(Order::Drain);
+    }
+
+    /// Ends every allocation and every worker.
+    pub(crate) fn stop(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.tell_all(Order::Stop);
+    }
+
+    /// Gives all workers an order.
+    fn tell_all(&self, order: Order) {
+        for letterbox in &self.0.letterboxes {
+            letterbox.order(order);
+        }
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let listeners = self.0.config.listeners.len();
+        self.0.blocks.iter().map(|block| block.read(listeners)).collect()
+    }
+}
+
+/// A running relay. Dropping it does not end it: call [`Relay::stop`], then [`Relay::wait`].
+#[derive(Debug)]
+pub struct Relay {
+    observer: Observer,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    office: Office,
+}
+
+impl Relay {
+    /// Where clients are served.
+    pub fn listeners(&self) -> Vec<(ListenerAddr, Transport, Side)> {
+        let listeners = self.observer.0.config.listeners.iter();
+        let address = |l: &Listener| ListenerAddr { local: l.local, advertised: l.advertised };
+        listeners.map(|l| (address(l), l.transport, l.side)).collect()
+    }
+
+    /// Where metrics are served.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.observer.0.config.metrics_addr()
+    }
+
+    /// A view from outside.
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
+    /// Takes no new allocation from now on; the relay ends with the last one.
+    pub fn drain(&self) {
+        self.observer.drain();
+    }
+
+    /// Ends every allocation and then the relay, at once.
+    pub fn stop(&self) {
+        self.observer.stop();
+    }
+
+    /// Waits until the relay has ended: drained, stopped or failed.
+    pub fn wait(self) -> Result<(), StartError> {
+        let mut outcome = Ok(());
+        for worker in self.workers {
+            let ended = worker.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+            if let Err(source) = ended {
+                outcome = Err(StartError::system("a worker failed", source));
+            }
+        }
+        self.office.close();
+        outcome
+    }
+}
+
+/// Opens every socket, then starts the workers and the office.
+pub fn start(config: Config) -> Result<Relay, StartError> {
+    launch(config, false)
+}
+
+/// [`start`], then runs until it is told to end: SIGTERM or SIGINT drains for `drain_s`, a
+/// second one ends it.
+pub fn run(config: Config) -> Result<(), StartError> {
+    launch(config, true)?.wait()
+}
+
+fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
+    let descriptors = sys::raise_descriptor_limit()
+        .map_err(|source| StartError::system("the limit of descriptors", source))?;
+    let sockets = listen::bind(&config)?;
+    let desk = office::open(&config)?;
+
+    let seed = worker::random_seed()
+        .map_err(|source| StartError::system("the random number generator", source))?;
+    let ledger = SharedLedger::new();
+    let mut letterboxes = Vec::new();
+    let mut blocks = Vec::new();
+    let mut crew = Vec::new();
+    for (index, listeners) in (0_u16..).zip(sockets) {
+        let engine = MioEngine::new(listeners)
+            .and_then(|engine| Ok((engine.waker()?, engine)))
+            .map_err(|source| StartError::system("a worker's event queue", source))?;
+        let (waker, engine) = engine;
+        let (letterbox, inbox) = worker::open(waker);
+        let block = Arc::new(Block::new(config.listeners.len()));
+        let desk = worker::Desk {
+            index,
+            config: Arc::new(config.server(index)),
+            seed,
+            ledger: ledger.of_worker(index),
+            inbox,
+        };
+        letterboxes.push(letterbox);
+        blocks.push(Arc::clone(&block));
+        crew.push((index, Worker::new(desk, engine, block)));
+    }
+
+    announce(&config, descriptors);
+    let observer = Observer(Arc::new(Shared {
+        busy: AtomicU16::new(config.workers),
+        config,
+        letterboxes,
+        blocks,
+        draining: AtomicBool::new(false),
+    }));
+    let mut workers = Vec::new();
+    for (index, worker) in crew {
+        workers.push(employ(index, worker, observer.clone())?);
+    }
+    let office = desk.staff(observer.clone(), signals)?;
+    Ok(Relay { observer, workers, office })
+}
+
+/// Starts a worker's thread. A worker that fails takes the others with it: a relay that serves
+/// half of its clients would look alive from outside.
+fn employ(
+    index: u16,
+    mut worker: Worker<SharedLedger, MioEngine>,
+    observer: Observer,
+) -> Result<JoinHandle<io::Result<()>>, StartError> {
+    let work = move || {
+        if observer.0.config.workers > 1
+            && let Err(error) = sys::pin_to_core(usize::from(index))
+        {
+            tracing::warn!(worker = index, %error, "the worker is not bound to a core");
+        }
+        let outcome = worker.run(&|| {
+            if observer.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+                observer.stop();
+            }
+        });
+        if outcome.is_err() {
+            observer.stop();
+        }
+        outcome
+    };
+    thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(work)
+        .map_err(|source| StartError::system("a worker's thread", source))
+}
+
+/// The first lines of a relay's log: where it serves, and how much.
+fn announce(config: &Config, descriptors: u64) {
+    for listener in &config.listeners {
+        tracing::info!(
+            address = %listener.local,
+            transport = listener.transport.name(),
+            side = listener.side.name(),
+            advertised = listener.advertised.map(tracing::field::display),
+            "listening"
+        );
+    }
+    for relay in &config.relays {
+        tracing::info!(
+            local = %relay.local,
+            advertised = %relay.advertised,
+            ports = %format_args!("{}-{}", config.ports.start(), config.ports.end()),
+            "relaying"
+        );
+    }
+    tracing::info!(
+        workers = config.workers,
+        allocations = config.limits.allocations,
+        descriptors,
+        metrics = config.metrics_addr().map(tracing::field::display),
+        "ready"
+    );
+}

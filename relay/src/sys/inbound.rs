@@ -1,0 +1,158 @@
+//! Receiving: many datagrams a call, each run of one source as one.
+//!
+//! One piece of memory is cut into slots. A slot takes one datagram, or one run that the kernel
+//! merged (`UDP_GRO`), behind a headroom in which a header can be put later.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use super::length;
+use super::name::Name;
+
+/// Bytes free before what a slot received: a Data indication to an IPv6 peer needs 48.
+pub(crate) const HEADROOM: usize = 64;
+
+/// Bytes free behind it: the padding of an indication needs 3.
+const TAILROOM: usize = 4;
+
+/// The most that one receive returns, run or not.
+const LARGEST: usize = 65_535;
+
+/// Distance between slots: an odd number of cache lines, so that the first lines of all slots,
+/// which are the only ones small packets touch, do not compete for the same cache sets.
+const STRIDE: usize = 1_027 * 64;
+const _: () = assert!(HEADROOM + LARGEST + TAILROOM <= STRIDE);
+
+/// Room for one control message with a `c_int`: what `UDP_GRO` reports.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    value: [u8; 8],
+}
+
+/// What a slot received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    /// Who sent it.
+    pub(crate) from: SocketAddr,
+    /// Bytes received.
+    pub(crate) len: usize,
+    /// Bytes of each datagram of a run, the last may be shorter; equals `len` without a run.
+    pub(crate) segment: usize,
+    /// More was sent than a slot holds: the content is useless.
+    pub(crate) truncated: bool,
+}
+
+/// Slots to receive into, and the headers that `recvmmsg` wants.
+pub(crate) struct Inbound {
+    memory: Box<[u8]>,
+    headers: Box<[libc::mmsghdr]>,
+    iovecs: Box<[libc::iovec]>,
+    names: Box<[Name]>,
+    controls: Box<[Control]>,
+}
+
+// SAFETY: the raw pointers inside `headers` and `iovecs` are written before each system call
+// and never read back; between calls they are dead, so it does not matter which thread owns them.
+#[expect(unsafe_code, reason = "see SAFETY")]
+unsafe impl Send for Inbound {}
+
+impl Inbound {
+    /// Slots, empty.
+    pub(crate) fn new(slots: usize) -> Self {
+        // SAFETY: both are plain C structures for which all-zero is valid.
+        #[expect(unsafe_code, reason = "see SAFETY")]
+        let (header, control) =
+            unsafe { (std::mem::zeroed::<libc::mmsghdr>(), std::mem::zeroed::<Control>()) };
+        let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        Self {
+            memory: vec![0; slots * STRIDE].into_boxed_slice(),
+            headers: vec![header; slots].into_boxed_slice(),
+            iovecs: vec![iovec; slots].into_boxed_slice(),
+            names: vec![Name::EMPTY; slots].into_boxed_slice(),
+            controls: vec![control; slots].into_boxed_slice(),
+        }
+    }
+
+    /// Where in [`Inbound::memory`] a slot's datagram starts.
+    pub(crate) fn start(slot: usize) -> usize {
+        slot * STRIDE + HEADROOM
+    }
+
+    /// The memory of all slots.
+    pub(crate) fn memory(&self) -> &[u8] {
+        &self.memory
+    }
+
+    /// The memory of all slots, to write headers into.
+    pub(crate) fn memory_mut(&mut self) -> &mut [u8] {
+        &mut self.memory
+    }
+
+    /// Receives without waiting into slots `first..first + most`; says how many were filled.
+    ///
+    /// Fewer than `most` means that the socket's queue was empty.
+    pub(crate) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        first: usize,
+        most: usize,
+    ) -> io::Result<usize> {
+        let slots = first..first + most;
+        for slot in slots.clone() {
+            let memory = &mut self.memory[Self::start(slot)..][..LARGEST];
+            self.iovecs[slot] =
+                libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() };
+            let header = &mut self.headers[slot].msg_hdr;
+            header.msg_iov = &raw mut self.iovecs[slot];
+            header.msg_iovlen = 1;
+            header.msg_name = (&raw mut self.names[slot]).cast();
+            header.msg_namelen = length(Name::LENGTH);
+            header.msg_control = (&raw mut self.controls[slot]).cast();
+            header.msg_controllen = size_of::<Control>() as _;
+        }
+        let headers = &mut self.headers[slots];
+        // SAFETY: `headers` are `headers.len()` initialised headers. Each points at one iovec,
+        // one name and one control buffer of this object, which are exclusively borrowed for
+        // the call; the kernel writes no more than the lengths given with each.
+        #[expect(unsafe_code, reason = "see SAFETY")]
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                length(headers.len()),
+                libc::MSG_DONTWAIT,
+                ptr::null_mut(),
+            )
+        };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// What the last [`Inbound::receive`] put into a slot it filled.
+    pub(crate) fn arrived(&self, slot: usize) -> Arrived {
+        let header = &self.headers[slot];
+        let len = (header.msg_len as usize).min(LARGEST);
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Arrived {
+            from: self.names[slot].read().unwrap_or(nobody),
+            len,
+            segment: self.segment(slot).filter(|&size| size < len).unwrap_or(len),
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+        }
+    }
+
+    /// Bytes of each datagram, if the slot holds a run.
+    fn segment(&self, slot: usize) -> Option<usize> {
+        if self.headers[slot].msg_hdr.msg_controllen == 0 {
+            return None;
+        }
+        let Control { header, value: [a, b, c, d, ..] } = self.controls[slot];
+        if header.cmsg_level != libc::SOL_UDP || header.cmsg_type != libc::UDP_GRO {
+            return None;
+        }
+        usize::try_from(i32::from_ne_bytes([a, b, c, d])).ok().filter(|&size| size > 0)
+    }
+}

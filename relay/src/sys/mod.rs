@@ -1,0 +1,29 @@
+//! The operating system: the only `unsafe` of the workspace.
+//!
+//! Every wrapper is small, takes and returns safe types, and knows nothing of TURN. What is
+//! used, with the kernel it needs:
+//!
+//! | call | for | Linux |
+//! |---|---|---|
+//! | `recvmmsg` with `UDP_GRO` | many datagrams a call, runs as one | 5.0 |
+//! | `sendmmsg` with `UDP_SEGMENT` | the same outward | 4.18 |
+//! | `SO_ATTACH_REUSEPORT_CBPF` | our own steering of a shared port | 4.5 |
+//! | `IP_PMTUDISC_OMIT` | fragment rather than believe forged path MTUs | 3.15 |
+//! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
+//! | `getifaddrs`, `setrlimit`, `sched_setaffinity` | the host | any |
+
+mod host;
+mod inbound;
+mod name;
+mod outbound;
+mod socket;
+
+pub(crate) use host::{descriptor_limit, interface_addresses, pin_to_core, raise_descriptor_limit};
+pub(crate) use inbound::{HEADROOM, Inbound};
+pub(crate) use outbound::{Label, Messages, Outbound};
+pub(crate) use socket::{attach_steering, receive_losses, relax_path_mtu, set_buffers, take_runs};
+
+/// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

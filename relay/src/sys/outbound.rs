@@ -1,0 +1,186 @@
+//! Sending: many datagrams a call, equal ones to one destination as one.
+//!
+//! A message is a destination and pieces of memory that lie anywhere, so that a run whose
+//! headers were taken off, or are put on, needs no copy (`UDP_SEGMENT` cuts the concatenated
+//! pieces at equal distances).
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use super::length;
+use super::name::Name;
+
+/// Room for one control message with the `u16` of `UDP_SEGMENT`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    value: [u8; 8],
+}
+
+/// What the sender knows of a message beyond its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// Which of the sender's runs it belongs to.
+    pub(crate) run: usize,
+    /// How many datagrams it becomes.
+    pub(crate) datagrams: u32,
+}
+
+/// Where the parts of a message lie in the vectors of [`Outbound`].
+#[derive(Clone, Copy)]
+struct Extent {
+    first_piece: usize,
+    pieces: usize,
+    name_len: libc::socklen_t,
+    segmented: bool,
+}
+
+/// Reused memory for the headers that `sendmmsg` wants.
+pub(crate) struct Outbound {
+    headers: Vec<libc::mmsghdr>,
+    extents: Vec<Extent>,
+    labels: Vec<Label>,
+    iovecs: Vec<libc::iovec>,
+    names: Vec<Name>,
+    controls: Vec<Control>,
+}
+
+// SAFETY: the raw pointers inside are dead whenever no `Messages` borrows this object.
+#[expect(unsafe_code, reason = "see SAFETY")]
+unsafe impl Send for Outbound {}
+
+impl Outbound {
+    /// Memory for so many messages of so many pieces altogether; grows if it must.
+    pub(crate) fn with_capacity(messages: usize, pieces: usize) -> Self {
+        Self {
+            headers: Vec::with_capacity(messages),
+            extents: Vec::with_capacity(messages),
+            labels: Vec::with_capacity(messages),
+            iovecs: Vec::with_capacity(pieces),
+            names: Vec::with_capacity(messages),
+            controls: Vec::with_capacity(messages),
+        }
+    }
+
+    /// Starts an empty list of messages made of data that live for `'d`.
+    pub(crate) fn messages<'d>(&mut self) -> Messages<'_, 'd> {
+        self.headers.clear();
+        self.extents.clear();
+        self.labels.clear();
+        self.iovecs.clear();
+        self.names.clear();
+        self.controls.clear();
+        Messages { store: self, sent: 0, data: PhantomData }
+    }
+}
+
+/// Messages that wait to be sent through one socket.
+pub(crate) struct Messages<'o, 'd> {
+    store: &'o mut Outbound,
+    sent: usize,
+    data: PhantomData<&'d [u8]>,
+}
+
+impl<'d> Messages<'_, 'd> {
+    /// Adds a message without pieces. With `segment`, its pieces together are a run of
+    /// datagrams of that many bytes, of which the last may be shorter.
+    pub(crate) fn push(&mut self, to: SocketAddr, segment: Option<u16>, label: Label) {
+        let (name, name_len) = Name::of(to);
+        self.store.names.push(name);
+        self.store.controls.push(control(segment.unwrap_or(0)));
+        self.store.labels.push(label);
+        self.store.extents.push(Extent {
+            first_piece: self.store.iovecs.len(),
+            pieces: 0,
+            name_len,
+            segmented: segment.is_some(),
+        });
+    }
+
+    /// Adds a piece to the last message.
+    pub(crate) fn piece(&mut self, bytes: &'d [u8]) {
+        if let Some(extent) = self.store.extents.last_mut() {
+            extent.pieces += 1;
+            self.store.iovecs.push(libc::iovec {
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            });
+        }
+    }
+
+    /// The messages that still wait.
+    pub(crate) fn waiting(&self) -> &[Label] {
+        self.store.labels.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Gives the first waiting message up.
+    pub(crate) fn skip(&mut self) {
+        self.sent += 1;
+    }
+
+    /// Sends what waits without waiting; says which messages left, at least one. An error is
+    /// about the first message that waits.
+    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<&[Label]> {
+        self.build_headers();
+        let waiting = self.store.headers.get_mut(self.sent..).unwrap_or_default();
+        // SAFETY: `waiting` are initialised headers whose names, controls and iovecs lie in
+        // vectors of `store` that nobody changes between `build_headers` and here; each iovec
+        // is a slice that lives for `'d`, longer than this object. The kernel only reads them.
+        #[expect(unsafe_code, reason = "see SAFETY")]
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                waiting.as_mut_ptr(),
+                length(waiting.len()),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+        let first = self.sent;
+        self.sent += sent;
+        Ok(&self.store.labels[first..self.sent])
+    }
+
+    /// Headers for all messages, once: vectors do not move from here on.
+    fn build_headers(&mut self) {
+        let Outbound { headers, extents, iovecs, names, controls, .. } = &mut *self.store;
+        if headers.len() == extents.len() {
+            return;
+        }
+        headers.clear();
+        let parts = extents.iter().zip(names).zip(controls);
+        headers.extend(parts.map(|((extent, name), control)| {
+            // SAFETY: a plain C structure for which all-zero is valid.
+            #[expect(unsafe_code, reason = "see SAFETY")]
+            let mut header = unsafe { std::mem::zeroed::<libc::mmsghdr>() };
+            let message = &mut header.msg_hdr;
+            message.msg_name = ptr::from_mut(name).cast();
+            message.msg_namelen = extent.name_len;
+            let pieces = &mut iovecs[extent.first_piece..][..extent.pieces];
+            message.msg_iov = pieces.as_mut_ptr();
+            message.msg_iovlen = pieces.len() as _;
+            if extent.segmented {
+                message.msg_control = ptr::from_mut(control).cast();
+                message.msg_controllen = size_of::<Control>() as _;
+            }
+            header
+        }));
+    }
+}
+
+/// The control message that asks for segments of this size.
+fn control(segment: u16) -> Control {
+    // SAFETY: a plain C structure for which all-zero is valid.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let mut control = unsafe { std::mem::zeroed::<Control>() };
+    control.header.cmsg_level = libc::SOL_UDP;
+    control.header.cmsg_type = libc::UDP_SEGMENT;
+    control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u16>()) as _;
+    let [a, b] = segment.to_ne_bytes();
+    control.value[..2].copy_from_slice(&[a, b]);
+    control
+}

@@ -1,0 +1,142 @@
+//! Socket options that `socket2` does not have, and the steering of shared ports.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use proto::addr::{Family, STEER_FACTOR};
+
+use super::length;
+
+/// Asks the kernel to hand over runs of equal datagrams of one source as one (`UDP_GRO`).
+pub(crate) fn take_runs(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// Sends with DF clear and by the interface's MTU: what is larger is fragmented, and forged
+/// ICMP cannot shrink anything (RFC 8656 §14, DF treated as 0).
+pub(crate) fn relax_path_mtu(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT),
+        Family::V6 => {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
+        }
+    }
+}
+
+/// Asks for queues of so many bytes in each direction, beyond the host's bound where the
+/// process may; the kernel gives what it will, and that is no error.
+pub(crate) fn set_buffers(socket: BorrowedFd<'_>, bytes: u32) {
+    let bytes = bytes.cast_signed();
+    for (force, ask) in
+        [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+    {
+        if set(socket, libc::SOL_SOCKET, force, bytes).is_err() {
+            // The plain option is never refused for its value, only clamped.
+            drop(set(socket, libc::SOL_SOCKET, ask, bytes));
+        }
+    }
+}
+
+/// How many datagrams found the socket's receive queue full since it was opened.
+pub(crate) fn receive_losses(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    /// `SK_MEMINFO_DROPS` of `linux/sock_diag.h`.
+    const DROPS: usize = 8;
+    let mut memory = [0_u32; DROPS + 1];
+    let mut len = length(size_of_val(&memory));
+    // SAFETY: the kernel writes at most `len` bytes into `memory`, which is that long.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if outcome == 0 { Ok(memory[DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the kernel choose among the `workers` sockets of a port as [`proto::addr::steer`]
+/// does. The sockets must have been bound in the order of their workers.
+pub(crate) fn attach_steering(
+    socket: BorrowedFd<'_>,
+    family: Family,
+    workers: u16,
+) -> io::Result<()> {
+    let mut program = steering(family, workers);
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: `filter` names `len` instructions that live until the call returns; the kernel
+    // checks and copies them.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            (&raw const filter).cast(),
+            length(size_of_val(&filter)),
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// [`proto::addr::steer`] as a classic BPF program over the network header.
+///
+/// IPv4 options are stepped over. IPv6 extension headers are not: such packets are rare, and
+/// all of one flow still meet at one worker.
+#[expect(clippy::cast_possible_truncation, reason = "instruction codes are 16 bits wide")]
+fn steering(family: Family, workers: u16) -> Vec<libc::sock_filter> {
+    use libc::{
+        BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_H, BPF_IND, BPF_K, BPF_LD, BPF_LDX, BPF_MISC, BPF_MOD,
+        BPF_MSH, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR,
+    };
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    // Offsets with this base count from the network header.
+    let network = |offset: u32| libc::SKF_NET_OFF.cast_unsigned().wrapping_add(offset);
+    let (load_port, address) = match family {
+        Family::V4 => (
+            vec![
+                step(BPF_LDX | BPF_B | BPF_MSH, network(0)),
+                step(BPF_LD | BPF_H | BPF_IND, network(0)),
+            ],
+            network(12),
+        ),
+        Family::V6 => (vec![step(BPF_LD | BPF_H | BPF_ABS, network(40))], network(20)),
+    };
+    let mut program = load_port;
+    program.extend([
+        step(BPF_MISC | BPF_TAX, 0),
+        step(BPF_LD | BPF_W | BPF_ABS, address),
+        step(BPF_ALU | BPF_XOR | BPF_X, 0),
+        step(BPF_ALU | BPF_MUL | BPF_K, STEER_FACTOR),
+        step(BPF_ALU | BPF_RSH | BPF_K, 16),
+        step(BPF_ALU | BPF_MOD | BPF_K, u32::from(workers)),
+        step(BPF_RET | BPF_A, 0),
+    ]);
+    program
+}
+
+/// Sets an option that is a `c_int`.
+fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of_val(&value)` bytes at `value`, which outlives the call.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            length(size_of_val(&value)),
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,185 @@
+//! One worker's counters, written by the worker and read by the office.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proto::turn::Tally;
+use proto::turn::tally::{Flow, ListenerTally, Usage};
+
+use crate::engine::EngineTally;
+
+/// Counters as they were at some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Of the server.
+    pub(crate) server: Tally,
+    /// Of the engine.
+    pub(crate) engine: EngineTally,
+    /// Of each listener.
+    pub(crate) listeners: Vec<ListenerTally>,
+}
+
+/// A row of words. Nothing orders them against each other: a reader may see a packet counted
+/// and its bytes not yet.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Block(Box<[AtomicU64]>);
+
+impl Block {
+    /// All zero, for so many listeners.
+    pub(crate) fn new(listeners: usize) -> Self {
+        let mut words = 0;
+        server(&mut Tally::default(), &mut |_| words += 1);
+        engine(&mut EngineTally::default(), &mut |_| words += 1);
+        for _ in 0..listeners {
+            listener(&mut ListenerTally::default(), &mut |_| words += 1);
+        }
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Stores everything.
+    pub(crate) fn publish(
+        &self,
+        mut of_server: Tally,
+        mut of_engine: EngineTally,
+        of_listeners: &[ListenerTally],
+    ) {
+        let mut words = self.0.iter();
+        let mut store = |value: &mut u64| {
+            if let Some(word) = words.next() {
+                word.store(*value, Ordering::Relaxed);
+            }
+        };
+        server(&mut of_server, &mut store);
+        engine(&mut of_engine, &mut store);
+        for mut of_listener in of_listeners.iter().copied() {
+            listener(&mut of_listener, &mut store);
+        }
+    }
+
+    /// Loads everything.
+    pub(crate) fn read(&self, listeners: usize) -> Snapshot {
+        let mut words = self.0.iter();
+        let mut load = |value: &mut u64| {
+            if let Some(word) = words.next() {
+                *value = word.load(Ordering::Relaxed);
+            }
+        };
+        let mut snapshot =
+            Snapshot { listeners: vec![ListenerTally::default(); listeners], ..Default::default() };
+        server(&mut snapshot.server, &mut load);
+        engine(&mut snapshot.engine, &mut load);
+        for of_listener in &mut snapshot.listeners {
+            listener(of_listener, &mut load);
+        }
+        snapshot
+    }
+}
+
+/// Adds the counters of another worker.
+pub(crate) fn add(sum: &mut Tally, mut other: Tally) {
+    let mut addends = Vec::new();
+    server(&mut other, &mut |value| addends.push(*value));
+    let mut addends = addends.into_iter();
+    server(sum, &mut |value| *value += addends.next().unwrap_or(0));
+}
+
+/// Visits every word of a server's counters, always in the same order.
+fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
+    let Tally {
+        succeeded,
+        rejected,
+        dropped,
+        closed,
+        opened,
+        via_channel,
+        via_indication,
+        allocations,
+        permissions,
+        channels,
+        ports_used,
+        ports_total,
+    } = tally;
+    succeeded.iter_mut().for_each(&mut *each);
+    rejected.iter_mut().for_each(&mut *each);
+    dropped.iter_mut().for_each(&mut *each);
+    closed.iter_mut().for_each(&mut *each);
+    usage(via_channel, each);
+    usage(via_indication, each);
+    for word in [opened, allocations, permissions, channels, ports_used, ports_total] {
+        each(word);
+    }
+}
+
+/// The same for an engine's.
+fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
+    let EngineTally {
+        receives,
+        sends,
+        datagrams_in,
+        datagrams_out,
+        runs_out,
+        send_queue_full,
+        send_refused,
+        send_closed,
+        truncated,
+        lost_at_listeners,
+        lost_at_relays,
+    } = tally;
+    for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
+        each(word);
+    }
+    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays] {
+        each(word);
+    }
+}
+
+/// The same for a listener's.
+fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
+    let ListenerTally { relayed, control_in, control_out } = tally;
+    usage(relayed, each);
+    flow(control_in, each);
+    flow(control_out, each);
+}
+
+fn usage(usage: &mut Usage, each: &mut impl FnMut(&mut u64)) {
+    flow(&mut usage.to_peer, each);
+    flow(&mut usage.to_client, each);
+}
+
+fn flow(flow: &mut Flow, each: &mut impl FnMut(&mut u64)) {
+    each(&mut flow.packets);
+    each(&mut flow.bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_read_word_by_word() {
+        let mut next = 0;
+        let mut number = |value: &mut u64| {
+            next += 1;
+            *value = next;
+        };
+        let mut expected =
+            Snapshot { listeners: vec![ListenerTally::default(); 2], ..Default::default() };
+        server(&mut expected.server, &mut number);
+        engine(&mut expected.engine, &mut number);
+        expected.listeners.iter_mut().for_each(|tally| listener(tally, &mut number));
+
+        let block = Block::new(2);
+        assert_eq!(block.0.len() as u64, next);
+        block.publish(expected.server, expected.engine, &expected.listeners);
+        assert_eq!(block.read(2), expected);
+    }
+
+    #[test]
+    fn sums_cover_every_word() {
+        let mut one = Tally::default();
+        server(&mut one, &mut |value| *value = 3);
+        let mut sum = one;
+        add(&mut sum, one);
+        server(&mut sum, &mut |value| assert_eq!(*value, 6));
+    }
+}

@@ -1,0 +1,352 @@
+//! Names, units and labels: the only place that knows what a counter is called outside.
+//!
+//! Every scrape fills a fresh recorder from a snapshot, so the series of an allocation end with
+//! the allocation and nothing has to be unregistered. No worker ever calls this.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use proto::policy::Listener;
+use proto::reject::{DropReason, Why};
+use proto::turn::CloseReason;
+use proto::turn::tally::{Flow, Procedure, Usage};
+
+use super::block::Snapshot;
+use super::log;
+use super::process::Process;
+use crate::config::Metrics;
+use crate::service::Session;
+
+/// Everything one scrape shows.
+#[derive(Debug)]
+pub(crate) struct Scrape {
+    /// Counters by worker.
+    pub(crate) workers: Vec<Snapshot>,
+    /// Listeners, in order of their ids.
+    pub(crate) listeners: Vec<Listener>,
+    /// Allocations alive.
+    pub(crate) sessions: Vec<Session>,
+    /// The process.
+    pub(crate) process: Process,
+    /// Whether new allocations are refused.
+    pub(crate) draining: bool,
+}
+
+type Describe = fn(&'static str, Unit, &'static str);
+
+/// Kind, name, unit, help of every metric.
+const METRICS: &[(Kind, &str, Unit, &str)] = &[
+    (Kind::Gauge, "av_edge_relay_build_info", Unit::Count, "always 1; the labels say what runs"),
+    (Kind::Gauge, "av_edge_relay_draining", Unit::Count, "1 while new allocations are refused"),
+    (Kind::Gauge, "av_edge_relay_allocations", Unit::Count, "allocations alive"),
+    (Kind::Gauge, "av_edge_relay_permissions", Unit::Count, "permissions alive"),
+    (Kind::Gauge, "av_edge_relay_channels", Unit::Count, "channels bound"),
+    (Kind::Gauge, "av_edge_relay_ports_used", Unit::Count, "relayed ports in use or reserved"),
+    (
+        Kind::Gauge,
+        "av_edge_relay_ports_total",
+        Unit::Count,
+        "relayed ports there are, over all relay addresses",
+    ),
+    (Kind::Counter, "av_edge_relay_allocations_opened_total", Unit::Count, "allocations opened"),
+    (
+        Kind::Counter,
+        "av_edge_relay_allocations_closed_total",
+        Unit::Count,
+        "allocations ended, by reason",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_succeeded_total",
+        Unit::Count,
+        "requests answered with success, by procedure",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_rejected_total",
+        Unit::Count,
+        "requests refused, by reason and the code the client heard; `av-edge explain REASON` says what to do",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_dropped_total",
+        Unit::Count,
+        "packets dropped in silence, by reason",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_relayed_packets_total",
+        Unit::Count,
+        "datagrams relayed for clients of a listener",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_relayed_bytes_total",
+        Unit::Bytes,
+        "payload relayed for clients of a listener, without any header",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_framed_packets_total",
+        Unit::Count,
+        "datagrams relayed, by how they were dressed between client and relay",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_framed_bytes_total",
+        Unit::Bytes,
+        "payload relayed, by how it was dressed between client and relay",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_control_messages_total",
+        Unit::Count,
+        "STUN messages without payload, received and sent",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_control_bytes_total",
+        Unit::Bytes,
+        "their size without UDP and IP headers",
+    ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_allocation_age_seconds",
+        Unit::Seconds,
+        "time since an allocation was opened",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_allocation_packets_total",
+        Unit::Count,
+        "datagrams one allocation relayed so far; `other` sums the less busy ones beyond metrics.sessions",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_allocation_bytes_total",
+        Unit::Bytes,
+        "payload one allocation relayed so far; `other` sums the less busy ones beyond metrics.sessions",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_datagrams_total",
+        Unit::Count,
+        "datagrams of any kind received and sent",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_system_calls_total",
+        Unit::Count,
+        "calls that moved datagrams; datagrams per call tell how well batching works",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_runs_sent_total",
+        Unit::Count,
+        "runs of equal datagrams handed to the kernel as one",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_send_lost_total",
+        Unit::Count,
+        "datagrams that could not be sent: send queue full, refused by the kernel (route, firewall, size), socket just closed",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_receive_lost_total",
+        Unit::Count,
+        "datagrams lost before the relay could read them: receive queue full at listeners or at relayed sockets (told when these close), or larger than UDP allows",
+    ),
+    (Kind::Gauge, "process_open_fds", Unit::Count, "descriptors open"),
+    (Kind::Gauge, "process_max_fds", Unit::Count, "descriptors the process may have"),
+    (Kind::Gauge, "process_resident_memory_bytes", Unit::Bytes, "memory in use"),
+];
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// The text of one scrape.
+pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        describe();
+        process(scrape);
+        for (worker, snapshot) in (0_u16..).zip(&scrape.workers) {
+            let worker = worker.to_string();
+            server(&worker, snapshot);
+            engine(&worker, snapshot);
+            listeners(&worker, snapshot, &scrape.listeners);
+        }
+        sessions(&scrape.sessions, config);
+    });
+    let handle = recorder.handle();
+    // Descriptions become visible with the upkeep.
+    handle.run_upkeep();
+    handle.render()
+}
+
+fn describe() {
+    for &(kind, name, unit, help) in METRICS {
+        let describe: Describe = match kind {
+            Kind::Counter => |name, unit, help| describe_counter!(name, unit, help),
+            Kind::Gauge => |name, unit, help| describe_gauge!(name, unit, help),
+        };
+        describe(name, unit, help);
+    }
+}
+
+fn process(scrape: &Scrape) {
+    gauge!("av_edge_relay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
+    gauge!("av_edge_relay_draining").set(u8::from(scrape.draining));
+    let Process { descriptors, descriptor_limit, resident_bytes } = scrape.process;
+    for (name, value) in [
+        ("process_open_fds", descriptors),
+        ("process_max_fds", descriptor_limit),
+        ("process_resident_memory_bytes", resident_bytes),
+    ] {
+        if let Some(value) = value {
+            gauge!(name).set(float(value));
+        }
+    }
+}
+
+fn server(worker: &str, snapshot: &Snapshot) {
+    let tally = &snapshot.server;
+    for (name, value) in [
+        ("av_edge_relay_allocations", tally.allocations),
+        ("av_edge_relay_permissions", tally.permissions),
+        ("av_edge_relay_channels", tally.channels),
+        ("av_edge_relay_ports_used", tally.ports_used),
+        ("av_edge_relay_ports_total", tally.ports_total),
+    ] {
+        gauge!(name, "worker" => worker.to_owned()).set(float(value));
+    }
+    count("av_edge_relay_allocations_opened_total", &[("worker", worker)], tally.opened);
+    for (reason, &closed) in CloseReason::ALL.iter().zip(&tally.closed) {
+        let labels = [("worker", worker), ("reason", reason.name())];
+        count("av_edge_relay_allocations_closed_total", &labels, closed);
+    }
+    for (procedure, &succeeded) in Procedure::ALL.iter().zip(&tally.succeeded) {
+        let labels = [("worker", worker), ("procedure", procedure.name())];
+        count("av_edge_relay_succeeded_total", &labels, succeeded);
+    }
+    for why in Why::ALL {
+        let code = why.code().0.to_string();
+        let labels = [("worker", worker), ("reason", why.name()), ("code", &code)];
+        count("av_edge_relay_rejected_total", &labels, tally.rejected[why.index()]);
+    }
+    for reason in DropReason::ALL {
+        let labels = [("worker", worker), ("reason", reason.name())];
+        count("av_edge_relay_dropped_total", &labels, tally.dropped[reason.index()]);
+    }
+    for (framing, usage) in [("channel", tally.via_channel), ("indication", tally.via_indication)] {
+        for (direction, flow) in directions(&usage) {
+            let labels = [("worker", worker), ("framing", framing), ("direction", direction)];
+            count("av_edge_relay_framed_packets_total", &labels, flow.packets);
+            count("av_edge_relay_framed_bytes_total", &labels, flow.bytes);
+        }
+    }
+}
+
+fn engine(worker: &str, snapshot: &Snapshot) {
+    let tally = &snapshot.engine;
+    for (name, label, value, total) in [
+        ("av_edge_relay_datagrams_total", "direction", "in", tally.datagrams_in),
+        ("av_edge_relay_datagrams_total", "direction", "out", tally.datagrams_out),
+        ("av_edge_relay_system_calls_total", "call", "receive", tally.receives),
+        ("av_edge_relay_system_calls_total", "call", "send", tally.sends),
+        ("av_edge_relay_send_lost_total", "reason", "queue_full", tally.send_queue_full),
+        ("av_edge_relay_send_lost_total", "reason", "refused", tally.send_refused),
+        ("av_edge_relay_send_lost_total", "reason", "closed", tally.send_closed),
+        (
+            "av_edge_relay_receive_lost_total",
+            "reason",
+            "listener_queue_full",
+            tally.lost_at_listeners,
+        ),
+        ("av_edge_relay_receive_lost_total", "reason", "relayed_queue_full", tally.lost_at_relays),
+        ("av_edge_relay_receive_lost_total", "reason", "truncated", tally.truncated),
+    ] {
+        count(name, &[("worker", worker), (label, value)], total);
+    }
+    count("av_edge_relay_runs_sent_total", &[("worker", worker)], tally.runs_out);
+}
+
+fn listeners(worker: &str, snapshot: &Snapshot, listeners: &[Listener]) {
+    for (listener, tally) in listeners.iter().zip(&snapshot.listeners) {
+        let address = listener.local.to_string();
+        let labels = |direction| {
+            [
+                ("worker", worker),
+                ("listener", address.as_str()),
+                ("transport", listener.transport.name()),
+                ("side", listener.side.name()),
+                ("direction", direction),
+            ]
+        };
+        for (direction, flow) in directions(&tally.relayed) {
+            count("av_edge_relay_relayed_packets_total", &labels(direction), flow.packets);
+            count("av_edge_relay_relayed_bytes_total", &labels(direction), flow.bytes);
+        }
+        for (direction, flow) in [("in", tally.control_in), ("out", tally.control_out)] {
+            count("av_edge_relay_control_messages_total", &labels(direction), flow.packets);
+            count("av_edge_relay_control_bytes_total", &labels(direction), flow.bytes);
+        }
+    }
+}
+
+/// Series of the busiest allocations, and the sum of the rest.
+fn sessions(all: &[Session], config: &Metrics) {
+    let mut order: Vec<_> = all.iter().collect();
+    order.sort_by_key(|session| {
+        let Usage { to_peer, to_client } = session.view.usage;
+        std::cmp::Reverse(to_peer.bytes + to_client.bytes)
+    });
+    let (busiest, rest) = order.split_at(config.sessions.min(order.len()));
+    for Session { worker, view } in busiest {
+        let worker = worker.to_string();
+        let allocation = log::name(view.id);
+        let user = if config.name_users { format!("{:016x}", view.user.0) } else { String::new() };
+        let relayed: Vec<_> = view.relayed.iter().flatten().map(ToString::to_string).collect();
+        let relayed = relayed.join(",");
+        let labels = [
+            ("worker", worker.as_str()),
+            ("allocation", allocation.as_str()),
+            ("user", user.as_str()),
+            ("relayed", relayed.as_str()),
+        ];
+        let pairs: Vec<_> = labels.iter().map(|&(k, v)| (k, v.to_owned())).collect();
+        gauge!("av_edge_relay_allocation_age_seconds", &pairs).set(view.age.as_secs_f64());
+        usage(&labels, &view.usage);
+    }
+    let mut others = Usage::default();
+    for session in rest {
+        others += session.view.usage;
+    }
+    usage(&[("worker", ""), ("allocation", "other"), ("user", ""), ("relayed", "")], &others);
+}
+
+fn usage(labels: &[(&'static str, &str)], usage: &Usage) {
+    for (direction, flow) in directions(usage) {
+        let labels: Vec<_> = labels.iter().copied().chain([("direction", direction)]).collect();
+        count("av_edge_relay_allocation_packets_total", &labels, flow.packets);
+        count("av_edge_relay_allocation_bytes_total", &labels, flow.bytes);
+    }
+}
+
+fn directions(usage: &Usage) -> [(&'static str, Flow); 2] {
+    [("to_peer", usage.to_peer), ("to_client", usage.to_client)]
+}
+
+fn count(name: &'static str, labels: &[(&'static str, &str)], value: u64) {
+    let labels: Vec<_> = labels.iter().map(|&(key, value)| (key, value.to_owned())).collect();
+    counter!(name, &labels).absolute(value);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges here stay far below 2^53")]
+fn float(value: u64) -> f64 {
+    value as f64
+}

@@ -1,0 +1,117 @@
+//! Log lines about allocations.
+//!
+//! Clients can provoke them, so their number is bounded; what was left out is said with the next
+//! line that gets through. Addresses of people appear at `debug` only.
+
+use proto::addr::AllocationId;
+use proto::now::Now;
+use proto::turn::Change;
+use tracing::{debug, info};
+
+/// Lines a second in the long run.
+const RATE_PER_S: u64 = 20;
+
+/// Lines at once after a silence.
+const BURST: u64 = 100;
+
+/// Follows one worker's changes.
+#[derive(Debug)]
+pub(crate) struct Log {
+    worker: u16,
+    lines: Allowance,
+}
+
+/// A budget of lines that grows with time.
+#[derive(Debug)]
+struct Allowance {
+    left: u64,
+    refilled: Option<std::time::Instant>,
+    suppressed: u64,
+}
+
+impl Log {
+    /// The log of a worker.
+    pub(crate) fn new(worker: u16) -> Self {
+        Self { worker, lines: Allowance { left: BURST, refilled: None, suppressed: 0 } }
+    }
+
+    /// Notes a change.
+    pub(crate) fn change(&mut self, now: Now, change: &Change) {
+        let worker = self.worker;
+        match change {
+            Change::AllocationOpened { id, client, user, relayed } => {
+                let allocation = name(*id);
+                if let Some(suppressed) = self.lines.take(now) {
+                    let user = format_args!("{:016x}", user.0);
+                    info!(worker, allocation, %user, suppressed, "allocation opened");
+                }
+                debug!(worker, allocation, ?client, ?relayed, "allocation opened");
+            }
+            Change::AllocationClosed { id, reason, lived, usage } => {
+                if let Some(suppressed) = self.lines.take(now) {
+                    info!(
+                        worker,
+                        allocation = name(*id),
+                        reason = reason.name(),
+                        lived_s = lived.as_secs(),
+                        to_peer_bytes = usage.to_peer.bytes,
+                        to_client_bytes = usage.to_client.bytes,
+                        suppressed,
+                        "allocation closed"
+                    );
+                }
+            }
+            Change::PermissionSet { id, peer } => {
+                debug!(worker, allocation = name(*id), peer = %peer.ip(), "permission set");
+            }
+            Change::ChannelSet { id, number, peer } => {
+                debug!(worker, allocation = name(*id), ?number, %peer, "channel bound");
+            }
+        }
+    }
+}
+
+impl Allowance {
+    /// Takes one line; says how many were left out before it.
+    fn take(&mut self, now: Now) -> Option<u64> {
+        let refilled = *self.refilled.get_or_insert(now.mono);
+        let earned = now.mono.saturating_duration_since(refilled).as_secs() * RATE_PER_S;
+        if earned > 0 {
+            self.left = (self.left + earned).min(BURST);
+            self.refilled = Some(now.mono);
+        }
+        if self.left == 0 {
+            self.suppressed += 1;
+            return None;
+        }
+        self.left -= 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// An allocation's name in logs and labels, unique in its worker.
+pub(crate) fn name(id: AllocationId) -> String {
+    format!("{}-{}", id.slot, id.generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_their_absence_is_told() {
+        let start = crate::clock::now();
+        let mut lines = Allowance { left: BURST, refilled: None, suppressed: 0 };
+        let passed = (0..BURST + 50).filter(|_| lines.take(start).is_some()).count() as u64;
+        assert_eq!(passed, BURST);
+        let later = start.advanced(Duration::from_secs(1));
+        assert_eq!(lines.take(later), Some(50));
+        assert_eq!(lines.take(later), Some(0));
+        assert_eq!(
+            (0..BURST).filter(|_| lines.take(later).is_some()).count() as u64,
+            RATE_PER_S - 2
+        );
+    }
+}

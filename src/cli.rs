@@ -1,0 +1,251 @@
+//! The command line: every subcommand with its arguments, defaults and units.
+//!
+//! Only the grammar lives here. Each subcommand has a file of its own that takes its arguments
+//! and does the work.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use proto::addr::Side;
+
+use crate::failure::Failure;
+use crate::{auth, check, credential, demo, key, probe, relay};
+
+/// An open A/V Edge: TURN media relay and its credential service in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "av-edge",
+    version,
+    after_help = "\
+Exit status: 0 success; 1 the job failed; 2 wrong arguments or configuration.\n\
+AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn, info (default; demo: warn), \
+debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a voice call through a relay of its own, prove it, then serve a test page.
+    Demo(DemoArgs),
+    /// Run the media relay of a configuration file until SIGTERM or SIGINT.
+    Relay(ServiceArgs),
+    /// Run the credential service of a configuration file until SIGTERM or SIGINT.
+    Auth(ServiceArgs),
+    /// Make and look at pool keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Mint and examine credentials without the service.
+    #[command(subcommand)]
+    Credential(CredentialCommand),
+    /// Ask a relay, as a client would, whether it works.
+    Probe(ProbeArgs),
+    /// Say what a configuration file would start, or what is wrong with it.
+    Check(CheckArgs),
+}
+
+/// Arguments of `av-edge demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// End after the call; the exit status says whether it went through unharmed.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// UDP port of the relay; without it 3478, or a free one if that is in use.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Address of the test page; without it 127.0.0.1:8080, or another port if that is in use.
+    /// The page asks nobody for a password: whoever reaches it can use the relay. Browsers offer
+    /// a microphone only to pages of their own host or over HTTPS.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) page: Option<SocketAddr>,
+    /// Address of the metrics; without it 127.0.0.1:9641, or another port if that is in use.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// Arguments of `av-edge relay` and `av-edge auth`.
+#[derive(Args, Debug)]
+pub(crate) struct ServiceArgs {
+    /// Configuration file (TOML); relative paths in it start at its directory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// Subcommands of `av-edge key`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a new private key for a pool: unencrypted PKCS#8 in PEM.
+    Generate(GenerateArgs),
+    /// Show kind, fingerprint and key id of a private key, never the secret.
+    Show(ShowArgs),
+}
+
+/// Arguments of `av-edge key generate`.
+#[derive(Args, Debug)]
+pub(crate) struct GenerateArgs {
+    /// File to write, with mode 0600; an existing one is never overwritten. Without it the key
+    /// goes to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Kind of key.
+    #[arg(long = "type", value_name = "TYPE", default_value = "p256")]
+    pub(crate) kind: KeyType,
+}
+
+/// Kinds of key that can be made here; RSA keys can be read but not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyType {
+    /// NIST P-256, which a certificate for the same pool can use too.
+    P256,
+    /// Ed25519.
+    Ed25519,
+}
+
+/// Arguments of `av-edge key show`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// Private key in PEM.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Subcommands of `av-edge credential`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialCommand {
+    /// Mint a credential with a pool key, without the service.
+    Mint(MintArgs),
+    /// Say what a user name means and whether a password belongs to it. Exit status 1 unless all
+    /// that was given fits and the credential is still good.
+    Inspect(InspectArgs),
+}
+
+/// Arguments of `av-edge credential mint`.
+#[derive(Args, Debug)]
+pub(crate) struct MintArgs {
+    /// The pool's private key in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Opaque id of the user, 1 to 255 bytes; it travels in clear, so use no real name.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: String,
+    /// How long it is good for new allocations, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MINT_LIFETIME_MAX_S))]
+    pub(crate) lifetime: u64,
+    /// The only side of the edge it is good on; without it, both.
+    #[arg(long)]
+    pub(crate) side: Option<SideName>,
+    /// Allocations the user may hold at a time, if fewer than the relay's own limit.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) allocations: Option<u32>,
+    /// Print one JSON object instead of two lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Longest lifetime `credential mint` gives: ten years. Relays accept what their own
+/// `auth.max_lifetime_s` allows, which is far less.
+const MINT_LIFETIME_MAX_S: u64 = 10 * 365 * 86_400;
+
+/// Arguments of `av-edge credential inspect`.
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The user name of the credential.
+    #[arg(value_name = "USERNAME")]
+    pub(crate) username: String,
+    /// Private key in PEM of the pool it should belong to.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Password to verify, or - to read it from standard input; needs --key.
+    #[arg(long, value_name = "PASSWORD", requires = "key")]
+    pub(crate) password: Option<String>,
+}
+
+/// A side of the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SideName {
+    /// The network of the organisation.
+    Internal,
+    /// The internet.
+    External,
+}
+
+impl From<SideName> for Side {
+    fn from(name: SideName) -> Self {
+        match name {
+            SideName::Internal => Self::Internal,
+            SideName::External => Self::External,
+        }
+    }
+}
+
+/// Arguments of `av-edge probe`.
+#[derive(Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// The relay, as in iceServers: turn:HOST[:PORT][?transport=udp], or stun:HOST[:PORT] for
+    /// the public address alone.
+    #[arg(value_name = "URI")]
+    pub(crate) uri: String,
+    /// User name of a credential.
+    #[arg(long, value_name = "USERNAME", requires = "password")]
+    pub(crate) username: Option<String>,
+    /// Password of the credential.
+    #[arg(long, value_name = "PASSWORD", requires = "username")]
+    pub(crate) password: Option<String>,
+    /// Private key in PEM of the pool, to mint the credential with.
+    #[arg(long, value_name = "FILE", conflicts_with = "username")]
+    pub(crate) key: Option<PathBuf>,
+    /// Datagrams to send through the relay and back.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) count: u32,
+    /// How long to wait for an answer, in milliseconds.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(crate) timeout: u64,
+    /// Print one JSON object instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `av-edge check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Which service it configures; without it, the file's keys tell.
+    #[arg(long)]
+    pub(crate) kind: Option<ServiceKind>,
+}
+
+/// A service that a file can configure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServiceKind {
+    /// The media relay.
+    Relay,
+    /// The credential service.
+    Auth,
+}
+
+impl Cli {
+    /// What is logged unless the environment says otherwise: the demonstration tells its story
+    /// itself, in words.
+    pub(crate) fn log_level(&self) -> &'static str {
+        if matches!(self.command, Command::Demo(_)) { "warn" } else { "info" }
+    }
+
+    /// Runs the chosen subcommand.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Demo(args) => demo::run(&args),
+            Command::Probe(args) => probe::run(&args),
+            Command::Relay(args) => relay::run(&args),
+            Command::Auth(args) => auth::run(&args),
+            Command::Key(command) => key::run(&command),
+            Command::Credential(command) => credential::run(&command),
+            Command::Check(args) => check::run(&args),
+        }
+    }
+}
