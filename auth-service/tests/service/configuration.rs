@@ -132,7 +132,16 @@ fn bad_configurations_are_refused_with_file_key_and_cure() {
         (uris, "uris = [\"turn:a.example\"]\nlifetime_max_s = 60", &["lifetime_default_s = 86400"]),
         (uris, "uris = [\"turn:a.example\"]\nlifetime_default_s = 86401", &["86401", "86400"]),
         (uris, "uris = [\"turn:a.example\"]\ntrusted_proxies = [\"x\"]", &["trusted_proxies[0]"]),
-        ("[pool]", "[limits]\nconnections = 0\n[pool]", &["limits.connections = 0"]),
+    ] {
+        expect_refusal(directory.path(), from, to, expected);
+    }
+}
+
+#[test]
+fn bad_tables_are_refused_with_file_key_and_cure() {
+    let directory = directory();
+    for (from, to, expected) in [
+        ("[pool]", "[limits]\nconnections = 0\n[pool]", &["limits.connections = 0"][..]),
         ("[pool]", "[limits]\nconnections_per_client = 0\n[pool]", &["connections_per_client"]),
         ("[pool]", "[limits]\nfailures_per_s = -1\n[pool]", &["limits.failures_per_s"]),
         ("[pool]", "[metrics]\naddress = \"x\"\n[pool]", &["metrics.address = \"x\""]),
@@ -159,15 +168,20 @@ fn bad_configurations_are_refused_with_file_key_and_cure() {
         ),
         ("[pool]", "[tls]\ncertificate = \"cert.pem\"\n[pool]", &["tls", "key"]),
     ] {
-        let text = GOOD.replacen(from, to, 1);
-        assert_ne!(text, GOOD, "{to}: the row replaces nothing");
-        let message = error_of(directory.path(), &text).unwrap_or_else(|| panic!("{to}: taken"));
-        assert!(message.contains("auth.toml: "), "{message}");
-        assert!(!message.contains("0123456789"), "a key is shown: {message}");
-        assert!(!message.contains('\n'), "more than one line: {message}");
-        for part in expected {
-            assert!(message.contains(part), "{to}: {part:?} is missing in: {message}");
-        }
+        expect_refusal(directory.path(), from, to, expected);
+    }
+}
+
+/// Puts a mistake into the good configuration; the message must hold all parts.
+fn expect_refusal(directory: &Path, from: &str, to: &str, expected: &[&str]) {
+    let text = GOOD.replacen(from, to, 1);
+    assert_ne!(text, GOOD, "{to}: the row replaces nothing");
+    let message = error_of(directory, &text).unwrap_or_else(|| panic!("{to}: taken"));
+    assert!(message.contains("auth.toml: "), "{message}");
+    assert!(!message.contains("0123456789"), "a key is shown: {message}");
+    assert!(!message.contains('\n'), "more than one line: {message}");
+    for part in expected {
+        assert!(message.contains(part), "{to}: {part:?} is missing in: {message}");
     }
 }
 
@@ -201,12 +215,12 @@ fn an_occupied_or_foreign_address_is_a_configuration_error() {
         ("occupied metrics", "metrics.address", occupied.0, "another process listens there"),
         ("foreign", "listen", foreign, "not an address of this host"),
     ] {
-        let mut text = GOOD.replace("127.0.0.1:22600", "127.0.0.1:0");
-        if key == "listen" {
-            text = text.replace("\"127.0.0.1:0\"", &format!("\"{addr}\"\ninsecure_http = true"));
+        let text = if key == "listen" {
+            GOOD.replace("\"127.0.0.1:22600\"", &format!("\"{addr}\"\ninsecure_http = true"))
         } else {
-            text += &format!("[metrics]\naddress = \"{addr}\"\n");
-        }
+            let free = GOOD.replace("127.0.0.1:22600", "127.0.0.1:0");
+            format!("{free}[metrics]\naddress = \"{addr}\"\n")
+        };
         let config = Config::from_toml(&text, "test.toml", Some(ring.clone())).expect(case);
         let error = auth_service::start(config).expect_err(case);
         assert!(matches!(error, StartError::Config(_)), "{case}: {error}");
