@@ -145,7 +145,7 @@ impl Row {
                 notes.push(format!("the core was {slow:.1} times slower than its best"));
             }
         }
-        notes.iter().map(|note| format!("; {note}")).collect()
+        if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
     }
 
     /// For the JSON file.

@@ -4,8 +4,6 @@
 //! bytes. A [`DropReason`] is silence, as the RFC demands for everything that is not a request.
 //! Both are counted under [`Why::name`] / [`DropReason::name`], explained by `help`.
 
-use crate::stun::BadValue;
-
 /// A STUN/TURN error code (RFC 8489 §14.8, RFC 8656 §19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrorCode(pub u16);
@@ -22,12 +20,6 @@ pub struct Reject {
 impl From<Why> for Reject {
     fn from(why: Why) -> Self {
         Self { why, unknown: Vec::new() }
-    }
-}
-
-impl From<BadValue> for Reject {
-    fn from(_: BadValue) -> Self {
-        Why::BadAttribute.into()
     }
 }
 
@@ -131,6 +123,7 @@ reasons! {
         PeerFamily "peer_family" "the peer's address family is not the allocation's";
         DontFragment "dont_fragment" "the client demands DONT-FRAGMENT, which this path cannot promise";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
+        Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limit";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";
     }
 }

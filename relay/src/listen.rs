@@ -71,3 +71,55 @@ fn refusal(config: &Config, index: usize, at: SocketAddr, error: io::Error) -> S
     };
     ConfigError::about_listener(config, index, &why).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use proto::addr::{ClientAddr, steer};
+
+    use super::*;
+
+    /// Sends from many sockets to a shared port: each datagram must arrive where `steer` says.
+    fn kernel_agrees(ip: &str, workers: u16) {
+        let anywhere: SocketAddr = format!("{ip}:0").parse().unwrap();
+        let first = open(anywhere, true).unwrap();
+        let port = first.local_addr().unwrap();
+        let mut sockets = vec![first];
+        sockets.extend((1..workers).map(|_| open(port, true).unwrap()));
+        sys::attach_steering(sockets[0].as_fd(), Family::of(port.ip()), workers).unwrap();
+        for socket in &sockets {
+            socket.set_nonblocking(false).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        }
+        let mut used = HashSet::new();
+        for _ in 0..64 {
+            let client = UdpSocket::bind(anywhere).unwrap();
+            let from = client.local_addr().unwrap();
+            let worker = steer(ClientAddr::new(from), workers);
+            client.send_to(&[7; 100], port).unwrap();
+            let mut buffer = [0; 200];
+            let (len, source) = sockets[usize::from(worker)].recv_from(&mut buffer).unwrap();
+            assert_eq!((len, source), (100, from), "worker {worker} of {workers}");
+            used.insert(worker);
+        }
+        assert_eq!(used.len(), usize::from(workers), "64 clients meet every worker");
+    }
+
+    #[test]
+    fn the_kernel_steers_as_the_code_does() {
+        for ip in ["127.0.0.1", "127.8.7.6", "[::1]"] {
+            for workers in [2, 3, 7] {
+                kernel_agrees(ip, workers);
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_of_another_relay_is_noticed_although_both_would_share_it() {
+        let held = open("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let error = open(held.local_addr().unwrap(), false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

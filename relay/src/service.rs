@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
@@ -20,7 +19,7 @@ use crate::office::{self, Office};
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
 use crate::telemetry::process::Process;
-use crate::worker::{self, Command, Letterbox, Worker};
+use crate::worker::{self, Letterbox, Order, Worker};
 use crate::{listen, sys};
 
 /// How long an observer waits for a worker's answer.
@@ -102,13 +101,15 @@ struct Shared {
     letterboxes: Vec<Letterbox>,
     blocks: Vec<Arc<Block>>,
     draining: AtomicBool,
+    /// Workers that still have allocations, or may get some.
+    busy: AtomicU16,
 }
 
 impl Observer {
     /// Every allocation of every worker as it is now. Waits for the workers' answers, at most
     /// a second; a worker that does not answer is left out.
     pub fn sessions(&self) -> Vec<Session> {
-        let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
+        let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
         let mut sessions = Vec::new();
         for (worker, answer) in (0..).zip(answers) {
             let views = answer.recv_timeout(PATIENCE).unwrap_or_default();
@@ -133,7 +134,7 @@ impl Observer {
 
     /// Whether every worker answers. Waits as [`Observer::sessions`] does.
     pub(crate) fn is_healthy(&self) -> bool {
-        let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
+        let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
         answers.iter().all(|answer| answer.recv_timeout(PATIENCE).is_ok())
     }
 
@@ -152,18 +153,19 @@ impl Observer {
     /// Takes no new allocation from now on.
     pub(crate) fn drain(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
-        self.tell_all(|| Command::Drain);
+        self.tell_all(Order::Drain);
     }
 
     /// Ends every allocation and every worker.
     pub(crate) fn stop(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
-        self.tell_all(|| Command::Stop);
+        self.tell_all(Order::Stop);
     }
 
-    fn tell_all(&self, command: impl Fn() -> Command) {
+    /// Gives all workers an order.
+    fn tell_all(&self, order: Order) {
         for letterbox in &self.0.letterboxes {
-            letterbox.put(command());
+            letterbox.order(order);
         }
     }
 
@@ -171,13 +173,6 @@ impl Observer {
         let listeners = self.0.config.listeners.len();
         self.0.blocks.iter().map(|block| block.read(listeners)).collect()
     }
-}
-
-/// Asks a worker for its allocations.
-fn ask(letterbox: &Letterbox) -> Receiver<Vec<AllocationView>> {
-    let (answer, receiver) = sync_channel(1);
-    letterbox.put(Command::Report(answer));
-    receiver
 }
 
 /// A running relay. Dropping it does not end it: call [`Relay::stop`], then [`Relay::wait`].
@@ -247,6 +242,8 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
 
+    let seed = worker::random_seed()
+        .map_err(|source| StartError::system("the random number generator", source))?;
     let ledger = SharedLedger::new();
     let mut letterboxes = Vec::new();
     let mut blocks = Vec::new();
@@ -258,15 +255,21 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
         let (waker, engine) = engine;
         let (letterbox, inbox) = worker::open(waker);
         let block = Arc::new(Block::new(config.listeners.len()));
-        let server = Arc::new(config.server(index));
-        let desk = worker::Desk { index, server, ledger: ledger.of_worker(index), inbox };
+        let desk = worker::Desk {
+            index,
+            config: Arc::new(config.server(index)),
+            seed,
+            ledger: ledger.of_worker(index),
+            inbox,
+        };
         letterboxes.push(letterbox);
         blocks.push(Arc::clone(&block));
-        crew.push((index, Worker::new(desk, engine, block).map_err(entropy)?));
+        crew.push((index, Worker::new(desk, engine, block)));
     }
 
     announce(&config, descriptors);
     let observer = Observer(Arc::new(Shared {
+        busy: AtomicU16::new(config.workers),
         config,
         letterboxes,
         blocks,
@@ -293,7 +296,11 @@ fn employ(
         {
             tracing::warn!(worker = index, %error, "the worker is not bound to a core");
         }
-        let outcome = worker.run();
+        let outcome = worker.run(&|| {
+            if observer.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+                observer.stop();
+            }
+        });
         if outcome.is_err() {
             observer.stop();
         }
@@ -303,10 +310,6 @@ fn employ(
         .name(format!("worker-{index}"))
         .spawn(work)
         .map_err(|source| StartError::system("a worker's thread", source))
-}
-
-fn entropy(source: io::Error) -> StartError {
-    StartError::system("the random number generator", source)
 }
 
 /// The first lines of a relay's log: where it serves, and how much.

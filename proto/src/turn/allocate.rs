@@ -93,8 +93,16 @@ impl<L: Ledger> Server<L> {
         }
         // Step 10: policy and quota.
         self.welcome(client, &request.identity)?;
+        let user = request.identity.user;
+        if wish.parity == Parity::Pair
+            && self.reservations.of(user) >= self.config.limits.allocations_per_user
+        {
+            // A port that is kept counts like an allocation, or releasing and asking again
+            // would empty the pool.
+            return Err(Why::UserQuota.into());
+        }
         let claim = Claim {
-            user: request.identity.user,
+            user,
             client: Claim::network(client.client.ip()),
             user_limit: request.identity.allocations,
         };

@@ -50,11 +50,14 @@ impl<L: Ledger> Server<L> {
         let Some(allocation) = self.table.open(at.allocation) else {
             return self.dropped(DropReason::StaleRelay);
         };
-        if allocation.relay(at.family).is_none() {
-            return self.dropped(DropReason::StaleRelay);
-        }
+        // The permissions of a family go with its relayed address, so this says both.
         let Some(permission) = allocation.permission(from.ip()) else {
-            return self.dropped(DropReason::NoPermission);
+            let closed = allocation.relay(at.family).is_none();
+            return self.dropped(if closed {
+                DropReason::StaleRelay
+            } else {
+                DropReason::NoPermission
+            });
         };
         if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
             return self.dropped(DropReason::PeerDenied);

@@ -11,7 +11,7 @@ use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{ChosenAlgorithm, Nonce, PasswordAlgorithms, UserHash};
-use crate::stun::{AttributeType, Integrity, Message, PasswordAlgorithm};
+use crate::stun::{AttributeType, BadValue, Integrity, Message, PasswordAlgorithm};
 use crate::turn::exchange::{Exchange, Signer};
 use crate::turn::nonce::offers_algorithms;
 use crate::turn::server::Server;
@@ -54,6 +54,12 @@ pub(crate) const KNOWN: &[AttributeType] = &[
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::RESERVATION_TOKEN,
 ];
+
+impl From<BadValue> for Reject {
+    fn from(_: BadValue) -> Self {
+        Why::BadAttribute.into()
+    }
+}
 
 /// 420 with the list, unless every required attribute is known (STUN-012).
 pub(super) fn all_known(message: &Message<'_>, known: &[AttributeType]) -> Result<(), Reject> {

@@ -1,6 +1,6 @@
 //! Permissions and `CreatePermission` (RFC 8656 §9–10).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -47,24 +47,22 @@ impl<L: Ledger> Server<L> {
         for peer in &peers {
             same_family(serves, *peer)?;
         }
-        let admitted = peers
-            .iter()
-            .map(|peer| self.config.peers.admit(&self.config.edge, *peer))
-            .collect::<Result<Vec<AdmittedPeer>, Why>>()?;
-        let new: BTreeSet<IpAddr> = admitted
-            .iter()
-            .map(|peer| peer.addr().ip())
-            .filter(|ip| allocation.permission(*ip).is_none())
-            .collect();
-        if allocation.permissions() + new.len() > self.config.limits.permissions {
+        // One permission a host, however often the request names it.
+        let mut hosts: BTreeMap<IpAddr, AdmittedPeer> = BTreeMap::new();
+        for peer in peers {
+            let peer = self.config.peers.admit(&self.config.edge, peer)?;
+            hosts.insert(peer.addr().ip(), peer);
+        }
+        let new = hosts.keys().filter(|ip| allocation.permission(**ip).is_none()).count();
+        if allocation.permissions() + new > self.config.limits.permissions {
             return Err(Why::TooManyPermissions.into());
         }
-        for peer in admitted {
+        for peer in hosts.into_values() {
             allocation.permit(now.mono, peer);
             let peer = peer.addr();
             self.actions.push_back(Action::Changed(Change::PermissionSet { id, peer }));
         }
-        self.tally.permissions += new.len() as u64;
+        self.tally.permissions += new as u64;
         self.arm_by(id, now.mono + PERMISSION_LIFETIME);
         self.succeed(&request.exchange, |_| {});
         Ok(())

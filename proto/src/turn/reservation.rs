@@ -4,7 +4,7 @@
 //! is watches the clock: a reservation nobody redeemed frees its port, one that another worker
 //! redeemed leaves the port lent until that worker hands it back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::addr::RelayedAddr;
@@ -19,6 +19,8 @@ pub(crate) const HOLD: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     kept: VecDeque<Kept>,
+    /// How many of them each user has: never zero.
+    of_user: BTreeMap<UserKey, u32>,
     /// Ports of ours that allocations of other workers use.
     lent: usize,
 }
@@ -27,6 +29,7 @@ pub(crate) struct Reservations {
 struct Kept {
     until: Instant,
     token: [u8; 8],
+    user: UserKey,
     relayed: RelayedAddr,
 }
 
@@ -35,6 +38,39 @@ impl Reservations {
     pub(crate) fn next(&self) -> Option<Instant> {
         self.kept.front().map(|kept| kept.until)
     }
+
+    /// How many ports are kept for a user.
+    pub(crate) fn of(&self, user: UserKey) -> u32 {
+        self.of_user.get(&user).copied().unwrap_or(0)
+    }
+
+    fn push(&mut self, kept: Kept) {
+        *self.of_user.entry(kept.user).or_default() += 1;
+        self.kept.push_back(kept);
+    }
+
+    fn pop(&mut self) -> Option<Kept> {
+        let kept = self.kept.pop_front()?;
+        self.forget(kept.user);
+        Some(kept)
+    }
+
+    fn remove(&mut self, token: [u8; 8]) {
+        if let Some(place) = self.kept.iter().position(|kept| kept.token == token)
+            && let Some(kept) = self.kept.remove(place)
+        {
+            self.forget(kept.user);
+        }
+    }
+
+    fn forget(&mut self, user: UserKey) {
+        let left = self.of(user).saturating_sub(1);
+        if left == 0 {
+            self.of_user.remove(&user);
+        } else {
+            self.of_user.insert(user, left);
+        }
+    }
 }
 
 impl<L: Ledger> Server<L> {
@@ -42,7 +78,7 @@ impl<L: Ledger> Server<L> {
     pub(super) fn reserve(&mut self, now: Now, user: UserKey, relayed: RelayedAddr) -> [u8; 8] {
         let (token, until) = (self.random.token(), now.mono + HOLD);
         self.ledger.reserve(token, Reservation { user, relayed, until });
-        self.reservations.kept.push_back(Kept { until, token, relayed });
+        self.reservations.push(Kept { until, token, user, relayed });
         token
     }
 
@@ -55,7 +91,7 @@ impl<L: Ledger> Server<L> {
     ) -> Option<RelayedAddr> {
         let relayed = self.ledger.redeem(now.mono, token, user)?;
         // A port of our own is ours to free when its allocation ends; nothing to watch any more.
-        self.reservations.kept.retain(|kept| kept.token != token);
+        self.reservations.remove(token);
         Some(relayed)
     }
 
@@ -80,7 +116,7 @@ impl<L: Ledger> Server<L> {
     }
 
     fn lapse_oldest(&mut self) {
-        let Some(kept) = self.reservations.kept.pop_front() else { return };
+        let Some(kept) = self.reservations.pop() else { return };
         if self.ledger.lapse(kept.token) {
             self.ports.put(kept.relayed);
         } else {

@@ -5,6 +5,7 @@
 //! from run to run.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -16,12 +17,35 @@ use crate::turn::allocation::Allocation;
 /// The allocations of one worker, opening and open.
 #[derive(Debug)]
 pub(crate) struct Table {
-    by_client: HashMap<FiveTuple, u32, SeedableRandomState>,
+    by_client: HashMap<Key, u32, SeedableRandomState>,
     slots: Vec<Slot>,
     free: Vec<u32>,
 }
 
+/// A five-tuple in 24 bytes, so that two entries of the map share a cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    high: u64,
+    low: u64,
+    port_and_listener: u32,
+}
+
+impl From<FiveTuple> for Key {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the integer's halves apart")]
+    fn from(FiveTuple { listener, client }: FiveTuple) -> Self {
+        let bits = match client.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        let port_and_listener = u32::from(client.port()) << 16 | u32::from(listener.0);
+        Self { high: (bits >> 64) as u64, low: bits as u64, port_and_listener }
+    }
+}
+
+/// Begins on a cache line: uplink reads the first two lines of it.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Slot {
     generation: u32,
     state: State,
@@ -60,7 +84,7 @@ impl Table {
     /// What a client has.
     #[inline]
     pub(crate) fn find(&mut self, client: FiveTuple) -> Option<Found<'_>> {
-        let slot = *self.by_client.get(&client)?;
+        let slot = *self.by_client.get(&client.into())?;
         let Slot { generation, state } = self.slots.get_mut(slot as usize)?;
         match state {
             State::Free => None,
@@ -108,7 +132,7 @@ impl Table {
             self.slots.push(Slot { generation: 0, state: State::Free });
             u32::try_from(self.slots.len() - 1).expect("fewer allocations than relayed ports")
         });
-        self.by_client.insert(client, slot);
+        self.by_client.insert(client.into(), slot);
         let place = &mut self.slots[slot as usize];
         place.state = state;
         AllocationId { slot, generation: place.generation }
@@ -134,7 +158,7 @@ impl Table {
         let slot = &mut self.slots[id.slot as usize];
         slot.state = State::Free;
         slot.generation = slot.generation.wrapping_add(1);
-        self.by_client.remove(&client);
+        self.by_client.remove(&client.into());
         self.free.push(id.slot);
     }
 

@@ -17,17 +17,22 @@ use crate::engine::{Batch, Engine, Origin};
 use crate::ledger::SharedLedger;
 use crate::telemetry::block::Block;
 
-pub(crate) use inbox::{Command, Letterbox, open};
+pub(crate) use inbox::{Letterbox, Order, open};
 
 use inbox::Inbox;
 use outbox::Outbox;
+
+/// After so many panics a worker gives up: it would do nothing but begin anew.
+const MOST_DEFECTS: u32 = 100;
 
 /// What a worker is given beside its engine.
 pub(crate) struct Desk<L> {
     /// Its number.
     pub(crate) index: u16,
     /// The configuration of its server.
-    pub(crate) server: Arc<turn::Config>,
+    pub(crate) config: Arc<turn::Config>,
+    /// Randomness for its first server, shared by the workers: nonces of one are good at all.
+    pub(crate) seed: [u8; 32],
     /// Its door to what workers share.
     pub(crate) ledger: L,
     /// Where commands arrive.
@@ -42,59 +47,76 @@ pub(crate) struct Worker<L, E> {
     batch: Batch,
     outbox: Outbox,
     block: Arc<Block>,
-    draining: bool,
-    stopped: bool,
+    order: Order,
+    drained: bool,
+    defects: u32,
 }
 
 impl<E: Engine> Worker<SharedLedger, E> {
     /// A worker that has not begun.
-    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> io::Result<Self> {
-        Ok(Self {
-            server: fresh_server(&desk)?,
+    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> Self {
+        Self {
+            server: desk.server(),
             batch: Batch::new(),
             outbox: Outbox::new(desk.index),
             desk,
             engine,
             block,
-            draining: false,
-            stopped: false,
-        })
+            order: Order::Serve,
+            drained: false,
+            defects: 0,
+        }
     }
 
-    /// Relays until the server is drained or stopped.
+    /// Relays until it is told to stop. Says once when it drains and has no allocation left; it
+    /// keeps its place at the shared ports until the other workers have come so far, because
+    /// the kernel counts the sockets of a port by their order.
     ///
     /// A panic is a defect, and what the server knew may be wrong: its allocations end, their
     /// quotas are credited, and the worker begins anew on the same listeners. Clients recover
     /// by the ordinary way of an unknown allocation.
-    pub(crate) fn run(&mut self) -> io::Result<()> {
+    pub(crate) fn run(&mut self, drained: &dyn Fn()) -> io::Result<()> {
         loop {
-            let attempt = panic::catch_unwind(AssertUnwindSafe(|| self.relay()));
+            let attempt = panic::catch_unwind(AssertUnwindSafe(|| self.relay(drained)));
             if let Ok(outcome) = attempt {
                 return outcome;
             }
             tracing::error!(worker = self.desk.index, "a worker lost its allocations to a defect");
+            self.defects += 1;
+            if self.defects == MOST_DEFECTS {
+                return Err(io::Error::other("too many defects"));
+            }
             self.engine.close_relays();
             self.batch = Batch::new();
             self.outbox = Outbox::new(self.desk.index);
             self.desk.ledger.forget();
-            self.server = fresh_server(&self.desk)?;
-            if self.draining {
+            // Another seed: the first one would give out the same tokens and ports again.
+            self.desk.seed = random_seed()?;
+            self.server = self.desk.server();
+            if self.order == Order::Drain {
                 self.server.drain();
             }
         }
     }
 }
 
-/// A server without allocations, with a seed of its own.
-fn fresh_server(desk: &Desk<SharedLedger>) -> io::Result<Server<SharedLedger>> {
+impl Desk<SharedLedger> {
+    /// A server without allocations.
+    fn server(&self) -> Server<SharedLedger> {
+        Server::new(Arc::clone(&self.config), self.ledger.clone(), self.seed)
+    }
+}
+
+/// Randomness of the operating system.
+pub(crate) fn random_seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(io::Error::other)?;
-    Ok(Server::new(Arc::clone(&desk.server), desk.ledger.clone(), seed))
+    Ok(seed)
 }
 
 impl<L: Ledger, E: Engine> Worker<L, E> {
     /// The loop.
-    fn relay(&mut self) -> io::Result<()> {
+    fn relay(&mut self, drained: &dyn Fn()) -> io::Result<()> {
         loop {
             let wake = self.engine.wait(self.server.poll_timeout())?;
             let now = clock::now();
@@ -107,8 +129,11 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.batch);
             self.outbox.send_and_close(&mut self.engine, &mut self.batch);
             self.publish();
-            if self.stopped || self.server.is_drained() {
+            if self.order == Order::Stop {
                 return Ok(());
+            }
+            if self.server.is_drained() && !std::mem::replace(&mut self.drained, true) {
+                drained();
             }
         }
     }
@@ -130,10 +155,10 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 };
                 match verdict {
                     Verdict::ToPeer { via, peer, payload } => {
-                        batch.to_peer(&arrival, via, peer, payload);
+                        batch.send_to_peer(&arrival, via, peer, payload);
                     }
                     Verdict::ToClient { to, wrap, payload } => {
-                        batch.to_client(&arrival, to, wrap, payload);
+                        batch.send_to_client(&arrival, to, wrap, payload);
                     }
                     // The server counted it, or queued actions.
                     Verdict::Handled | Verdict::Dropped(_) => {}
@@ -143,27 +168,109 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     }
 
     fn obey(&mut self, now: Now) {
-        while let Ok(command) = self.desk.inbox.try_recv() {
-            match command {
-                Command::Drain => {
-                    self.draining = true;
-                    self.server.drain();
-                }
-                Command::Stop => {
-                    self.server.shut_down(now);
-                    self.stopped = true;
-                }
-                Command::Report(answer) => {
-                    self.engine.survey();
-                    self.publish();
-                    // Who asked may have given up waiting.
-                    drop(answer.try_send(self.server.allocations(now).collect()));
-                }
-            }
+        self.order = self.desk.inbox.order();
+        match self.order {
+            Order::Serve => {}
+            Order::Drain => self.server.drain(),
+            Order::Stop => self.server.shut_down(now),
+        }
+        while let Some(answer) = self.desk.inbox.question() {
+            self.engine.survey();
+            self.publish();
+            // Who asked may have given up waiting.
+            drop(answer.try_send(self.server.allocations(now).collect()));
         }
     }
 
     fn publish(&self) {
         self.block.publish(self.server.tally(), self.engine.tally(), self.server.listeners());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    use proto::addr::{RelayId, RelayedAddr};
+    use proto::policy::Claim;
+    use proto::turn::OpenFailure;
+
+    use super::*;
+    use crate::Config;
+    use crate::engine::{EngineTally, MioEngine, Wake};
+
+    /// Panics as often as told, then has the worker stopped.
+    struct Faulty {
+        panics: Cell<u32>,
+        letterbox: Letterbox,
+        closed: Cell<u32>,
+    }
+
+    impl Engine for Faulty {
+        fn wait(&mut self, _: Option<Instant>) -> io::Result<Wake> {
+            self.letterbox.order(if self.panics.get() > 0 { Order::Drain } else { Order::Stop });
+            Ok(Wake { inbox: true })
+        }
+        fn receive(&mut self, _: &mut Batch) {
+            let left = self.panics.get();
+            if left > 0 {
+                self.panics.set(left - 1);
+                panic!("a defect of the test");
+            }
+        }
+        fn send(&mut self, _: &mut Batch) {}
+        fn open_relay(&mut self, _: RelayId, _: RelayedAddr) -> Result<(), OpenFailure> {
+            Err(OpenFailure::Other)
+        }
+        fn close_relay(&mut self, _: RelayId) {}
+        fn close_relays(&mut self) {
+            self.closed.set(self.closed.get() + 1);
+        }
+        fn survey(&mut self) {}
+        fn tally(&self) -> EngineTally {
+            EngineTally::default()
+        }
+    }
+
+    /// A worker whose engine panics, and the ledger it shares.
+    fn worker(panics: u32) -> (Worker<SharedLedger, Faulty>, SharedLedger) {
+        let text = "realm = \"r\"\nworkers = 2\n[auth]\nrest_secrets = [\"0123456789abcdef\"]\n\
+                    [limits]\nallocations_per_user = 1\n[[listen]]\naddress = \"127.0.0.1:3478\"";
+        let config = Config::from_toml(text, "test", None).unwrap();
+        let (letterbox, inbox) = open(MioEngine::new(Vec::new()).unwrap().waker().unwrap());
+        let ledger = SharedLedger::new();
+        let desk = Desk {
+            index: 1,
+            config: Arc::new(config.server(1)),
+            seed: [7; 32],
+            ledger: ledger.of_worker(1),
+            inbox,
+        };
+        let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
+        (Worker::new(desk, engine, Arc::new(Block::new(1))), ledger)
+    }
+
+    #[test]
+    fn a_defect_costs_allocations_but_neither_the_worker_nor_anybody_s_quota() {
+        let (mut worker, ledger) = worker(2);
+        let claim = Claim {
+            user: proto::policy::UserKey(1),
+            client: "192.0.2.1".parse().unwrap(),
+            user_limit: None,
+        };
+        let limits = worker.desk.config.limits;
+        worker.desk.ledger.lease(&claim, &limits).unwrap();
+        let drained = Cell::new(0);
+        worker.run(&|| drained.set(drained.get() + 1)).unwrap();
+        assert_eq!(worker.engine.closed.get(), 2);
+        assert_eq!(drained.get(), 0, "stopped in the turn it had drained");
+        assert!(ledger.of_worker(0).lease(&claim, &limits).is_ok(), "the quota was not credited");
+    }
+
+    #[test]
+    fn a_worker_that_only_fails_gives_up() {
+        let (mut worker, _) = worker(u32::MAX);
+        assert!(worker.run(&|| {}).is_err());
     }
 }

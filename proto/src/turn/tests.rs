@@ -1,0 +1,502 @@
+//! What can be seen from inside only: several servers on one ledger, a shell that answers late,
+//! sizes. Whatever a client can see is tested from outside, in `tests/rfc8656`.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::addr::{
+    ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side, Transport,
+};
+use crate::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
+use crate::now::Now;
+use crate::now::tests::start;
+use crate::policy::{
+    Claim, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl, RelayAddress, Reservation,
+    UserKey,
+};
+use crate::reject::{DropReason, Why};
+use crate::stun::attribute::{
+    Channel, ErrorCode, EvenPort, Lifetime, Nonce, PROTOCOL_UDP, Realm, RequestedTransport,
+    ReservationToken, Username, XorPeerAddress, XorRelayedAddress,
+};
+use crate::stun::{
+    AttributeType, Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId,
+    Writer,
+};
+use crate::turn::action::{Action, OpenFailure, Verdict, Wrap};
+use crate::turn::config::{Config, Share};
+use crate::turn::server::Server;
+use crate::turn::throttle::Rate;
+
+const REALM: &str = "turn.example.org";
+
+/// A ledger that several servers hold.
+#[derive(Clone, Debug, Default)]
+struct Shared(Rc<RefCell<LocalLedger>>);
+
+impl Ledger for Shared {
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why> {
+        self.0.borrow_mut().lease(claim, limits)
+    }
+    fn release(&mut self, lease: Lease) {
+        self.0.borrow_mut().release(lease);
+    }
+    fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
+        self.0.borrow_mut().set_live(relayed, live);
+    }
+    fn is_live(&self, relayed: RelayedAddr) -> bool {
+        self.0.borrow().is_live(relayed)
+    }
+    fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {
+        self.0.borrow_mut().reserve(token, reservation);
+    }
+    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr> {
+        self.0.borrow_mut().redeem(now, token, user)
+    }
+    fn lapse(&mut self, token: [u8; 8]) -> bool {
+        self.0.borrow_mut().lapse(token)
+    }
+    fn give_back(&mut self, owner: u16, relayed: RelayedAddr) {
+        self.0.borrow_mut().give_back(owner, relayed);
+    }
+    fn take_back(&mut self, owner: u16) -> Vec<RelayedAddr> {
+        self.0.borrow_mut().take_back(owner)
+    }
+}
+
+fn pool_key() -> PoolKey {
+    let secret = |byte| Secret::new(vec![byte; 32]);
+    PoolKey { id: KeyId([1; 4]), credentials: secret(2), nonces: secret(3), users: secret(4) }
+}
+
+fn config(share: Share) -> Config {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let listener = Listener {
+        local: "93.184.216.34:3478".parse().unwrap(),
+        advertised: None,
+        transport: Transport::Udp,
+        side: Side::External,
+    };
+    let relays = vec![RelayAddress { local: ip("10.0.0.5"), advertised: ip("93.184.216.35") }];
+    Config {
+        realm: REALM.into(),
+        software: None,
+        edge: Edge::new(vec![listener], relays, vec![]),
+        peers: PeerAcl::default(),
+        limits: Limits {
+            allocations: 100,
+            allocations_per_user: 8,
+            allocations_per_client: 100,
+            permissions: 16,
+            channels: 16,
+        },
+        authority: Authority {
+            ring: Some(KeyRing { current: pool_key(), previous: vec![] }),
+            rest_secrets: vec![],
+            max_lifetime_s: 86_400,
+        },
+        ports: 50_000..=50_099,
+        share,
+        lifetime_max: Duration::from_secs(3_600),
+        nonce_lifetime: Duration::from_secs(600),
+        refresh_grace: Duration::from_secs(600),
+        port_quarantine: Duration::from_secs(60),
+        rfc5766_channels: false,
+    }
+}
+
+/// One server with a client that knows its nonce.
+struct Stage {
+    server: Server<Shared>,
+    now: Now,
+    client: FiveTuple,
+    credential: Credential,
+    next: u64,
+}
+
+impl Stage {
+    fn new(ledger: &Shared, share: Share, port: u16) -> Self {
+        let now = start();
+        let grant = Grant {
+            user: "alice".into(),
+            expires: now.unix.plus(3_600),
+            side: None,
+            allocations: None,
+        };
+        Self {
+            server: Server::new(Arc::new(config(share)), ledger.clone(), [7; 32]),
+            now,
+            client: FiveTuple {
+                listener: ListenerId(0),
+                client: ClientAddr::new(SocketAddr::from(([81, 2, 69, 1], port))),
+            },
+            credential: mint(&pool_key(), &grant).unwrap(),
+            next: 0,
+        }
+    }
+
+    fn alone() -> Self {
+        Self::new(&Shared::default(), Share { index: 0, of: 1 }, 5000)
+    }
+
+    /// Passes a request in, signed with a nonce that is good.
+    fn ask(&mut self, method: Method, fill: impl FnOnce(&mut Writer<'_>)) -> Verdict {
+        self.next += 1;
+        self.ask_as(self.next, method, fill)
+    }
+
+    fn ask_as(&mut self, id: u64, method: Method, fill: impl FnOnce(&mut Writer<'_>)) -> Verdict {
+        let mut transaction = TransactionId([0; 12]);
+        transaction.0[4..].copy_from_slice(&id.to_be_bytes());
+        let Credential { username, password } = &self.credential;
+        let key = MessageKey::long_term(PasswordAlgorithm::Md5, username, REALM, password);
+        let nonce = self.server.nonces.issue(self.now, self.client.client, Transport::Udp);
+        let mut buffer = [0; 2_000];
+        let mut writer = Writer::new(&mut buffer, Class::Request, method, transaction);
+        fill(&mut writer);
+        writer.add(&Username(username)).add(&Realm(REALM)).add(&Nonce(&nonce));
+        writer.sign(&key, Integrity::Sha1);
+        let verdict = self.server.client_input(self.now, self.client, writer.finish().unwrap());
+        self.server.check();
+        verdict
+    }
+
+    fn allocate(&mut self, fill: impl FnOnce(&mut Writer<'_>)) -> Verdict {
+        self.ask(Method::ALLOCATE, |writer| {
+            writer.add(&RequestedTransport(PROTOCOL_UDP));
+            fill(writer);
+        })
+    }
+
+    /// Sockets open; the last response is returned.
+    fn carry_out(&mut self) -> Option<Vec<u8>> {
+        let mut response = None;
+        while let Some(action) = self.server.poll_action() {
+            match action {
+                Action::OpenRelay { id, .. } => self.server.relay_opened(self.now, id, Ok(())),
+                Action::Send { bytes, .. } => response = Some(bytes.into()),
+                Action::CloseRelay(_) | Action::Changed(_) => {}
+            }
+            self.server.check();
+        }
+        response
+    }
+
+    fn opened(&mut self, fill: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        self.allocate(fill);
+        let response = self.carry_out().unwrap();
+        assert_eq!(Message::parse(&response).unwrap().class(), Class::Success);
+        response
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        self.now = self.now.advanced(Duration::from_secs(seconds));
+        self.server.timeout(self.now);
+        self.server.check();
+    }
+
+    fn relay(&self) -> RelayId {
+        let (allocation, _) = self.server.table.iter().next().unwrap();
+        RelayId { allocation, family: Family::V4 }
+    }
+
+    fn used(&self) -> u64 {
+        self.server.tally().ports_used
+    }
+}
+
+fn code(response: &[u8]) -> u16 {
+    let error = Message::parse(response).unwrap().require::<ErrorCode<'_>>();
+    error.map_or(0, |error| error.code)
+}
+
+fn token(response: &[u8]) -> [u8; 8] {
+    let ReservationToken(token) = Message::parse(response).unwrap().require().unwrap();
+    token
+}
+
+fn relayed(response: &[u8]) -> SocketAddr {
+    let XorRelayedAddress(addr) = Message::parse(response).unwrap().require().unwrap();
+    addr
+}
+
+#[test]
+fn alloc_013_a_token_is_redeemed_at_another_worker_and_the_port_comes_home() {
+    let ledger = Shared::default();
+    let mut first = Stage::new(&ledger, Share { index: 0, of: 2 }, 5000);
+    let mut second = Stage::new(&ledger, Share { index: 1, of: 2 }, 5001);
+    let response = first.opened(|writer| {
+        writer.add(&EvenPort(true));
+    });
+    let even = relayed(&response);
+    assert_eq!(first.used(), 2);
+    let other = second.opened(|writer| {
+        writer.add(&ReservationToken(token(&response)));
+    });
+    assert_eq!(relayed(&other).port(), even.port() + 1);
+    assert_eq!(second.used(), 0, "the port is not of its share");
+    first.advance(30);
+    assert_eq!(first.used(), 2, "lent");
+    second.ask(Method::REFRESH, |writer| {
+        writer.add(&Lifetime(0));
+    });
+    second.carry_out();
+    first.advance(1);
+    assert_eq!(first.used(), 1, "home again");
+    assert_eq!(ledger.0.borrow().charged(), 1);
+    assert_eq!(ledger.0.borrow().live(), 1);
+}
+
+#[test]
+fn alloc_013_reservations_count_against_their_user_until_they_lapse() {
+    let mut stage = Stage::alone();
+    let release = |stage: &mut Stage| {
+        stage.ask(Method::REFRESH, |writer| {
+            writer.add(&Lifetime(0));
+        });
+        stage.carry_out();
+    };
+    for _ in 0..8 {
+        stage.opened(|writer| {
+            writer.add(&EvenPort(true));
+        });
+        release(&mut stage);
+    }
+    stage.allocate(|writer| {
+        writer.add(&EvenPort(true));
+    });
+    assert_eq!(code(&stage.carry_out().unwrap()), 486);
+    stage.opened(|_| {});
+    release(&mut stage);
+    stage.advance(30);
+    assert_eq!(stage.used(), 0);
+    stage.opened(|writer| {
+        writer.add(&EvenPort(true));
+    });
+}
+
+#[test]
+fn alloc_004_a_retransmission_while_the_socket_opens_starts_nothing() {
+    let mut stage = Stage::alone();
+    let plain = |writer: &mut Writer<'_>| {
+        writer.add(&RequestedTransport(PROTOCOL_UDP));
+    };
+    assert_eq!(stage.ask_as(1, Method::ALLOCATE, plain), Verdict::Handled);
+    let again = stage.ask_as(1, Method::ALLOCATE, plain);
+    assert_eq!(again, Verdict::Dropped(DropReason::AwaitingSocket));
+    assert_eq!(stage.used(), 1);
+    let first = stage.carry_out().unwrap();
+    assert_eq!(stage.ask_as(1, Method::ALLOCATE, plain), Verdict::Handled);
+    let second = stage.carry_out().unwrap();
+    assert_eq!(relayed(&first), relayed(&second));
+    assert_eq!(stage.server.tally().opened, 1);
+}
+
+#[test]
+fn sec_016_the_same_transaction_with_other_bytes_is_another_request() {
+    let mut stage = Stage::alone();
+    for (lifetime, expected) in [(600, 0), (600, 0), (601, 437)] {
+        stage.ask_as(1, Method::ALLOCATE, |writer| {
+            writer.add(&RequestedTransport(PROTOCOL_UDP)).add(&Lifetime(lifetime));
+        });
+        assert_eq!(code(&stage.carry_out().unwrap()), expected);
+    }
+}
+
+#[test]
+fn alloc_019_ports_that_others_hold_are_tried_a_bounded_number_of_times() {
+    let mut stage = Stage::alone();
+    stage.allocate(|_| {});
+    let (mut asked, mut response) = (Vec::new(), None);
+    while let Some(action) = stage.server.poll_action() {
+        match action {
+            Action::OpenRelay { id, want } => {
+                asked.push(want);
+                let outcome = Err(OpenFailure::PortTaken);
+                stage.server.relay_opened(stage.now, id, outcome);
+            }
+            Action::Send { bytes, .. } => response = Some(bytes),
+            Action::CloseRelay(_) | Action::Changed(_) => panic!("nothing was open"),
+        }
+        stage.server.check();
+    }
+    assert_eq!(code(&response.unwrap()), 508);
+    let tried = asked.len();
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!((tried, asked.len()), (8, 8), "each time another port");
+    assert_eq!(stage.server.ledger.0.borrow().charged(), 0, "failures are not charged");
+    assert_eq!(stage.used(), 0);
+}
+
+#[test]
+fn sec_018_a_socket_that_opens_after_the_shut_down_is_closed() {
+    let ledger = Shared::default();
+    let mut stage = Stage::new(&ledger, Share { index: 0, of: 1 }, 5000);
+    stage.allocate(|writer| {
+        writer.add(&EvenPort(true));
+    });
+    let Some(Action::OpenRelay { id, .. }) = stage.server.poll_action() else {
+        panic!("a socket is wanted");
+    };
+    stage.server.shut_down(stage.now);
+    stage.server.check();
+    assert!(stage.server.is_drained());
+    stage.server.relay_opened(stage.now, id, Ok(()));
+    assert_eq!(stage.server.poll_action(), Some(Action::CloseRelay(id)));
+    assert_eq!(stage.server.poll_action(), None);
+    assert_eq!((stage.used(), ledger.0.borrow().charged()), (0, 0));
+}
+
+#[test]
+fn alloc_022_a_stale_relay_id_finds_nothing() {
+    let mut stage = Stage::alone();
+    stage.opened(|_| {});
+    let over = stage.relay();
+    stage.advance(600);
+    stage.carry_out();
+    stage.opened(|_| {});
+    let fresh = stage.relay();
+    assert_eq!(fresh.allocation.slot, over.allocation.slot, "the slot is reused");
+    let peer = PeerAddr::new("45.33.32.1:9".parse().unwrap());
+    let verdict = stage.server.peer_input(stage.now, over, peer, b"late");
+    assert_eq!(verdict, Verdict::Dropped(DropReason::StaleRelay));
+    let verdict = stage.server.peer_input(stage.now, fresh, peer, b"early");
+    assert_eq!(verdict, Verdict::Dropped(DropReason::NoPermission));
+}
+
+#[test]
+fn sec_005_two_clients_meet_behind_one_nat() {
+    let ledger = Shared::default();
+    let mut alice = Stage::new(&ledger, Share { index: 0, of: 2 }, 5000);
+    let mut bob = Stage::new(&ledger, Share { index: 1, of: 2 }, 5001);
+    let (to_alice, to_bob) = (relayed(&alice.opened(|_| {})), relayed(&bob.opened(|_| {})));
+    assert_eq!(to_bob.ip(), "93.184.216.35".parse::<IpAddr>().unwrap(), "the public name");
+    alice.ask(Method::CHANNEL_BIND, |writer| {
+        writer.add(&Channel(0x4000)).add(&XorPeerAddress(to_bob));
+    });
+    bob.ask(Method::CREATE_PERMISSION, |writer| {
+        writer.add(&XorPeerAddress(to_alice));
+    });
+    assert_eq!(code(&alice.carry_out().unwrap()), 0);
+    assert_eq!(code(&bob.carry_out().unwrap()), 0);
+
+    let data = [0x40, 0, 0, 2, 7, 7];
+    let verdict = alice.server.client_input(alice.now, alice.client, &data);
+    let Verdict::ToPeer { peer, .. } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(peer.socket().to_string(), format!("10.0.0.5:{}", to_bob.port()), "local form");
+
+    let from = PeerAddr::new(SocketAddr::new("10.0.0.5".parse().unwrap(), to_alice.port()));
+    let verdict = bob.server.peer_input(bob.now, bob.relay(), from, &[7, 7]);
+    let Verdict::ToClient { wrap: Wrap::Indication(named, _), .. } = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(named.socket(), to_alice, "the client hears the public name");
+
+    let stranger = PeerAddr::new("10.0.0.5:22".parse().unwrap());
+    let verdict = bob.server.peer_input(bob.now, bob.relay(), stranger, &[7]);
+    assert_eq!(verdict, Verdict::Dropped(DropReason::PeerDenied), "no relayed port");
+
+    bob.server.shut_down(bob.now);
+    let verdict = alice.server.client_input(alice.now, alice.client, &data);
+    assert_eq!(verdict, Verdict::Dropped(DropReason::PeerDenied), "bob's port is gone");
+    alice.ask(Method::CHANNEL_BIND, |writer| {
+        writer.add(&Channel(0x4001)).add(&XorPeerAddress(to_bob));
+    });
+    assert_eq!(code(&alice.carry_out().unwrap()), 403);
+}
+
+#[test]
+fn sec_007_answers_to_strangers_stay_small() {
+    let (ip, udp) = (20, 8);
+    for (case, method, bound) in
+        [("Binding", Method::BINDING, 1.35), ("Allocate", Method::ALLOCATE, 2.7)]
+    {
+        let mut stage = Stage::alone();
+        let mut buffer = [0; 100];
+        let writer = Writer::new(&mut buffer, Class::Request, method, TransactionId([3; 12]));
+        let request = writer.finish().unwrap();
+        stage.server.client_input(stage.now, stage.client, request);
+        let response = stage.carry_out().unwrap();
+        let wire = |bytes: &[u8]| f64::from(u32::try_from(ip + udp + bytes.len()).unwrap());
+        let ratio = wire(&response) / wire(request);
+        assert!(ratio <= bound, "{case}: {ratio}");
+        assert!(!Message::parse(&response).unwrap().has(AttributeType::SOFTWARE), "{case}");
+    }
+}
+
+#[test]
+fn many_permissions_and_channels_live_and_die_like_few() {
+    let mut stage = Stage::alone();
+    stage.opened(|_| {});
+    for n in 0..16_u8 {
+        stage.ask(Method::CHANNEL_BIND, |writer| {
+            let peer = SocketAddr::from(([45, 33, 32, n], 9000));
+            writer.add(&Channel(0x4000 + u16::from(n))).add(&XorPeerAddress(peer));
+        });
+        stage.advance(1);
+    }
+    assert_eq!(stage.server.tally().rejected[Why::TooManyChannels.index()], 0);
+    let tally = stage.server.tally();
+    assert_eq!((tally.permissions, tally.channels), (16, 16));
+    for n in 0..16_u8 {
+        let payload = [0x40, n, 0, 0];
+        let verdict = stage.server.client_input(stage.now, stage.client, &payload);
+        assert!(
+            matches!(verdict, Verdict::ToPeer { peer, .. }
+            if peer.ip() == IpAddr::from([45, 33, 32, n])),
+            "{n}"
+        );
+    }
+    stage.advance(300 - 9);
+    assert_eq!(stage.server.tally().permissions, 16 - 8, "the older half is over");
+    stage.ask(Method::REFRESH, |_| {});
+    stage.advance(600 - 300);
+    assert_eq!(stage.server.tally().permissions, 0);
+    assert_eq!(stage.server.tally().channels, 16 - 8);
+    stage.advance(300);
+    assert_eq!(stage.server.tally().allocations, 0);
+    assert_eq!(stage.server.poll_timeout(), None, "nothing stays behind");
+}
+
+#[test]
+fn the_same_seed_and_the_same_input_give_the_same_answers() {
+    let play = || {
+        let mut stage = Stage::alone();
+        let now = stage.now;
+        let mut heard = vec![stage.opened(|_| {})];
+        for n in 0..20 {
+            let peer = SocketAddr::from(([45, 33, 32, n % 7], 9000));
+            stage.ask(Method::CREATE_PERMISSION, |writer| {
+                writer.add(&XorPeerAddress(peer));
+            });
+            heard.extend(stage.carry_out());
+            let relay = stage.relay();
+            let verdict = stage.server.peer_input(now, relay, PeerAddr::new(peer), b"x");
+            heard.push(format!("{verdict:?}").into_bytes());
+        }
+        heard
+    };
+    assert_eq!(play(), play());
+}
+
+#[test]
+fn sec_007_a_flood_of_strangers_is_not_answered_and_hurts_no_login() {
+    let mut stage = Stage::alone();
+    stage.server = stage.server.throttled(Rate { per_s: 50, burst: 100 });
+    let mut answered = 0;
+    for n in 0..1_000_u16 {
+        let mut buffer = [0; 100];
+        let method = if n % 2 == 0 { Method::BINDING } else { Method::ALLOCATE };
+        let writer = Writer::new(&mut buffer, Class::Request, method, TransactionId([3; 12]));
+        let request = writer.finish().unwrap();
+        stage.server.client_input(stage.now, stage.client, request);
+        answered += u32::from(stage.carry_out().is_some());
+    }
+    assert_eq!(answered, 100);
+    assert_eq!(stage.server.tally().dropped[DropReason::Throttled.index()], 900);
+    stage.opened(|_| {});
+}

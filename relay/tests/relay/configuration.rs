@@ -1,0 +1,193 @@
+//! Bad configuration: one message that names file, key, what was found and what would be right.
+
+use relay::Config;
+
+use crate::site::configuration;
+
+/// The valid configuration with one piece replaced.
+fn altered(from: &str, to: &str) -> String {
+    let text = configuration(90, 2, "");
+    assert!(text.contains(from), "{from:?} is not in the configuration");
+    text.replacen(from, to, 1)
+}
+
+const REALM: &str = "realm = \"example.org\"";
+const SECRETS: &str = "rest_secrets = [\"a secret of more than sixteen bytes\"]";
+const LISTEN: &str = "address = \"127.0.0.1:21090\"";
+const LOCAL: &str = "{ local = \"127.0.0.1\" }";
+const PORTS: &str = "ports = \"39200-39399\"";
+const ALLOW: &str = "allow = [\"127.0.0.0/8\"]";
+const METRICS: &str = "address = \"127.0.0.1:21190\"";
+
+/// What is replaced, by what, how the message goes on behind the file, and what it says.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    (REALM, "", "realm", "missing"),
+    (REALM, "realm = \"\"", "realm = \"\"", "1 to 127"),
+    (REALM, "realm = 7", "realm", "string"),
+    (REALM, "realm =", "line 2", ""),
+    (REALM, "realms = \"example.org\"", "realms", "Did you mean `realm`?"),
+    ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
+    ("workers = 2", "drain_s = 100000", "drain_s = 100000", "86400"),
+    (SECRETS, "", "pool.key", "av-edge key generate"),
+    (SECRETS, "rest_secrets = [\"short\"]", "auth.rest_secrets[0]", "5 bytes"),
+    (SECRETS, "rest_secret_file = \"/none\"", "auth.rest_secret_file = \"/none\"", "read"),
+    (
+        SECRETS,
+        "max_lifetime_s = 1\nrest_secrets = [\"0123456789abcdef\"]",
+        "auth.max_lifetime_s = 1",
+        "60",
+    ),
+    (LISTEN, "address = \"127.0.0.1\"", "listen[0].address = \"127.0.0.1\"", "port"),
+    (LISTEN, "address = \"127.0.0.1:0\"", "listen[0].address", "port 0"),
+    (LISTEN, "address = \"192.0.2.77:21090\"", "listen[0].address", "not an address of this host"),
+    (LISTEN, "address = \"[::1]:21090\"", "listen[1].address", "listen[0] serves"),
+    (
+        LISTEN,
+        "address = \"0.0.0.0:21090\"\n[[listen]]\naddress = \"127.0.0.1:21090\"",
+        "listen[1].address",
+        "listen[0] serves",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\ntransport = \"sctp\"",
+        "listen[0].transport = \"sctp\"",
+        "udp",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nside = \"left\"",
+        "listen[0].side = \"left\"",
+        "internal",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nadvertise = \"0.0.0.0\"",
+        "listen[0].advertise",
+        "NAT",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nadvertise = \"2001:db8::1\"",
+        "listen[0].advertise",
+        "family",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nadvertize = \"192.0.2.1\"",
+        "listen[0].advertize",
+        "`advertise`?",
+    ),
+    (LOCAL, "{ local = \"0.0.0.0\" }", "relay.addresses[0].local = \"0.0.0.0\"", "one address"),
+    (
+        LOCAL,
+        "{ local = \"192.0.2.77\" }",
+        "relay.addresses[0].local",
+        "not an address of this host",
+    ),
+    (LOCAL, "{ local = \"::1\" }", "relay.addresses[1].local", "twice"),
+    (PORTS, "ports = \"all\"", "relay.ports = \"all\"", "range"),
+    (PORTS, "ports = \"39399-39200\"", "relay.ports", "not above"),
+    (PORTS, "ports = \"39200-39202\"", "relay.ports = \"39200-39202\"", "2 worker(s) need 4 ports"),
+    (PORTS, "ports = \"21000-21200\"", "relay.ports", "21090"),
+    (ALLOW, "allow = [\"10.0.0.0/33\"]", "peers.allow[0] = \"10.0.0.0/33\"", "range"),
+    (
+        ALLOW,
+        "allow = []\n[limits]\nallocations_per_user = 0",
+        "limits.allocations_per_user = 0",
+        "1 to",
+    ),
+    (ALLOW, "[limits]\nalocations = 5", "limits.alocations", "Did you mean `allocations`?"),
+    (ALLOW, "[timers]\nlifetime_max_s = 7200", "timers.lifetime_max_s = 7200", "600 to 3600"),
+    (METRICS, "address = \"127.0.0.1:21090\"", "metrics.address", "clients are served"),
+    (METRICS, "address = \"localhost\"", "metrics.address = \"localhost\"", "port"),
+    (
+        METRICS,
+        "address = \"127.0.0.1:21190\"\nnames = \"clear\"",
+        "metrics.names = \"clear\"",
+        "hash",
+    ),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_key() {
+    for &(from, to, key, words) in MISTAKES {
+        let error = Config::from_toml(&altered(from, to), "edge.toml", None)
+            .expect_err(&format!("{to:?} was accepted"));
+        let message = error.to_string();
+        assert_eq!(error.exit_code(), 2);
+        assert!(message.starts_with(&format!("edge.toml: {key}")), "{to}: {message}");
+        assert!(message.contains(words), "{to}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(!message.contains("sixteen"), "a secret is shown: {message}");
+    }
+}
+
+#[test]
+fn a_wildcard_listens_on_every_address_of_the_host() {
+    let text = altered("address = \"127.0.0.1:21090\"", "address = \"0.0.0.0:21090\"");
+    let config = Config::from_toml(&text, "edge.toml", None).unwrap();
+    let relay = relay::start(config).unwrap();
+    let listeners = relay.listeners();
+    assert!(listeners.iter().all(|(addr, ..)| !addr.local.ip().is_unspecified()));
+    assert!(listeners.iter().any(|(addr, ..)| addr.local == "127.0.0.1:21090".parse().unwrap()));
+    relay.stop();
+    relay.wait().unwrap();
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::from_file("/nowhere/relay.toml".as_ref()).unwrap_err();
+    assert!(error.to_string().starts_with("/nowhere/relay.toml: cannot be read"), "{error}");
+}
+
+#[test]
+fn a_secret_file_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "a secret of more than sixteen bytes\n").unwrap();
+    let file = directory.path().join("relay.toml");
+    let text = altered(
+        "rest_secrets = [\"a secret of more than sixteen bytes\"]",
+        "rest_secret_file = \"secret\"",
+    );
+    std::fs::write(&file, text).unwrap();
+    for (mode, accepted) in [(0o644, false), (0o640, true), (0o600, true)] {
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(mode)).unwrap();
+        let outcome = Config::from_file(&file);
+        assert_eq!(outcome.is_ok(), accepted, "{mode:o}: {:?}", outcome.err());
+    }
+}
+
+/// The documented configuration, with the two keys that need a host of its own replaced.
+fn documented() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
+    std::fs::read_to_string(path)
+        .unwrap()
+        .replace("key = \"pool.pem\"", "")
+        .replace("# rest_secrets = []", "rest_secrets = [\"0123456789abcdef\"]")
+}
+
+#[test]
+fn the_documented_configuration_is_valid() {
+    Config::from_toml(&documented(), "relay.toml", None).unwrap();
+}
+
+#[test]
+fn every_documented_key_exists_and_every_default_is_in_range() {
+    let text = documented();
+    let shown: Vec<_> = text.lines().filter(|l| l.starts_with("# ") && l.contains(" = ")).collect();
+    assert!(shown.len() >= 20, "{shown:?}");
+    for line in shown {
+        // Addresses and files of the examples are of another host.
+        if ["advertise", "addresses", "rest_secret_file", "previous"]
+            .iter()
+            .any(|k| line.contains(k))
+        {
+            continue;
+        }
+        let altered = text.replace(line, line.trim_start_matches("# "));
+        let outcome = Config::from_toml(&altered, "relay.toml", None);
+        assert!(outcome.is_ok(), "{line}: {}", outcome.unwrap_err());
+    }
+}
