@@ -64,7 +64,7 @@ const MISTAKES: &[Mistake] = &[
             fs::set_permissions(key, Permissions::from_mode(0o644)).expect("our file");
             toml.replace("pool.pem", "open.pem")
         },
-        names: &["open.pem", "600"],
+        names: &["open.pem", "0644"],
     },
     Mistake {
         case: "an address that is not on this host",

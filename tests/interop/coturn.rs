@@ -87,7 +87,7 @@ const RUNS: &[Run] = &[
 fn rest_004_turnutils_uclient_relays_without_loss_with_rest_credentials() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &RelayFile::default());
+    let _relay = start_relay(&site, &home, &for_coturn());
     let _peers = start_peers(&site);
     for run in RUNS {
         run.demand_all_back(&site.client, &["-u", "alice", "-W", REST_SECRET]);
@@ -98,7 +98,7 @@ fn rest_004_turnutils_uclient_relays_without_loss_with_rest_credentials() {
 fn turnutils_uclient_relays_without_loss_with_pool_credentials() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &RelayFile::default());
+    let _relay = start_relay(&site, &home, &for_coturn());
     let _peers = start_peers(&site);
     let credential = mint(&home.path("pool.pem"), "alice");
     for run in RUNS {
@@ -136,6 +136,11 @@ fn turnutils_stunclient_learns_its_address() {
         let wanted = format!("UDP reflexive addr: {client}");
         assert!(said.contains(&wanted), "{server}: no `{wanted}` in:\n{said}");
     }
+}
+
+/// A relay that takes the channel numbers of `turnutils_uclient`.
+fn for_coturn() -> RelayFile {
+    RelayFile { old_channels: true, ..RelayFile::default() }
 }
 
 impl Run {

@@ -74,6 +74,8 @@ pub(crate) struct RelayFile {
     pub(crate) keys: Vec<&'static str>,
     /// Where it answers for its metrics.
     pub(crate) metrics: &'static str,
+    /// Channel numbers up to 0x7FFF, as RFC 5766 had them and coturn's client draws them.
+    pub(crate) old_channels: bool,
 }
 
 impl Default for RelayFile {
@@ -98,6 +100,7 @@ impl RelayFile {
             allow: r#""10.25.2.0/24", "fd25:2::/64""#,
             keys: vec!["pool.pem"],
             metrics: METRICS,
+            old_channels: false,
         }
     }
 
@@ -119,7 +122,7 @@ impl RelayFile {
             .collect();
         let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
-        let (ports, allow, metrics) = (self.ports, self.allow, self.metrics);
+        let Self { ports, allow, metrics, old_channels, .. } = self;
         let public = advertise(self.advertise, ", ");
         format!(
             r#"realm = "turn.example.org"
@@ -136,6 +139,8 @@ addresses = [{{ local = "{EXTERNAL}"{public} }}, {{ local = "{EXTERNAL6}" }}]
 ports = "{ports}"
 [peers]
 allow = [{allow}]
+[compat]
+rfc5766_channels = {old_channels}
 [metrics]
 address = "{metrics}"
 "#
@@ -196,7 +201,7 @@ pub(crate) fn mint(key: &Path, user: &str) -> Credentials {
         .unwrap_or_else(|e| panic!("credential mint does not print JSON ({e}): {text}"));
     let field =
         |name: &str| value[name].as_str().unwrap_or_else(|| panic!("no {name}: {text}")).to_owned();
-    Credentials::new(field("username"), field("password"))
+    Credentials::new(field("username"), field("credential"))
 }
 
 /// A running `av-edge auth`.
@@ -215,6 +220,7 @@ pub(crate) fn start_auth(site: &Site, home: &Home) -> Auth {
     let address = format!("{INTERNAL}:8443");
     let toml = format!(
         r#"listen = "{address}"
+insecure_http = true
 uris = ["turn:{INTERNAL}:3478?transport=udp"]
 lifetime_default_s = 3600
 [pool]

@@ -85,6 +85,7 @@ fn behind_nat() -> RelayFile {
             (format!("{EXTERNAL}:3478"), "external", Some(PUBLIC)),
         ],
         advertise: Some(PUBLIC),
+        old_channels: true,
         allow: r#""10.25.3.0/24""#,
         ..RelayFile::default()
     }
