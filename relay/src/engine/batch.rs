@@ -337,3 +337,55 @@ impl Piece {
 fn narrow(offset: usize) -> u32 {
     offset as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::addr::ClientAddr;
+
+    use super::*;
+
+    fn client(listener: u16, port: u16) -> FiveTuple {
+        let client = ClientAddr::new(SocketAddr::from(([192, 0, 2, 1], port)));
+        FiveTuple { listener: ListenerId(listener), client }
+    }
+
+    /// Datagrams of each run, when these sizes are sent to these clients in this order.
+    fn runs_of(datagrams: &[(FiveTuple, usize)]) -> Vec<u32> {
+        let mut batch = Batch::new();
+        for &(to, size) in datagrams {
+            batch.reply(to, &vec![7; size]);
+        }
+        for run in batch.runs() {
+            let bytes: usize = batch.pieces(run).map(<[u8]>::len).sum();
+            assert_eq!(bytes, run.bytes as usize);
+        }
+        batch.runs().iter().map(|run| run.datagrams).collect()
+    }
+
+    #[test]
+    fn equal_neighbours_leave_as_one_run_and_only_the_last_may_be_shorter() {
+        let (a, b) = (client(0, 1), client(0, 2));
+        let elsewhere = client(1, 1);
+        let many: Vec<_> = (0..9).map(|port| client(0, port)).collect();
+        for (case, datagrams, expected) in [
+            ("equal", vec![(a, 5), (a, 5), (a, 5)], vec![3]),
+            ("shorter last", vec![(a, 5), (a, 5), (a, 2), (a, 5)], vec![3, 1]),
+            ("shorter twice", vec![(a, 5), (a, 2), (a, 2)], vec![2, 1]),
+            ("longer", vec![(a, 5), (a, 6), (a, 6)], vec![1, 2]),
+            ("an empty one would vanish", vec![(a, 5), (a, 0), (a, 5)], vec![1, 1, 1]),
+            ("empty ones", vec![(a, 0), (a, 0)], vec![1, 1]),
+            ("two clients in turn", vec![(a, 5), (b, 5), (a, 5), (b, 5)], vec![2, 2]),
+            ("two listeners", vec![(a, 5), (elsewhere, 5), (a, 5)], vec![2, 1]),
+            ("order within a client", vec![(a, 5), (b, 5), (a, 9), (a, 5)], vec![1, 1, 2]),
+            (
+                "too far back",
+                many.iter().chain(&many[..1]).map(|&to| (to, 5)).collect(),
+                vec![1; 10],
+            ),
+            ("the most", vec![(a, 5); 65], vec![64, 1]),
+            ("the most bytes", vec![(a, 30_000); 3], vec![2, 1]),
+        ] {
+            assert_eq!(runs_of(&datagrams), expected, "{case}");
+        }
+    }
+}

@@ -140,3 +140,87 @@ fn push_each<'b>(messages: &mut Messages<'_, 'b>, batch: &'b Batch, run: &Run, i
 fn datagrams(messages: &[Label]) -> u64 {
     messages.iter().map(|message| u64::from(message.datagrams)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proto::addr::{ClientAddr, FiveTuple, ListenerId};
+
+    use super::*;
+
+    /// Sends these messages to these places through one socket.
+    fn send(messages: &[(SocketAddr, &[u8])], largest_run: &mut u32) -> EngineTally {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut batch = Batch::new();
+        for (to, bytes) in messages {
+            batch.reply(FiveTuple { listener: ListenerId(0), client: ClientAddr::new(*to) }, bytes);
+        }
+        let mut tally = EngineTally::default();
+        let mut door = Door { socket: &socket, largest_run };
+        let mut outbound = Outbound::with_capacity(1, 1);
+        door.send(&batch, batch.runs().iter(), &mut outbound, &mut tally);
+        tally
+    }
+
+    fn receiver() -> (std::net::UdpSocket, SocketAddr) {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn expect(socket: &std::net::UdpSocket, bytes: &[u8]) {
+        let mut buffer = [0; 100];
+        let len = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], bytes);
+    }
+
+    #[test]
+    fn runs_leave_in_one_call_and_arrive_apart() {
+        let (socket, to) = receiver();
+        let tally = send(&[(to, b"one"), (to, b"two"), (to, b"3")], &mut u32::MAX.clone());
+        assert_eq!((tally.sends, tally.runs_out, tally.datagrams_out), (1, 1, 3));
+        for bytes in [&b"one"[..], b"two", b"3"] {
+            expect(&socket, bytes);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_refuses_runs_sends_datagrams() {
+        let (socket, to) = receiver();
+        let tally = send(&[(to, b"one"), (to, b"two"), (to, b"3")], &mut 2);
+        assert_eq!((tally.sends, tally.runs_out, tally.datagrams_out), (1, 0, 3));
+        for bytes in [&b"one"[..], b"two", b"3"] {
+            expect(&socket, bytes);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_costs_nobody_else() {
+        // The kernel sends nothing to port 0, neither as a run nor alone.
+        let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (socket, to) = receiver();
+        let mut largest = u32::MAX;
+        let messages: [(SocketAddr, &[u8]); 6] = [
+            (to, b"before"),
+            (nowhere, b"lost"),
+            (nowhere, b"lost"),
+            (nowhere, b"l"),
+            (to, b"behind"),
+            (to, b"last"),
+        ];
+        let tally = send(&messages, &mut largest);
+        assert_eq!((tally.datagrams_out, tally.send_refused), (3, 3));
+        assert_eq!(largest, 3, "runs of that size are not tried again");
+        for bytes in [&b"before"[..], b"behind", b"last"] {
+            expect(&socket, bytes);
+        }
+    }
+
+    #[test]
+    fn a_single_datagram_that_is_refused_is_counted() {
+        let tally = send(&[("127.0.0.1:0".parse().unwrap(), b"lost")], &mut u32::MAX.clone());
+        assert_eq!((tally.sends, tally.datagrams_out, tally.send_refused), (1, 0, 1));
+    }
+}

@@ -22,6 +22,9 @@ pub(crate) use inbox::{Letterbox, Order, open};
 use inbox::Inbox;
 use outbox::Outbox;
 
+/// After so many panics a worker gives up: it would do nothing but begin anew.
+const MOST_DEFECTS: u32 = 100;
+
 /// What a worker is given beside its engine.
 pub(crate) struct Desk<L> {
     /// Its number.
@@ -46,6 +49,7 @@ pub(crate) struct Worker<L, E> {
     block: Arc<Block>,
     order: Order,
     drained: bool,
+    defects: u32,
 }
 
 impl<E: Engine> Worker<SharedLedger, E> {
@@ -60,6 +64,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             block,
             order: Order::Serve,
             drained: false,
+            defects: 0,
         }
     }
 
@@ -77,6 +82,10 @@ impl<E: Engine> Worker<SharedLedger, E> {
                 return outcome;
             }
             tracing::error!(worker = self.desk.index, "a worker lost its allocations to a defect");
+            self.defects += 1;
+            if self.defects == MOST_DEFECTS {
+                return Err(io::Error::other("too many defects"));
+            }
             self.engine.close_relays();
             self.batch = Batch::new();
             self.outbox = Outbox::new(self.desk.index);
@@ -175,5 +184,93 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     fn publish(&self) {
         self.block.publish(self.server.tally(), self.engine.tally(), self.server.listeners());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    use proto::addr::{RelayId, RelayedAddr};
+    use proto::policy::Claim;
+    use proto::turn::OpenFailure;
+
+    use super::*;
+    use crate::Config;
+    use crate::engine::{EngineTally, MioEngine, Wake};
+
+    /// Panics as often as told, then has the worker stopped.
+    struct Faulty {
+        panics: Cell<u32>,
+        letterbox: Letterbox,
+        closed: Cell<u32>,
+    }
+
+    impl Engine for Faulty {
+        fn wait(&mut self, _: Option<Instant>) -> io::Result<Wake> {
+            self.letterbox.order(if self.panics.get() > 0 { Order::Drain } else { Order::Stop });
+            Ok(Wake { inbox: true })
+        }
+        fn receive(&mut self, _: &mut Batch) {
+            let left = self.panics.get();
+            if left > 0 {
+                self.panics.set(left - 1);
+                panic!("a defect of the test");
+            }
+        }
+        fn send(&mut self, _: &mut Batch) {}
+        fn open_relay(&mut self, _: RelayId, _: RelayedAddr) -> Result<(), OpenFailure> {
+            Err(OpenFailure::Other)
+        }
+        fn close_relay(&mut self, _: RelayId) {}
+        fn close_relays(&mut self) {
+            self.closed.set(self.closed.get() + 1);
+        }
+        fn survey(&mut self) {}
+        fn tally(&self) -> EngineTally {
+            EngineTally::default()
+        }
+    }
+
+    /// A worker whose engine panics, and the ledger it shares.
+    fn worker(panics: u32) -> (Worker<SharedLedger, Faulty>, SharedLedger) {
+        let text = "realm = \"r\"\nworkers = 2\n[auth]\nrest_secrets = [\"0123456789abcdef\"]\n\
+                    [limits]\nallocations_per_user = 1\n[[listen]]\naddress = \"127.0.0.1:3478\"";
+        let config = Config::from_toml(text, "test", None).unwrap();
+        let (letterbox, inbox) = open(MioEngine::new(Vec::new()).unwrap().waker().unwrap());
+        let ledger = SharedLedger::new();
+        let desk = Desk {
+            index: 1,
+            config: Arc::new(config.server(1)),
+            seed: [7; 32],
+            ledger: ledger.of_worker(1),
+            inbox,
+        };
+        let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
+        (Worker::new(desk, engine, Arc::new(Block::new(1))), ledger)
+    }
+
+    #[test]
+    fn a_defect_costs_allocations_but_neither_the_worker_nor_anybody_s_quota() {
+        let (mut worker, ledger) = worker(2);
+        let claim = Claim {
+            user: proto::policy::UserKey(1),
+            client: "192.0.2.1".parse().unwrap(),
+            user_limit: None,
+        };
+        let limits = worker.desk.config.limits;
+        worker.desk.ledger.lease(&claim, &limits).unwrap();
+        let drained = Cell::new(0);
+        worker.run(&|| drained.set(drained.get() + 1)).unwrap();
+        assert_eq!(worker.engine.closed.get(), 2);
+        assert_eq!(drained.get(), 0, "stopped in the turn it had drained");
+        assert!(ledger.of_worker(0).lease(&claim, &limits).is_ok(), "the quota was not credited");
+    }
+
+    #[test]
+    fn a_worker_that_only_fails_gives_up() {
+        let (mut worker, _) = worker(u32::MAX);
+        assert!(worker.run(&|| {}).is_err());
     }
 }
