@@ -30,8 +30,10 @@ mod table;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 pub use action::{Action, Change, CloseReason, OpenFailure, Span, Verdict, Wrap};
 pub use config::Config;
 pub use server::Server;
 pub use tally::Tally;
+pub use throttle::Rate;

@@ -22,6 +22,7 @@ use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::{Found, Table};
 use crate::turn::tally::{AllocationView, ListenerTally, Procedure, Tally};
+use crate::turn::throttle::{Rate, Throttle};
 
 /// A TURN server: state and procedures, no I/O.
 ///
@@ -41,6 +42,7 @@ pub struct Server<L> {
     pub(super) listeners: Vec<ListenerTally>,
     pub(super) actions: VecDeque<Action>,
     pub(super) draining: bool,
+    throttle: Option<Throttle>,
     digests: foldhash::quality::SeedableRandomState,
 }
 
@@ -60,6 +62,7 @@ impl<L: Ledger> Server<L> {
             listeners: vec![ListenerTally::default(); config.edge.listeners().len()],
             actions: VecDeque::new(),
             draining: false,
+            throttle: None,
             digests: foldhash::quality::SeedableRandomState::with_seed(
                 random.number(),
                 foldhash::SharedSeed::global_fixed(),
@@ -69,6 +72,14 @@ impl<L: Ledger> Server<L> {
             ports,
             random,
         }
+    }
+
+    /// Limits the answers that an unauthenticated source gets. Without this there is no limit,
+    /// which suits a simulation but not the internet.
+    #[must_use]
+    pub fn throttled(mut self, strangers: Rate) -> Self {
+        self.throttle = Some(Throttle::new(strangers, self.random.number()));
+        self
     }
 
     /// One message from a client.
@@ -206,6 +217,9 @@ impl<L: Ledger> Server<L> {
             signer: None,
         };
         let outcome = match procedure {
+            Procedure::Binding if !self.answers(now, from) => {
+                return self.dropped(DropReason::Throttled);
+            }
             Procedure::Binding => self.binding(&exchange, &message),
             Procedure::Allocate
             | Procedure::Refresh
@@ -221,10 +235,21 @@ impl<L: Ledger> Server<L> {
                 }
             },
         };
-        match outcome {
-            Ok(()) => Verdict::Handled,
-            Err(reject) => self.refuse(now, &exchange, &reject),
+        let Err(reject) = outcome else { return Verdict::Handled };
+        // Who knows the password is no stranger, even with a nonce of yesterday.
+        let stranger = exchange.signer.is_none()
+            && procedure != Procedure::Binding
+            && reject.why != Why::StaleNonce;
+        if stranger && !self.answers(now, from) {
+            return self.dropped(DropReason::Throttled);
         }
+        self.refuse(now, &exchange, &reject)
+    }
+
+    /// Whether a stranger at this source gets one more answer.
+    fn answers(&mut self, now: Now, from: FiveTuple) -> bool {
+        let Some(throttle) = &mut self.throttle else { return true };
+        throttle.admits(now.mono, from.client.ip())
     }
 
     /// An authenticated request goes to its procedure.
