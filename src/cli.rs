@@ -20,7 +20,7 @@ use crate::{auth, check, credential, demo, key, probe, relay};
     version,
     after_help = "\
 Exit status: 0 success; 1 the job failed; 2 wrong arguments or configuration.\n\
-AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn, info (default), \
+AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn, info (default; demo: warn), \
 debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug."
 )]
 pub(crate) struct Cli {
@@ -230,6 +230,12 @@ pub(crate) enum ServiceKind {
 }
 
 impl Cli {
+    /// What is logged unless the environment says otherwise: the demonstration tells its story
+    /// itself, in words.
+    pub(crate) fn log_level(&self) -> &'static str {
+        if matches!(self.command, Command::Demo(_)) { "warn" } else { "info" }
+    }
+
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {

@@ -112,7 +112,7 @@ async fn serve(door: Option<(TcpListener, Metrics)>, observer: Observer) {
     if let Err(error) = served {
         tracing::error!(%error, "the metrics endpoint failed; relaying goes on");
     }
-    future::pending().await
+    future::pending::<()>().await;
 }
 
 async fn healthz(State((observer, _)): State<(Observer, Metrics)>) -> impl IntoResponse {
@@ -172,5 +172,5 @@ async fn obey(signals: Option<Signals>, observer: Observer, drain: Duration) {
         () = tokio::time::sleep(drain) => tracing::info!("ending: the drain deadline has passed"),
     }
     observer.stop();
-    future::pending().await
+    future::pending::<()>().await;
 }

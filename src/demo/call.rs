@@ -13,10 +13,10 @@ use std::{fmt, io, thread};
 
 use client::{AllocateOptions, Allocation, ClientError, Credentials, Event, TurnClient};
 
-use super::clock;
 use super::ledger::{Comparison, Ledger};
 use super::srtp::{Key, Receiver, Sender, SrtpError};
 use super::voice;
+use crate::clock;
 
 /// How long the last echoes may take.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -360,26 +360,26 @@ impl<'a> Caller<'a> {
     }
 
     fn talk(mut self, report: &mut impl FnMut(&Progress)) -> Result<Self, CallError> {
-        let start = clock::now();
+        let start = clock::now().mono;
         self.marks.push_back(Mark { at: start, sent_bytes: 0, returned_bytes: 0 });
         for (index, part) in (0_u32..).zip(voice::packets()) {
             self.listen_until(start + voice::PACKET_INTERVAL * index)?;
             let packet = self.sender.protect(part)?;
             self.sent.add(&packet);
-            self.departures.push(clock::now());
+            self.departures.push(clock::now().mono);
             self.end.send(&packet)?;
             self.report(start, report);
         }
-        let end = clock::now() + PATIENCE;
-        while self.ear.ledger.packets() < self.sent.packets() && clock::now() < end {
-            self.listen_until((clock::now() + GLANCE).min(end))?;
+        let end = clock::now().mono + PATIENCE;
+        while self.ear.ledger.packets() < self.sent.packets() && clock::now().mono < end {
+            self.listen_until((clock::now().mono + GLANCE).min(end))?;
         }
         Ok(self)
     }
 
     fn listen_until(&mut self, deadline: Instant) -> Result<(), CallError> {
         loop {
-            let left = deadline.saturating_duration_since(clock::now());
+            let left = deadline.saturating_duration_since(clock::now().mono);
             if left.is_zero() {
                 return Ok(());
             }
@@ -387,13 +387,13 @@ impl<'a> Caller<'a> {
                 && let Some(departure) =
                     self.ear.take(&packet).and_then(|place| self.departures.get(place))
             {
-                self.round_trips.push(clock::now().saturating_duration_since(*departure));
+                self.round_trips.push(clock::now().mono.saturating_duration_since(*departure));
             }
         }
     }
 
     fn report(&mut self, start: Instant, report: &mut impl FnMut(&Progress)) {
-        let now = clock::now();
+        let now = clock::now().mono;
         let complete = self.sent.packets() == voice::packets().len();
         let (Some(oldest), Some(latest)) = (self.marks.front(), self.marks.back()) else { return };
         if now.saturating_duration_since(latest.at) < REPORT_INTERVAL && !complete {

@@ -7,7 +7,6 @@
 //! ports, so that nothing needs to be configured.
 
 mod call;
-mod clock;
 mod host;
 mod ledger;
 mod page;

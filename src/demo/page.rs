@@ -23,7 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
 use super::services::{Minter, Services};
-use super::{Finding, clock, host};
+use super::{Finding, host};
+use crate::clock;
 use crate::failure::Failure;
 
 /// Where the page is unless told otherwise.
@@ -97,7 +98,7 @@ impl Page {
             minter: services.minter().clone(),
             observer: services.observer(),
             about: about(services, finding),
-            opened: clock::now(),
+            opened: clock::now().mono,
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::job)?;
         let outcome = runtime.block_on(async {
@@ -179,7 +180,7 @@ async fn credentials(State(desk): State<Arc<Desk>>) -> Response {
 async fn sessions(State(desk): State<Arc<Desk>>) -> Response {
     let look = spawn_blocking(move || {
         let sessions: Vec<Value> = desk.observer.sessions().iter().map(session_json).collect();
-        let at_ms = clock::now().saturating_duration_since(desk.opened).as_secs_f64() * 1e3;
+        let at_ms = clock::now().mono.saturating_duration_since(desk.opened).as_secs_f64() * 1e3;
         json!({ "at_ms": at_ms, "sessions": sessions })
     });
     match look.await {

@@ -46,17 +46,26 @@ impl Host {
     }
 }
 
+/// A listener's entry in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Position in the list.
+    pub(super) index: usize,
+    /// What `address` says.
+    pub(super) address: String,
+}
+
 /// Listeners, and for each the entry it comes from.
 pub(super) fn listeners(
     entries: &[file::Listen],
     host: &Host,
-) -> Result<(Vec<Listener>, Vec<(usize, String)>), Problem> {
+) -> Result<(Vec<Listener>, Vec<Entry>), Problem> {
     if entries.is_empty() {
         let why = "missing. Say where clients are served: [[listen]] address = \"0.0.0.0:3478\".";
         return Err(Problem::at("listen", why));
     }
     let mut listeners: Vec<Listener> = Vec::new();
-    let mut origins: Vec<(usize, String)> = Vec::new();
+    let mut origins: Vec<Entry> = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
         let key = format!("listen[{index}].address");
         let template = listener(index, entry, host)?;
@@ -75,12 +84,12 @@ pub(super) fn listeners(
             if let Some(earlier) = listeners.iter().position(|other| other.local == local) {
                 let why = format!(
                     "listen[{}] serves {local} already. Leave one of the two out.",
-                    origins[earlier].0
+                    origins[earlier].index
                 );
                 return Err(Problem::text(&key, &entry.address, &why));
             }
             listeners.push(Listener { local, ..template });
-            origins.push((index, entry.address.clone()));
+            origins.push(Entry { index, address: entry.address.clone() });
         }
     }
     if listeners.len() > usize::from(u16::MAX) {

@@ -125,7 +125,7 @@ pub(super) fn ports(
         return Err(Problem::text(key, &shown, why));
     }
     // Whole pairs of an even port and its successor; each belongs to one worker.
-    let pairs = (u32::from(*ports.end()) + 1) / 2 - u32::from(*ports.start()).div_ceil(2);
+    let pairs = u32::from(*ports.end()).div_ceil(2) - u32::from(*ports.start()).div_ceil(2);
     let needed = u32::from(workers);
     if pairs < needed {
         let why = format!(

@@ -21,9 +21,9 @@ impl ConfigError {
 
     /// The same about the entry a listener comes from.
     pub(crate) fn about_listener(config: &Config, index: usize, why: &str) -> Self {
-        let (entry, found) =
-            config.entries.get(index).map_or((0, ""), |(entry, found)| (*entry, found.as_str()));
-        Self::about(config, &format!("listen[{entry}].address"), &found, why)
+        let entry = &config.entries[index];
+        let key = format!("listen[{}].address", entry.index);
+        Self::about(config, &key, &entry.address, why)
     }
 
     pub(super) fn of(name: &str, problem: Problem) -> Self {

@@ -97,6 +97,7 @@ pub(super) struct Limits {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "keys say their unit")]
 pub(super) struct Timers {
     pub(super) lifetime_max_s: Option<u64>,
     pub(super) nonce_lifetime_s: Option<u64>,

@@ -22,7 +22,7 @@ use proto::turn;
 use proto::turn::config::Share;
 
 use crate::sys;
-use addresses::Host;
+use addresses::{Entry, Host};
 pub use error::ConfigError;
 use error::Problem;
 use file::File;
@@ -32,8 +32,8 @@ use file::File;
 pub struct Config {
     /// What errors call it.
     name: String,
-    /// For each listener, the `[[listen]]` entry it comes from: position, and `address`.
-    entries: Vec<(usize, String)>,
+    /// For each listener, the `[[listen]]` entry it comes from.
+    entries: Vec<Entry>,
     realm: String,
     software: Option<String>,
     pub(crate) workers: u16,

@@ -193,13 +193,25 @@ impl Batch {
     }
 
     /// Sends a part of a datagram to a peer.
-    pub(crate) fn to_peer(&mut self, arrival: &Arrival, via: RelayId, to: PeerAddr, part: Span) {
+    pub(crate) fn send_to_peer(
+        &mut self,
+        arrival: &Arrival,
+        via: RelayId,
+        to: PeerAddr,
+        part: Span,
+    ) {
         let piece = Piece::of_slot(arrival.at + part.start, part.len);
         self.append(Origin::Relay(via), to.socket(), &[piece]);
     }
 
     /// Sends a part of a datagram, dressed, to a client.
-    pub(crate) fn to_client(&mut self, arrival: &Arrival, to: FiveTuple, wrap: Wrap, part: Span) {
+    pub(crate) fn send_to_client(
+        &mut self,
+        arrival: &Arrival,
+        to: FiveTuple,
+        wrap: Wrap,
+        part: Span,
+    ) {
         let mut head = [0; dress::LONGEST];
         let len = dress::head(wrap, part.len, &mut head);
         let head = &head[..len];

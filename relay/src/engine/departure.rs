@@ -26,7 +26,7 @@ impl Door<'_> {
     pub(super) fn send<'b>(
         &mut self,
         batch: &'b Batch,
-        runs: impl Iterator<Item = &'b Run> + Clone,
+        runs: &(impl Iterator<Item = &'b Run> + Clone),
         outbound: &mut Outbound,
         tally: &mut EngineTally,
     ) {
@@ -43,11 +43,10 @@ impl Door<'_> {
                     push_each(&mut messages, batch, run, index);
                 }
             }
-            next = self.send_messages(&mut messages, tally).map(|refused| {
-                let size = runs.clone().nth(refused).map_or(0, |run| run.size);
-                *self.largest_run = size.saturating_sub(1).min(*self.largest_run);
-                refused
-            });
+            next = self.send_messages(&mut messages, tally);
+            if let Some(run) = next.and_then(|refused| runs.clone().nth(refused)) {
+                *self.largest_run = run.size - 1;
+            }
         }
     }
 
@@ -159,7 +158,7 @@ mod tests {
         let mut tally = EngineTally::default();
         let mut door = Door { socket: &socket, largest_run };
         let mut outbound = Outbound::with_capacity(1, 1);
-        door.send(&batch, batch.runs().iter(), &mut outbound, &mut tally);
+        door.send(&batch, &batch.runs().iter(), &mut outbound, &mut tally);
         tally
     }
 

@@ -16,15 +16,15 @@ pub(super) const LONGEST: usize = HEADER_LEN + 24 + 4;
 pub(super) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
     match wrap {
         Wrap::Channel(number) => {
-            let header = channel_data::header(number, narrow(len));
+            let header = channel_data::header(number, narrow(len as usize));
             out[..header.len()].copy_from_slice(&header);
             header.len()
         }
         Wrap::Indication(peer, transaction) => {
             let head = data_head(XorPeerAddress(peer.socket()), transaction, out);
-            let body = narrow(len.next_multiple_of(4)) + narrow((head - HEADER_LEN) as u32);
+            let body = narrow(head - HEADER_LEN + (len as usize).next_multiple_of(4));
             out[2..4].copy_from_slice(&body.to_be_bytes());
-            out[head - 2..head].copy_from_slice(&narrow(len).to_be_bytes());
+            out[head - 2..head].copy_from_slice(&narrow(len as usize).to_be_bytes());
             head
         }
     }
@@ -48,7 +48,7 @@ fn data_head(peer: XorPeerAddress, transaction: TransactionId, out: &mut [u8; LO
 
 /// Lengths on the wire have 16 bits.
 #[expect(clippy::cast_possible_truncation, reason = "the server drops what is oversize")]
-fn narrow(len: u32) -> u16 {
+fn narrow(len: usize) -> u16 {
     len as u16
 }
 
@@ -63,8 +63,9 @@ mod tests {
     /// A header, a payload, padding: what a client receives.
     fn dressed(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
         let mut out = [0; LONGEST];
-        let len = head(wrap, payload.len() as u32, &mut out);
-        [&out[..len], payload, &[0; 3][..padding(wrap, payload.len() as u32)]].concat()
+        let size = u32::try_from(payload.len()).unwrap();
+        let len = head(wrap, size, &mut out);
+        [&out[..len], payload, &[0; 3][..padding(wrap, size)]].concat()
     }
 
     #[test]

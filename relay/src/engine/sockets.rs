@@ -166,7 +166,7 @@ impl MioEngine {
             let runs = listener.outgoing.iter().map(|&index| &batch.runs()[index as usize]);
             Door { socket: &listener.socket, largest_run: &mut listener.largest_run }.send(
                 batch,
-                runs,
+                &runs,
                 &mut self.outbound,
                 &mut self.tally,
             );
@@ -184,7 +184,7 @@ impl MioEngine {
             };
             Door { socket, largest_run }.send(
                 batch,
-                runs.iter(),
+                &runs.iter(),
                 &mut self.outbound,
                 &mut self.tally,
             );

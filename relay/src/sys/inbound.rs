@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use super::length;
 use super::name::Name;
 
 /// Bytes free before what a slot received: a Data indication to an IPv6 peer needs 48.
@@ -109,10 +110,7 @@ impl Inbound {
             header.msg_iov = &raw mut self.iovecs[slot];
             header.msg_iovlen = 1;
             header.msg_name = (&raw mut self.names[slot]).cast();
-            #[expect(clippy::cast_possible_truncation, reason = "28")]
-            {
-                header.msg_namelen = Name::LENGTH as libc::socklen_t;
-            }
+            header.msg_namelen = length(Name::LENGTH);
             header.msg_control = (&raw mut self.controls[slot]).cast();
             header.msg_controllen = size_of::<Control>() as _;
         }
@@ -125,7 +123,7 @@ impl Inbound {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                headers.len() as _,
+                length(headers.len()),
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )

@@ -22,3 +22,8 @@ pub(crate) use host::{descriptor_limit, interface_addresses, pin_to_core, raise_
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use socket::{attach_steering, receive_losses, relax_path_mtu, set_buffers, take_runs};
+
+/// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

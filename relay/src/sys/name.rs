@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::length;
+
 /// Room for a `sockaddr_in` or a `sockaddr_in6`, whose leading bytes are: family (2, host
 /// order), port (2, network order), then for IPv4 the address (4), for IPv6 flow information
 /// (4), the address (16) and the scope (4).
@@ -13,6 +15,12 @@ impl Name {
     /// Bytes of the longer form.
     pub(super) const LENGTH: usize = size_of::<libc::sockaddr_in6>();
 
+    /// The families, as wide as they are stored.
+    #[expect(clippy::cast_possible_truncation, reason = "families are below 50")]
+    const INET: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
+    #[expect(clippy::cast_possible_truncation, reason = "families are below 50")]
+    const INET6: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+
     /// Nobody's address.
     pub(super) const EMPTY: Self = Self([0; Self::LENGTH]);
 
@@ -21,29 +29,27 @@ impl Name {
         let mut name = Self::EMPTY;
         let bytes = &mut name.0;
         bytes[2..4].copy_from_slice(&addr.port().to_be_bytes());
-        let (family, length) = match addr.ip() {
+        let (family, len) = match addr.ip() {
             IpAddr::V4(ip) => {
                 bytes[4..8].copy_from_slice(&ip.octets());
-                (libc::AF_INET, size_of::<libc::sockaddr_in>())
+                (Self::INET, size_of::<libc::sockaddr_in>())
             }
             IpAddr::V6(ip) => {
                 bytes[8..24].copy_from_slice(&ip.octets());
-                (libc::AF_INET6, size_of::<libc::sockaddr_in6>())
+                (Self::INET6, size_of::<libc::sockaddr_in6>())
             }
         };
-        #[expect(clippy::cast_possible_truncation, reason = "families are below 50")]
-        bytes[..2].copy_from_slice(&(family as libc::sa_family_t).to_ne_bytes());
-        #[expect(clippy::cast_possible_truncation, reason = "lengths are 16 and 28")]
-        (name, length as libc::socklen_t)
+        bytes[..2].copy_from_slice(&family.to_ne_bytes());
+        (name, length(len))
     }
 
     /// The address, if the kernel wrote one.
     pub(super) fn read(&self) -> Option<SocketAddr> {
         let bytes = &self.0;
         let port = u16::from_be_bytes([bytes[2], bytes[3]]);
-        let ip = match libc::c_int::from(libc::sa_family_t::from_ne_bytes([bytes[0], bytes[1]])) {
-            libc::AF_INET => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[4..8]).ok()?)),
-            libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[8..24]).ok()?)),
+        let ip = match libc::sa_family_t::from_ne_bytes([bytes[0], bytes[1]]) {
+            Self::INET => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[4..8]).ok()?)),
+            Self::INET6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[8..24]).ok()?)),
             _ => return None,
         };
         Some(SocketAddr::new(ip, port))

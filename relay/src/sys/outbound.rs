@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use super::length;
 use super::name::Name;
 
 /// Room for one control message with the `u16` of `UDP_SEGMENT`.
@@ -134,7 +135,7 @@ impl<'d> Messages<'_, 'd> {
             libc::sendmmsg(
                 socket.as_raw_fd(),
                 waiting.as_mut_ptr(),
-                waiting.len() as _,
+                length(waiting.len()),
                 libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             )
         };

@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use proto::addr::{Family, STEER_FACTOR};
 
+use super::length;
+
 /// Asks the kernel to hand over runs of equal datagrams of one source as one (`UDP_GRO`).
 pub(crate) fn take_runs(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
@@ -40,7 +42,7 @@ pub(crate) fn receive_losses(socket: BorrowedFd<'_>) -> io::Result<u32> {
     /// `SK_MEMINFO_DROPS` of `linux/sock_diag.h`.
     const DROPS: usize = 8;
     let mut memory = [0_u32; DROPS + 1];
-    let mut len = size_of_val(&memory) as libc::socklen_t;
+    let mut len = length(size_of_val(&memory));
     // SAFETY: the kernel writes at most `len` bytes into `memory`, which is that long.
     #[expect(unsafe_code, reason = "see SAFETY")]
     let outcome = unsafe {
@@ -76,7 +78,7 @@ pub(crate) fn attach_steering(
             libc::SOL_SOCKET,
             libc::SO_ATTACH_REUSEPORT_CBPF,
             (&raw const filter).cast(),
-            size_of_val(&filter) as libc::socklen_t,
+            length(size_of_val(&filter)),
         )
     };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -133,7 +135,7 @@ fn set(
             level,
             name,
             (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
+            length(size_of_val(&value)),
         )
     };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -155,10 +155,10 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 };
                 match verdict {
                     Verdict::ToPeer { via, peer, payload } => {
-                        batch.to_peer(&arrival, via, peer, payload);
+                        batch.send_to_peer(&arrival, via, peer, payload);
                     }
                     Verdict::ToClient { to, wrap, payload } => {
-                        batch.to_client(&arrival, to, wrap, payload);
+                        batch.send_to_client(&arrival, to, wrap, payload);
                     }
                     // The server counted it, or queued actions.
                     Verdict::Handled | Verdict::Dropped(_) => {}

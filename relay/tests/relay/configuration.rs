@@ -11,112 +11,106 @@ fn altered(from: &str, to: &str) -> String {
     text.replacen(from, to, 1)
 }
 
+const REALM: &str = "realm = \"example.org\"";
+const SECRETS: &str = "rest_secrets = [\"a secret of more than sixteen bytes\"]";
+const LISTEN: &str = "address = \"127.0.0.1:21090\"";
+const LOCAL: &str = "{ local = \"127.0.0.1\" }";
+const PORTS: &str = "ports = \"39200-39399\"";
+const ALLOW: &str = "allow = [\"127.0.0.0/8\"]";
+const METRICS: &str = "address = \"127.0.0.1:21190\"";
+
+/// What is replaced, by what, how the message goes on behind the file, and what it says.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    (REALM, "", "realm", "missing"),
+    (REALM, "realm = \"\"", "realm = \"\"", "1 to 127"),
+    (REALM, "realm = 7", "realm", "string"),
+    (REALM, "realm =", "line 2", ""),
+    (REALM, "realms = \"example.org\"", "realms", "Did you mean `realm`?"),
+    ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
+    ("workers = 2", "drain_s = 100000", "drain_s = 100000", "86400"),
+    (SECRETS, "", "pool.key", "av-edge key generate"),
+    (SECRETS, "rest_secrets = [\"short\"]", "auth.rest_secrets[0]", "5 bytes"),
+    (SECRETS, "rest_secret_file = \"/none\"", "auth.rest_secret_file = \"/none\"", "read"),
+    (
+        SECRETS,
+        "max_lifetime_s = 1\nrest_secrets = [\"0123456789abcdef\"]",
+        "auth.max_lifetime_s = 1",
+        "60",
+    ),
+    (LISTEN, "address = \"127.0.0.1\"", "listen[0].address = \"127.0.0.1\"", "port"),
+    (LISTEN, "address = \"127.0.0.1:0\"", "listen[0].address", "port 0"),
+    (LISTEN, "address = \"192.0.2.77:21090\"", "listen[0].address", "not an address of this host"),
+    (LISTEN, "address = \"[::1]:21090\"", "listen[1].address", "listen[0] serves"),
+    (
+        LISTEN,
+        "address = \"0.0.0.0:21090\"\n[[listen]]\naddress = \"127.0.0.1:21090\"",
+        "listen[1].address",
+        "listen[0] serves",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\ntransport = \"sctp\"",
+        "listen[0].transport = \"sctp\"",
+        "udp",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nside = \"left\"",
+        "listen[0].side = \"left\"",
+        "internal",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nadvertise = \"0.0.0.0\"",
+        "listen[0].advertise",
+        "NAT",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nadvertise = \"2001:db8::1\"",
+        "listen[0].advertise",
+        "family",
+    ),
+    (
+        LISTEN,
+        "address = \"127.0.0.1:21090\"\nadvertize = \"192.0.2.1\"",
+        "listen[0].advertize",
+        "`advertise`?",
+    ),
+    (LOCAL, "{ local = \"0.0.0.0\" }", "relay.addresses[0].local = \"0.0.0.0\"", "one address"),
+    (
+        LOCAL,
+        "{ local = \"192.0.2.77\" }",
+        "relay.addresses[0].local",
+        "not an address of this host",
+    ),
+    (LOCAL, "{ local = \"::1\" }", "relay.addresses[1].local", "twice"),
+    (PORTS, "ports = \"all\"", "relay.ports = \"all\"", "range"),
+    (PORTS, "ports = \"39399-39200\"", "relay.ports", "not above"),
+    (PORTS, "ports = \"39200-39202\"", "relay.ports = \"39200-39202\"", "2 worker(s) need 4 ports"),
+    (PORTS, "ports = \"21000-21200\"", "relay.ports", "21090"),
+    (ALLOW, "allow = [\"10.0.0.0/33\"]", "peers.allow[0] = \"10.0.0.0/33\"", "range"),
+    (
+        ALLOW,
+        "allow = []\n[limits]\nallocations_per_user = 0",
+        "limits.allocations_per_user = 0",
+        "1 to",
+    ),
+    (ALLOW, "[limits]\nalocations = 5", "limits.alocations", "Did you mean `allocations`?"),
+    (ALLOW, "[timers]\nlifetime_max_s = 7200", "timers.lifetime_max_s = 7200", "600 to 3600"),
+    (METRICS, "address = \"127.0.0.1:21090\"", "metrics.address", "clients are served"),
+    (METRICS, "address = \"localhost\"", "metrics.address = \"localhost\"", "port"),
+    (
+        METRICS,
+        "address = \"127.0.0.1:21190\"\nnames = \"clear\"",
+        "metrics.names = \"clear\"",
+        "hash",
+    ),
+];
+
 #[test]
 fn every_mistake_is_told_with_its_key() {
-    let realm = "realm = \"example.org\"";
-    let secrets = "rest_secrets = [\"a secret of more than sixteen bytes\"]";
-    let listen = "address = \"127.0.0.1:21090\"";
-    let local = "{ local = \"127.0.0.1\" }";
-    let ports = "ports = \"39200-39399\"";
-    let allow = "allow = [\"127.0.0.0/8\"]";
-    let metrics = "address = \"127.0.0.1:21190\"";
-    for (from, to, key, words) in [
-        (realm, "", "realm", "missing"),
-        (realm, "realm = \"\"", "realm = \"\"", "1 to 127"),
-        (realm, "realm = 7", "realm", "string"),
-        (realm, "realm =", "line 2", ""),
-        (realm, "realms = \"example.org\"", "realms", "Did you mean `realm`?"),
-        ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
-        ("workers = 2", "drain_s = 100000", "drain_s = 100000", "86400"),
-        (secrets, "", "pool.key", "av-edge key generate"),
-        (secrets, "rest_secrets = [\"short\"]", "auth.rest_secrets[0]", "5 bytes"),
-        (secrets, "rest_secret_file = \"/none\"", "auth.rest_secret_file = \"/none\"", "read"),
-        (
-            secrets,
-            "max_lifetime_s = 1\nrest_secrets = [\"0123456789abcdef\"]",
-            "auth.max_lifetime_s = 1",
-            "60",
-        ),
-        (listen, "address = \"127.0.0.1\"", "listen[0].address = \"127.0.0.1\"", "port"),
-        (listen, "address = \"127.0.0.1:0\"", "listen[0].address", "port 0"),
-        (
-            listen,
-            "address = \"192.0.2.77:21090\"",
-            "listen[0].address",
-            "not an address of this host",
-        ),
-        (listen, "address = \"[::1]:21090\"", "listen[1].address", "listen[0] serves"),
-        (
-            listen,
-            "address = \"0.0.0.0:21090\"\n[[listen]]\naddress = \"127.0.0.1:21090\"",
-            "listen[1].address",
-            "listen[0] serves",
-        ),
-        (
-            listen,
-            "address = \"127.0.0.1:21090\"\ntransport = \"sctp\"",
-            "listen[0].transport = \"sctp\"",
-            "udp",
-        ),
-        (
-            listen,
-            "address = \"127.0.0.1:21090\"\nside = \"left\"",
-            "listen[0].side = \"left\"",
-            "internal",
-        ),
-        (
-            listen,
-            "address = \"127.0.0.1:21090\"\nadvertise = \"0.0.0.0\"",
-            "listen[0].advertise",
-            "NAT",
-        ),
-        (
-            listen,
-            "address = \"127.0.0.1:21090\"\nadvertise = \"2001:db8::1\"",
-            "listen[0].advertise",
-            "family",
-        ),
-        (
-            listen,
-            "address = \"127.0.0.1:21090\"\nadvertize = \"192.0.2.1\"",
-            "listen[0].advertize",
-            "`advertise`?",
-        ),
-        (local, "{ local = \"0.0.0.0\" }", "relay.addresses[0].local = \"0.0.0.0\"", "one address"),
-        (
-            local,
-            "{ local = \"192.0.2.77\" }",
-            "relay.addresses[0].local",
-            "not an address of this host",
-        ),
-        (local, "{ local = \"::1\" }", "relay.addresses[1].local", "twice"),
-        (ports, "ports = \"all\"", "relay.ports = \"all\"", "range"),
-        (ports, "ports = \"39399-39200\"", "relay.ports", "not above"),
-        (
-            ports,
-            "ports = \"39200-39202\"",
-            "relay.ports = \"39200-39202\"",
-            "2 worker(s) need 4 ports",
-        ),
-        (ports, "ports = \"21000-21200\"", "relay.ports", "21090"),
-        (allow, "allow = [\"10.0.0.0/33\"]", "peers.allow[0] = \"10.0.0.0/33\"", "range"),
-        (
-            allow,
-            "allow = []\n[limits]\nallocations_per_user = 0",
-            "limits.allocations_per_user = 0",
-            "1 to",
-        ),
-        (allow, "[limits]\nalocations = 5", "limits.alocations", "Did you mean `allocations`?"),
-        (allow, "[timers]\nlifetime_max_s = 7200", "timers.lifetime_max_s = 7200", "600 to 3600"),
-        (metrics, "address = \"127.0.0.1:21090\"", "metrics.address", "clients are served"),
-        (metrics, "address = \"localhost\"", "metrics.address = \"localhost\"", "port"),
-        (
-            metrics,
-            "address = \"127.0.0.1:21190\"\nnames = \"clear\"",
-            "metrics.names = \"clear\"",
-            "hash",
-        ),
-    ] {
+    for &(from, to, key, words) in MISTAKES {
         let error = Config::from_toml(&altered(from, to), "edge.toml", None)
             .expect_err(&format!("{to:?} was accepted"));
         let message = error.to_string();

@@ -3,7 +3,7 @@
 use client::AllocateOptions;
 use relay::Config;
 
-use crate::site::{SOON, Site, configuration, pattern, peer, sum};
+use crate::site::{SOON, Site, client_of, configuration, pattern, peer, sum};
 
 #[test]
 fn sec_018_draining_refuses_newcomers_keeps_calls_and_ends_with_the_last() {
@@ -17,10 +17,10 @@ fn sec_018_draining_refuses_newcomers_keeps_calls_and_ends_with_the_last() {
     site.relay.drain();
     assert!(site.page("/readyz").0.contains("503"));
     assert!(site.page("/healthz").0.contains("200"), "draining is not a failure");
-    assert_eq!(site.metric("av_edge_relay_draining", &[]), 1.0);
+    assert_eq!(site.metric("av_edge_relay_draining", &[]), 1);
     // Newcomers of every worker hear why, those of one that has nothing left to do as well.
     for _ in 0..8 {
-        let refused = site.client_of(site.server, "bob").allocate(&AllocateOptions::default());
+        let refused = client_of(site.server, "bob").allocate(&AllocateOptions::default());
         assert_eq!(refused.unwrap_err().code(), Some(403));
     }
 
@@ -49,8 +49,7 @@ fn metrics_agree_with_what_was_sent_and_end_with_the_allocation() {
     let site = Site::open_with(8, 2, "");
     let peer = peer();
     let at = peer.local_addr().unwrap();
-    let mut clients: Vec<_> =
-        (0..3).map(|n| site.client_of(site.server, &format!("u{n}"))).collect();
+    let mut clients: Vec<_> = (0..3).map(|n| client_of(site.server, &format!("u{n}"))).collect();
     let mut buffer = [0; 2_000];
     for (n, client) in clients.iter_mut().enumerate() {
         let relayed = client.allocate(&AllocateOptions::default()).unwrap().relayed;
@@ -64,16 +63,16 @@ fn metrics_agree_with_what_was_sent_and_end_with_the_allocation() {
     }
     let (_, text) = site.page("/metrics");
     let bytes = "av_edge_relay_allocation_bytes_total";
-    assert_eq!(sum(&text, bytes, &["direction=\"to_peer\""]), 6_000.0);
-    assert_eq!(sum(&text, bytes, &["direction=\"to_client\""]), 1_200.0);
-    assert_eq!(sum(&text, "av_edge_relay_allocation_packets_total", &[]), 60.0);
+    assert_eq!(sum(&text, bytes, &["direction=\"to_peer\""]), 6_000);
+    assert_eq!(sum(&text, bytes, &["direction=\"to_client\""]), 1_200);
+    assert_eq!(sum(&text, "av_edge_relay_allocation_packets_total", &[]), 60);
     let relayed = "av_edge_relay_relayed_bytes_total";
     let external = ["listener=\"127.0.0.1:21008\"", "transport=\"udp\"", "side=\"external\""];
-    assert_eq!(sum(&text, relayed, &external), 7_200.0);
-    assert_eq!(sum(&text, relayed, &["side=\"internal\""]), 0.0);
-    assert_eq!(sum(&text, "av_edge_relay_allocations", &[]), 3.0);
-    assert_eq!(sum(&text, "av_edge_relay_ports_used", &[]), 3.0);
-    assert_eq!(sum(&text, "av_edge_relay_rejected_total", &["reason=\"no_integrity\""]), 3.0);
+    assert_eq!(sum(&text, relayed, &external), 7_200);
+    assert_eq!(sum(&text, relayed, &["side=\"internal\""]), 0);
+    assert_eq!(sum(&text, "av_edge_relay_allocations", &[]), 3);
+    assert_eq!(sum(&text, "av_edge_relay_ports_used", &[]), 3);
+    assert_eq!(sum(&text, "av_edge_relay_rejected_total", &["reason=\"no_integrity\""]), 3);
     for (reason, name) in [("out_of_ports", "rejected"), ("no_permission", "dropped")] {
         let name = format!("av_edge_relay_{name}_total{{");
         let silent = text.lines().filter(|line| line.starts_with(&name) && line.contains(reason));
@@ -86,9 +85,9 @@ fn metrics_agree_with_what_was_sent_and_end_with_the_allocation() {
 
     clients[0].release().unwrap();
     let (_, text) = site.page("/metrics");
-    assert_eq!(sum(&text, bytes, &["direction=\"to_peer\""]), 5_000.0);
-    assert_eq!(sum(&text, relayed, &external), 7_200.0, "totals keep what ended");
-    assert_eq!(sum(&text, "av_edge_relay_allocations_closed_total", &["released"]), 1.0);
+    assert_eq!(sum(&text, bytes, &["direction=\"to_peer\""]), 5_000);
+    assert_eq!(sum(&text, relayed, &external), 7_200, "totals keep what ended");
+    assert_eq!(sum(&text, "av_edge_relay_allocations_closed_total", &["released"]), 1);
     site.close();
 }
 

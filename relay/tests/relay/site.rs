@@ -46,12 +46,7 @@ impl Site {
     }
 
     pub(crate) fn client(&self) -> TurnClient {
-        self.client_of(self.server, "alice")
-    }
-
-    pub(crate) fn client_of(&self, server: SocketAddr, user: &str) -> TurnClient {
-        let options = Options { buffer_bytes: Some(4 << 20), ..Options::default() };
-        TurnClient::connect_with(server, credentials(user), options).unwrap()
+        client_of(self.server, "alice")
     }
 
     /// The body of a page of the office, with its status line.
@@ -66,7 +61,7 @@ impl Site {
     }
 
     /// The sum of a metric over the series whose labels contain every one of `labels`.
-    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         sum(&self.page("/metrics").1, name, labels)
     }
 
@@ -76,12 +71,18 @@ impl Site {
     }
 }
 
+/// A client of some listener.
+pub(crate) fn client_of(server: SocketAddr, user: &str) -> TurnClient {
+    let options = Options { buffer_bytes: Some(4 << 20), ..Options::default() };
+    TurnClient::connect_with(server, credentials(user), options).unwrap()
+}
+
 /// The sum of a metric in an exposition.
-pub(crate) fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sum(text: &str, name: &str, labels: &[&str]) -> u64 {
     text.lines()
         .filter(|line| line.split(['{', ' ']).next() == Some(name))
         .filter(|line| labels.iter().all(|label| line.contains(label)))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
         .sum()
 }
 
@@ -130,5 +131,5 @@ pub(crate) fn peer() -> UdpSocket {
 
 /// Bytes that differ from place to place and from message to message.
 pub(crate) fn pattern(message: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at.wrapping_mul(31) ^ message.wrapping_mul(97)) as u8).collect()
+    (0..len).map(|at| (at.wrapping_mul(31) ^ message.wrapping_mul(97)).to_le_bytes()[0]).collect()
 }
