@@ -123,6 +123,7 @@ reasons! {
         PeerFamily "peer_family" "the peer's address family is not the allocation's";
         DontFragment "dont_fragment" "the client demands DONT-FRAGMENT, which this path cannot promise";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
+        Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limit";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";
     }
 }

@@ -1,1 +1,31 @@
-//! (story)
+//! The test rig: a TURN server in a simulated network that replays from one number.
+//!
+//! [`World`] owns the time, the links, one [`proto::turn::Server`] and everybody who talks to it.
+//! It does the shell's work: it opens relayed sockets when the server asks, wraps payload as the
+//! verdict says, and carries datagrams between sockets as a kernel would, its own relayed ports
+//! included. Nothing sleeps and nothing is random but the [`dice::Dice`], so a failure replays
+//! from its seed.
+//!
+//! Clients speak through `stun-rs` and `ring`, never through `proto`'s codec: two codecs that
+//! never met must agree on every message. [`draft`] builds what clients send, well-formed or
+//! broken on purpose; [`heard`] reads what they hear; [`script`] lets a test read like a call.
+#![expect(clippy::missing_panics_doc, reason = "a rig reports what went wrong by panicking")]
+
+pub mod books;
+pub mod client;
+pub mod dice;
+pub mod draft;
+pub mod heard;
+pub mod kind;
+pub mod link;
+pub mod login;
+pub mod peer;
+pub mod script;
+pub mod shadow;
+pub mod world;
+
+pub use draft::Draft;
+pub use heard::{Arrival, Heard};
+pub use link::Link;
+pub use login::{Login, Scheme};
+pub use world::World;

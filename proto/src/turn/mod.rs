@@ -3,8 +3,9 @@
 //! [`Server`] has the entry points and no procedure. A datagram that carries payload takes the
 //! path of `forward` and leaves as a [`Verdict`]. A request passes `gate`, which alone makes an
 //! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
-//! `permission`, `channel`; `exchange` writes the answer. State lies in `table` (who has what),
-//! `allocation` (what one client holds), `ports`, `reservation` and `expiry`. Nothing here reads
+//! `permission`, `channel`; `exchange` writes the answer, `ending` takes back what is over. State
+//! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
+//! and `expiry`. Nothing here reads
 //! a clock or draws from anything but the seed.
 
 pub mod action;
@@ -13,12 +14,15 @@ mod allocation;
 mod binding;
 pub mod channel;
 pub mod config;
+mod ending;
 mod exchange;
 mod expiry;
 mod few;
 mod forward;
 mod gate;
 mod indication;
+#[cfg(any(test, debug_assertions))]
+mod invariants;
 mod nonce;
 pub mod permission;
 mod ports;
@@ -30,8 +34,10 @@ mod table;
 pub mod tally;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 pub use action::{Action, Change, CloseReason, OpenFailure, Span, Verdict, Wrap};
 pub use config::Config;
 pub use server::Server;
 pub use tally::Tally;
+pub use throttle::Rate;

@@ -11,7 +11,7 @@ use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
 use crate::stun::{Class, Fingerprint, Message, Method};
-use crate::turn::action::{Action, Change, CloseReason, OpenFailure, Verdict};
+use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
 use crate::turn::config::Config;
 use crate::turn::exchange::Exchange;
 use crate::turn::expiry::Expiry;
@@ -22,6 +22,7 @@ use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::{Found, Table};
 use crate::turn::tally::{AllocationView, ListenerTally, Procedure, Tally};
+use crate::turn::throttle::{Rate, Throttle};
 
 /// A TURN server: state and procedures, no I/O.
 ///
@@ -41,6 +42,7 @@ pub struct Server<L> {
     pub(super) listeners: Vec<ListenerTally>,
     pub(super) actions: VecDeque<Action>,
     pub(super) draining: bool,
+    throttle: Option<Throttle>,
     digests: foldhash::quality::SeedableRandomState,
 }
 
@@ -60,6 +62,7 @@ impl<L: Ledger> Server<L> {
             listeners: vec![ListenerTally::default(); config.edge.listeners().len()],
             actions: VecDeque::new(),
             draining: false,
+            throttle: None,
             digests: foldhash::quality::SeedableRandomState::with_seed(
                 random.number(),
                 foldhash::SharedSeed::global_fixed(),
@@ -69,6 +72,14 @@ impl<L: Ledger> Server<L> {
             ports,
             random,
         }
+    }
+
+    /// Limits the answers that an unauthenticated source gets. Without this there is no limit,
+    /// which suits a simulation but not the internet.
+    #[must_use]
+    pub fn throttled(mut self, strangers: Rate) -> Self {
+        self.throttle = Some(Throttle::new(strangers, self.random.number()));
+        self
     }
 
     /// One message from a client.
@@ -206,6 +217,9 @@ impl<L: Ledger> Server<L> {
             signer: None,
         };
         let outcome = match procedure {
+            Procedure::Binding if !self.answers(now, from) => {
+                return self.dropped(DropReason::Throttled);
+            }
             Procedure::Binding => self.binding(&exchange, &message),
             Procedure::Allocate
             | Procedure::Refresh
@@ -221,10 +235,21 @@ impl<L: Ledger> Server<L> {
                 }
             },
         };
-        match outcome {
-            Ok(()) => Verdict::Handled,
-            Err(reject) => self.refuse(now, &exchange, &reject),
+        let Err(reject) = outcome else { return Verdict::Handled };
+        // Who knows the password is no stranger, even with a nonce of yesterday.
+        let stranger = exchange.signer.is_none()
+            && procedure != Procedure::Binding
+            && reject.why != Why::StaleNonce;
+        if stranger && !self.answers(now, from) {
+            return self.dropped(DropReason::Throttled);
         }
+        self.refuse(now, &exchange, &reject)
+    }
+
+    /// Whether a stranger at this source gets one more answer.
+    fn answers(&mut self, now: Now, from: FiveTuple) -> bool {
+        let Some(throttle) = &mut self.throttle else { return true };
+        throttle.admits(now.mono, from.client.ip())
     }
 
     /// An authenticated request goes to its procedure.
@@ -257,84 +282,6 @@ impl<L: Ledger> Server<L> {
         }
     }
 
-    /// Makes sure that an allocation is looked at by then.
-    pub(super) fn arm_by(&mut self, id: AllocationId, at: Instant) {
-        if let Some(allocation) = self.table.open(id)
-            && at < allocation.armed
-        {
-            self.expiry.disarm(allocation.armed, id);
-            allocation.armed = at;
-            self.expiry.arm(at, id);
-        }
-    }
-
-    /// Drops what is over in an allocation whose deadline came, and arms it anew.
-    fn expire(&mut self, now: Now, id: AllocationId) {
-        let Some(allocation) = self.table.open(id) else { return };
-        let over = Family::ALL
-            .map(|family| allocation.relay(family).is_some_and(|relay| relay.expires <= now.mono));
-        let before = (allocation.permissions(), allocation.channels());
-        allocation.expire(now.mono);
-        let after = (allocation.permissions(), allocation.channels());
-        // Taken out of the order of deadlines already; in again, so that closing finds it.
-        let next = allocation.first_deadline().unwrap_or(now.mono);
-        allocation.armed = next;
-        self.expiry.arm(next, id);
-        self.count_gone(before, after);
-        for family in Family::ALL {
-            if over[family.index()] {
-                self.close_relay(now, id, family, CloseReason::Expired);
-            }
-        }
-    }
-
-    /// Ends the relayed address of one family, and the allocation with its last.
-    pub(super) fn close_relay(
-        &mut self,
-        now: Now,
-        id: AllocationId,
-        family: Family,
-        reason: CloseReason,
-    ) {
-        let Some(allocation) = self.table.open(id) else { return };
-        let before = (allocation.permissions(), allocation.channels());
-        let Some(port) = allocation.forget(family) else { return };
-        let after = (allocation.permissions(), allocation.channels());
-        let armed = allocation.armed;
-        let next = allocation.first_deadline();
-        self.count_gone(before, after);
-        self.actions.push_back(Action::CloseRelay(RelayId { allocation: id, family }));
-        self.ledger.set_live(port, false);
-        self.release_port(now, port);
-        self.expiry.disarm(armed, id);
-        if let Some(next) = next {
-            if let Some(allocation) = self.table.open(id) {
-                allocation.armed = next;
-            }
-            self.expiry.arm(next, id);
-            return;
-        }
-        let Some(allocation) = self.table.remove(id) else { return };
-        let owner = *allocation.owner;
-        self.ledger.release(owner.lease);
-        self.tally.allocations -= 1;
-        self.tally.closed[reason as usize] += 1;
-        let lived = now.mono.saturating_duration_since(owner.opened);
-        let usage = allocation.usage;
-        self.actions.push_back(Action::Changed(Change::AllocationClosed {
-            id,
-            reason,
-            lived,
-            usage,
-        }));
-    }
-
-    /// Lowers the gauges of permissions and channels.
-    fn count_gone(&mut self, before: (usize, usize), after: (usize, usize)) {
-        self.tally.permissions -= (before.0 - after.0) as u64;
-        self.tally.channels -= (before.1 - after.1) as u64;
-    }
-
     /// Whether no client can be there (STUN-028): an answer would go astray or in circles.
     fn is_spoofed(&self, from: FiveTuple) -> bool {
         let client = from.client;
@@ -343,34 +290,5 @@ impl<L: Ledger> Server<L> {
             || client.ip() == std::net::IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
             || client.ip().is_unspecified()
             || self.config.edge.is_listener(client.socket())
-    }
-}
-
-#[cfg(any(test, debug_assertions))]
-impl<L: Ledger> Server<L> {
-    /// Verifies what must hold between any two calls.
-    ///
-    /// # Panics
-    /// Where it does not.
-    pub fn check(&self) {
-        let mut gauges = (0, 0, 0);
-        for (id, allocation) in self.table.iter() {
-            allocation.check();
-            assert!(self.expiry.is_armed(allocation.armed, id), "{id:?} is armed");
-            for (_, relay) in allocation.relays() {
-                assert!(self.ledger.is_live(relay.addr), "{} is live", relay.addr);
-            }
-            gauges.0 += 1;
-            gauges.1 += allocation.permissions() as u64;
-            gauges.2 += allocation.channels() as u64;
-        }
-        let tally = self.tally();
-        assert_eq!(gauges, (tally.allocations, tally.permissions, tally.channels), "gauges");
-        assert_eq!(self.expiry.len() as u64, tally.allocations, "one deadline an allocation");
-        assert!(self.table.len() as u64 >= tally.allocations, "every allocation has a client");
-        assert!(tally.ports_used <= tally.ports_total, "ports");
-        let ended: u64 = tally.closed.iter().sum();
-        assert_eq!(tally.opened - ended, tally.allocations, "opened, closed and alive");
-        self.ports.check();
     }
 }

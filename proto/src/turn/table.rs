@@ -25,7 +25,8 @@ pub(crate) struct Table {
 /// A five-tuple in 24 bytes, so that two entries of the map share a cache line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    host: [u64; 2],
+    high: u64,
+    low: u64,
     port_and_listener: u32,
 }
 
@@ -38,7 +39,7 @@ impl From<FiveTuple> for Key {
             IpAddr::V6(ip) => ip.to_bits(),
         };
         let port_and_listener = u32::from(client.port()) << 16 | u32::from(listener.0);
-        Self { host: [(bits >> 64) as u64, bits as u64], port_and_listener }
+        Self { high: (bits >> 64) as u64, low: bits as u64, port_and_listener }
     }
 }
 

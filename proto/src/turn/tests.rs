@@ -29,6 +29,7 @@ use crate::stun::{
 use crate::turn::action::{Action, OpenFailure, Verdict, Wrap};
 use crate::turn::config::{Config, Share};
 use crate::turn::server::Server;
+use crate::turn::throttle::Rate;
 
 const REALM: &str = "turn.example.org";
 
@@ -354,14 +355,14 @@ fn sec_018_a_socket_that_opens_after_the_shut_down_is_closed() {
 fn alloc_022_a_stale_relay_id_finds_nothing() {
     let mut stage = Stage::alone();
     stage.opened(|_| {});
-    let stale = stage.relay();
+    let over = stage.relay();
     stage.advance(600);
     stage.carry_out();
     stage.opened(|_| {});
     let fresh = stage.relay();
-    assert_eq!(fresh.allocation.slot, stale.allocation.slot, "the slot is reused");
+    assert_eq!(fresh.allocation.slot, over.allocation.slot, "the slot is reused");
     let peer = PeerAddr::new("45.33.32.1:9".parse().unwrap());
-    let verdict = stage.server.peer_input(stage.now, stale, peer, b"late");
+    let verdict = stage.server.peer_input(stage.now, over, peer, b"late");
     assert_eq!(verdict, Verdict::Dropped(DropReason::StaleRelay));
     let verdict = stage.server.peer_input(stage.now, fresh, peer, b"early");
     assert_eq!(verdict, Verdict::Dropped(DropReason::NoPermission));
@@ -480,4 +481,22 @@ fn the_same_seed_and_the_same_input_give_the_same_answers() {
         heard
     };
     assert_eq!(play(), play());
+}
+
+#[test]
+fn sec_007_a_flood_of_strangers_is_not_answered_and_hurts_no_login() {
+    let mut stage = Stage::alone();
+    stage.server = stage.server.throttled(Rate { per_s: 50, burst: 100 });
+    let mut answered = 0;
+    for n in 0..1_000_u16 {
+        let mut buffer = [0; 100];
+        let method = if n % 2 == 0 { Method::BINDING } else { Method::ALLOCATE };
+        let writer = Writer::new(&mut buffer, Class::Request, method, TransactionId([3; 12]));
+        let request = writer.finish().unwrap();
+        stage.server.client_input(stage.now, stage.client, request);
+        answered += u32::from(stage.carry_out().is_some());
+    }
+    assert_eq!(answered, 100);
+    assert_eq!(stage.server.tally().dropped[DropReason::Throttled.index()], 900);
+    stage.opened(|_| {});
 }

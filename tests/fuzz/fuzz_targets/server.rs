@@ -1,0 +1,194 @@
+//! The whole server: packets raw, structured and mutated, and time, in any order.
+//!
+//! The input is a script of operations. Real requests are built and signed by the rig, so that
+//! the fuzzer gets behind authentication, then broken byte by byte. After every operation the
+//! rig's `World` checks the server's invariants (`Server::check`), and every answer is read by
+//! the oracle. The same worlds as in the simulation, driven by libFuzzer instead of dice.
+#![no_main]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use proto::turn::OpenFailure;
+use rig::script::channel_data;
+use rig::{Arrival, Draft, Scheme, World};
+
+const CLIENTS: [&str; 3] = ["alice", "carol", "legacy"];
+const PEERS: [&str; 3] = ["bob", "dave", "private"];
+
+fuzz_target!(|data: &[u8]| {
+    let mut script = Script { data, world: world() };
+    while !script.data.is_empty() {
+        script.step();
+    }
+    script.world.advance(Duration::from_secs(2 * 3600));
+    let tally = script.world.server.tally();
+    assert_eq!((tally.allocations, tally.permissions, tally.channels), (0, 0, 0));
+    assert_eq!(tally.ports_used, 0);
+    assert_eq!(script.world.server.poll_timeout(), None);
+});
+
+/// A small world, because it is built anew for each input.
+fn world() -> World {
+    let mut world = World::configured(1, |config| {
+        config.ports = 50_000..=50_007;
+        config.limits.allocations = 6;
+        config.limits.permissions = 4;
+        config.limits.channels = 4;
+    })
+    .with_client("alice")
+    .with_client6("carol")
+    .with_client("legacy")
+    .with_peer("bob")
+    .with_peer6("dave")
+    .with_peer_at("private", SocketAddr::from(([10, 0, 0, 9], 9000)));
+    world.client("legacy").state().scheme = Scheme::Legacy;
+    world
+}
+
+/// What is left of the input, and the world it acts upon.
+struct Script<'d> {
+    data: &'d [u8],
+    world: World,
+}
+
+impl<'d> Script<'d> {
+    fn byte(&mut self) -> u8 {
+        let Some((&first, rest)) = self.data.split_first() else { return 0 };
+        self.data = rest;
+        first
+    }
+
+    fn word(&mut self) -> u16 {
+        u16::from_be_bytes([self.byte(), self.byte()])
+    }
+
+    /// A run of bytes whose length stands before it.
+    fn bytes(&mut self) -> &'d [u8] {
+        let len = usize::from(self.byte()).min(self.data.len());
+        let (run, rest) = self.data.split_at(len);
+        self.data = rest;
+        run
+    }
+
+    fn client(&mut self) -> &'static str {
+        CLIENTS[usize::from(self.byte()) % CLIENTS.len()]
+    }
+
+    /// A peer by name, a relayed address, or any address at all.
+    fn address(&mut self) -> SocketAddr {
+        match self.byte() % 6 {
+            n @ 0..3 => self.world.peer_address(PEERS[usize::from(n)]),
+            3 => {
+                let open = self.world.open_sockets();
+                let at = usize::from(self.byte());
+                if open.is_empty() { SocketAddr::from(([127, 0, 0, 1], 1)) } else { open[at % open.len()] }
+            }
+            4 => {
+                let ip = [self.byte(), self.byte(), self.byte(), self.byte()];
+                SocketAddr::from((ip, self.word()))
+            }
+            _ => {
+                let ip = [(); 8].map(|()| self.word());
+                SocketAddr::from((ip, self.word()))
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        match self.byte() % 10 {
+            0 => {
+                let (client, bytes) = (self.client(), self.bytes());
+                self.world.client(client).send_bytes(bytes);
+            }
+            1 => {
+                let (client, kind, body) = (self.client(), self.word() & 0x3FFF, self.bytes());
+                let whole = &body[..body.len() / 4 * 4];
+                let bytes = Draft::of_kind(kind).bytes(whole).encode();
+                self.world.client(client).send_bytes(&bytes);
+            }
+            2..5 => self.request(),
+            5 => {
+                let (client, peer) = (self.client(), self.address());
+                let bytes = Draft::send(peer, self.bytes()).encode();
+                self.world.client(client).send_bytes(&bytes);
+            }
+            6 => {
+                let (client, number) = (self.client(), 0x4000 | self.word() & 0x0FFF);
+                let bytes = channel_data(number, self.bytes());
+                self.world.client(client).send_bytes(&bytes);
+            }
+            7 => {
+                let (to, from) = (self.address(), self.address());
+                let payload = self.bytes();
+                self.world.inject_at_relay(to, from, payload);
+            }
+            8 => {
+                let by = Duration::from_millis(u64::from(self.word()) * 20);
+                self.world.advance(by);
+            }
+            _ => {
+                self.world.socket_failure = match self.byte() % 4 {
+                    0 => Some(OpenFailure::PortTaken),
+                    1 => Some(OpenFailure::Exhausted),
+                    2 => Some(OpenFailure::Other),
+                    _ => None,
+                };
+            }
+        }
+        self.world.settle();
+        self.hear();
+    }
+
+    /// A request of some kind, with more attributes and a few bytes changed, before or after
+    /// signing.
+    fn request(&mut self) {
+        let client = self.client();
+        let mut draft = match self.byte() % 6 {
+            0 | 1 => Draft::allocate(),
+            2 => Draft::refresh(u32::from(self.word())),
+            3 => Draft::permit(&[self.address(), self.address()]),
+            4 => Draft::bind(0x4000 | self.word() & 3, self.address()),
+            _ => Draft::request(self.word() & 0x0F),
+        };
+        for _ in 0..self.byte() % 4 {
+            let kind = match self.byte() {
+                n @ 0..128 => u16::from(n & 0x3F),
+                n => 0x8000 | u16::from(n & 0x3F),
+            };
+            draft = draft.raw(kind, self.bytes());
+        }
+        let id = self.world.dice.transaction();
+        let mut acting = self.world.client(client);
+        let draft = draft.transaction(id);
+        let draft = if acting.state().challenge.is_some() { acting.state().sign(draft) } else { draft };
+        let mut bytes = draft.encode();
+        for _ in 0..(self.byte() % 8).saturating_sub(4) {
+            let at = usize::from(self.word()) % bytes.len();
+            bytes[at] ^= self.byte();
+        }
+        if self.byte() % 16 == 0 {
+            bytes.truncate(usize::from(self.byte()));
+        }
+        self.world.client(client).send_bytes(&bytes);
+    }
+
+    /// Clients learn from challenges; the oracle reads every answer.
+    fn hear(&mut self) {
+        for client in CLIENTS {
+            while let Some(arrival) = self.world.client(client).take() {
+                if let Arrival::Response(heard) = arrival
+                    && matches!(heard.code(), Some(401 | 438))
+                {
+                    self.world.client(client).state().learn(&heard);
+                }
+            }
+        }
+        for peer in PEERS {
+            while self.world.peer(peer).take().is_some() {
+                assert_ne!(peer, "private", "a private peer was reached");
+            }
+        }
+    }
+}

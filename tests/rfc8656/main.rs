@@ -1,0 +1,12 @@
+//! RFC 8656, section by section, against a server in a simulated network.
+
+mod allocate;
+mod channel;
+mod families;
+mod five_tuple;
+mod indication;
+mod media;
+mod peers;
+mod permission;
+mod refresh;
+mod reservation;

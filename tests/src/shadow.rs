@@ -1,0 +1,352 @@
+//! A second, naive TURN server that only predicts: what must be delivered, what must not.
+//!
+//! It learns what clients meant from the client's side ([`Intent`]), sees what reached the server
+//! and what left it ([`Seen`]), applies an intent when the server says it succeeded, and judges
+//! every verdict. It shares neither code nor representation with `proto`: deadlines are compared
+//! at each packet, where the server removes what has expired beforehand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use proto::addr::{Family, FiveTuple};
+use proto::turn::{Verdict, Wrap};
+
+use crate::heard::Heard;
+use crate::kind;
+use crate::world::{Seen, What};
+
+const PERMISSION: Duration = Duration::from_secs(300);
+const CHANNEL: Duration = Duration::from_secs(600);
+
+/// What a client meant with one request.
+#[derive(Clone, Debug)]
+pub enum Intent {
+    /// Allocate.
+    Allocate,
+    /// Refresh one family, or all.
+    Refresh(Option<Family>),
+    /// `CreatePermission`.
+    Permit(Vec<SocketAddr>),
+    /// `ChannelBind`.
+    Bind(u16, SocketAddr),
+    /// A request that must not succeed: forged, altered or with a wrong password.
+    Never,
+}
+
+/// What a client meant with one datagram of payload.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A Send indication.
+    Send(SocketAddr, Vec<u8>),
+    /// ChannelData.
+    Channel(u16, Vec<u8>),
+}
+
+/// A request: whose it is and what it is for.
+#[derive(Clone, Debug)]
+struct Asked {
+    user: String,
+    intent: Intent,
+}
+
+#[derive(Debug)]
+struct Allocated {
+    user: String,
+    transaction: [u8; 12],
+    /// Advertised form and end, by family.
+    relayed: BTreeMap<Family, (SocketAddr, Instant)>,
+    permitted: BTreeMap<IpAddr, Instant>,
+    channels: BTreeMap<u16, (SocketAddr, Instant)>,
+}
+
+/// The predictor.
+#[derive(Debug, Default)]
+pub struct Shadow {
+    requests: HashMap<[u8; 12], Asked>,
+    payloads: HashMap<Vec<u8>, Payload>,
+    allocations: BTreeMap<FiveTuple, Allocated>,
+    /// Datagrams judged, as (delivered, dropped): a simulation that delivers nothing proves nothing.
+    pub judged: (u64, u64),
+    /// Successful requests.
+    pub succeeded: u64,
+}
+
+impl Shadow {
+    /// A client is about to send this request.
+    pub fn expect_request(&mut self, transaction: [u8; 12], user: &str, intent: Intent) {
+        self.requests.insert(transaction, Asked { user: user.to_owned(), intent });
+    }
+
+    /// A client is about to send this payload in these bytes.
+    pub fn expect_payload(&mut self, bytes: Vec<u8>, payload: Payload) {
+        self.payloads.insert(bytes, payload);
+    }
+
+    /// Every relayed address alive at this moment.
+    pub fn relayed(&self) -> Vec<SocketAddr> {
+        let alive = self.allocations.values().flat_map(|held| held.relayed.values());
+        alive.map(|(relayed, _)| *relayed).collect()
+    }
+
+    /// Whether payload of this client for this host would be relayed by indication.
+    pub fn permits(&self, client: FiveTuple, host: IpAddr) -> bool {
+        self.allocations.get(&client).is_some_and(|held| held.permitted.contains_key(&host))
+    }
+
+    /// Channels this client has bound.
+    pub fn channels(&self, client: FiveTuple) -> Vec<u16> {
+        let held = self.allocations.get(&client).into_iter();
+        held.flat_map(|held| held.channels.keys().copied()).collect()
+    }
+
+    /// Hosts and the relayed addresses at which they would be heard.
+    pub fn heard(&self) -> Vec<(IpAddr, SocketAddr)> {
+        let held = self.allocations.values();
+        held.flat_map(|held| {
+            let pairs = held.permitted.keys().filter_map(|ip| {
+                held.relayed.get(&Family::of(*ip)).map(|(relayed, _)| (*ip, *relayed))
+            });
+            pairs.collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// Judges one thing that happened.
+    pub fn judge(&mut self, seen: &Seen) {
+        self.forget_until(seen.now);
+        match &seen.what {
+            What::FromClient(from, bytes, verdict) => self.judge_uplink(*from, bytes, *verdict),
+            What::FromPeer(at, from, payload, verdict) => {
+                self.judge_downlink(*at, from.socket(), payload, *verdict);
+            }
+            What::Reply(to, bytes) => self.judge_reply(seen.now, *to, &Heard::read(bytes)),
+        }
+    }
+
+    /// Forgets what has expired at this moment, as an observer of the server would see it.
+    pub fn forget_until(&mut self, now: Instant) {
+        self.allocations.retain(|_, held| {
+            held.relayed.retain(|_, (_, end)| *end > now);
+            let families: Vec<_> = held.relayed.keys().copied().collect();
+            held.permitted.retain(|ip, end| *end > now && families.contains(&Family::of(*ip)));
+            held.channels
+                .retain(|_, (peer, end)| *end > now && families.contains(&Family::of(peer.ip())));
+            !held.relayed.is_empty()
+        });
+    }
+
+    /// Allocations, permissions and channels alive.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        let held = || self.allocations.values();
+        let permissions = held().map(|held| held.permitted.len()).sum();
+        (held().count(), permissions, held().map(|held| held.channels.len()).sum())
+    }
+
+    fn judge_uplink(&mut self, from: FiveTuple, bytes: &[u8], verdict: Verdict) {
+        let expected = self.payloads.get(bytes).and_then(|payload| self.uplink(from, payload));
+        let actual = match verdict {
+            Verdict::ToPeer { peer, payload, .. } => {
+                let start = payload.start as usize;
+                Some((peer.socket(), bytes[start..start + payload.len as usize].to_vec()))
+            }
+            Verdict::ToClient { .. } => panic!("what a client sends never goes to a client"),
+            Verdict::Handled | Verdict::Dropped(_) => None,
+        };
+        assert_eq!(actual, expected, "uplink of {from:?}: {:?}", self.payloads.get(bytes));
+        if self.payloads.contains_key(bytes) {
+            self.count(expected.is_some());
+        }
+    }
+
+    fn uplink(&self, from: FiveTuple, payload: &Payload) -> Option<(SocketAddr, Vec<u8>)> {
+        let held = self.allocations.get(&from)?;
+        let (peer, bytes) = match payload {
+            Payload::Send(peer, bytes) => {
+                held.permitted.contains_key(&peer.ip()).then_some((peer, bytes))?
+            }
+            Payload::Channel(number, bytes) => {
+                held.channels.get(number).map(|(peer, _)| (peer, bytes))?
+            }
+        };
+        (held.relayed.contains_key(&Family::of(peer.ip())) && self.admits(*peer))
+            .then(|| (*peer, bytes.clone()))
+    }
+
+    fn judge_downlink(&mut self, at: SocketAddr, from: SocketAddr, bytes: &[u8], verdict: Verdict) {
+        let owner = self
+            .allocations
+            .iter()
+            .find(|(_, held)| held.relayed.values().any(|(relayed, _)| *relayed == at));
+        let expected = owner.and_then(|(to, held)| {
+            held.permitted.get(&from.ip()).filter(|_| self.admits(from))?;
+            let bound = held.channels.iter().find(|(_, (peer, _))| *peer == from);
+            Some((*to, bound.map(|(number, _)| *number)))
+        });
+        let actual = match verdict {
+            Verdict::ToClient { to, wrap, payload } => {
+                assert_eq!((payload.start, payload.len as usize), (0, bytes.len()), "all of it");
+                match wrap {
+                    Wrap::Channel(number) => Some((to, Some(number.number()))),
+                    Wrap::Indication(peer, _) => {
+                        assert_eq!(peer.socket(), from, "the indication names its source");
+                        Some((to, None))
+                    }
+                }
+            }
+            Verdict::ToPeer { .. } => panic!("what a peer sends never goes to a peer"),
+            Verdict::Handled => panic!("what a peer sends is never a control message"),
+            Verdict::Dropped(_) => None,
+        };
+        assert_eq!(actual, expected, "downlink at {at} from {from}");
+        self.count(expected.is_some());
+    }
+
+    fn count(&mut self, delivered: bool) {
+        self.judged.0 += u64::from(delivered);
+        self.judged.1 += u64::from(!delivered);
+    }
+
+    fn judge_reply(&mut self, now: Instant, to: FiveTuple, heard: &Heard) {
+        let Some(asked) = self.requests.get(&heard.transaction()).cloned() else {
+            let binding = heard.kind() == kind::method::BINDING | kind::SUCCESS;
+            let explained = binding || matches!(heard.code(), Some(400 | 401 | 420));
+            assert!(explained, "to nobody's request: {heard:?}");
+            return;
+        };
+        match heard.code() {
+            None => {
+                self.succeeded += 1;
+                self.apply(now, to, &asked, heard);
+            }
+            Some(code) => self.judge_refusal(to, &asked, code, heard),
+        }
+    }
+
+    /// Whether this refusal is one that the state explains.
+    fn judge_refusal(&self, to: FiveTuple, asked: &Asked, code: u16, heard: &Heard) {
+        let Asked { user, intent } = asked;
+        let held = self.allocations.get(&to);
+        let mine = held.filter(|held| held.user == *user);
+        let explained = match code {
+            401 | 438 => true,
+            437 => match intent {
+                Intent::Allocate => held.is_some(),
+                _ => held.is_none(),
+            },
+            441 => held.is_some_and(|held| held.user != *user),
+            486 | 508 | 500 => matches!(intent, Intent::Allocate),
+            403 => !self.admits_all(intent),
+            443 => match intent {
+                Intent::Refresh(family) => {
+                    mine.is_some_and(|m| family.is_some_and(|f| !m.relayed.contains_key(&f)))
+                }
+                _ => mine.is_some_and(|mine| {
+                    let lacks =
+                        |peer: &SocketAddr| !mine.relayed.contains_key(&Family::of(peer.ip()));
+                    self.peers(intent).iter().any(lacks)
+                }),
+            },
+            400 => match intent {
+                Intent::Bind(number, peer) => mine.is_some_and(|m| conflicts(m, *number, *peer)),
+                _ => false,
+            },
+            _ => false,
+        };
+        let never = matches!(intent, Intent::Never) && matches!(code, 400 | 401 | 420 | 438);
+        assert!(explained || never, "{code} to {intent:?} of {user}: {held:?}, {heard:?}");
+    }
+
+    fn apply(&mut self, now: Instant, to: FiveTuple, asked: &Asked, heard: &Heard) {
+        let Asked { user, intent } = asked;
+        let until = |seconds: u32| now + Duration::from_secs(u64::from(seconds));
+        if let Intent::Allocate = intent {
+            let end = until(heard.lifetime().expect("Allocate success has LIFETIME"));
+            return self.allocated(to, user, end, heard);
+        }
+        let peers = self.peers(intent);
+        assert!(self.admits_all(intent), "a denied peer: {intent:?}");
+        let held = self.allocations.get_mut(&to).expect("a success needs an allocation");
+        assert_eq!(held.user, *user, "a success for somebody else");
+        for peer in peers {
+            assert!(held.relayed.contains_key(&Family::of(peer.ip())), "443 was due: {intent:?}");
+            held.permitted.insert(peer.ip(), now + PERMISSION);
+        }
+        match intent {
+            Intent::Bind(number, peer) => {
+                assert!(!conflicts(held, *number, *peer), "400 was due: {intent:?}");
+                held.channels.insert(*number, (*peer, now + CHANNEL));
+            }
+            Intent::Refresh(family) => {
+                let end = until(heard.lifetime().expect("Refresh success has LIFETIME"));
+                for (of, (_, expires)) in &mut held.relayed {
+                    if family.is_none_or(|family| family == *of) {
+                        *expires = end;
+                    }
+                }
+                self.forget_until(now);
+            }
+            Intent::Permit(_) => {}
+            Intent::Allocate | Intent::Never => panic!("a success for {intent:?}"),
+        }
+    }
+
+    fn allocated(&mut self, to: FiveTuple, user: &str, end: Instant, heard: &Heard) {
+        let relayed = heard.all_relayed();
+        if let Some(held) = self.allocations.get(&to) {
+            assert_eq!(held.transaction, heard.transaction(), "437 was due");
+            // The family whose life ended earlier is missing from the repeated answer.
+            let first: Vec<_> = held.relayed.values().map(|(relayed, _)| *relayed).collect();
+            assert!(first.iter().all(|at| relayed.contains(at)), "the same answer again");
+            return;
+        }
+        let taken = self.relayed();
+        assert!(relayed.iter().all(|at| !taken.contains(at)), "relayed addresses are unique");
+        let by_family = |at: &SocketAddr| (Family::of(at.ip()), (*at, end));
+        self.allocations.insert(
+            to,
+            Allocated {
+                user: user.to_owned(),
+                transaction: heard.transaction(),
+                relayed: relayed.iter().map(by_family).collect(),
+                permitted: BTreeMap::new(),
+                channels: BTreeMap::new(),
+            },
+        );
+    }
+
+    #[expect(clippy::unused_self, reason = "reads like a question to the predictor")]
+    fn peers(&self, intent: &Intent) -> Vec<SocketAddr> {
+        match intent {
+            Intent::Permit(peers) => peers.clone(),
+            Intent::Bind(_, peer) => vec![*peer],
+            Intent::Allocate | Intent::Refresh(_) | Intent::Never => Vec::new(),
+        }
+    }
+
+    /// Whether the policy permits the peers of a request. Permissions know no port, so a host of
+    /// the relay itself is permitted as a host; channels need a port that is alive.
+    fn admits_all(&self, intent: &Intent) -> bool {
+        match intent {
+            Intent::Bind(_, peer) => self.admits(*peer),
+            _ => self.peers(intent).iter().all(|peer| !is_private(peer.ip())),
+        }
+    }
+
+    /// The simulation's peers are global, private, or addresses of the relay itself: those are
+    /// reached only while they are alive.
+    fn admits(&self, peer: SocketAddr) -> bool {
+        let ours = crate::world::is_relay_host(peer.ip());
+        !is_private(peer.ip()) && (!ours || self.relayed().contains(&peer))
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.is_private())
+}
+
+fn conflicts(held: &Allocated, number: u16, peer: SocketAddr) -> bool {
+    let other_peer = held.channels.get(&number).is_some_and(|(bound, _)| *bound != peer);
+    let other_number = held.channels.iter().any(|(n, (bound, _))| *n != number && *bound == peer);
+    other_peer || other_number || !(0x4000..=0x4FFF).contains(&number)
+}

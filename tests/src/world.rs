@@ -1,0 +1,606 @@
+//! A simulated network around one server.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::addr::{
+    ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side, Transport,
+};
+use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
+use proto::now::{Now, UnixTime};
+use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
+use proto::reject::{DropReason, Why};
+use proto::turn::config::Share;
+use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
+
+use crate::books::Books;
+use crate::client::Client;
+use crate::dice::Dice;
+use crate::link::Link;
+use crate::login::Login;
+use crate::peer::Peer;
+use crate::script::{AsClient, AsPeer};
+
+/// Wall-clock time at which every world begins.
+pub const BEGIN: u64 = 1_800_000_000;
+/// The realm of every world.
+pub const REALM: &str = "edge.test";
+/// The shared secret of TURN REST credentials.
+pub const REST_SECRET: &[u8] = b"a shared secret of the rig";
+/// The pool's secret that turns user names into passwords.
+pub const POOL_SECRET: &[u8] = &[0x5A; 32];
+/// The pool key's id as it stands in user names.
+pub const KEY_ID: &str = "0badcafe";
+
+/// Addresses of the server: IPv4 and IPv6 external listeners, an internal one.
+pub const LISTENERS: [&str; 3] =
+    ["93.184.216.34:3478", "[2a02:6b8::34]:3478", "93.184.216.34:3479"];
+
+/// A datagram that nobody may lose track of: what the server sends is never more than this.
+const LARGEST_DATAGRAM: usize = 65_507;
+
+/// The server, its clients and peers, the links between them, and the time.
+pub struct World {
+    /// The server under test.
+    pub server: Server<Books>,
+    /// Its ledger.
+    pub books: Books,
+    /// The path of every datagram between a host and the server.
+    pub link: Link,
+    /// Everything the server reported to followers, oldest first.
+    pub changes: Vec<Change>,
+    /// What becomes of relayed sockets the server asks for; `None`: they open.
+    pub socket_failure: Option<OpenFailure>,
+    /// Whether relayed sockets wait for [`World::open_held`].
+    pub hold_sockets: bool,
+    /// Local addresses that another process holds.
+    pub foreign_sockets: HashSet<SocketAddr>,
+    /// Everything the server was told and answered, when somebody wants to know.
+    pub record: Option<Vec<Seen>>,
+    /// The source of chance.
+    pub dice: Dice,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) peers: Vec<Peer>,
+    config: Arc<Config>,
+    begin: Instant,
+    elapsed: Duration,
+    wall_offset: i64,
+    sockets: BTreeMap<RelayId, RelayedAddr>,
+    held: Vec<(RelayId, RelayedAddr)>,
+    air: BinaryHeap<Reverse<Flight>>,
+    flights: u64,
+}
+
+/// One thing that happened at the server, for a [`crate::shadow::Shadow`] to judge.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When.
+    pub now: Instant,
+    /// What.
+    pub what: What,
+}
+
+/// What can happen at the server.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// A datagram came from a client.
+    FromClient(FiveTuple, Vec<u8>, Verdict),
+    /// A datagram came to a relayed address (local form).
+    FromPeer(SocketAddr, PeerAddr, Vec<u8>, Verdict),
+    /// A control message left for a client.
+    Reply(FiveTuple, Vec<u8>),
+}
+
+/// One datagram under way.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    arrives: Duration,
+    serial: u64,
+    to: Target,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Target {
+    Server { from: FiveTuple },
+    Relay { at: SocketAddr, from: SocketAddr },
+    Client { listener: ListenerId, at: SocketAddr },
+    Peer { at: SocketAddr, from: SocketAddr },
+}
+
+impl World {
+    /// A perfect network around a server with its default rules.
+    pub fn seeded(seed: u64) -> Self {
+        Self::configured(seed, |_| ())
+    }
+
+    /// The same, with the configuration changed.
+    pub fn configured(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = default_config();
+        change(&mut config);
+        let config = Arc::new(config);
+        let mut dice = Dice::seeded(seed);
+        let books = Books::default();
+        let secret = dice.bytes(32).try_into().expect("asked for 32 bytes");
+        Self {
+            server: Server::new(Arc::clone(&config), books.clone(), secret),
+            books,
+            link: Link::default(),
+            changes: Vec::new(),
+            socket_failure: None,
+            hold_sockets: false,
+            held: Vec::new(),
+            record: None,
+            foreign_sockets: HashSet::new(),
+            dice,
+            clients: Vec::new(),
+            peers: Vec::new(),
+            config,
+            begin: some_instant(),
+            elapsed: Duration::ZERO,
+            wall_offset: 0,
+            sockets: BTreeMap::new(),
+            air: BinaryHeap::new(),
+            flights: 0,
+        }
+    }
+
+    /// Adds an IPv4 client that speaks to the first listener and holds a pool credential.
+    #[must_use]
+    pub fn with_client(self, name: &str) -> Self {
+        let n = self.clients.len();
+        let address = format!("81.2.69.{}:{}", 10 + n, 40_000 + n).parse().expect("an address");
+        self.with_client_at(name, address)
+    }
+
+    /// Adds an IPv6 client that speaks to the second listener.
+    #[must_use]
+    pub fn with_client6(self, name: &str) -> Self {
+        let n = self.clients.len();
+        let address = format!("[2a01:4f8::{:x}]:{}", 0x10 + n, 40_000 + n);
+        let mut world = self.with_client_at(name, address.parse().expect("an address"));
+        world.clients[n].listener = ListenerId(1);
+        world
+    }
+
+    /// Adds a client at this address.
+    #[must_use]
+    pub fn with_client_at(mut self, name: &str, address: SocketAddr) -> Self {
+        let login = pool_login(name, BEGIN + 86_400);
+        self.clients.push(Client::new(name, address, login));
+        self
+    }
+
+    /// Adds a peer with a global IPv4 address.
+    #[must_use]
+    pub fn with_peer(self, name: &str) -> Self {
+        let n = self.peers.len();
+        let address = format!("45.33.32.{}:{}", 10 + n, 6000 + n).parse().expect("an address");
+        self.with_peer_at(name, address)
+    }
+
+    /// Adds a peer with a global IPv6 address.
+    #[must_use]
+    pub fn with_peer6(self, name: &str) -> Self {
+        let n = self.peers.len();
+        let address = format!("[2600:3c01::{:x}]:{}", 0x10 + n, 6000 + n);
+        self.with_peer_at(name, address.parse().expect("an address"))
+    }
+
+    /// Adds a peer at this address.
+    #[must_use]
+    pub fn with_peer_at(mut self, name: &str, address: SocketAddr) -> Self {
+        self.peers.push(Peer::new(name, address));
+        self
+    }
+
+    /// Every path becomes this one.
+    #[must_use]
+    pub fn with_link(mut self, link: Link) -> Self {
+        self.link = link;
+        self
+    }
+
+    /// Acts as a client.
+    pub fn client(&mut self, name: &str) -> AsClient<'_> {
+        let index = self.clients.iter().position(|client| client.name == name);
+        AsClient { index: index.unwrap_or_else(|| panic!("no client {name}")), world: self }
+    }
+
+    /// Acts as a peer.
+    pub fn peer(&mut self, name: &str) -> AsPeer<'_> {
+        let index = self.peers.iter().position(|peer| peer.name == name);
+        AsPeer { index: index.unwrap_or_else(|| panic!("no peer {name}")), world: self }
+    }
+
+    /// The address of a peer, by name.
+    pub fn peer_address(&self, name: &str) -> SocketAddr {
+        let found = self.peers.iter().find(|peer| peer.name == name);
+        found.unwrap_or_else(|| panic!("no peer {name}")).address
+    }
+
+    /// The present, on both clocks.
+    pub fn now(&self) -> Now {
+        let unix = (BEGIN + self.elapsed.as_secs()).saturating_add_signed(self.wall_offset);
+        Now { mono: self.begin + self.elapsed, unix: UnixTime(unix) }
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// Sets the wall clock forward or back; the monotonic one does not notice.
+    pub fn step_wall_clock(&mut self, seconds: i64) {
+        self.wall_offset += seconds;
+    }
+
+    /// Lets time pass; deadlines and arrivals happen in their order.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.elapsed + by;
+        while let Some(next) = self.next_event().filter(|&at| at <= until) {
+            self.elapsed = self.elapsed.max(next);
+            self.happen();
+        }
+        self.elapsed = until;
+    }
+
+    /// The same in seconds.
+    pub fn advance_s(&mut self, seconds: u64) {
+        self.advance(Duration::from_secs(seconds));
+    }
+
+    /// Lets time pass until nothing is under way; deadlines beyond the last arrival stay.
+    pub fn settle(&mut self) {
+        while let Some(Reverse(flight)) = self.air.peek() {
+            let arrives = flight.arrives;
+            let by = arrives.saturating_sub(self.elapsed);
+            self.advance(by);
+        }
+    }
+
+    /// How often the server has dropped a packet for this reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.server.tally().dropped[reason.index()]
+    }
+
+    /// How often the server has dropped a packet for any reason.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.server.tally().dropped.iter().sum()
+    }
+
+    /// How often the server has refused a request for this reason.
+    pub fn rejected(&self, why: Why) -> u64 {
+        self.server.tally().rejected[why.index()]
+    }
+
+    /// Relayed sockets open at this moment, local form.
+    pub fn open_sockets(&self) -> Vec<SocketAddr> {
+        self.sockets.values().map(|relayed| relayed.socket()).collect()
+    }
+
+    /// Sends a datagram to a listener from any address, forged or not.
+    pub fn inject(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
+        let from = FiveTuple { listener, client: ClientAddr::new(from) };
+        self.fly(&Target::Server { from }, bytes);
+    }
+
+    /// Sends a datagram to a relayed address, in its advertised form, from any address.
+    pub fn inject_at_relay(&mut self, at: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        let at = self.local_form(at);
+        self.fly(&Target::Relay { at, from }, bytes);
+    }
+
+    /// Opens the relayed sockets that were held back, in this order or the other.
+    pub fn open_held(&mut self, backwards: bool) {
+        let mut held = std::mem::take(&mut self.held);
+        if backwards {
+            held.reverse();
+        }
+        for (id, want) in held {
+            self.open_relay(id, want);
+        }
+        self.carry_out();
+    }
+
+    /// Ends the server as a shell does at the end of its life, and carries out what follows;
+    /// sockets that were held back open too late.
+    pub fn shut_down(&mut self) {
+        let now = self.now();
+        let late = std::mem::take(&mut self.held);
+        self.server.shut_down(now);
+        self.carry_out();
+        for (id, want) in late {
+            self.open_relay(id, want);
+        }
+        self.carry_out();
+    }
+
+    /// Checks every invariant that can be seen from outside and from within.
+    pub fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.server.check();
+        let tally = self.server.tally();
+        let views: Vec<_> = self.server.allocations(self.now()).collect();
+        assert_eq!(tally.allocations, views.len() as u64, "gauge of allocations");
+        let opening: HashSet<_> = self.held.iter().map(|(id, _)| id.allocation).collect();
+        let expected = tally.allocations + opening.len() as u64;
+        assert_eq!(u64::from(self.books.leases()), expected, "one lease an allocation");
+        assert_eq!(self.books.live(), self.sockets.len(), "a live address is an open socket");
+        let relayed = views.iter().flat_map(|view| view.relayed.iter().flatten()).count();
+        assert_eq!(relayed, self.sockets.len(), "an open socket belongs to an allocation");
+        let distinct: HashSet<_> = self.sockets.values().collect();
+        assert_eq!(distinct.len(), self.sockets.len(), "relayed addresses are unique");
+        let permissions: usize = views.iter().map(|view| view.permissions).sum();
+        assert_eq!(tally.permissions, permissions as u64, "gauge of permissions");
+        let channels: usize = views.iter().map(|view| view.channels).sum();
+        assert_eq!(tally.channels, channels as u64, "gauge of channels");
+        assert!(tally.ports_used <= tally.ports_total, "no more ports than there are");
+    }
+
+    fn next_event(&self) -> Option<Duration> {
+        let arrival = self.air.peek().map(|Reverse(flight)| flight.arrives);
+        let deadline =
+            self.server.poll_timeout().map(|at| at.saturating_duration_since(self.begin));
+        arrival.into_iter().chain(deadline).min()
+    }
+
+    /// Everything due at this moment: deadlines first, as a worker's loop does.
+    fn happen(&mut self) {
+        if self.server.poll_timeout().is_some_and(|at| at <= self.now().mono) {
+            let now = self.now();
+            self.server.timeout(now);
+            self.carry_out();
+            let next = self.server.poll_timeout();
+            assert!(next.is_none_or(|at| at > now.mono), "timeout() leaves nothing that is due");
+        }
+        while self.air.peek().is_some_and(|Reverse(flight)| flight.arrives <= self.elapsed) {
+            let Reverse(flight) = self.air.pop().expect("just seen");
+            self.arrive(flight);
+        }
+    }
+
+    fn arrive(&mut self, flight: Flight) {
+        let now = self.now();
+        match flight.to {
+            Target::Server { from } => {
+                let verdict = self.server.client_input(now, from, &flight.bytes);
+                self.note(|| What::FromClient(from, flight.bytes.clone(), verdict));
+                self.obey(verdict, &flight.bytes);
+            }
+            Target::Relay { at, from } => {
+                let open = self.sockets.iter().find(|(_, relayed)| relayed.socket() == at);
+                if let Some((&id, _)) = open {
+                    let from = PeerAddr::new(from);
+                    let verdict = self.server.peer_input(now, id, from, &flight.bytes);
+                    self.note(|| What::FromPeer(at, from, flight.bytes.clone(), verdict));
+                    self.obey(verdict, &flight.bytes);
+                }
+            }
+            Target::Client { listener, at } => {
+                let same = |client: &&mut Client| client.address == at;
+                if let Some(client) = self.clients.iter_mut().find(same) {
+                    assert_eq!(client.listener, listener, "answers come from where requests went");
+                    client.inbox.push_back(flight.bytes);
+                }
+            }
+            Target::Peer { at, from } => {
+                if let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == at) {
+                    peer.inbox.push_back((from, flight.bytes));
+                }
+            }
+        }
+    }
+
+    /// What a worker does with a verdict.
+    fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
+        match verdict {
+            Verdict::ToPeer { via, peer, payload } => {
+                let payload = &bytes[range(payload)];
+                let local =
+                    self.sockets.get(&via).expect("a verdict names an open socket").socket();
+                self.leave_relay(local, peer.socket(), payload);
+            }
+            Verdict::ToClient { to, wrap, payload } => {
+                let dressed = dress(wrap, &bytes[range(payload)]);
+                assert!(dressed.len() <= LARGEST_DATAGRAM, "a datagram that UDP can carry");
+                self.leave_listener(to, &dressed);
+            }
+            Verdict::Handled | Verdict::Dropped(_) => {}
+        }
+        self.carry_out();
+    }
+
+    /// The kernel's part: a datagram to one of our own sockets never leaves the host.
+    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let listeners = self.config.edge.listeners();
+        assert!(
+            !listeners.iter().any(|listener| listener.local == to),
+            "a relayed datagram to our own listener {to}"
+        );
+        if self.sockets.values().any(|relayed| relayed.socket() == to) {
+            self.fly(&Target::Relay { at: to, from: local }, payload);
+        } else {
+            let from = self.advertised_form(local);
+            self.fly(&Target::Peer { at: to, from }, payload);
+        }
+    }
+
+    fn leave_listener(&mut self, to: FiveTuple, bytes: &[u8]) {
+        let target = Target::Client { listener: to.listener, at: to.client.socket() };
+        self.fly(&target, bytes);
+    }
+
+    /// What a worker does between batches.
+    fn carry_out(&mut self) {
+        while let Some(action) = self.server.poll_action() {
+            match action {
+                Action::Send { to, bytes } => {
+                    self.note(|| What::Reply(to, bytes.to_vec()));
+                    self.leave_listener(to, &bytes);
+                }
+                Action::OpenRelay { id, want } if self.hold_sockets => self.held.push((id, want)),
+                Action::OpenRelay { id, want } => self.open_relay(id, want),
+                Action::CloseRelay(id) => {
+                    self.sockets.remove(&id).expect("only open sockets are closed");
+                }
+                Action::Changed(change) => self.changes.push(change),
+            }
+        }
+        self.check();
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> What) {
+        let now = self.now().mono;
+        if let Some(record) = &mut self.record {
+            record.push(Seen { now, what: what() });
+        }
+    }
+
+    fn open_relay(&mut self, id: RelayId, want: RelayedAddr) {
+        let taken = self.foreign_sockets.contains(&want.socket())
+            || self.sockets.values().any(|&relayed| relayed == want);
+        let outcome = match self.socket_failure {
+            Some(failure) => Err(failure),
+            None if taken => Err(OpenFailure::PortTaken),
+            None => {
+                let before = self.sockets.insert(id, want);
+                assert_eq!(before, None, "a relay id names one socket");
+                Ok(())
+            }
+        };
+        let now = self.now();
+        self.server.relay_opened(now, id, outcome);
+    }
+
+    fn fly(&mut self, to: &Target, bytes: &[u8]) {
+        for time in self.link.carry(&mut self.dice) {
+            self.flights += 1;
+            let (arrives, serial) = (self.elapsed + time, self.flights);
+            self.air.push(Reverse(Flight {
+                arrives,
+                serial,
+                to: to.clone(),
+                bytes: bytes.to_vec(),
+            }));
+        }
+    }
+
+    fn local_form(&self, advertised: SocketAddr) -> SocketAddr {
+        let relays = proto::addr::Family::ALL.into_iter().flat_map(|f| self.config.edge.relays(f));
+        let mut same = relays.filter(|relay| relay.advertised == advertised.ip());
+        same.next().map_or(advertised, |relay| SocketAddr::new(relay.local, advertised.port()))
+    }
+
+    fn advertised_form(&self, local: SocketAddr) -> SocketAddr {
+        let relays = proto::addr::Family::ALL.into_iter().flat_map(|f| self.config.edge.relays(f));
+        let mut same = relays.filter(|relay| relay.local == local.ip());
+        same.next().map_or(local, |relay| SocketAddr::new(relay.advertised, local.port()))
+    }
+}
+
+/// Whether this is an address that relayed ports are opened on by default.
+pub fn is_relay_host(ip: std::net::IpAddr) -> bool {
+    LISTENERS.iter().any(|listener| {
+        let at: SocketAddr = listener.parse().expect("an address");
+        at.ip() == ip
+    })
+}
+
+/// A pool credential as the auth-service would mint it.
+pub fn pool_login(user: &str, expires: u64) -> Login {
+    Login::pool(POOL_SECRET, &format!("{expires}:{KEY_ID}::{user}"))
+}
+
+/// A TURN REST credential of the shared secret.
+pub fn rest_login(user: &str, expires: u64) -> Login {
+    Login::rest(REST_SECRET, &format!("{expires}:{user}"))
+}
+
+/// The rig's pool key: the secret of credentials is [`POOL_SECRET`].
+pub fn pool_key() -> PoolKey {
+    PoolKey {
+        id: KeyId([0x0B, 0xAD, 0xCA, 0xFE]),
+        credentials: Secret::new(POOL_SECRET.to_vec()),
+        nonces: Secret::new(vec![0xA5; 32]),
+        users: Secret::new(vec![0x3C; 32]),
+    }
+}
+
+/// What tests start from: the documented defaults with room for many clients of one user.
+pub fn default_config() -> Config {
+    let listen = |index: usize, side| Listener {
+        local: LISTENERS[index].parse().expect("an address"),
+        advertised: None,
+        transport: Transport::Udp,
+        side,
+    };
+    let relay = |address: &str| {
+        let ip = address.parse().expect("an address");
+        RelayAddress { local: ip, advertised: ip }
+    };
+    Config {
+        realm: REALM.to_owned(),
+        software: None,
+        edge: Edge::new(
+            vec![listen(0, Side::External), listen(1, Side::External), listen(2, Side::Internal)],
+            vec![relay("93.184.216.34"), relay("2a02:6b8::34")],
+            Vec::new(),
+        ),
+        peers: PeerAcl::default(),
+        limits: Limits {
+            allocations: 8_000,
+            allocations_per_user: 16,
+            allocations_per_client: 64,
+            permissions: 256,
+            channels: 256,
+        },
+        authority: Authority {
+            ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),
+            rest_secrets: vec![Secret::new(REST_SECRET.to_vec())],
+            max_lifetime_s: 30 * 86_400,
+        },
+        ports: 50_000..=59_999,
+        share: Share { index: 0, of: 1 },
+        lifetime_max: Duration::from_secs(3600),
+        nonce_lifetime: Duration::from_secs(600),
+        refresh_grace: Duration::from_secs(600),
+        port_quarantine: Duration::from_secs(60),
+        rfc5766_channels: false,
+    }
+}
+
+fn range(span: Span) -> Range<usize> {
+    let start = usize::try_from(span.start).expect("a datagram's offset");
+    start..start + usize::try_from(span.len).expect("a datagram's length")
+}
+
+/// The payload as the client's socket will see it: written here by hand, as an engine does.
+fn dress(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
+    match wrap {
+        Wrap::Channel(number) => {
+            let length = u16::try_from(payload.len()).expect("a datagram's length");
+            let mut dressed = number.number().to_be_bytes().to_vec();
+            dressed.extend(length.to_be_bytes());
+            dressed.extend(payload);
+            dressed
+        }
+        Wrap::Indication(peer, transaction) => {
+            crate::Draft::of_kind(crate::kind::method::DATA | crate::kind::INDICATION)
+                .transaction(transaction.0)
+                .peer(peer.socket())
+                .raw(crate::kind::DATA, payload)
+                .encode()
+        }
+    }
+}
+
+/// Where the monotonic clock of every world begins; its value never matters.
+#[expect(clippy::disallowed_methods, reason = "std has no other way to make an Instant")]
+fn some_instant() -> Instant {
+    Instant::now()
+}
