@@ -20,8 +20,8 @@ use crate::{auth, check, credential, demo, key, probe, relay};
     version,
     after_help = "\
 Exit status: 0 success; 1 the job failed; 2 wrong arguments or configuration.\n\
-AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn, info (default; demo: warn), \
-debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug."
+AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn (default of demo), \
+info (default), debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -50,8 +50,9 @@ function picture() {
 // Two soft notes that swell, so that a break would be heard.
 function tone() {
   const context = new AudioContext();
-  // Without a user's gesture the context may start suspended; then silence is sent.
-  context.resume().catch(() => {});
+  // Without a user's gesture the context starts suspended, and nothing is sent until there is one.
+  const wake = () => context.resume().catch(() => {});
+  if (context.state === "suspended") addEventListener("pointerdown", wake, { once: true });
   const out = context.createMediaStreamDestination();
   const volume = context.createGain();
   volume.gain.value = 0.12;

@@ -35,8 +35,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         services.stop()?;
         return finding.verdict();
     };
-    let ice_servers = services.minter().ice_servers().map_err(Failure::job)?;
-    words::offer(&services, &page, &ice_servers);
+    let guest = services.minter().guest().map_err(Failure::job)?;
+    words::offer(&services, &page, &guest);
     page.serve_until_told(&services, &finding)?;
     words::farewell();
     services.stop()

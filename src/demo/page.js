@@ -26,7 +26,7 @@ const state = window.avedge = {
   packetsLost: 0,
   bitrate: null, // kbit/s received, both ends
   roundTripMs: null,
-  relay: null, // the relay's figures: { packetsIn, packetsOut, bytesIn, bytesOut, bitrate }
+  relay: null, // the relay's figures: { packetsIn, packetsOut, bytesIn, bytesOut, dropped, bitrate }
   verdict: "",
   seconds: 0,
 };
@@ -38,11 +38,11 @@ const plots = {
   }),
   loss: new Plot($("plot-loss"), {
     title: "Loss", unit: "percent", least: 1,
-    series: [{ name: "media, end to end", color: "--browser" }, { name: "inside the relay", color: "--relay" }],
+    series: [{ name: "media, end to end", color: "--browser" }, { name: "dropped by the relay", color: "--relay" }],
   }),
   trip: new Plot($("plot-trip"), {
     title: "Round trip", unit: "milliseconds", least: 1,
-    series: [{ name: "end to end and back", color: "--browser" }, { name: "media report", color: "--second" }],
+    series: [{ name: "connectivity check", color: "--browser" }, { name: "RTCP report", color: "--second" }],
   }),
 };
 
@@ -86,12 +86,12 @@ class Call {
     state.media = this.media.kind;
     $("near").srcObject = new MediaStream(this.media.stream.getVideoTracks());
     $("source").textContent = this.media.kind === "microphone" ? "microphone and test picture"
-      : `test tone (${this.media.why}) and test picture`;
+      : `tone and test picture: ${this.media.why}`;
 
     say("busy", "Fetching a credential", "From the credential service, good for an hour.");
     const configuration = await ask("api/credentials", { method: "POST" });
     if (this.over) return;
-    $("ice").textContent = JSON.stringify({ iceServers: configuration.iceServers }, null, 2);
+    $("ice").textContent = JSON.stringify(configuration, null, 2);
     $("copy").hidden = !navigator.clipboard;
 
     say("busy", "Connecting through the relay", "Two allocations, one for each end; direct paths are forbidden.");
@@ -160,7 +160,7 @@ class Call {
       ]);
       if (this.over) return;
       const sessions = ends.map((end) => relay.sessions.find((s) => s.relayed.includes(end.relayed)));
-      this.show({ at: performance.now(), relayAt: relay.at_ms, ends, sessions });
+      this.show({ at: performance.now(), relayAt: relay.at_ms, dropped: relay.dropped, ends, sessions });
     } finally {
       this.busy = false;
     }
@@ -183,7 +183,7 @@ class Call {
       audioPackets: Math.min(...ends.map((end) => end.audioPackets)),
       packetsSent: sum(ends, (end) => end.mediaSent),
       packetsReceived: sum(ends, (end) => end.mediaReceived),
-      packetsLost: sum(ends, (end) => end.lost),
+      packetsLost: Math.max(0, sum(ends, (end) => end.lost)),
       roundTripMs: ends[0].tripMs,
       seconds: (now.at - this.first.at) / 1000,
     });
@@ -192,6 +192,7 @@ class Call {
       packetsOut: sum(seen, (s) => s.to_client.packets),
       bytesIn: sum(seen, (s) => s.to_peer.bytes),
       bytesOut: sum(seen, (s) => s.to_client.bytes),
+      dropped: now.dropped,
       bitrate: null,
     };
     if (before && seen.length === 2) {
@@ -216,10 +217,7 @@ class Call {
     const expected = lost + totals.received - old.received;
     const loss = expected > 0 ? Math.max(0, 100 * lost / expected) : null;
     const entered = totals.packetsIn - old.packetsIn;
-    // A packet or two may be between the workers when they are asked.
-    const left = totals.packetsOut - old.packetsOut;
-    const inside = entered > 0 && state.relay
-      ? (entered - left > 3 ? 100 * (entered - left) / entered : 0) : null;
+    const inside = entered > 0 ? 100 * (totals.dropped - old.dropped) / entered : null;
     plots.bitrate.add(at, [state.bitrate, relay.bitrate]);
     plots.loss.add(at, [loss, inside]);
     plots.trip.add(at, [state.roundTripMs, this.before.ends[0].reportMs]);

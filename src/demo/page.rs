@@ -181,7 +181,8 @@ async fn sessions(State(desk): State<Arc<Desk>>) -> Response {
     let look = spawn_blocking(move || {
         let sessions: Vec<Value> = desk.observer.sessions().iter().map(session_json).collect();
         let at_ms = clock::now().mono.saturating_duration_since(desk.opened).as_secs_f64() * 1e3;
-        json!({ "at_ms": at_ms, "sessions": sessions })
+        let dropped: u64 = desk.observer.tally().dropped.iter().sum();
+        json!({ "at_ms": at_ms, "dropped": dropped, "sessions": sessions })
     });
     match look.await {
         Ok(answer) => Json(answer).into_response(),

@@ -10,7 +10,8 @@ use client::Credentials;
 use pool_key::PrivateKey;
 use proto::auth::KeyRing;
 use relay::{Observer, Relay};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::host;
 use crate::failure::Failure;
@@ -23,6 +24,9 @@ const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 964
 
 /// Relayed ports.
 pub(crate) const RELAYED_PORTS: &str = "50000-59999";
+
+/// How long a credential of the call at start is good, in seconds.
+const CALL_S: u64 = 600;
 
 /// How long a credential is good that somebody pastes elsewhere, in seconds.
 const DAY_S: u64 = 86_400;
@@ -42,6 +46,25 @@ pub(crate) struct Services {
 pub(crate) struct Minter {
     url: String,
     bearer: String,
+}
+
+/// What the credential service answers, as `RTCPeerConnection` takes it.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Configuration {
+    /// One entry for each kind of credential; ours has one.
+    #[serde(rename = "iceServers")]
+    pub(crate) ice_servers: Vec<IceServer>,
+}
+
+/// A relay and a credential for it.
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct IceServer {
+    /// TURN URIs.
+    pub(crate) urls: Vec<String>,
+    /// The user name.
+    pub(crate) username: String,
+    /// The password.
+    pub(crate) credential: String,
 }
 
 impl Services {
@@ -144,33 +167,26 @@ impl Minter {
         &self.url
     }
 
-    /// An `RTCConfiguration` for this user.
-    pub(crate) fn mint(&self, user: &str, lifetime_s: u64) -> Result<Value, String> {
+    /// Servers and a credential for this user.
+    pub(crate) fn mint(&self, user: &str, lifetime_s: u64) -> Result<Configuration, String> {
         let wish = json!({ "user": user, "lifetime_s": lifetime_s });
         ureq::post(&self.url)
             .header("Authorization", format!("Bearer {}", self.bearer))
             .send_json(&wish)
-            .and_then(|mut answer| answer.body_mut().read_json::<Value>())
+            .and_then(|mut answer| answer.body_mut().read_json())
             .map_err(|error| format!("{}: {error}", self.url))
     }
 
     /// A credential for this user, as our own client takes it.
     pub(crate) fn credentials(&self, user: &str) -> Result<Credentials, String> {
-        let answer = self.mint(user, 600)?;
-        let part = |name: &str| {
-            answer
-                .pointer("/iceServers/0")
-                .and_then(|server| server.get(name))
-                .and_then(Value::as_str)
-                .ok_or_else(|| format!("{}: the answer has no {name}", self.url))
-        };
-        Ok(Credentials::new(part("username")?, part("credential")?))
+        let servers = self.mint(user, CALL_S)?.ice_servers.into_iter();
+        let server = servers.last().ok_or_else(|| format!("{}: no server in it", self.url))?;
+        Ok(Credentials::new(server.username, server.credential))
     }
 
-    /// The servers for somebody else's application, good for a day.
-    pub(crate) fn ice_servers(&self) -> Result<Value, String> {
-        let mut answer = self.mint("guest", DAY_S)?;
-        Ok(json!({ "iceServers": answer["iceServers"].take() }))
+    /// The servers for somebody else's application.
+    pub(crate) fn guest(&self) -> Result<Configuration, String> {
+        self.mint("guest", DAY_S)
     }
 }
 
@@ -209,5 +225,43 @@ fn random_key() -> Result<String, Failure> {
 fn note(moved: &mut Vec<String>, what: &str, wanted: u16, got: u16) {
     if wanted != got {
         moved.push(format!("{what} {wanted} is in use here; taking {got} instead"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pasted_elsewhere_is_an_rtc_configuration() {
+        let answer = r#"{"iceServers":[{"urls":["turn:192.0.2.1:3478?transport=udp"],
+            "username":"1:2::guest","credential":"c2VjcmV0"}],"expires":1,"ttl":1}"#;
+        let configuration: Configuration = serde_json::from_str(answer).unwrap();
+        assert_eq!(
+            serde_json::to_value(&configuration).unwrap(),
+            json!({ "iceServers": [{
+                "urls": ["turn:192.0.2.1:3478?transport=udp"],
+                "username": "1:2::guest",
+                "credential": "c2VjcmV0",
+            }] })
+        );
+    }
+
+    #[test]
+    fn both_services_accept_the_configuration_they_are_given() {
+        let addresses = addresses();
+        let ring = KeyRing { current: PrivateKey::generate().pool_key(), previous: Vec::new() };
+        let text = relay_toml(&addresses, PORT, METRICS);
+        relay::Config::from_toml(&text, "relay", Some(ring.clone())).unwrap();
+        for ip in ["192.0.2.1:3478", "[2001:db8::1]:3478"] {
+            let text = auth_toml(ip.parse().unwrap(), &random_key().unwrap());
+            auth_service::Config::from_toml(&text, "auth", Some(ring.clone())).unwrap();
+        }
+    }
+
+    #[test]
+    fn bearer_keys_are_never_the_same() {
+        assert_ne!(random_key().unwrap(), random_key().unwrap());
+        assert_eq!(random_key().unwrap().len(), 64);
     }
 }

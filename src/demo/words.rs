@@ -4,13 +4,11 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Finding;
 use super::call::{Call, End, Progress};
 use super::ledger::Comparison;
 use super::page::Page;
-use super::services::{RELAYED_PORTS, Services};
+use super::services::{Configuration, RELAYED_PORTS, Services};
 use super::{srtp, voice};
 
 /// Time between two lines of progress where no terminal can be updated in place.
@@ -150,9 +148,9 @@ fn heard(clip: bool) -> &'static str {
 }
 
 /// What somebody can do now.
-pub(super) fn offer(services: &Services, page: &Page, ice_servers: &Value) {
+pub(super) fn offer(services: &Services, page: &Page, guest: &Configuration) {
     let mut text = String::from("\nFor your own WebRTC application, good for a day:\n\n");
-    let _ = writeln!(text, "{ice_servers:#}\n");
+    let _ = writeln!(text, "{}\n", serde_json::to_string_pretty(guest).unwrap_or_default());
     if let Some(metrics) = services.metrics_addr() {
         row(&mut text, "metrics", &format!("http://{metrics}/metrics"));
     }
