@@ -200,7 +200,7 @@ fn combinations() -> impl Strategy<Value = (PasswordAlgorithm, Integrity)> {
 
 proptest! {
     #[test]
-    fn auth_012_attr_003_both_codecs_write_the_same_bytes(
+    fn auth_012_both_codecs_write_the_same_bytes(
         content in content(),
         (algorithm, integrity) in combinations(),
     ) {
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn attr_001_attr_006_we_read_what_the_oracle_writes(
+    fn attr_006_we_read_what_the_oracle_writes(
         content in content(),
         (algorithm, integrity) in combinations(),
     ) {

@@ -377,30 +377,65 @@ fn attr_001_addresses_have_a_known_family_and_its_length() {
     }
 }
 
-#[test]
-fn attr_002_attr_003_attr_004_chan_001_fixed_lengths_are_exact_and_reserved_bits_ignored() {
-    fn check<'a, V: Value<'a> + PartialEq + std::fmt::Debug>(value: &'a [u8], expected: V) {
-        assert_eq!(V::read(value, ID), Some(expected), "{:?}", V::TYPE);
-        for length in (0..value.len()).rev() {
-            assert_eq!(V::read(&value[..length], ID), None, "{:?} of {length}", V::TYPE);
-        }
+/// Reads the value, and refuses every shorter one and two longer ones.
+fn exactly<'a, V: Value<'a> + PartialEq + std::fmt::Debug>(value: &'a [u8], expected: V) {
+    assert_eq!(V::read(value, ID), Some(expected), "{:?}", V::TYPE);
+    for length in 0..value.len() {
+        assert_eq!(V::read(&value[..length], ID), None, "{:?} of {length}", V::TYPE);
     }
-    check(&[0, 0, 2, 0x58], Lifetime(600));
-    check(&[0x40, 1, 0xFF, 0xFF], Channel(0x4001));
-    check(&[17, 0xFF, 0xFF, 0xFF], RequestedTransport(17));
-    check(&[2, 0xFF, 0xFF, 0xFF], RequestedAddressFamily(2));
-    check(&[3, 0, 0, 0], AdditionalAddressFamily(3));
-    check(&[0x80], EvenPort(true));
-    check(&[0x7F], EvenPort(false));
-    check(b"reserved", ReservationToken(*b"reserved"));
-    check(&[], DontFragment(()));
-    check(&[1, 2, 3, 4], ConnectionId(0x0102_0304));
-    check(&[0xFF, 0xFF, 3, 4, 0, 0, 5, 0xDC], Icmp { kind: 3, code: 4, data: 1500 });
-    assert_eq!(DontFragment::read(&[0], ID), None);
-    for longer in [5, 8] {
-        assert_eq!(Lifetime::read(&vec![0; longer], ID), None);
-        assert_eq!(Channel::read(&vec![0; longer], ID), None);
-        assert_eq!(EvenPort::read(&vec![0; longer], ID), None);
+}
+
+/// As long as any of the values of fixed length, and longer.
+const LONGER: [&[u8]; 3] = [&[0; 5], &[0; 9], &[0; 33]];
+
+#[test]
+fn attr_002_a_lifetime_has_four_bytes() {
+    exactly(&[0, 0, 2, 0x58], Lifetime(600));
+    for longer in LONGER {
+        assert_eq!(Lifetime::read(longer, ID), None);
+    }
+}
+
+#[test]
+fn chan_001_the_reserved_half_of_a_channel_number_is_ignored() {
+    exactly(&[0x40, 1, 0xFF, 0xFF], Channel(0x4001));
+    for longer in LONGER {
+        assert_eq!(Channel::read(longer, ID), None);
+    }
+}
+
+#[test]
+fn attr_003_fixed_lengths_are_exact_and_reserved_bits_ignored() {
+    exactly(&[17, 0xFF, 0xFF, 0xFF], RequestedTransport(17));
+    exactly(&[0x80], EvenPort(true));
+    exactly(&[0x7F], EvenPort(false));
+    exactly(b"reserved", ReservationToken(*b"reserved"));
+    exactly(&[], DontFragment(()));
+    exactly(&[0xFF, 0xFF, 3, 4, 0, 0, 5, 0xDC], Icmp { kind: 3, code: 4, data: 1500 });
+    for longer in LONGER {
+        assert_eq!(RequestedTransport::read(longer, ID), None);
+        assert_eq!(EvenPort::read(longer, ID), None);
+        assert_eq!(ReservationToken::read(longer, ID), None);
+        assert_eq!(DontFragment::read(longer, ID), None);
+        assert_eq!(Icmp::read(longer, ID), None);
+    }
+}
+
+#[test]
+fn attr_004_reserved_bytes_behind_a_family_are_ignored() {
+    exactly(&[2, 0xFF, 0xFF, 0xFF], RequestedAddressFamily(2));
+    exactly(&[3, 0, 0, 0], AdditionalAddressFamily(3));
+    for longer in LONGER {
+        assert_eq!(RequestedAddressFamily::read(longer, ID), None);
+        assert_eq!(AdditionalAddressFamily::read(longer, ID), None);
+    }
+}
+
+#[test]
+fn attr_009_a_connection_id_has_four_bytes() {
+    exactly(&[1, 2, 3, 4], ConnectionId(0x0102_0304));
+    for longer in LONGER {
+        assert_eq!(ConnectionId::read(longer, ID), None);
     }
 }
 
@@ -512,7 +547,7 @@ where
 
 proptest! {
     #[test]
-    fn attr_001_attr_003_attr_009_values_survive_the_wire(
+    fn attr_001_values_survive_the_wire(
         addr in address(),
         id in any::<[u8; 12]>().prop_map(TransactionId),
         (word, half, byte, flag) in any::<(u32, u16, u8, bool)>(),
@@ -536,7 +571,7 @@ proptest! {
     }
 
     #[test]
-    fn attr_005_attr_006_attr_009_borrowed_values_survive_the_wire(
+    fn attr_009_borrowed_values_survive_the_wire(
         code in 300_u16..700,
         words in "\\PC{0,127}",
         bytes in vec(any::<u8>(), 0..700),
