@@ -51,7 +51,9 @@ impl Authority {
     pub fn in_time(&self, identity: &Identity, now: UnixTime) -> Result<(), Why> {
         if identity.expires <= now {
             Err(Why::Expired)
-        } else if identity.expires.seconds_since(now) > self.max_lifetime_s.saturating_add(CLOCK_SKEW_S) {
+        } else if identity.expires.seconds_since(now)
+            > self.max_lifetime_s.saturating_add(CLOCK_SKEW_S)
+        {
             Err(Why::TooFarAhead)
         } else {
             Ok(())
