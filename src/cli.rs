@@ -3,7 +3,7 @@
 //! Only the grammar lives here. Each subcommand has a file of its own that takes its arguments
 //! and does the work.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,8 +20,8 @@ use crate::{auth, check, credential, demo, key, probe, relay};
     version,
     after_help = "\
 Exit status: 0 success; 1 the job failed; 2 wrong arguments or configuration.\n\
-AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn, info (default), \
-debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug."
+AV_EDGE_LOG (or RUST_LOG) sets what is logged to standard error: error, warn (default of demo), \
+info (default), debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -54,13 +54,17 @@ pub(crate) struct DemoArgs {
     /// End after the call; the exit status says whether it went through unharmed.
     #[arg(long)]
     pub(crate) once: bool,
-    /// Length of the voice call, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
-    /// Address of this host on which relay, page and metrics are served. Browsers offer a
-    /// microphone only to pages of this same host or over HTTPS.
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    pub(crate) address: IpAddr,
+    /// UDP port of the relay; without it 3478, or a free one if that is in use.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Address of the test page; without it 127.0.0.1:8080, or another port if that is in use.
+    /// The page asks nobody for a password: whoever reaches it can use the relay. Browsers offer
+    /// a microphone only to pages of their own host or over HTTPS.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) page: Option<SocketAddr>,
+    /// Address of the metrics; without it 127.0.0.1:9641, or another port if that is in use.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// Arguments of `av-edge relay` and `av-edge auth`.
@@ -226,6 +230,12 @@ pub(crate) enum ServiceKind {
 }
 
 impl Cli {
+    /// What is logged unless the environment says otherwise: the demonstration tells its story
+    /// itself, in words.
+    pub(crate) fn log_level(&self) -> &'static str {
+        if matches!(self.command, Command::Demo(_)) { "warn" } else { "info" }
+    }
+
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {

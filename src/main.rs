@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    log_to_stderr();
+    log_to_stderr(cli.log_level());
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -29,10 +29,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs what `AV_EDGE_LOG`, or else `RUST_LOG`, asks for; without either, `info`.
-fn log_to_stderr() {
+/// Logs what `AV_EDGE_LOG`, or else `RUST_LOG`, asks for; without either, this level.
+fn log_to_stderr(level: &str) {
     let filter = EnvFilter::try_from_env("AV_EDGE_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+        .unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -6,15 +6,21 @@ mod uri;
 mod words;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use client::Credentials;
 use client::checkup::{self, Finding, Outcome, Plan};
+use proto::auth::{Grant, mint};
 use serde_json::{Value, json};
 
 use crate::cli::ProbeArgs;
+use crate::clock;
 use crate::failure::Failure;
 use uri::Target;
+
+/// Lifetime of a credential minted here: the longest probe, and clocks that differ.
+const CREDENTIAL_LIFETIME_S: u64 = 600;
 
 /// Probes the relay of a URI.
 pub(crate) fn run(args: &ProbeArgs) -> Result<(), Failure> {
@@ -32,13 +38,26 @@ fn credentials(args: &ProbeArgs, target: &Target) -> Result<Option<Credentials>,
     match (&args.username, &args.password, &args.key) {
         _ if !target.turn => Ok(None),
         (Some(username), Some(password), _) => Ok(Some(Credentials::new(username, password))),
-        (_, _, Some(_key)) => Err(Failure::setup("minting")),
+        (_, _, Some(key)) => mint_with(key).map(Some),
         _ => Err(Failure::setup(format!(
             "{}: a TURN server asks for a credential. Give --username and --password, or --key \
              with the pool's private key, or probe stun:{}:{} for the public address alone",
             args.uri, target.host, target.port
         ))),
     }
+}
+
+/// A credential that outlives the probe by little.
+fn mint_with(key: &Path) -> Result<Credentials, Failure> {
+    let key = pool_key::load(key).map_err(Failure::setup)?.pool_key();
+    let grant = Grant {
+        user: "probe".to_owned(),
+        expires: clock::now().unix.plus(CREDENTIAL_LIFETIME_S),
+        side: None,
+        allocations: None,
+    };
+    let credential = mint(&key, &grant).map_err(Failure::job)?;
+    Ok(Credentials::new(&credential.username, &credential.password))
 }
 
 /// Prints each step as it ends, or gathers them for JSON.
@@ -64,7 +83,9 @@ impl<'a> Report<'a> {
                 (words::found(finding), Some(words::incomplete(path)))
             }
             Ok(finding) => (words::found(finding), None),
-            Err(error) => (error.to_string(), Some(words::meaning(outcome.step, error))),
+            Err(error) => {
+                (error.to_string().trim_end().to_owned(), Some(words::meaning(outcome.step, error)))
+            }
         };
         if meaning.is_some() {
             self.failed.get_or_insert(name);

@@ -122,7 +122,7 @@ impl Clone for Callers {
 
 impl fmt::Debug for Callers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
+        f.debug_map().entries(self.0.iter().map(|caller| (&caller.name, &caller.rate))).finish()
     }
 }
 

@@ -249,10 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_a_million_networks_take_bounded_memory() {
+    fn failures_of_many_networks_take_bounded_memory() {
         let mut failures = Failures::new(Rate::new(0.001, 1).unwrap());
         let now = clock::now().mono;
-        for index in 0..1_000_000 {
+        for index in 0..100_000 {
             failures.charge(network(index), now);
             if index % 1000 == 0 {
                 failures.charge(network(u32::MAX), now);

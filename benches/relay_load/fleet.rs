@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::time::Duration;
 
 use client::load::Lane;
@@ -9,14 +10,6 @@ use client::{Event, Options};
 
 use crate::server::{Kind, credentials};
 use crate::site::{CLIENT, PEER, Room, Site};
-
-/// First port of the peers of each server's clients.
-fn peer_port(kind: Kind) -> u16 {
-    match kind {
-        Kind::Ours => 20_000,
-        Kind::Coturn => 30_000,
-    }
-}
 
 /// Clients and peers, pairwise; each client's channel leads to its peer.
 #[derive(Debug)]
@@ -28,19 +21,20 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Opens `count` allocations and proves that each carries payload both ways.
-    pub(crate) fn open(site: &Site, kind: Kind, count: usize) -> io::Result<Self> {
-        let ports = (0..count).zip(peer_port(kind)..);
+    /// Opens an allocation for each port, which client and peer then have in common, and proves
+    /// that it carries payload both ways. A port must not come twice: a server may remember the
+    /// client that had it for a while.
+    pub(crate) fn open(site: &Site, kind: Kind, ports: Range<u16>) -> io::Result<Self> {
+        let count = ports.len();
         let lanes = site.enter(Room::Clients, || {
             ports
-                .clone()
-                .map(|(user, port)| {
+                .map(|port| {
                     let options = Options {
-                        bind: Some(SocketAddr::new(CLIENT.into(), 0)),
+                        bind: Some(SocketAddr::new(CLIENT.into(), port)),
                         buffer_bytes: Some(1 << 20),
                         ..Options::default()
                     };
-                    Lane::open(kind.addr(), credentials(user), (PEER, port).into(), options)
+                    Lane::open(kind.addr(), credentials(port), (PEER, port).into(), options)
                 })
                 .collect::<Result<Vec<_>, _>>()
         })?;
@@ -81,6 +75,15 @@ impl Fleet {
             if lane.client.recv(Duration::from_secs(2))? != Some(expected) {
                 return Err(wrong("the client got other bytes, or none"));
             }
+        }
+        Ok(())
+    }
+
+    /// Renews everything, so that it outlives the next measurement.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        for lane in &mut self.lanes {
+            let renewed = lane.renew(Duration::from_secs(600));
+            renewed.map_err(|error| io::Error::other(format!("renewing: {error}")))?;
         }
         Ok(())
     }

@@ -76,6 +76,9 @@ struct Args {
     /// Leave runs to the links to cut, as a card with UDP segmentation offload does.
     #[arg(long)]
     segmentation_offload: bool,
+    /// Let servers and load run before everything else: for a machine that is not quiet.
+    #[arg(long)]
+    real_time: bool,
     /// Our binary; by default the av-edge beside this program.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -105,8 +108,19 @@ fn run(args: &Args) -> io::Result<()> {
         .map(|kind| Server::start(*kind, &site, args.relay_core, &binary, folder.path()))
         .collect::<io::Result<Vec<_>>>()?;
     cpu::pin(args.load_core)?;
-    let mut bench =
-        Bench { args, site: &site, servers: &servers, stop, calibration: Calibration::default() };
+    site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
+    if args.real_time {
+        server::make_real_time(std::process::id())?;
+        servers.iter().try_for_each(|server| server::make_real_time(server.id()))?;
+    }
+    let mut bench = Bench {
+        args,
+        site: &site,
+        servers: &servers,
+        stop,
+        calibration: Calibration::default(),
+        next_port: FIRST_PORT,
+    };
 
     println!("{}", describe(args));
     Row::print_heading();
@@ -142,6 +156,9 @@ fn describe(args: &Args) -> String {
     )
 }
 
+/// First port of clients and peers.
+const FIRST_PORT: u16 = 2_000;
+
 /// Everything a measurement needs.
 struct Bench<'a> {
     args: &'a Args,
@@ -149,6 +166,7 @@ struct Bench<'a> {
     servers: &'a [Server],
     stop: Stop,
     calibration: Calibration,
+    next_port: u16,
 }
 
 impl Bench<'_> {
@@ -168,22 +186,23 @@ impl Bench<'_> {
         if scenarios.is_empty() {
             return Ok(Vec::new());
         }
+        let mut fleets = Vec::new();
+        for server in self.servers {
+            let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
+            fleets.push(Fleet::open(self.site, server.kind, self.next_port..end)?);
+            self.next_port = end;
+        }
         let mut rows = Vec::new();
         for scenario in scenarios {
-            // Opened for each row, so that no permission (300 s) ends in the middle.
-            let fleets = self
-                .servers
-                .iter()
-                .map(|server| Fleet::open(self.site, server.kind, allocations))
-                .collect::<io::Result<Vec<_>>>()?;
+            fleets.iter_mut().try_for_each(Fleet::renew)?;
             self.site.set_sinks(true)?;
             let row = self.row(scenario, &fleets);
             self.site.set_sinks(false)?;
-            fleets.into_iter().for_each(Fleet::close);
             let row = row?;
             row.print();
             rows.push(row);
         }
+        fleets.into_iter().for_each(Fleet::close);
         Ok(rows)
     }
 
@@ -277,7 +296,6 @@ fn check_surroundings(args: &Args) -> io::Result<()> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     for (tool, package) in [
         ("ip", "iproute2"),
-        ("tc", "iproute2"),
         ("ethtool", "ethtool"),
         ("taskset", "util-linux"),
         ("chrt", "util-linux"),
@@ -308,7 +326,7 @@ fn binary(args: &Args) -> io::Result<PathBuf> {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    within(text, 0.1, 600.0)
+    within(text, 0.1, 60.0)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -38,6 +38,11 @@ impl Series {
         }
     }
 
+    /// How many times the threads' own time the core was busy.
+    fn sharing(&self) -> f64 {
+        self.median(|window| window.core_ns / window.task_ns.max(1.0)).unwrap_or(1.0)
+    }
+
     fn json(&self) -> Value {
         let median = |figure: fn(&Window) -> f64| self.median(figure);
         json!({
@@ -66,6 +71,9 @@ pub(crate) struct Row {
     /// By [`Kind::ALL`]; empty when a server was left out.
     pub(crate) series: [Series; 2],
 }
+
+/// From here on the core did more than this work and the interrupts that go with it.
+const SHARED: f64 = 1.35;
 
 /// Core time per packet that we aim not to exceed, as a share of coturn's.
 fn aim(scenario: Scenario) -> Option<f64> {
@@ -100,10 +108,12 @@ impl Row {
         let [our_pps, their_pps] = figure(|w| w.flood_pps).map(text);
         let core = figure(|w| w.core_ns);
         let task = figure(|w| w.task_ns);
-        let aim = aim(self.scenario).map_or(String::new(), |aim| {
-            let met =
-                self.ratio().map_or("", |ratio| if ratio <= aim { ", met" } else { ", missed" });
-            format!("{aim:.1}{met}")
+        let aim = aim(self.scenario).map_or(String::new(), |aim| match self.ratio() {
+            None => format!("{aim:.1}"),
+            Some((ratio, shared)) => {
+                let met = if ratio <= aim { "met" } else { "missed" };
+                format!("{aim:.1} {met}{}", if shared { " (threads)" } else { "" })
+            }
         });
         println!(
             "{:<16}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  {aim}{}",
@@ -118,10 +128,13 @@ impl Row {
         );
     }
 
-    /// Our core time per packet as a share of coturn's.
-    fn ratio(&self) -> Option<f64> {
-        let [ours, theirs] = self.series.each_ref().map(|series| series.median(|w| w.core_ns));
-        Some(ours? / theirs?)
+    /// Our time per packet as a share of coturn's, and whether it is the threads' time: that of
+    /// the core says nothing when other work shared it.
+    fn ratio(&self) -> Option<(f64, bool)> {
+        let shared = self.series.iter().any(|series| series.sharing() > SHARED);
+        let figure = |window: &Window| if shared { window.task_ns } else { window.core_ns };
+        let [ours, theirs] = self.series.each_ref().map(|series| series.median(figure));
+        Some((ours? / theirs?, shared))
     }
 
     /// What makes the line doubtful.
@@ -136,16 +149,15 @@ impl Row {
             if busy < 0.95 {
                 notes.push(format!("{} was only {:.0} % busy", kind.name(), busy * 100.0));
             }
-            let shared = series.median(|w| w.core_ns / w.task_ns.max(1.0)).unwrap_or(1.0);
-            if shared > 1.35 {
-                notes.push(format!("{}'s core was shared or slept much: {shared:.2}", kind.name()));
+            if series.sharing() > SHARED {
+                notes.push(format!("{}'s core was shared: x{:.1}", kind.name(), series.sharing()));
             }
             let slow = series.median(|w| w.slowness).unwrap_or(1.0);
             if slow > 1.3 {
                 notes.push(format!("the core was {slow:.1} times slower than its best"));
             }
         }
-        notes.iter().map(|note| format!("; {note}")).collect()
+        if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
     }
 
     /// For the JSON file.
@@ -156,7 +168,8 @@ impl Row {
             "allocations": self.scenario.allocations,
             "ours": ours,
             "coturn": coturn,
-            "ratio_core_ns": self.ratio(),
+            "ratio": self.ratio().map(|(ratio, _)| ratio),
+            "ratio_of": self.ratio().map(|(_, shared)| if shared { "task_ns" } else { "core_ns" }),
             "aim": aim(self.scenario),
         })
     }

@@ -35,6 +35,9 @@ const LINKS: [(Room, &str, Ipv4Addr, &str, Ipv4Addr); 2] =
 /// What the names of namespaces start with.
 const PREFIX: &str = "client-load-";
 
+/// The hardware address of a device that shall drop what it gets.
+const DEAF: &str = "02:ff:ff:ff:ff:ff";
+
 /// One of the namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -121,18 +124,12 @@ impl Site {
         Ok(pollers)
     }
 
-    /// Counts and drops, or again delivers, what arrives at clients and peers.
+    /// Counts and drops, or again delivers, what arrives at clients and peers: with another
+    /// hardware address than the relay sends to, a device takes packets for somebody else's.
     pub(crate) fn set_sinks(&self, dropping: bool) -> io::Result<()> {
-        for (room, far, ..) in LINKS {
-            let command = if dropping {
-                format!(
-                    "tc qdisc replace dev {far} clsact && \
-                     tc filter replace dev {far} ingress prio 1 handle 1 matchall action drop"
-                )
-            } else {
-                format!("tc qdisc del dev {far} clsact")
-            };
-            self.within(room, &command)?;
+        for (room, far, ip, ..) in LINKS {
+            let address = if dropping { DEAF.to_owned() } else { mac(ip) };
+            self.within(room, &format!("ip link set {far} address {address}"))?;
         }
         Ok(())
     }
@@ -204,7 +201,7 @@ fn kernel_pollers() -> Vec<u32> {
 }
 
 /// Runs a shell command; its complaint becomes the error.
-fn sh(command: &str) -> io::Result<()> {
+pub(crate) fn sh(command: &str) -> io::Result<()> {
     let output = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());

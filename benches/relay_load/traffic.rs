@@ -24,6 +24,9 @@ pub(crate) const BURST: usize = 16;
 /// How long a flood waits for packets that do not come before it calls them lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
 
+/// How late a paced burst may be without changing those after it.
+const LATE: Duration = Duration::from_millis(1);
+
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Media {
@@ -168,11 +171,14 @@ impl<'a> Generator<'a> {
         let mut due = clock::now();
         let mut sent = 0;
         while due < end {
-            while clock::now() < due {
+            let mut now = clock::now();
+            while now < due {
                 std::hint::spin_loop();
+                now = clock::now();
             }
             sent += self.burst()?;
-            due += pause;
+            // What could not be sent in time is not made up for: that would be another load.
+            due = if now - due > LATE { now } else { due + pause };
         }
         Ok(sent)
     }

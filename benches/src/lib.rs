@@ -1,1 +1,223 @@
-//! What the benchmarks share: see `benches/` beside this folder.
+//! What the benchmarks share: a server without sockets, and clients that fill it.
+//!
+//! The benchmarks themselves are `codec.rs`, `forward.rs` and `expiry.rs`; whole relays under
+//! load are `relay_load/`.
+#![expect(clippy::missing_panics_doc, reason = "a benchmark whose server refuses must stop")]
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, Side, Transport};
+use proto::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
+use proto::channel_data::{self, ChannelNumber};
+use proto::now::{Now, UnixTime};
+use proto::policy::{Edge, Limits, Listener, LocalLedger, PeerAcl, RelayAddress};
+use proto::stun::attribute::{
+    Channel, Lifetime, Nonce, PROTOCOL_UDP, Realm, RequestedTransport, Username, XorPeerAddress,
+};
+use proto::stun::{
+    Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
+};
+use proto::turn::config::Share;
+use proto::turn::{Action, Config, Server};
+
+const REALM: &str = "turn.example.org";
+const FIRST_CHANNEL: u16 = 0x4000;
+
+/// One client's allocation, as the shell of a server knows it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The client.
+    pub client: FiveTuple,
+    /// Its relayed socket.
+    pub relay: RelayId,
+    /// The peer its only channel leads to.
+    pub peer: PeerAddr,
+}
+
+impl Call {
+    /// A ChannelData message of this call.
+    pub fn channel_data(&self, payload: &[u8]) -> Vec<u8> {
+        let number = ChannelNumber::new(FIRST_CHANNEL).expect("the first channel");
+        let len = u16::try_from(payload.len()).expect("a payload of one datagram");
+        [&channel_data::header(number, len)[..], payload].concat()
+    }
+}
+
+/// A server and the time it is told.
+#[derive(Debug)]
+pub struct Stage {
+    /// The server.
+    pub server: Server<LocalLedger>,
+    /// The time.
+    pub now: Now,
+    credential: Credential,
+    key: MessageKey,
+    transactions: u64,
+}
+
+impl Stage {
+    /// An empty server at some time.
+    pub fn new() -> Self {
+        let now = Now { mono: start(), unix: UnixTime(1_800_000_000) };
+        let pool_key = pool_key();
+        let grant = Grant {
+            user: "bench".into(),
+            expires: now.unix.plus(80_000),
+            side: None,
+            allocations: None,
+        };
+        let credential = mint(&pool_key, &grant).expect("a user name that can be minted");
+        let Credential { username, password } = &credential;
+        let key = MessageKey::long_term(PasswordAlgorithm::Md5, username, REALM, password);
+        let server = Server::new(Arc::new(config(pool_key)), LocalLedger::new(), [7; 32]);
+        Self { server, now, credential, key, transactions: 0 }
+    }
+
+    /// Opens an allocation for the client with this number and binds its channel.
+    pub fn call(&mut self, number: u32) -> Call {
+        let [_, a, b, c] = number.to_be_bytes();
+        let address = SocketAddrV4::new(Ipv4Addr::new(81, a, b, c), 40_000);
+        let client =
+            FiveTuple { listener: ListenerId(0), client: ClientAddr::new(SocketAddr::V4(address)) };
+        let peer = SocketAddr::from(([82, a, b, c], 5_000));
+        let nonce = self.challenge(client);
+        let relay = self.request(client, &nonce, Method::ALLOCATE, |writer| {
+            writer.add(&RequestedTransport(PROTOCOL_UDP));
+        });
+        self.request(client, &nonce, Method::CHANNEL_BIND, |writer| {
+            writer.add(&Channel(FIRST_CHANNEL)).add(&XorPeerAddress(peer));
+        });
+        let relay = relay.expect("an allocation opens a socket");
+        Call { client, relay, peer: PeerAddr::new(peer) }
+    }
+
+    /// Refreshes an allocation.
+    pub fn refresh(&mut self, call: &Call, nonce: &[u8], seconds: u32) {
+        self.request(call.client, nonce, Method::REFRESH, |writer| {
+            writer.add(&Lifetime(seconds));
+        });
+    }
+
+    /// A nonce for this client.
+    pub fn challenge(&mut self, client: FiveTuple) -> Vec<u8> {
+        let mut buffer = [0; 64];
+        let transaction = self.transaction();
+        let writer = Writer::new(&mut buffer, Class::Request, Method::ALLOCATE, transaction);
+        let request = writer.finish().expect("a header fits");
+        self.server.client_input(self.now, client, request);
+        let (response, _) = self.carry_out();
+        let response = response.expect("a challenge");
+        let message = Message::parse(&response).expect("a response that can be read");
+        let Nonce(nonce) = message.require().expect("a nonce in the challenge");
+        nonce.to_vec()
+    }
+
+    /// Passes in a signed request that must succeed; the socket that was opened, if one was.
+    fn request(
+        &mut self,
+        client: FiveTuple,
+        nonce: &[u8],
+        method: Method,
+        fill: impl FnOnce(&mut Writer<'_>),
+    ) -> Option<RelayId> {
+        let mut buffer = [0; 1024];
+        let transaction = self.transaction();
+        let mut writer = Writer::new(&mut buffer, Class::Request, method, transaction);
+        fill(&mut writer);
+        writer.add(&Username(&self.credential.username)).add(&Realm(REALM)).add(&Nonce(nonce));
+        writer.sign(&self.key, Integrity::Sha1);
+        let request = writer.finish().expect("a request fits");
+        self.server.client_input(self.now, client, request);
+        let (response, opened) = self.carry_out();
+        let response = response.expect("a response");
+        let message = Message::parse(&response).expect("a response that can be read");
+        assert_eq!(message.class(), Class::Success, "{method:?} is refused");
+        opened
+    }
+
+    /// Opens and closes sockets that do not exist; the last response and the last socket.
+    pub fn carry_out(&mut self) -> (Option<Box<[u8]>>, Option<RelayId>) {
+        let (mut response, mut opened) = (None, None);
+        while let Some(action) = self.server.poll_action() {
+            match action {
+                Action::OpenRelay { id, .. } => {
+                    opened = Some(id);
+                    self.server.relay_opened(self.now, id, Ok(()));
+                }
+                Action::Send { bytes, .. } => response = Some(bytes),
+                Action::CloseRelay(_) | Action::Changed(_) => {}
+            }
+        }
+        (response, opened)
+    }
+
+    /// Lets time pass and ends what has expired.
+    pub fn advance(&mut self, by: Duration) {
+        self.now = self.now.advanced(by);
+        self.server.timeout(self.now);
+    }
+
+    fn transaction(&mut self) -> TransactionId {
+        self.transactions += 1;
+        let mut bytes = [0; 12];
+        bytes[4..].copy_from_slice(&self.transactions.to_be_bytes());
+        TransactionId(bytes)
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an Instant to start from cannot be made otherwise")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn pool_key() -> PoolKey {
+    let secret = |byte| Secret::new(vec![byte; 32]);
+    PoolKey { id: KeyId([1; 4]), credentials: secret(2), nonces: secret(3), users: secret(4) }
+}
+
+fn config(pool_key: PoolKey) -> Config {
+    let listener = Listener {
+        local: SocketAddr::from(([93, 184, 216, 34], 3478)),
+        advertised: None,
+        transport: Transport::Udp,
+        side: Side::External,
+    };
+    let relay = |last| {
+        let local = Ipv4Addr::new(93, 184, 217, last).into();
+        RelayAddress { local, advertised: local }
+    };
+    let limit = 200_000;
+    Config {
+        realm: REALM.into(),
+        software: None,
+        edge: Edge::new(vec![listener], (1..=4).map(relay).collect(), vec![]),
+        peers: PeerAcl::default(),
+        limits: Limits {
+            allocations: limit,
+            allocations_per_user: limit,
+            allocations_per_client: limit,
+            permissions: 16,
+            channels: 16,
+        },
+        authority: Authority {
+            ring: Some(KeyRing { current: pool_key, previous: vec![] }),
+            rest_secrets: vec![],
+            max_lifetime_s: 86_400,
+        },
+        ports: 10_000..=49_999,
+        share: Share { index: 0, of: 1 },
+        lifetime_max: Duration::from_secs(3_600),
+        nonce_lifetime: Duration::from_secs(3_600),
+        refresh_grace: Duration::from_secs(600),
+        port_quarantine: Duration::ZERO,
+        rfc5766_channels: false,
+    }
+}

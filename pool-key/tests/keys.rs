@@ -1,5 +1,4 @@
 //! Keys as operators have them: every form, every mistake.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -245,7 +245,7 @@ fn rest_005_the_key_counts_the_whole_name() {
 }
 
 #[test]
-fn rest_006_rest_007_expiry_is_asked_for_apart() {
+fn rest_006_expiry_is_asked_for_apart() {
     let authority = authority(None, &["a secret of 16 bytes"]);
     for (case, expires, outcome) in [
         ("a second ago", NOW.0 - 1, Err(Why::Expired)),

@@ -154,7 +154,7 @@ fn derived_key(material: &Value) -> MessageKey {
 }
 
 #[test]
-fn stun_003_auth_012_published_vectors_read_and_verify() {
+fn auth_012_published_vectors_read_and_verify() {
     let vectors = vectors();
     for vector in entries(&vectors, "vectors") {
         let id = text(vector, "id");
@@ -246,7 +246,7 @@ fn stun_003_written_vectors_equal_the_published_ones_where_those_pad_with_zeros(
 }
 
 #[test]
-fn stun_019_auth_013_derived_vectors_read_verify_and_are_written_alike() {
+fn stun_019_derived_vectors_read_verify_and_are_written_alike() {
     let vectors = vectors();
     for vector in entries(&vectors, "derived_vectors") {
         let id = text(vector, "id");
@@ -311,7 +311,7 @@ fn check_derived(id: &str, message: &Message<'_>) {
 }
 
 #[test]
-fn rest_004_rest_005_the_example_credential_is_minted_alike() {
+fn rest_004_the_example_credential_is_minted_alike() {
     let vectors = vectors();
     let example = &vectors["turn_rest_credential_example"];
     let (username, realm) = (text(example, "username"), text(example, "realm"));
@@ -332,7 +332,7 @@ fn rest_004_rest_005_the_example_credential_is_minted_alike() {
 }
 
 #[test]
-fn auth_014_auth_019_constants_are_ours() {
+fn auth_014_constants_are_ours() {
     let vectors = vectors();
     for constant in entries(&vectors, "constants") {
         match text(constant, "name") {

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::addr::Side;
 use crate::auth::pool_key::{KeyId, PoolKey, Secret};
@@ -302,17 +302,19 @@ pub struct Password {
 impl Password {
     /// Of a pool credential.
     pub fn of_pool(key: &PoolKey, username: &str) -> Self {
-        Self::encode(&keyed::<Hmac<Sha256>>(key.credentials.bytes(), username))
+        Self::encode(&mut keyed::<Hmac<Sha256>>(key.credentials.bytes(), username))
     }
 
     /// Of a shared-secret credential.
     pub fn of_secret(secret: &Secret, username: &str) -> Self {
-        Self::encode(&keyed::<Hmac<Sha1>>(secret.bytes(), username))
+        Self::encode(&mut keyed::<Hmac<Sha1>>(secret.bytes(), username))
     }
 
-    fn encode(hash: &[u8]) -> Self {
+    /// Takes at most 32 bytes, and wipes them.
+    fn encode(hash: &mut [u8]) -> Self {
         let mut bytes = Zeroizing::new([0; PASSWORD_MAX]);
-        let written = STANDARD.encode_slice(hash, bytes.as_mut_slice());
+        let written = STANDARD.encode_slice(&*hash, bytes.as_mut_slice());
+        hash.zeroize();
         Self { bytes, len: written.expect("a hash of at most 32 bytes makes at most 44") }
     }
 

@@ -1,0 +1,6 @@
+//! The credential service, started on loopback and used as callers and operators use it.
+
+mod configuration;
+mod connections;
+mod harness;
+mod http;

@@ -1,0 +1,86 @@
+//! What relaying one packet costs the server, without sockets; and that it allocates nothing.
+//!
+//! Packets go to all allocations in turn, so that with 1,000 of them the tables are as cold as
+//! many callers make them.
+
+use std::hint::black_box;
+
+use benches::{Call, Stage};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use proto::turn::{Verdict, Wrap};
+
+/// Payload of a voice packet.
+const PAYLOAD: [u8; 160] = [7; 160];
+
+/// Packets over which allocations are counted.
+const COUNTED: usize = 100_000;
+
+struct Packets {
+    stage: Stage,
+    calls: Vec<(Call, Vec<u8>)>,
+    next: usize,
+}
+
+impl Packets {
+    fn over(allocations: u32) -> Self {
+        let mut stage = Stage::new();
+        let calls = (0..allocations).map(|number| stage.call(number));
+        let calls = calls.map(|call| (call.clone(), call.channel_data(&PAYLOAD))).collect();
+        Self { stage, calls, next: 0 }
+    }
+
+    fn turn(&mut self) -> usize {
+        let turn = self.next;
+        self.next = if turn + 1 == self.calls.len() { 0 } else { turn + 1 };
+        turn
+    }
+
+    /// One packet from a client.
+    fn up(&mut self) -> Verdict {
+        let turn = self.turn();
+        let (call, bytes) = &self.calls[turn];
+        self.stage.server.client_input(self.stage.now, call.client, black_box(bytes))
+    }
+
+    /// One packet from a peer.
+    fn down(&mut self) -> Verdict {
+        let turn = self.turn();
+        let (call, _) = &self.calls[turn];
+        let payload = black_box(&PAYLOAD[..]);
+        self.stage.server.peer_input(self.stage.now, call.relay, call.peer, payload)
+    }
+
+    /// Every packet is forwarded, and none allocates.
+    fn check(&mut self) {
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..COUNTED {
+                let up = self.up();
+                assert!(matches!(up, Verdict::ToPeer { .. }), "not forwarded: {up:?}");
+                let down = self.down();
+                let through_channel =
+                    matches!(down, Verdict::ToClient { wrap: Wrap::Channel(_), .. });
+                assert!(through_channel, "not forwarded: {down:?}");
+            }
+        });
+        assert_eq!(counted.count_total, 0, "allocations over {COUNTED} packets each way");
+        println!("{} allocations: none while {COUNTED} packets each way", self.calls.len());
+    }
+}
+
+fn forward(c: &mut Criterion) {
+    let seen = allocation_counter::measure(|| drop(black_box(Box::new(1))));
+    assert_eq!(seen.count_total, 1, "the counter counts");
+    let mut group = c.benchmark_group("forward");
+    group.throughput(Throughput::Elements(1));
+    for allocations in [1, 1000] {
+        let mut packets = Packets::over(allocations);
+        packets.check();
+        group.bench_function(format!("client to peer/{allocations}"), |b| b.iter(|| packets.up()));
+        group
+            .bench_function(format!("peer to client/{allocations}"), |b| b.iter(|| packets.down()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, forward);
+criterion_main!(benches);

@@ -1,0 +1,105 @@
+//! `av-edge credential`.
+
+use serde_json::Value;
+
+use crate::harness::{Directory, Run};
+
+fn mint(arguments: &[&str]) -> (String, String) {
+    let run = Run::of(&[&["credential", "mint", "--json"], arguments].concat());
+    assert_eq!(run.status, 0, "{}", run.err);
+    let object: Value = serde_json::from_str(&run.out).expect("it is JSON");
+    let text = |name: &str| object[name].as_str().expect("a text").to_owned();
+    assert!(object["expires"].is_u64() && object["ttl"].is_u64(), "{object}");
+    (text("username"), text("credential"))
+}
+
+#[test]
+fn what_is_minted_is_explained_and_verifies_with_its_key_only() {
+    let directory = Directory::new();
+    let [ours, other] = ["ours.pem", "other.pem"].map(|name| directory.key(name));
+    let [ours, other] = [&ours, &other].map(|path| path.to_str().expect("a text"));
+    let own = ["--key", ours, "--user", "a:b", "--lifetime", "7200", "--side", "external"];
+    let (username, password) = mint(&[&own[..], &["--allocations", "2"]].concat());
+    let inspect =
+        |more: &[&str]| Run::of(&[&["credential", "inspect", username.as_str()], more].concat());
+
+    let run = inspect(&["--key", ours, "--password", &password]);
+    assert_eq!((run.status, run.err.as_str()), (0, ""), "{}", run.out);
+    for line in ["user         a:b", "side         external", "allocations  at most 2"] {
+        assert!(run.out.lines().any(|found| found == line), "{line:?} is missing in {}", run.out);
+    }
+    assert!(run.out.contains("in 1 hour 59 minutes") || run.out.contains("in 2 hours"));
+    assert!(run.out.contains("password     verifies"), "{}", run.out);
+    assert!(!run.out.contains(&password), "the password is shown");
+
+    let piped = Run::with_input(
+        &["credential", "inspect", &username, "--key", ours, "--password", "-"],
+        &format!("{password}\n"),
+    );
+    assert_eq!(piped.status, 0, "{}", piped.err);
+
+    for (case, run, expected) in [
+        ("key unasked", inspect(&[]), None),
+        ("key alone", inspect(&["--key", ours]), None),
+        ("another key", inspect(&["--key", other]), Some("another key")),
+        (
+            "another key and the password",
+            inspect(&["--key", other, "--password", &password]),
+            Some("another key"),
+        ),
+        (
+            "another password",
+            inspect(&["--key", ours, "--password", "x"]),
+            Some("the password is not"),
+        ),
+    ] {
+        assert_eq!(run.status, i32::from(expected.is_some()), "{case}: {}", run.err);
+        assert!(run.err.contains(expected.unwrap_or("")), "{case}: {}", run.err);
+    }
+}
+
+#[test]
+fn plain_output_has_user_name_and_password() {
+    let directory = Directory::new();
+    let key = directory.key("pool.pem");
+    let key = key.to_str().expect("a text");
+    let run = Run::of(&["credential", "mint", "--key", key, "--user", "u"]);
+    let words: Vec<Vec<_>> =
+        run.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    let [username, password] = &words[..] else { panic!("{}", run.out) };
+    assert_eq!((username[0], password[0]), ("username", "password"));
+    let arguments = ["credential", "inspect", username[1], "--key", key, "--password", password[1]];
+    assert_eq!(Run::of(&arguments).status, 0);
+}
+
+#[test]
+fn rest_003_names_that_are_no_credentials_exit_with_1() {
+    for (case, name, expected) in [
+        ("expired", "1:u", "expired"),
+        ("no expiry", "u", "expiry"),
+        ("empty", "", "expiry"),
+        ("signed expiry", "+9999999999:u", "expiry"),
+        ("expiry beyond 2^53", "9007199254740993:u", "expiry"),
+        ("unknown claim", "9999999999:00000000:x=1:u", "claim"),
+        ("no user", "9999999999:00000000::", "user"),
+    ] {
+        let run = Run::of(&["credential", "inspect", "--", name]);
+        assert_eq!(run.status, 1, "{case}: {}", run.out);
+        assert!(run.err.contains(expected), "{case}: {}", run.err);
+    }
+    let run = Run::of(&["credential", "inspect", "9999999999:u"]);
+    assert_eq!(run.status, 0, "{}", run.err);
+    assert!(run.out.contains("shared secret"), "{}", run.out);
+}
+
+#[test]
+fn users_that_no_name_can_hold_are_refused() {
+    let directory = Directory::new();
+    let key = directory.key("pool.pem");
+    let long = "x".repeat(256);
+    for user in ["", "a\nb", &long] {
+        let key = key.to_str().expect("a text");
+        let run = Run::of(&["credential", "mint", "--key", key, "--user", user]);
+        assert!(run.refusal().contains("--user"), "{user:?}: {}", run.err);
+    }
+}

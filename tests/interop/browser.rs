@@ -1,0 +1,140 @@
+//! Headless Chromium, driven over its debugging pipe.
+//!
+//! Chromium reads commands from descriptor 3 and writes answers to descriptor 4, JSON ended by a NUL (the
+//! `DevTools` protocol). Two named pipes bring them here; no driver, no WebSocket, no node.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::clock;
+use crate::netns::{Namespace, must};
+use crate::process::Process;
+
+/// How long the browser may take to start and to load a page.
+const START: Duration = Duration::from_secs(60);
+
+const FLAGS: &[&str] = &[
+    "--headless=new",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--remote-debugging-pipe",
+];
+
+/// A browser with one open page.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    commands: File,
+    answers: Receiver<Value>,
+    last_id: u64,
+    session: Option<String>,
+    process: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts it on a machine of the test and opens a page there.
+    pub(crate) fn open(machine: &Namespace, url: &str) -> Self {
+        let profile = TempDir::new().expect("a temporary directory");
+        let (to, from) = (profile.path().join("to"), profile.path().join("from"));
+        must(Command::new("mkfifo").arg(&to).arg(&from));
+        // Opened for both directions, so that opening waits for nobody.
+        let pipe = |path| File::options().read(true).write(true).open(path).expect("our pipe");
+        let (commands, answers) = (pipe(&to), listen(pipe(&from)));
+        let process = Process::start(
+            machine
+                .command("sh")
+                .args([
+                    "-c",
+                    r#"to=$1 from=$2; shift 2; exec chromium "$@" 3<"$to" 4>"$from""#,
+                    "sh",
+                ])
+                .args([&to, &from])
+                .args(FLAGS)
+                .arg(format!("--user-data-dir={}", profile.path().join("profile").display()))
+                .arg("about:blank"),
+        );
+        let mut browser =
+            Self { commands, answers, last_id: 0, session: None, process, _profile: profile };
+        let target = browser.ask("Target.createTarget", &json!({ "url": url }), START);
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let attached = browser.ask("Target.attachToTarget", &attach, START);
+        browser.session = attached["sessionId"].as_str().map(str::to_owned);
+        browser
+            .until("document.readyState === 'complete' && location.href !== 'about:blank'", START);
+        browser
+    }
+
+    /// The value of an expression in the page; a promise is awaited.
+    pub(crate) fn value(&mut self, expression: &str, limit: Duration) -> Value {
+        let parameters =
+            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let mut answer = self.ask("Runtime.evaluate", &parameters, limit);
+        let thrown = &answer["exceptionDetails"];
+        assert!(thrown.is_null(), "the page threw at `{expression}`: {thrown:#}");
+        answer["result"]["value"].take()
+    }
+
+    /// Waits until an expression in the page is true.
+    pub(crate) fn until(&mut self, expression: &str, limit: Duration) {
+        let what = format!("the page to find `{expression}` true");
+        clock::await_some(limit, &what, || {
+            (self.value(expression, limit) == Value::Bool(true)).then_some(())
+        });
+    }
+
+    /// One command and its answer.
+    fn ask(&mut self, method: &str, parameters: &Value, limit: Duration) -> Value {
+        self.last_id += 1;
+        let mut command = json!({ "id": self.last_id, "method": method, "params": parameters });
+        if let Some(session) = &self.session {
+            command["sessionId"] = json!(session);
+        }
+        let mut bytes = command.to_string().into_bytes();
+        bytes.push(0);
+        self.commands.write_all(&bytes).expect("the browser's pipe takes a command");
+        let deadline = clock::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(clock::now());
+            let Ok(mut answer) = self.answers.recv_timeout(left) else {
+                panic!(
+                    "no answer to {method} within {limit:?}; Chromium: {:?}",
+                    self.process.ended()
+                );
+            };
+            if answer["id"] == json!(self.last_id) {
+                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
+                return answer["result"].take();
+            }
+        }
+    }
+}
+
+/// Hands on what comes from the browser, until the pipe ends.
+fn listen(from: File) -> Receiver<Value> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for message in BufReader::new(from).split(0) {
+            let Ok(message) = message else { return };
+            let value = serde_json::from_slice(&message).expect("the browser speaks JSON");
+            if sender.send(value).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

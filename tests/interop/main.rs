@@ -1,0 +1,21 @@
+//! Real clients against the release binary, in network namespaces.
+//!
+//! Each case builds its own [`site::Site`] (client, DMZ host, peer), starts `av-edge` there as an operator would,
+//! with a file and a key on disk, and lets programs speak to it that never heard of our code: coturn's tools,
+//! Chromium, Prometheus, openssl. Cases need root and run one at a time: `./test` does both.
+
+mod bad_input;
+mod browser;
+mod call;
+mod clock;
+mod coturn;
+mod drain;
+mod edge;
+mod hostile;
+mod nat;
+mod netns;
+mod payload;
+mod pool;
+mod process;
+mod prometheus;
+mod site;

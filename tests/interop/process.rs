@@ -1,0 +1,105 @@
+//! A program that runs beside the test and ends with it.
+//!
+//! Its output goes to a file, so that it never blocks on a full pipe and can be shown when a test fails.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::NamedTempFile;
+
+use crate::clock;
+
+/// A running program.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    output: NamedTempFile,
+}
+
+impl Process {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let name = format!("{command:?}").replace('"', "");
+        let output = NamedTempFile::new().expect("a temporary file");
+        let both = |file: &File| Stdio::from(file.try_clone().expect("a second handle"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(both(output.as_file()))
+            .stderr(both(output.as_file()))
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        Self { name, child, output }
+    }
+
+    /// What it has written so far, standard output and error together.
+    pub(crate) fn output(&self) -> String {
+        let bytes = fs::read(self.output.path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Its exit status, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
+    /// Waits for what `look` finds; fails at once if the program ends before.
+    pub(crate) fn until<T>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut look: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
+        clock::await_some(limit, what, || {
+            let found = look(self);
+            if found.is_none()
+                && let Some(status) = self.ended()
+            {
+                panic!("{} ended ({status}) before {what}", self.name);
+            }
+            found
+        })
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        clock::await_some(limit, &what, || self.ended())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let _ = kill(self.pid(), Signal::SIGTERM);
+    }
+
+    /// Bytes of memory it holds now.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let path = PathBuf::from(format!("/proc/{}/status", self.child.id()));
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+            .expect("the kernel tells VmRSS in kB");
+        kib * 1024
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let ended: io::Result<_> = self.child.kill().and_then(|()| self.child.wait());
+        if thread::panicking() {
+            eprintln!("---- {} ({ended:?}) said:\n{}", self.name, self.output());
+        }
+    }
+}
