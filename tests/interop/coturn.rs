@@ -89,8 +89,10 @@ fn rest_004_turnutils_uclient_relays_without_loss_with_rest_credentials() {
     let home = Home::with_pool_key();
     let _relay = start_relay(&site, &home, &for_coturn());
     let _peers = start_peers(&site);
-    for run in RUNS {
-        run.demand_all_back(&site.client, &["-u", "alice", "-W", REST_SECRET]);
+    // The tool leaves its allocations to expire: each run is a user of its own.
+    for (number, run) in RUNS.iter().enumerate() {
+        let user = format!("user-{number}");
+        run.demand_all_back(&site.client, &["-u", &user, "-W", REST_SECRET]);
     }
 }
 
@@ -100,8 +102,8 @@ fn turnutils_uclient_relays_without_loss_with_pool_credentials() {
     let home = Home::with_pool_key();
     let _relay = start_relay(&site, &home, &for_coturn());
     let _peers = start_peers(&site);
-    let credential = mint(&home.path("pool.pem"), "alice");
-    for run in RUNS {
+    for (number, run) in RUNS.iter().enumerate() {
+        let credential = mint(&home.path("pool.pem"), &format!("user-{number}"));
         run.demand_all_back(
             &site.client,
             &["-u", &credential.username, "-w", &credential.password],

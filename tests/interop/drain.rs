@@ -79,7 +79,7 @@ impl Call {
         let credential = mint(&self.home.path("pool.pem"), "bob");
         let mut late = self.site.client.enter(|| connect(INTERNAL, &credential));
         let refused = late.allocate(&AllocateOptions::default()).expect_err("it drains");
-        assert_eq!(refused.code(), Some(508), "{refused}");
+        assert_eq!(refused.code(), Some(403), "{refused}");
         self.demand_echo("while it drains");
         let lifetime = self.client.refresh(Duration::from_secs(600)).expect("the call may go on");
         assert!(!lifetime.is_zero());

@@ -1,7 +1,9 @@
 //! The release binary as an operator runs it: files in a directory, `av-edge relay --config …`.
 
-use std::fs;
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -42,10 +44,13 @@ impl Home {
         self.0.path().join(name)
     }
 
-    /// Writes a file.
+    /// Writes a file, readable by its owner only: it may hold secrets.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut file = File::options();
+        file.write(true).create(true).truncate(true).mode(0o600);
+        let written = file.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         path
     }
 

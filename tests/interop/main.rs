@@ -9,6 +9,7 @@ mod browser;
 mod call;
 mod clock;
 mod coturn;
+mod demo;
 mod drain;
 mod edge;
 mod hostile;

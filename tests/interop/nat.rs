@@ -66,14 +66,13 @@ fn turnutils_uclient_relays_without_loss_through_a_nat() {
     let _relay = start_relay(&site, &home, &behind_nat());
     let _peers = start_peers_at(&site.peer, &[HOST]);
     let run = |case, server, options| Run { case, server, peer: HOST, clients: 4, options };
-    let credential = &["-u", "alice", "-W", REST_SECRET];
-    for (machine, run) in [
+    for (user, (machine, run)) in ["alice", "bob", "carol", "dave"].iter().zip([
         (&site.peer, run("from outside", PUBLIC, &["-c"][..])),
         (&site.client, run("from inside", INTERNAL, &["-c"])),
         (&site.peer, run("client to client, by the public address", PUBLIC, &["-c", "-y"])),
         (&site.client, run("client to client, inside", INTERNAL, &["-c", "-y", "-s"])),
-    ] {
-        run.demand_all_back(machine, credential);
+    ]) {
+        run.demand_all_back(machine, &["-u", user, "-W", REST_SECRET]);
     }
 }
 

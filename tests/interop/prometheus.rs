@@ -55,7 +55,7 @@ fn prometheus_sees_exactly_what_each_client_sent_until_its_allocation_ends() {
     for mut call in calls {
         call.client.release().expect("the allocation ends");
     }
-    prometheus.demand("count(av_edge_relay_allocation_bytes_total)", None);
+    prometheus.demand(r#"count(av_edge_relay_allocation_bytes_total{allocation!="other"})"#, None);
     prometheus.demand("sum(av_edge_relay_allocations)", Some(0));
     prometheus.demand("sum(av_edge_relay_allocations_opened_total)", Some(users.len()));
 }

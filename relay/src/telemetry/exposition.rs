@@ -43,7 +43,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Kind::Gauge, "av_edge_relay_ports_used", Unit::Count, "relayed ports in use or reserved"),
     (
         Kind::Gauge,
-        "av_edge_relay_ports_total",
+        "av_edge_relay_ports",
         Unit::Count,
         "relayed ports there are, over all relay addresses",
     ),
@@ -220,7 +220,7 @@ fn server(worker: &str, snapshot: &Snapshot) {
         ("av_edge_relay_permissions", tally.permissions),
         ("av_edge_relay_channels", tally.channels),
         ("av_edge_relay_ports_used", tally.ports_used),
-        ("av_edge_relay_ports_total", tally.ports_total),
+        ("av_edge_relay_ports", tally.ports_total),
     ] {
         gauge!(name, "worker" => worker.to_owned()).set(float(value));
     }

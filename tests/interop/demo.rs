@@ -1,0 +1,77 @@
+//! `av-edge demo`: one command, a proven call, a page.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::browser::Browser;
+use crate::edge::command;
+use crate::netns::Namespace;
+use crate::process::Process;
+use crate::site::Site;
+
+/// How long the demo's own call and its start may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Length of the page's call, seconds.
+const SECONDS: u64 = 10;
+/// Frames each end must have decoded by then.
+const FRAMES: u64 = 100;
+
+#[test]
+fn demo_once_proves_its_call_and_ends_well() {
+    let site = Site::new();
+    let lone = Namespace::new("lone");
+    for (case, machine) in [("a host of two networks", &site.relay), ("loopback alone", &lone)] {
+        let mut demo = Process::start(&mut command(machine, &["demo", "--once", "--seconds", "2"]));
+        let status = demo.wait(LIMIT);
+        assert_eq!(status.code(), Some(0), "{case}:\n{}", demo.output());
+    }
+}
+
+#[test]
+fn demo_page_shows_a_relayed_call_as_the_relay_counts_it() {
+    let site = Site::new();
+    let mut demo = Process::start(&mut command(&site.client, &["demo", "--seconds", "1"]));
+    let page = demo.until(LIMIT, "the address of the page", |demo| page_of(&demo.output()));
+    let mut browser = Browser::open(&site.client, &format!("{page}?auto=1"));
+    let done = format!("avedge.phase === 'failed' || avedge.seconds >= {SECONDS}");
+    browser.until(&done, LIMIT);
+    let state = browser.value("avedge", LIMIT);
+
+    assert_eq!(state["phase"], "connected", "{state:#}");
+    for pair in state["pairs"].as_array().expect("both ends' pairs") {
+        assert_eq!(
+            (&pair["local"], &pair["remote"]),
+            (&"relay".into(), &"relay".into()),
+            "{state:#}"
+        );
+    }
+    assert_eq!(state["packetsLost"], 0, "{state:#}");
+    assert!(state["framesDecoded"].as_u64() >= Some(FRAMES), "{state:#}");
+    assert_figures_agree(&state);
+    drop(browser);
+    demo.terminate();
+    assert_eq!(demo.wait(LIMIT).code(), Some(0), "{}", demo.output());
+}
+
+/// Browser and relay, asked at the same moment, tell of the same call.
+fn assert_figures_agree(state: &Value) {
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number in {state:#}"));
+    let relay = &state["relay"];
+    let (entered, left) = (number(&relay["packetsIn"]), number(&relay["packetsOut"]));
+    let received = number(&state["packetsReceived"]);
+    assert_eq!(relay["dropped"], 0, "{state:#}");
+    // What a client of this relay sends to another enters and leaves it once; the rest is under way.
+    assert!((entered - left).abs() <= 0.02 * entered, "in and out: {state:#}");
+    // Beside media the relay carries connectivity checks, DTLS and RTCP.
+    assert!((received * 0.95..received * 1.5).contains(&left), "media and relayed: {state:#}");
+    let (browser, relayed) = (number(&state["bitrate"]), number(&relay["bitrate"]));
+    assert!((browser * 0.7..browser * 1.4).contains(&relayed), "bitrates: {state:#}");
+}
+
+/// The address of the page in what the demo prints.
+fn page_of(output: &str) -> Option<String> {
+    let row = output.lines().find(|line| line.trim_start().starts_with("page"))?;
+    let address = &row[row.find("http://")?..];
+    address.split_whitespace().next().map(str::to_owned)
+}
