@@ -79,4 +79,6 @@ pub(crate) struct EngineTally {
     pub(crate) lost_at_listeners: u64,
     /// Datagrams that relayed sockets, closed by now, lost so.
     pub(crate) lost_at_relays: u64,
+    /// How often all relayed sockets were closed at once, because the worker began anew.
+    pub(crate) restarts: u64,
 }

@@ -244,6 +244,7 @@ impl Engine for MioEngine {
     }
 
     fn close_relays(&mut self) {
+        self.tally.restarts += 1;
         self.relays = Relays::default();
         self.ready_relays.clear();
         self.listeners.iter_mut().for_each(|listener| listener.outgoing.clear());

@@ -124,11 +124,13 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         truncated,
         lost_at_listeners,
         lost_at_relays,
+        restarts,
     } = tally;
     for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
         each(word);
     }
-    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays] {
+    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays, restarts]
+    {
         each(word);
     }
 }
