@@ -1,4 +1,4 @@
-//! One worker's counters, written by the worker and read by the office.
+//! One worker's counters, written by the worker now and then and read by the office.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -124,11 +124,13 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         truncated,
         lost_at_listeners,
         lost_at_relays,
+        restarts,
     } = tally;
     for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
         each(word);
     }
-    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays] {
+    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays, restarts]
+    {
         each(word);
     }
 }

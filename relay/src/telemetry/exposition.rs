@@ -156,6 +156,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "datagrams lost before the relay could read them: receive queue full at listeners or at relayed sockets (told when these close), or larger than UDP allows",
     ),
+    (
+        Kind::Counter,
+        "av_edge_relay_worker_restarts_total",
+        Unit::Count,
+        "how often a worker lost its allocations to a defect and began anew; report it with the log",
+    ),
     (Kind::Gauge, "process_open_fds", Unit::Count, "descriptors open"),
     (Kind::Gauge, "process_max_fds", Unit::Count, "descriptors the process may have"),
     (Kind::Gauge, "process_resident_memory_bytes", Unit::Bytes, "memory in use"),
@@ -273,6 +279,7 @@ fn engine(worker: &str, snapshot: &Snapshot) {
         count(name, &[("worker", worker), (label, value)], total);
     }
     count("av_edge_relay_runs_sent_total", &[("worker", worker)], tally.runs_out);
+    count("av_edge_relay_worker_restarts_total", &[("worker", worker)], tally.restarts);
 }
 
 fn listeners(worker: &str, snapshot: &Snapshot, listeners: &[Listener]) {

@@ -207,3 +207,43 @@ fn clients_of_every_worker_are_served() {
     assert_eq!(tally.via_channel.to_peer.bytes, 1_600);
     site.close();
 }
+
+/// Names the environment in which loopback has the MTU of Ethernet.
+const NARROW: &str = "AV_EDGE_TEST_NARROW";
+
+#[test]
+fn iphdr_012_runs_that_a_narrow_link_refuses_leave_as_datagrams() {
+    if std::env::var_os(NARROW).is_none() {
+        // Again in a network namespace of its own, whose loopback is made narrow.
+        let script = "ip link set lo up mtu 1500 && exec \"$0\" --exact \"$1\" --nocapture";
+        let test = "payload::iphdr_012_runs_that_a_narrow_link_refuses_leave_as_datagrams";
+        let status = std::process::Command::new("unshare")
+            .args(["--map-root-user", "--net", "sh", "-c", script])
+            .arg(std::env::current_exe().unwrap())
+            .arg(test)
+            .env(NARROW, "1")
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+        return;
+    }
+    let site = Site::open(11, 1);
+    let mut client = site.client();
+    let relayed = client.allocate(&AllocateOptions::default()).unwrap().relayed;
+    let peer = peer();
+    client.bind_channel(peer.local_addr().unwrap()).unwrap();
+    Collector::prepare(client.socket()).unwrap();
+    // The peer's datagrams just fit; with four bytes more they do not, and are fragmented.
+    for (size, whole_runs) in [(1_470, false), (1_400, true)] {
+        let mut burst = Burst::plain(size, 40);
+        let bytes = usize::from(size);
+        burst.payloads_mut().enumerate().for_each(|(n, to)| to.copy_from_slice(&pattern(n, bytes)));
+        let before = site.metric("av_edge_relay_runs_sent_total", &[]);
+        burst.send_as_run(&peer, Some(relayed)).unwrap();
+        collect(client.socket(), 4, bytes, 40);
+        let runs = site.metric("av_edge_relay_runs_sent_total", &[]) - before;
+        assert_eq!(runs > 0, whole_runs, "{size}: {runs} runs");
+    }
+    assert_eq!(site.metric("av_edge_relay_send_lost_total", &[]), 0);
+    site.close();
+}
