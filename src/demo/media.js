@@ -85,7 +85,7 @@ async function microphone(patience_ms, skip) {
   const given_up = new Promise((_, reject) => {
     const leave = (why) => { late = true; reject(new Error(why)); };
     setTimeout(leave, patience_ms, "nobody answered the browser’s question");
-    skip.addEventListener("abort", () => leave("skipped"), { once: true });
+    skip.addEventListener("abort", () => leave("as you chose"), { once: true });
   });
   const stream = await Promise.race([asked, given_up]);
   const [track] = stream.getAudioTracks();

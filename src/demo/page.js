@@ -14,21 +14,13 @@ const automatic = new URLSearchParams(location.search).has("auto");
 
 const state = window.avedge = {
   phase: "idle", // idle, starting, connected, ended, failed
-  error: null,
-  media: null, // microphone, tone
-  pair: null, // { local, remote, protocol }: candidate types of the selected pair
-  pairs: [], // the same for each end
-  relayed: [], // relayed address of each end
-  framesDecoded: 0,
-  audioPackets: 0,
-  packetsSent: 0,
-  packetsReceived: 0,
-  packetsLost: 0,
-  bitrate: null, // kbit/s received, both ends
-  roundTripMs: null,
-  relay: null, // the relay's figures: { packetsIn, packetsOut, bytesIn, bytesOut, dropped, bitrate }
-  verdict: "",
-  seconds: 0,
+  // clear() sets the rest:
+  // error: what failed; media: microphone or tone;
+  // pairs: { local, remote, protocol } of each end's selected pair; pair: the first of them;
+  // relayed: each end's relayed address; framesDecoded, audioPackets: at the end that got fewer;
+  // packetsSent, packetsReceived, packetsLost: of media, both ends; bitrate: kbit/s received, both
+  // ends; roundTripMs; relay: { packetsIn, packetsOut, bytesIn, bytesOut, dropped, bitrate };
+  // verdict: as shown; seconds: since the first figures.
 };
 
 const plots = {
@@ -107,12 +99,13 @@ class Call {
   async connect(iceServers) {
     this.ends = [0, 1].map(() => {
       const pc = new RTCPeerConnection({ iceServers, iceTransportPolicy: "relay" });
-      return { pc, received: new MediaStream() };
+      return { pc, received: new MediaStream(), candidates: 0 };
     });
     const [a, b] = this.ends;
     const trouble = [];
     for (const [end, other] of [[a, b], [b, a]]) {
       end.pc.onicecandidate = ({ candidate }) => {
+        end.candidates += candidate?.candidate ? 1 : 0;
         other.pc.addIceCandidate(candidate).catch((error) => trouble.push(error.message));
       };
       end.pc.onicecandidateerror = ({ errorCode, errorText, url }) => {
@@ -125,25 +118,33 @@ class Call {
     await b.pc.setRemoteDescription(a.pc.localDescription);
     await b.pc.setLocalDescription();
     await a.pc.setRemoteDescription(b.pc.localDescription);
-    await Promise.all(this.ends.map((end) => this.connected(end.pc, trouble)));
+    await Promise.all(this.ends.map((end) => this.connected(end, trouble)));
   }
 
-  connected(pc, trouble) {
+  // Settles when the end is connected, or cannot be. Later failures end the call.
+  connected(end, trouble) {
+    const { pc } = end;
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(
-        `no path through the relay within ${CONNECT_MS / 1000} s. ${trouble.at(-1) ?? ""}`)), CONNECT_MS);
+      const lose = (what) => {
+        const error = new Error(`${what} ${trouble.at(-1) ?? ""}`);
+        if (state.phase === "connected") fail(error);
+        reject(error);
+      };
+      const late = setTimeout(lose, CONNECT_MS, `No path through the relay within ${CONNECT_MS / 1000} s.`);
       const look = () => {
         if (pc.connectionState === "connected") {
           clearTimeout(late);
           resolve();
         } else if (pc.connectionState === "failed") {
           clearTimeout(late);
-          const why = trouble.at(-1) ?? "the connectivity checks found no path through the relay.";
-          if (state.phase === "connected") fail(new Error(why));
-          reject(new Error(why));
+          lose("The connectivity checks find no path through the relay.");
+        } else if (pc.iceGatheringState === "complete" && !end.candidates) {
+          clearTimeout(late);
+          lose("The relay gave no allocation.");
         }
       };
       pc.addEventListener("connectionstatechange", look);
+      pc.addEventListener("icegatheringstatechange", look);
       look();
     });
   }
@@ -324,9 +325,28 @@ function fail(error) {
   say("bad", "The call failed", error.message);
 }
 
+// Figures of an earlier call must not pass for those of the next.
+function clear() {
+  Object.values(plots).forEach((plot) => plot.clear());
+  for (const id of ["bitrate", "loss", "trip"]) $(id).textContent = "–";
+  $("source").textContent = "nothing yet";
+  $("frames").textContent = "no frame yet";
+  const row = document.createElement("tr");
+  const cell = row.insertCell();
+  cell.colSpan = 6;
+  cell.className = "faint";
+  cell.textContent = "No allocation yet.";
+  $("rows").replaceChildren(row);
+  Object.assign(state, {
+    error: null, media: null, pair: null, pairs: [], relayed: [], framesDecoded: 0, audioPackets: 0,
+    packetsSent: 0, packetsReceived: 0, packetsLost: 0, bitrate: null, roundTripMs: null, relay: null,
+    verdict: "", seconds: 0,
+  });
+}
+
 async function begin() {
-  for (const plot of Object.values(plots)) plot.clear();
-  Object.assign(state, { phase: "starting", error: null, seconds: 0 });
+  clear();
+  state.phase = "starting";
   $("call").textContent = "Hang up";
   $("call").classList.add("running");
   call = new Call();
@@ -392,6 +412,7 @@ window.addEventListener("pagehide", () => call?.end());
 ask("api/about").then(describe, (error) => {
   if (!call) say("bad", "The demo does not answer", error.message);
 });
+clear();
 if (!window.RTCPeerConnection) {
   $("call").disabled = true;
   say("bad", "No WebRTC", "This browser cannot make WebRTC calls.");
