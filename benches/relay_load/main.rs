@@ -326,7 +326,7 @@ fn binary(args: &Args) -> io::Result<PathBuf> {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    within(text, 0.1, 600.0)
+    within(text, 0.1, 60.0)
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -18,8 +18,8 @@ use super::srtp::{Key, Receiver, Sender, SrtpError};
 use super::voice;
 use crate::clock;
 
-/// How long the last echoes may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the last echoes may take; a busy machine delays packets without losing them.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long the far end listens before it looks whether the call is over.
 const GLANCE: Duration = Duration::from_millis(20);

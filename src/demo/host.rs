@@ -1,26 +1,50 @@
 //! Addresses and ports of this host that are free to use.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 
 /// Addresses that stand for "somewhere else": connecting a UDP socket to them only asks the
 /// routing table, nothing is sent. From the documentation ranges (RFC 5737, RFC 3849).
 const ELSEWHERE: [&str; 2] = ["198.51.100.1:9", "[2001:db8::1]:9"];
 
-/// The address this host uses to speak to other hosts; `None` if it has a loopback only.
-/// IPv4 if there is one.
+/// The address this host uses to speak to other hosts; where it has no route to any, the first
+/// that an interface has. `None` if there is a loopback only. IPv4 if there is one.
 pub(crate) fn primary_address() -> Option<IpAddr> {
-    ELSEWHERE.iter().filter_map(|other| source_toward(other.parse().ok()?).ok()).find(|ip| {
-        !ip.is_loopback()
-            && !ip.is_unspecified()
-            && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
-    })
+    let routed = ELSEWHERE.iter().filter_map(|other| source_toward(other.parse().ok()?).ok());
+    routed.chain(interface_addresses()).find(|ip| reaches_beyond(*ip))
+}
+
+/// Whether other hosts can know an address.
+fn reaches_beyond(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_unspecified() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unspecified() && !ip.is_unicast_link_local(),
+    }
+}
+
+/// Addresses of all interfaces that are up, IPv4 first.
+fn interface_addresses() -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses
 }
 
 fn source_toward(other: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = match other {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let socket = UdpSocket::bind(any)?;
     socket.connect(other)?;
@@ -89,10 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_address_belongs_to_this_host_and_is_no_loopback() {
-        if let Some(ip) = primary_address() {
-            assert!(!ip.is_loopback());
-            UdpSocket::bind((ip, 0)).unwrap();
-        }
+    fn the_primary_address_belongs_to_this_host_and_other_hosts_can_know_it() {
+        let known: Vec<_> =
+            interface_addresses().into_iter().filter(|ip| reaches_beyond(*ip)).collect();
+        assert_eq!(primary_address().is_some(), !known.is_empty(), "{known:?}");
+        assert!(primary_address().is_none_or(|ip| known.contains(&ip)), "{known:?}");
     }
 }

@@ -102,7 +102,9 @@ mod tests {
 
     fn ledger(packets: &[&[u8]]) -> Ledger {
         let mut ledger = Ledger::default();
-        packets.iter().for_each(|packet| ledger.add(packet));
+        for packet in packets {
+            ledger.add(packet);
+        }
         ledger
     }
 

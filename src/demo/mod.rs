@@ -119,3 +119,52 @@ fn relayed(observer: &Observer, call: &Call) -> Relayed {
 fn failed(error: &CallError) -> Failure {
     Failure::job(format!("the call failed: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn the_call_comes_through_unharmed_without_any_configuration() {
+        let args = DemoArgs { once: true, port: None, page: None, metrics: None };
+        assert_eq!(run(&args), Ok(()));
+    }
+
+    #[test]
+    fn a_port_that_was_asked_for_and_is_occupied_is_wrong_usage() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let args = DemoArgs { once: true, port: Some(port), page: None, metrics: None };
+        let failure = run(&args).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.to_string().contains(&format!("--port {port}")), "{failure}");
+    }
+
+    #[test]
+    fn the_relay_must_have_counted_exactly_what_the_ends_did() {
+        let mut ledger = ledger::Ledger::default();
+        ledger.add(b"one packet");
+        let comparison = ledger.compare(&ledger);
+        let finding = |relayed| Finding {
+            outcome: Outcome {
+                there: comparison.clone(),
+                back: comparison.clone(),
+                far_end_heard_clip: true,
+                caller_heard_clip: true,
+                rejected: 0,
+                round_trips: Vec::new(),
+            },
+            relayed,
+        };
+        let exact = Relayed { packets_in: 2, bytes_in: 20, packets_out: 2, bytes_out: 20 };
+        assert!(finding(exact).is_perfect());
+        for (case, relayed) in [
+            ("a packet more came in", Relayed { packets_in: 3, ..exact }),
+            ("a byte less went out", Relayed { bytes_out: 19, ..exact }),
+        ] {
+            assert_eq!(finding(relayed).verdict().unwrap_err().exit_code(), 1, "{case}");
+        }
+    }
+}

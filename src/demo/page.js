@@ -38,7 +38,7 @@ const plots = {
   }),
   loss: new Plot($("plot-loss"), {
     title: "Loss", unit: "percent", least: 1,
-    series: [{ name: "media, end to end", color: "--browser" }, { name: "dropped by the relay", color: "--relay" }],
+    series: [{ name: "end to end", color: "--browser" }, { name: "dropped by the relay", color: "--relay" }],
   }),
   trip: new Plot($("plot-trip"), {
     title: "Round trip", unit: "milliseconds", least: 1,
@@ -102,7 +102,6 @@ class Call {
     $("listen").hidden = false;
     document.querySelector(".stage").classList.add("live");
     await this.sample();
-    this.timer = setInterval(() => this.sample().catch((error) => fail(error)), SAMPLE_MS);
   }
 
   async connect(iceServers) {
@@ -151,19 +150,14 @@ class Call {
 
   // Reads both ends and the relay, and shows the difference to the last time.
   async sample() {
-    if (this.busy || this.over) return;
-    this.busy = true;
-    try {
-      const [ends, relay] = await Promise.all([
-        Promise.all(this.ends.map((end) => readEnd(end.pc))),
-        ask("api/sessions"),
-      ]);
-      if (this.over) return;
-      const sessions = ends.map((end) => relay.sessions.find((s) => s.relayed.includes(end.relayed)));
-      this.show({ at: performance.now(), relayAt: relay.at_ms, dropped: relay.dropped, ends, sessions });
-    } finally {
-      this.busy = false;
-    }
+    const [ends, relay] = await Promise.all([
+      Promise.all(this.ends.map((end) => readEnd(end.pc))),
+      ask("api/sessions"),
+    ]);
+    if (this.over) return;
+    const sessions = ends.map((end) => relay.sessions.find((s) => s.relayed.includes(end.relayed)));
+    this.show({ at: performance.now(), relayAt: relay.at_ms, dropped: relay.dropped, ends, sessions });
+    this.timer = setTimeout(() => this.sample().catch(fail), SAMPLE_MS);
   }
 
   show(now) {
@@ -172,7 +166,7 @@ class Call {
     this.first ??= now;
     const { ends, sessions } = now;
     const sum = (list, field) => list.reduce((total, item) => total + (field(item) ?? 0), 0);
-    const rate = (bytes, ms) => Math.max(0, bytes * 8 / ms);
+    const rate = (bytes, ms) => ms > 0 ? Math.max(0, bytes * 8 / ms) : 0; // kbit/s
     const seen = sessions.filter(Boolean);
 
     Object.assign(state, {
@@ -196,9 +190,9 @@ class Call {
       bitrate: null,
     };
     if (before && seen.length === 2) {
-      const received = (sample) => sum(sample.ends, (end) => end.bytesReceived);
       const out = (sample) => sum(sample.sessions, (s) => s?.to_client.bytes);
-      state.bitrate = rate(received(now) - received(before), now.at - before.at);
+      const pairs = ends.map((end, index) => [end, before.ends[index]]);
+      state.bitrate = sum(pairs, ([end, old]) => rate(end.bytesReceived - old.bytesReceived, end.at - old.at));
       relay.bitrate = rate(out(now) - out(before), now.relayAt - before.relayAt);
     }
     state.relay = seen.length === 2 ? relay : null;
@@ -246,7 +240,7 @@ class Call {
   end() {
     this.over = true;
     this.skip.abort();
-    clearInterval(this.timer);
+    clearTimeout(this.timer);
     this.ends.forEach((end) => end.pc.close());
     this.media?.stop();
   }
@@ -280,6 +274,7 @@ async function readEnd(pc) {
     mediaSent: total(outbound, "packetsSent"),
     mediaReceived: total(inbound, "packetsReceived"),
     lost: total(inbound, "packetsLost"),
+    at: pair?.timestamp ?? performance.now(), // when these figures were true
     packetsSent: pair?.packetsSent ?? total(outbound, "packetsSent"),
     packetsReceived: pair?.packetsReceived ?? total(inbound, "packetsReceived"),
     bytesSent: pair?.bytesSent ?? total(outbound, "bytesSent"),

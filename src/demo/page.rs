@@ -165,10 +165,8 @@ fn is_ours(headers: &HeaderMap) -> bool {
 /// A fresh credential for each call, so that quotas count calls, not browsers.
 async fn credentials(State(desk): State<Arc<Desk>>) -> Response {
     let minted = spawn_blocking(move || {
-        let mut id = [0_u8; 6];
-        getrandom::fill(&mut id).map_err(|error| error.to_string())?;
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        desk.minter.mint(&format!("page-{id}"), LIFETIME_S)
+        let id = getrandom::u64().map_err(|error| error.to_string())?;
+        desk.minter.mint(&format!("page-{id:016x}"), LIFETIME_S)
     });
     match minted.await {
         Ok(Ok(configuration)) => Json(configuration).into_response(),
@@ -234,4 +232,91 @@ fn session_json(session: &Session) -> Value {
         "to_peer": flow(view.usage.to_peer),
         "to_client": flow(view.usage.to_client),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proto::addr::{AllocationId, ClientAddr, FiveTuple, ListenerId, Transport};
+    use proto::policy::UserKey;
+    use proto::turn::tally::{AllocationView, Usage};
+
+    use super::*;
+
+    #[test]
+    fn a_session_has_the_members_the_page_reads() {
+        let flow = |packets| Flow { packets, bytes: packets * 100 };
+        let view = AllocationView {
+            id: AllocationId { slot: 1, generation: 2 },
+            client: FiveTuple {
+                listener: ListenerId(0),
+                client: ClientAddr::new("192.0.2.7:4000".parse().unwrap()),
+            },
+            transport: Transport::Udp,
+            user: UserKey(7),
+            relayed: [Some("192.0.2.1:50000".parse().unwrap()), None],
+            age: Duration::from_millis(1500),
+            expires_in: Duration::from_secs(600),
+            permissions: 1,
+            channels: 1,
+            usage: Usage { to_peer: flow(3), to_client: flow(4) },
+        };
+        assert_eq!(
+            session_json(&Session { worker: 1, view }),
+            json!({
+                "worker": 1,
+                "client": "192.0.2.7:4000",
+                "transport": "udp",
+                "relayed": ["192.0.2.1:50000"],
+                "age_ms": 1500.0,
+                "expires_in_ms": 600_000.0,
+                "permissions": 1,
+                "channels": 1,
+                "to_peer": { "packets": 3, "bytes": 300 },
+                "to_client": { "packets": 4, "bytes": 400 },
+            })
+        );
+    }
+
+    #[test]
+    fn only_the_page_itself_and_programs_are_answered() {
+        for (case, host, origin, answered) in [
+            ("a program", Some("127.0.0.1:8080"), None, true),
+            ("the page", Some("127.0.0.1:8080"), Some("http://127.0.0.1:8080"), true),
+            ("by name", Some("localhost:8080"), Some("http://localhost:8080"), true),
+            ("IPv6", Some("[::1]:8080"), Some("http://[::1]:8080"), true),
+            ("a foreign page", Some("127.0.0.1:8080"), Some("http://evil.example"), false),
+            ("a page of another port", Some("127.0.0.1:8080"), Some("http://127.0.0.1:9"), false),
+            ("a page from a file", Some("127.0.0.1:8080"), Some("null"), false),
+            ("a foreign name for us", Some("evil.example:8080"), None, false),
+            ("the same, whole", Some("evil.example"), Some("http://evil.example"), false),
+            ("no host at all", None, None, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            let mut add = |name: HeaderName, value: Option<&'static str>| {
+                value.map(|value| headers.insert(name, HeaderValue::from_static(value)));
+            };
+            add(header::HOST, host);
+            add(header::ORIGIN, origin);
+            assert_eq!(is_ours(&headers), answered, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_page_loads_nothing_but_what_is_served_here() {
+        let all = [
+            include_str!("page.html"),
+            include_str!("page.css"),
+            include_str!("page.js"),
+            include_str!("plot.js"),
+            include_str!("media.js"),
+        ];
+        for text in all {
+            for address in text.match_indices("://").map(|(at, _)| &text[at.saturating_sub(5)..]) {
+                // The namespace of SVG inside the icon is a name, not an address.
+                assert!(address.contains("://www.w3.org/2000/svg"), "{address:.60}");
+            }
+        }
+    }
 }

@@ -197,10 +197,9 @@ fn addresses() -> Vec<IpAddr> {
 }
 
 fn relay_toml(addresses: &[IpAddr], port: u16, metrics: SocketAddr) -> String {
-    let listeners: String = addresses
-        .iter()
-        .map(|ip| format!("[[listen]]\naddress = \"{}\"\n", SocketAddr::new(*ip, port)))
-        .collect();
+    let listeners = addresses.iter().fold(String::new(), |text, ip| {
+        text + &format!("[[listen]]\naddress = \"{}\"\n", SocketAddr::new(*ip, port))
+    });
     let relayed = addresses[0];
     format!(
         "realm = \"av-edge.demo\"\n{listeners}\
@@ -219,7 +218,7 @@ fn auth_toml(server: SocketAddr, bearer: &str) -> String {
 fn random_key() -> Result<String, Failure> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(Failure::job)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 fn note(moved: &mut Vec<String>, what: &str, wanted: u16, got: u16) {

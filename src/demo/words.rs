@@ -177,7 +177,7 @@ fn milliseconds(duration: Duration) -> String {
 
 /// The first bytes of a hash.
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A number with its thousands set apart.

@@ -24,7 +24,29 @@ fn demo_once_proves_its_call_and_ends_well() {
     for (case, machine) in [("a host of two networks", &site.relay), ("loopback alone", &lone)] {
         let mut demo = Process::start(&mut command(machine, &["demo", "--once"]));
         let status = demo.wait(LIMIT);
-        assert_eq!(status.code(), Some(0), "{case}:\n{}", demo.output());
+        let said = demo.output();
+        assert_eq!(status.code(), Some(0), "{case}:\n{said}");
+        for words in ["all arrived as sent", "Every byte came out as it went in."] {
+            assert!(said.contains(words), "{case}: `{words}` in {said}");
+        }
+    }
+}
+
+#[test]
+fn demo_takes_other_ports_where_the_usual_ones_are_occupied_and_says_so() {
+    let machine = Namespace::new("busy");
+    let taken = machine.enter(|| {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:3478").expect("port 3478");
+        let tcp = std::net::TcpListener::bind("127.0.0.1:9641").expect("port 9641");
+        (udp, tcp)
+    });
+    let mut demo = Process::start(&mut command(&machine, &["demo", "--once"]));
+    let status = demo.wait(LIMIT);
+    drop(taken);
+    let said = demo.output();
+    assert!(status.success(), "{status}: {said}");
+    for words in ["UDP port 3478 is in use here", "TCP port 9641 is in use here"] {
+        assert!(said.contains(words), "`{words}` in {said}");
     }
 }
 

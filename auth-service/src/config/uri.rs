@@ -89,7 +89,6 @@ mod tests {
             ("no scheme", "turn.example.org"),
             ("another scheme", "stun:turn.example.org"),
             ("upper case", "TURN:turn.example.org"),
-            ("slashes", "turn://turn.example.org"),
             ("user part", "turn:bob@turn.example.org"),
             ("no host", "turn::3478"),
             ("port 0", "turn:turn.example.org:0"),
@@ -101,10 +100,30 @@ mod tests {
             ("address with turns", "turns:192.0.2.1:5349?transport=tcp"),
             ("IPv6 with turns", "turns:[2001:db8::1]:5349?transport=tcp"),
             ("mistyped address", "turn:192.0.2.256"),
-            ("unknown transport", "turn:turn.example.org?transport=sctp"),
-            ("unknown parameter", "turn:turn.example.org?proto=udp"),
             ("space", "turn:turn.example.org "),
             ("hyphen first", "turn:-x.example.org"),
+        ] {
+            assert!(check(uri).is_err(), "{case}: {uri}");
+        }
+    }
+
+    #[test]
+    fn disc_002_uris_are_flat_and_take_one_parameter() {
+        for transport in ["udp", "tcp"] {
+            assert_eq!(check(&format!("turn:turn.example.org?transport={transport}")), Ok(()));
+            assert_eq!(check(&format!("turns:turn.example.org?transport={transport}")), Ok(()));
+        }
+        for (case, uri) in [
+            ("hierarchical", "turn://turn.example.org"),
+            ("path", "turn:turn.example.org/relay"),
+            ("fragment", "turn:turn.example.org#1"),
+            ("STUN", "stun:turn.example.org"),
+            ("STUN with a transport", "stun:turn.example.org?transport=udp"),
+            ("unknown transport", "turn:turn.example.org?transport=sctp"),
+            ("upper case", "turn:turn.example.org?transport=UDP"),
+            ("unknown parameter", "turn:turn.example.org?proto=udp"),
+            ("two parameters", "turn:turn.example.org?transport=udp&ttl=1"),
+            ("empty query", "turn:turn.example.org?"),
         ] {
             assert!(check(uri).is_err(), "{case}: {uri}");
         }

@@ -30,6 +30,9 @@ pub struct Authority {
     pub max_lifetime_s: u64,
 }
 
+/// How far a minting host's clock may run ahead of a relay's, seconds.
+pub const CLOCK_SKEW_S: u64 = 60;
+
 impl Authority {
     /// Which secrets can have signed this user name. Knows no clock: see [`Authority::in_time`].
     pub fn derive<'a>(&'a self, username: &'a str) -> Derived<'a> {
@@ -42,12 +45,13 @@ impl Authority {
         Derived { authority: self, username, signer }
     }
 
-    /// Whether a new allocation may be made with this credential now (REST-006, REST-011).
+    /// Whether a new allocation may be made with this credential now (REST-006, REST-011). A
+    /// minting host whose clock runs ahead by less than [`CLOCK_SKEW_S`] does no harm.
     /// Requests on an allocation that exists are not held against it (REST-007).
     pub fn in_time(&self, identity: &Identity, now: UnixTime) -> Result<(), Why> {
         if identity.expires <= now {
             Err(Why::Expired)
-        } else if identity.expires.seconds_since(now) > self.max_lifetime_s {
+        } else if identity.expires.seconds_since(now) > self.max_lifetime_s.saturating_add(CLOCK_SKEW_S) {
             Err(Why::TooFarAhead)
         } else {
             Ok(())
