@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn alloc_013_a_reservation_is_taken_once_in_time_and_by_its_user() {
-        let now = crate::clock::now().mono;
+        let now = crate::clock::Clock::new().last().mono;
         let later = now + Duration::from_secs(30);
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
         let token = [7; 8];

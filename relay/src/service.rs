@@ -109,17 +109,18 @@ impl Observer {
     /// Every allocation of every worker as it is now. Waits for the workers' answers, at most
     /// a second; a worker that does not answer is left out.
     pub fn sessions(&self) -> Vec<Session> {
-        let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
         let mut sessions = Vec::new();
-        for (worker, answer) in (0..).zip(answers) {
-            let views = answer.recv_timeout(PATIENCE).unwrap_or_default();
+        for (worker, views) in (0..).zip(self.ask()) {
+            let views = views.unwrap_or_default();
             sessions.extend(views.into_iter().map(|view| Session { worker, view }));
         }
         sessions
     }
 
-    /// Counters summed over the workers.
+    /// Counters summed over the workers. Waits as [`Observer::sessions`] does.
     pub fn tally(&self) -> Tally {
+        // Whoever answers has published.
+        drop(self.ask());
         let mut sum = Tally::default();
         for snapshot in self.snapshots() {
             block::add(&mut sum, snapshot.server);
@@ -134,8 +135,13 @@ impl Observer {
 
     /// Whether every worker answers. Waits as [`Observer::sessions`] does.
     pub(crate) fn is_healthy(&self) -> bool {
+        self.ask().iter().all(Option::is_some)
+    }
+
+    /// The allocations of each worker; `None` of one that does not answer.
+    fn ask(&self) -> Vec<Option<Vec<AllocationView>>> {
         let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
-        answers.iter().all(|answer| answer.recv_timeout(PATIENCE).is_ok())
+        answers.iter().map(|answer| answer.recv_timeout(PATIENCE).ok()).collect()
     }
 
     /// Everything a scrape of the metrics shows. Waits as [`Observer::sessions`] does.

@@ -10,7 +10,7 @@ mod relays;
 mod sockets;
 
 use std::io;
-use std::time::Instant;
+use std::time::Duration;
 
 use proto::addr::{RelayId, RelayedAddr};
 use proto::turn::OpenFailure;
@@ -20,9 +20,9 @@ pub(crate) use sockets::MioEngine;
 
 /// Moves packets between sockets and batches.
 pub(crate) trait Engine {
-    /// Waits for packets, the inbox or a deadline. Returns at once while sockets that were
+    /// Waits for packets or the inbox, at most so long. Returns at once while sockets that were
     /// ready before have not been read empty.
-    fn wait(&mut self, until: Option<Instant>) -> io::Result<Wake>;
+    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Wake>;
 
     /// Fills an empty batch from the sockets that are ready.
     fn receive(&mut self, batch: &mut Batch);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use proto::addr::{Family, ListenerId, RelayId, RelayedAddr};
@@ -20,11 +20,13 @@ use super::batch::{Batch, Origin, Run, SLOTS};
 use super::departure::Door;
 use super::relays::{Relay, Relays};
 use super::{Engine, EngineTally, Wake};
-use crate::clock;
 use crate::sys::{self, Outbound};
 
+/// The fewest slots a listener asks for.
+const FEWEST: usize = 4;
+
 /// Slots that one relayed socket may fill in a turn.
-const RELAY_SLOTS: usize = 8;
+const RELAY_SLOTS: usize = 4;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
@@ -58,6 +60,8 @@ pub(crate) struct MioEngine {
 struct Listener {
     socket: mio::net::UdpSocket,
     queued: bool,
+    /// Slots the next receive is likely to need: asking for all of them costs when few come.
+    hope: usize,
     largest_run: u32,
     /// Indices of the batch's runs that leave here; empty between turns.
     outgoing: Vec<u32>,
@@ -85,6 +89,7 @@ impl MioEngine {
             engine.listeners.push(Listener {
                 socket,
                 queued: false,
+                hope: FEWEST,
                 largest_run: u32::MAX,
                 outgoing: Vec::with_capacity(SLOTS),
             });
@@ -130,7 +135,10 @@ impl MioEngine {
         let Some(id) = self.ready_listeners.pop_front() else { return false };
         let Some(listener) = self.listeners.get_mut(id.index()) else { return true };
         let socket = listener.socket.as_fd();
+        let before = batch.filled();
+        let most = most.min(listener.hope);
         listener.queued = self.tally.fill(batch, socket, Origin::Listener(id), most);
+        listener.hope = (2 * (batch.filled() - before)).max(FEWEST);
         if listener.queued {
             self.ready_listeners.push_back(id);
         }
@@ -193,13 +201,9 @@ impl MioEngine {
 }
 
 impl Engine for MioEngine {
-    fn wait(&mut self, until: Option<Instant>) -> io::Result<Wake> {
+    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Wake> {
         let pending = !self.ready_listeners.is_empty() || !self.ready_relays.is_empty();
-        let timeout = if pending {
-            Some(Duration::ZERO)
-        } else {
-            until.map(|until| until.saturating_duration_since(clock::now().mono))
-        };
+        let timeout = if pending { Some(Duration::ZERO) } else { at_most };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => Ok(self.queue_ready()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::default()),

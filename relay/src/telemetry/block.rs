@@ -1,4 +1,4 @@
-//! One worker's counters, written by the worker and read by the office.
+//! One worker's counters, written by the worker now and then and read by the office.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,7 +1,7 @@
 //! What a relay tells about itself.
 //!
-//! The core counts in plain integers. A worker copies them into its [`block::Block`] once a
-//! batch; the office reads the blocks, asks the workers for their allocations, and only
+//! The core counts in plain integers. A worker copies them into its [`block::Block`] ten times
+//! a second and when asked; the office reads the blocks, asks the workers for their allocations, and only
 //! [`exposition`] knows names, units and labels. [`log`] follows the changes of allocations.
 
 pub(crate) mod block;

@@ -6,13 +6,14 @@ mod outbox;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proto::addr::{ClientAddr, FiveTuple, PeerAddr};
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{self, Server, Verdict};
 
-use crate::clock;
+use crate::clock::Clock;
 use crate::engine::{Batch, Engine, Origin};
 use crate::ledger::SharedLedger;
 use crate::telemetry::block::Block;
@@ -21,6 +22,9 @@ pub(crate) use inbox::{Letterbox, Order, open};
 
 use inbox::Inbox;
 use outbox::Outbox;
+
+/// Counters are at most so old, and fresh when somebody asks.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 
 /// After so many panics a worker gives up: it would do nothing but begin anew.
 const MOST_DEFECTS: u32 = 100;
@@ -50,13 +54,18 @@ pub(crate) struct Worker<L, E> {
     order: Order,
     drained: bool,
     defects: u32,
+    clock: Clock,
+    published: Instant,
 }
 
 impl<E: Engine> Worker<SharedLedger, E> {
     /// A worker that has not begun.
     pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> Self {
+        let clock = Clock::new();
         Self {
             server: desk.server(),
+            published: clock.last().mono,
+            clock,
             batch: Batch::new(),
             outbox: Outbox::new(desk.index),
             desk,
@@ -118,8 +127,10 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     /// The loop.
     fn relay(&mut self, drained: &dyn Fn()) -> io::Result<()> {
         loop {
-            let wake = self.engine.wait(self.server.poll_timeout())?;
-            let now = clock::now();
+            let deadline = self.server.poll_timeout();
+            let last = self.clock.last().mono;
+            let wake = self.engine.wait(deadline.map(|at| at.saturating_duration_since(last)))?;
+            let now = self.clock.tick();
             self.server.timeout(now);
             if wake.inbox {
                 self.obey(now);
@@ -128,7 +139,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             self.judge(now);
             self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.batch);
             self.outbox.send_and_close(&mut self.engine, &mut self.batch);
-            self.publish();
+            if now.mono.saturating_duration_since(self.published) >= PUBLISH_EVERY {
+                self.publish(now);
+            }
             if self.order == Order::Stop {
                 return Ok(());
             }
@@ -176,13 +189,14 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         }
         while let Some(answer) = self.desk.inbox.question() {
             self.engine.survey();
-            self.publish();
+            self.publish(now);
             // Who asked may have given up waiting.
             drop(answer.try_send(self.server.allocations(now).collect()));
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self, now: Now) {
+        self.published = now.mono;
         self.block.publish(self.server.tally(), self.engine.tally(), self.server.listeners());
     }
 }
@@ -190,7 +204,6 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Instant;
 
     use proto::addr::{RelayId, RelayedAddr};
     use proto::policy::Claim;
@@ -208,7 +221,7 @@ mod tests {
     }
 
     impl Engine for Faulty {
-        fn wait(&mut self, _: Option<Instant>) -> io::Result<Wake> {
+        fn wait(&mut self, _: Option<Duration>) -> io::Result<Wake> {
             self.letterbox.order(if self.panics.get() > 0 { Order::Drain } else { Order::Stop });
             Ok(Wake { inbox: true })
         }
