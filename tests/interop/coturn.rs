@@ -33,13 +33,6 @@ const RUNS: &[Run] = &[
     },
     Run { case: "indications", server: INTERNAL, peer: PEER, clients: 4, options: &["-c", "-s"] },
     Run {
-        case: "extra requests",
-        server: INTERNAL,
-        peer: PEER,
-        clients: 2,
-        options: &["-c", "-G"],
-    },
-    Run {
         case: "IPv6 channels",
         server: INTERNAL6,
         peer: PEER6,
