@@ -70,9 +70,9 @@ impl Browser {
         );
         let mut browser =
             Self { commands, answers, last_id: 0, session: None, process, _profile: profile };
-        let target = browser.ask("Target.createTarget", &json!({ "url": url }), START);
+        let target = browser.ask("Target.createTarget", &json!({ "url": url }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.ask("Target.attachToTarget", &attach, START);
+        let attached = browser.ask("Target.attachToTarget", &attach);
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         browser
             .until("document.readyState === 'complete' && location.href !== 'about:blank'", START);
@@ -81,24 +81,35 @@ impl Browser {
 
     /// The value of an expression in the page; a promise is awaited.
     pub(crate) fn value(&mut self, expression: &str, limit: Duration) -> Value {
-        let parameters =
-            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let mut answer = self.ask("Runtime.evaluate", &parameters, limit);
-        let thrown = &answer["exceptionDetails"];
-        assert!(thrown.is_null(), "the page threw at `{expression}`: {thrown:#}");
-        answer["result"]["value"].take()
+        self.evaluate(expression, limit).unwrap_or_else(|e| panic!("`{expression}`: {e:#}"))
     }
 
-    /// Waits until an expression in the page is true.
+    /// Waits until an expression in the page is true. A page that still loads may not know its words.
     pub(crate) fn until(&mut self, expression: &str, limit: Duration) {
         let what = format!("the page to find `{expression}` true");
         clock::await_some(limit, &what, || {
-            (self.value(expression, limit) == Value::Bool(true)).then_some(())
+            (self.evaluate(expression, limit) == Ok(Value::Bool(true))).then_some(())
         });
     }
 
+    /// The value of an expression, or what the page threw.
+    fn evaluate(&mut self, expression: &str, limit: Duration) -> Result<Value, Value> {
+        let parameters =
+            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let mut answer = self.call("Runtime.evaluate", &parameters, limit)?;
+        match answer["exceptionDetails"].take() {
+            Value::Null => Ok(answer["result"]["value"].take()),
+            thrown => Err(thrown),
+        }
+    }
+
+    /// A command that cannot fail.
+    fn ask(&mut self, method: &str, parameters: &Value) -> Value {
+        self.call(method, parameters, START).unwrap_or_else(|e| panic!("{method}: {e:#}"))
+    }
+
     /// One command and its answer.
-    fn ask(&mut self, method: &str, parameters: &Value, limit: Duration) -> Value {
+    fn call(&mut self, method: &str, parameters: &Value, limit: Duration) -> Result<Value, Value> {
         self.last_id += 1;
         let mut command = json!({ "id": self.last_id, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -111,14 +122,12 @@ impl Browser {
         loop {
             let left = deadline.saturating_duration_since(clock::now());
             let Ok(mut answer) = self.answers.recv_timeout(left) else {
-                panic!(
-                    "no answer to {method} within {limit:?}; Chromium: {:?}",
-                    self.process.ended()
-                );
+                let ended = self.process.ended();
+                panic!("no answer to {method} within {limit:?}; Chromium: {ended:?}");
             };
             if answer["id"] == json!(self.last_id) {
-                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                return answer["result"].take();
+                let error = answer["error"].take();
+                return if error.is_null() { Ok(answer["result"].take()) } else { Err(error) };
             }
         }
     }

@@ -22,7 +22,7 @@ fn demo_once_proves_its_call_and_ends_well() {
     let site = Site::new();
     let lone = Namespace::new("lone");
     for (case, machine) in [("a host of two networks", &site.relay), ("loopback alone", &lone)] {
-        let mut demo = Process::start(&mut command(machine, &["demo", "--once", "--seconds", "2"]));
+        let mut demo = Process::start(&mut command(machine, &["demo", "--once"]));
         let status = demo.wait(LIMIT);
         let said = demo.output();
         assert_eq!(status.code(), Some(0), "{case}:\n{said}");
@@ -53,7 +53,7 @@ fn demo_takes_other_ports_where_the_usual_ones_are_occupied_and_says_so() {
 #[test]
 fn demo_page_shows_a_relayed_call_as_the_relay_counts_it() {
     let site = Site::new();
-    let mut demo = Process::start(&mut command(&site.client, &["demo", "--seconds", "1"]));
+    let mut demo = Process::start(&mut command(&site.client, &["demo"]));
     let page = demo.until(LIMIT, "the address of the page", |demo| page_of(&demo.output()));
     let mut browser = Browser::open(&site.client, &format!("{page}?auto=1"));
     let done = format!("avedge.phase === 'failed' || avedge.seconds >= {SECONDS}");

@@ -19,6 +19,8 @@ use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, INTERNAL6, Site};
 pub(crate) const REST_SECRET: &str = "interop-shared-secret-9c1f";
 /// Where a relay answers for its metrics, on its own loopback.
 pub(crate) const METRICS: &str = "127.0.0.1:9641";
+/// The same for the credential service.
+pub(crate) const AUTH_METRICS: &str = "127.0.0.1:9642";
 /// How long a service may take to be ready.
 const START: Duration = Duration::from_secs(10);
 
@@ -213,8 +215,7 @@ pub(crate) fn mint(key: &Path, user: &str) -> Credentials {
 #[derive(Debug)]
 pub(crate) struct Auth {
     _process: Process,
-    /// Where it answers.
-    pub(crate) address: String,
+    address: String,
 }
 
 /// The bearer key of the only caller.
@@ -233,6 +234,8 @@ key = "pool.pem"
 [[callers]]
 name = "portal"
 key = "{CALLER_KEY}"
+[metrics]
+address = "{AUTH_METRICS}"
 "#
     );
     let file = home.write("auth.toml", &toml);

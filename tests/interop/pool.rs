@@ -61,7 +61,7 @@ fn auth_previous_key_still_verifies_while_a_pool_rolls() {
 fn start(site: &Site, home: &Home, port: u16, keys: &[&'static str]) -> Process {
     let (ports, metrics) = match port {
         3478 => ("50000-50999", "127.0.0.1:9641"),
-        3479 => ("51000-51999", "127.0.0.1:9642"),
+        3479 => ("51000-51999", "127.0.0.1:9644"),
         _ => ("52000-52999", "127.0.0.1:9643"),
     };
     let file = RelayFile { ports, metrics, keys: keys.to_vec(), ..RelayFile::on_port(port) };
