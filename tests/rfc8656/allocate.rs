@@ -7,7 +7,7 @@ use proto::policy::{Edge, RelayAddress};
 use proto::reject::{DropReason, Why};
 use proto::turn::OpenFailure;
 use rig::kind::{self, method};
-use rig::world::{self, BEGIN};
+use rig::site::{self, BEGIN};
 use rig::{Draft, World};
 
 #[test]
@@ -190,7 +190,7 @@ fn alloc_018_the_quota_of_a_user_is_exact_and_credited_at_once() {
         .with_client("two")
         .with_client("three");
     for name in ["one", "two", "three"] {
-        world.client(name).state().login = world::pool_login("same", BEGIN + 86_400);
+        world.client(name).state().login = site::pool_login("same", BEGIN + 86_400);
     }
     world.client("one").allocate().expect_success();
     world.client("two").allocate().expect_success();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proto::reject::DropReason;
 use rig::kind;
-use rig::world::LISTENERS;
+use rig::site::LISTENERS;
 use rig::{Draft, World};
 
 const DENIED4: &[&str] = &[
