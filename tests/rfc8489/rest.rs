@@ -161,7 +161,9 @@ fn rest_009_a_pool_rolls_its_key_without_a_failed_call() {
 fn rest_011_expiries_too_far_ahead_are_refused() {
     for login in [site::rest_login, site::pool_login] {
         assert_eq!(judge(login("alice", BEGIN + 30 * 86_400)), None);
-        assert_eq!(judge(login("alice", BEGIN + 30 * 86_400 + 1)), Some(401));
+        // A minting host's clock may run ahead of the relay's by a minute.
+        assert_eq!(judge(login("alice", BEGIN + 30 * 86_400 + 60)), None);
+        assert_eq!(judge(login("alice", BEGIN + 30 * 86_400 + 61)), Some(401));
         assert_eq!(judge(login("alice", BEGIN + 3650 * 86_400)), Some(401));
     }
 }

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn chan_010_channel_data_in_a_datagram_is_not_padded() {
+    fn chan_009_channel_data_in_a_datagram_is_not_padded() {
         let number = ChannelNumber::new(0x4001).unwrap();
         for size in [0, 1, 3, 160, 65_000] {
             let payload = vec![7; size];
