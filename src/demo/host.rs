@@ -10,6 +10,9 @@ use nix::net::if_::InterfaceFlags;
 /// routing table, nothing is sent. From the documentation ranges (RFC 5737, RFC 3849).
 const ELSEWHERE: [&str; 2] = ["198.51.100.1:9", "[2001:db8::1]:9"];
 
+/// How many ports after an occupied one are tried.
+const NEXT_PORTS: u16 = 100;
+
 /// The address this host uses to speak to other hosts; where it has no route to any, the first
 /// that an interface has. `None` if there is a loopback only. IPv4 if there is one.
 pub(crate) fn primary_address() -> Option<IpAddr> {
@@ -52,40 +55,28 @@ fn source_toward(other: SocketAddr) -> io::Result<IpAddr> {
 }
 
 /// A port on which all of these addresses are free for UDP: the wanted one if it is, else, unless
-/// the caller insists, another.
+/// the caller insists, one of the next.
 pub(crate) fn udp_port(addresses: &[IpAddr], wanted: u16, insist: bool) -> io::Result<u16> {
-    let bind = |port: u16| -> io::Result<Vec<UdpSocket>> {
-        addresses.iter().map(|ip| UdpSocket::bind((*ip, port))).collect()
-    };
-    match bind(wanted) {
-        Ok(sockets) => sockets.first().map_or(Ok(wanted), |s| Ok(s.local_addr()?.port())),
-        Err(error) if insist => Err(error),
-        Err(error) => another(error, || {
-            let ip = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
-            let port = UdpSocket::bind((ip, 0))?.local_addr()?.port();
-            bind(port).map(|_| port)
-        }),
-    }
+    nearest(wanted, insist, |port| {
+        let bound = addresses.iter().map(|ip| UdpSocket::bind((*ip, port)));
+        bound.collect::<io::Result<Vec<_>>>().map(|_| port)
+    })
 }
 
 /// A TCP socket that listens on the wanted address if that is free, else, unless the caller
-/// insists, on another port of it.
+/// insists, on one of the next ports.
 pub(crate) fn tcp_listener(wanted: SocketAddr, insist: bool) -> io::Result<TcpListener> {
-    match TcpListener::bind(wanted) {
-        Ok(listener) => Ok(listener),
-        Err(error) if insist => Err(error),
-        Err(error) => another(error, || TcpListener::bind((wanted.ip(), 0))),
-    }
+    nearest(wanted.port(), insist, |port| TcpListener::bind((wanted.ip(), port)))
 }
 
-/// Tries a few times to find another port, if the first was occupied or forbidden.
-fn another<T>(error: io::Error, find: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match error.kind() {
-        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
-            (0..16).find_map(|_| find().ok()).ok_or(error)
+/// Tries the wanted port, and the next ones if it is occupied or not for everybody.
+fn nearest<T>(wanted: u16, insist: bool, take: impl Fn(u16) -> io::Result<T>) -> io::Result<T> {
+    take(wanted).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied if !insist => {
+            (1..=NEXT_PORTS).find_map(|step| take(wanted.checked_add(step)?).ok()).ok_or(error)
         }
         _ => Err(error),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -99,7 +90,7 @@ mod tests {
         let taken = UdpSocket::bind((LOOPBACK, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         let other = udp_port(&[LOOPBACK], port, false).unwrap();
-        assert_ne!(other, port);
+        assert!(other > port, "{other} instead of {port}");
         assert_eq!(udp_port(&[LOOPBACK], port, true).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(taken);
         assert_eq!(udp_port(&[LOOPBACK], port, false).unwrap(), port);

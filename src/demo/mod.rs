@@ -133,13 +133,22 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_asked_for_and_is_occupied_is_wrong_usage() {
-        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let args = DemoArgs { once: true, port: Some(port), page: None, metrics: None };
-        let failure = run(&args).unwrap_err();
-        assert_eq!(failure.exit_code(), 2);
-        assert!(failure.to_string().contains(&format!("--port {port}")), "{failure}");
+    fn a_port_that_was_asked_for_and_cannot_be_had_is_wrong_usage() {
+        let range = services::RELAYED_PORTS;
+        let (taken, port) = loop {
+            let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let port = taken.local_addr().unwrap().port();
+            if !range.contains(&port) {
+                break (taken, port);
+            }
+        };
+        for (case, port) in [("occupied", port), ("for relaying", *range.start())] {
+            let args = DemoArgs { once: true, port: Some(port), page: None, metrics: None };
+            let failure = run(&args).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{case}");
+            assert!(failure.to_string().contains(&format!("--port {port}")), "{case}: {failure}");
+        }
+        drop(taken);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! credentials are asked for over HTTP as any application's server would.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use auth_service::AuthService;
 use client::Credentials;
@@ -23,7 +24,7 @@ const PORT: u16 = 3478;
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9641);
 
 /// Relayed ports.
-pub(crate) const RELAYED_PORTS: &str = "50000-59999";
+pub(crate) const RELAYED_PORTS: RangeInclusive<u16> = 50_000..=59_999;
 
 /// How long a credential of the call at start is good, in seconds.
 const CALL_S: u64 = 600;
@@ -77,6 +78,12 @@ impl Services {
         let mut moved = Vec::new();
 
         let wanted = port.unwrap_or(PORT);
+        if RELAYED_PORTS.contains(&wanted) {
+            let (first, last) = RELAYED_PORTS.into_inner();
+            return Err(Failure::setup(format!(
+                "--port {wanted}: {first}-{last} are the relayed ports; name one outside"
+            )));
+        }
         let port = host::udp_port(&addresses, wanted, port.is_some()).map_err(|error| {
             Failure::setup(format!("--port {wanted}: UDP port {wanted} cannot be used: {error}"))
         })?;
@@ -201,9 +208,10 @@ fn relay_toml(addresses: &[IpAddr], port: u16, metrics: SocketAddr) -> String {
         text + &format!("[[listen]]\naddress = \"{}\"\n", SocketAddr::new(*ip, port))
     });
     let relayed = addresses[0];
+    let (first, last) = RELAYED_PORTS.into_inner();
     format!(
         "realm = \"av-edge.demo\"\n{listeners}\
-         [relay]\naddresses = [{{ local = \"{relayed}\" }}]\nports = \"{RELAYED_PORTS}\"\n\
+         [relay]\naddresses = [{{ local = \"{relayed}\" }}]\nports = \"{first}-{last}\"\n\
          [metrics]\naddress = \"{metrics}\"\n"
     )
 }

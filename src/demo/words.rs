@@ -23,7 +23,8 @@ pub(super) fn introduce(services: &Services) {
     row(&mut text, "pool key", &format!("{}; made for this run, in memory only", services.key()));
     row(&mut text, "credentials", &format!("minted by POST {}", services.minter().url()));
     row(&mut text, "relay", &services.listeners().join(", "));
-    let ports = format!("{} ports {RELAYED_PORTS}", services.relayed_ip());
+    let (first, last) = RELAYED_PORTS.into_inner();
+    let ports = format!("{} ports {first}-{last}", services.relayed_ip());
     row(&mut text, "relays on", &ports);
     say(&text);
 }

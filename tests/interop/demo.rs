@@ -45,7 +45,7 @@ fn demo_takes_other_ports_where_the_usual_ones_are_occupied_and_says_so() {
     drop(taken);
     let said = demo.output();
     assert!(status.success(), "{status}: {said}");
-    for words in ["UDP port 3478 is in use here", "TCP port 9641 is in use here"] {
+    for words in ["taking 3479 instead", "taking 9642 instead", "127.0.0.1:3479"] {
         assert!(said.contains(words), "`{words}` in {said}");
     }
 }
