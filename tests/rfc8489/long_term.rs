@@ -1,7 +1,7 @@
 //! §9.2.4: receiving a request, check by check in the RFC's order.
 
 use rig::kind::{self, method};
-use rig::world::{self, BEGIN};
+use rig::site::{self, BEGIN};
 use rig::{Draft, Heard, Scheme, World};
 
 /// What must never stand in a challenge or in a refusal of the credentials themselves.
@@ -13,7 +13,7 @@ fn assert_names_nobody(heard: &Heard) {
 
 fn assert_challenge(heard: &Heard, code: u16) {
     heard.expect_code(code);
-    assert_eq!(heard.text(kind::REALM), Some(world::REALM));
+    assert_eq!(heard.text(kind::REALM), Some(site::REALM));
     assert!(heard.has(kind::NONCE) && heard.has(kind::ALGORITHMS), "{:x?}", heard.kinds());
     assert!(!heard.has(kind::USERNAME) && !heard.has(kind::USERHASH), "{:x?}", heard.kinds());
 }
@@ -171,11 +171,11 @@ fn auth_009_quotas_and_other_users_are_told_with_a_signature() {
         .with_client("alice")
         .with_client("second");
     world.client("alice").relay();
-    world.client("second").state().login = world::pool_login("alice", BEGIN + 86_400);
+    world.client("second").state().login = site::pool_login("alice", BEGIN + 86_400);
     let heard = world.client("second").allocate();
     heard.expect_code(486);
     world.client("second").assert_signed(&heard);
-    world.client("alice").state().login = world::pool_login("mallory", BEGIN + 86_400);
+    world.client("alice").state().login = site::pool_login("mallory", BEGIN + 86_400);
     let heard = world.client("alice").refresh(600);
     heard.expect_code(441);
     world.client("alice").assert_signed(&heard);
@@ -311,7 +311,7 @@ fn auth_028_another_user_on_the_five_tuple_is_refused() {
     let bob = world.peer_address("bob");
     world.client("alice").relay();
     let own = world.client("alice").state().login.clone();
-    world.client("alice").state().login = world::pool_login("mallory", BEGIN + 86_400);
+    world.client("alice").state().login = site::pool_login("mallory", BEGIN + 86_400);
     for draft in [Draft::refresh(0), Draft::permit(&[bob]), Draft::bind(0x4000, bob)] {
         world.client("alice").ask(draft).expect_code(441);
     }

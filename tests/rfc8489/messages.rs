@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::addr::ListenerId;
 use proto::reject::DropReason;
 use rig::kind::{self, method};
-use rig::world::{self, LISTENERS};
+use rig::site::{self, LISTENERS};
 use rig::{Draft, Heard, Scheme, World};
 
 const REQUESTS: [u16; 5] = [
@@ -478,7 +478,7 @@ fn disc_009_methods_beyond_0x0ff_are_dropped() {
 #[test]
 fn sec_017_lifetimes_follow_the_monotonic_clock_and_credentials_the_wall() {
     let mut world = World::seeded(17).with_client("alice").with_client("carol");
-    world.client("carol").state().login = world::pool_login("carol", world::BEGIN + 1800);
+    world.client("carol").state().login = site::pool_login("carol", site::BEGIN + 1800);
     world.client("alice").relay();
     world.advance(Duration::from_secs(10));
     world.step_wall_clock(3600);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proto::auth::Secret;
 use proto::reject::Why;
 use rig::kind::method;
-use rig::world::{self, BEGIN, KEY_ID, POOL_SECRET, REST_SECRET};
+use rig::site::{self, BEGIN, KEY_ID, POOL_SECRET, REST_SECRET};
 use rig::{Draft, Login, Scheme, World};
 
 /// The code that an Allocate with this credential gets.
@@ -42,8 +42,8 @@ fn rest_003_user_names_are_parsed_strictly() {
 #[test]
 fn rest_004_the_password_is_base64_of_hmac_sha1() {
     let expiry = BEGIN + 600;
-    assert_eq!(judge(world::rest_login("alice", expiry)), None);
-    let mut login = world::rest_login("alice", expiry);
+    assert_eq!(judge(site::rest_login("alice", expiry)), None);
+    let mut login = site::rest_login("alice", expiry);
     login.password.pop();
     assert_eq!(judge(login), Some(401), "padding belongs to it");
     let name = format!("{expiry}:alice");
@@ -57,7 +57,7 @@ fn rest_005_the_whole_user_name_goes_into_the_key() {
         let mut world = World::seeded(5).with_client("alice");
         let mut alice = world.client("alice");
         alice.state().scheme = scheme;
-        alice.state().login = world::rest_login("alice", BEGIN + 600);
+        alice.state().login = site::rest_login("alice", BEGIN + 600);
         alice.allocate().expect_success();
         // Another expiry with the same password: signed soundly, but for another name.
         let password = alice.state().login.password.clone();
@@ -69,7 +69,7 @@ fn rest_005_the_whole_user_name_goes_into_the_key() {
 
 #[test]
 fn rest_006_an_expired_credential_allocates_nothing() {
-    for login in [world::rest_login, world::pool_login] {
+    for login in [site::rest_login, site::pool_login] {
         assert_eq!(judge(login("alice", BEGIN - 1)), Some(401), "a second ago");
         assert_eq!(judge(login("alice", 0)), Some(401), "long ago");
         assert_eq!(judge(login("alice", BEGIN + 1)), None, "a second from now");
@@ -78,7 +78,7 @@ fn rest_006_an_expired_credential_allocates_nothing() {
 
 #[test]
 fn rest_007_an_allocation_outlives_its_credential() {
-    for login in [world::rest_login, world::pool_login] {
+    for login in [site::rest_login, site::pool_login] {
         let mut world = World::seeded(7).with_client("alice").with_peer("bob");
         world.client("alice").state().login = login("alice", BEGIN + 5);
         world.client("alice").relay();
@@ -95,7 +95,7 @@ fn rest_007_an_allocation_outlives_its_credential() {
 #[test]
 fn rest_007_the_operator_limits_how_long() {
     let mut world = World::seeded(7).with_client("alice");
-    world.client("alice").state().login = world::pool_login("alice", BEGIN + 5);
+    world.client("alice").state().login = site::pool_login("alice", BEGIN + 5);
     world.client("alice").relay();
     world.advance_s(500);
     world.client("alice").refresh(600).expect_success();
@@ -109,10 +109,10 @@ fn rest_007_the_operator_limits_how_long() {
 #[test]
 fn rest_008_a_renewed_credential_needs_a_new_allocation() {
     let mut world = World::seeded(8).with_client("alice");
-    world.client("alice").state().login = world::rest_login("alice", BEGIN + 600);
+    world.client("alice").state().login = site::rest_login("alice", BEGIN + 600);
     world.client("alice").relay();
     let old = world.client("alice").state().login.clone();
-    world.client("alice").state().login = world::rest_login("alice", BEGIN + 1200);
+    world.client("alice").state().login = site::rest_login("alice", BEGIN + 1200);
     world.client("alice").refresh(600).expect_code(441);
     let new = std::mem::replace(&mut world.client("alice").state().login, old);
     world.client("alice").refresh(0).expect_success();
@@ -139,13 +139,13 @@ fn rest_009_two_secrets_are_good_at_a_time() {
 fn rest_009_a_pool_rolls_its_key_without_a_failed_call() {
     let mut world = World::configured(9, |config| {
         let ring = config.authority.ring.as_mut().expect("the rig has a ring");
-        let mut next = world::pool_key();
+        let mut next = site::pool_key();
         next.id = proto::auth::KeyId([1, 2, 3, 4]);
         next.credentials = Secret::new(vec![0x77; 32]);
         ring.previous.push(std::mem::replace(&mut ring.current, next));
     })
     .with_client("alice");
-    let old = world::pool_login("alice", BEGIN + 600);
+    let old = site::pool_login("alice", BEGIN + 600);
     let new = Login::pool(&[0x77; 32], &format!("{}:01020304::alice", BEGIN + 600));
     let mixed = Login::pool(POOL_SECRET, &new.username);
     for (login, code) in [(old, None), (new, None), (mixed, Some(401))] {
@@ -159,9 +159,11 @@ fn rest_009_a_pool_rolls_its_key_without_a_failed_call() {
 
 #[test]
 fn rest_011_expiries_too_far_ahead_are_refused() {
-    for login in [world::rest_login, world::pool_login] {
+    for login in [site::rest_login, site::pool_login] {
         assert_eq!(judge(login("alice", BEGIN + 30 * 86_400)), None);
-        assert_eq!(judge(login("alice", BEGIN + 30 * 86_400 + 1)), Some(401));
+        // A minting host's clock may run ahead of the relay's by a minute.
+        assert_eq!(judge(login("alice", BEGIN + 30 * 86_400 + 60)), None);
+        assert_eq!(judge(login("alice", BEGIN + 30 * 86_400 + 61)), Some(401));
         assert_eq!(judge(login("alice", BEGIN + 3650 * 86_400)), Some(401));
     }
 }
@@ -178,7 +180,7 @@ fn rest_014_user_ids_may_hold_colons_but_no_control_characters() {
         ("NUL", "a\0b".to_owned(), Some(401)),
     ] {
         // stun-rs refuses to make keys of control characters: those are signed for another name.
-        let login = world::rest_login(&user, expiry);
+        let login = site::rest_login(&user, expiry);
         let mut world = World::seeded(14).with_client("alice");
         let mut alice = world.client("alice");
         alice.know_the_realm();
@@ -196,10 +198,10 @@ fn rest_017_quotas_follow_the_user_not_the_user_name() {
         .with_client("other");
     for (n, name) in ["one", "two", "three"].into_iter().enumerate() {
         let code = if n < 2 { None } else { Some(486) };
-        world.client(name).state().login = world::rest_login("alice", BEGIN + 600 + n as u64);
+        world.client(name).state().login = site::rest_login("alice", BEGIN + 600 + n as u64);
         assert_eq!(world.client(name).allocate().code(), code, "{name}");
     }
-    world.client("other").state().login = world::rest_login("bob", BEGIN + 600);
+    world.client("other").state().login = site::rest_login("bob", BEGIN + 600);
     world.client("other").allocate().expect_success();
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proto::reject::DropReason;
 use rig::kind;
-use rig::world::LISTENERS;
+use rig::site::LISTENERS;
 use rig::{Draft, World};
 
 const DENIED4: &[&str] = &[
@@ -134,6 +134,43 @@ fn sec_001_a_configured_range_opens_itself_and_nothing_else() {
     ] {
         assert_eq!(world.client("alice").permit_addresses(&[with_port(ip)]).code(), code, "{ip}");
     }
+}
+
+#[test]
+fn sec_004_opening_a_translation_prefix_opens_nothing_behind_it() {
+    let open = |range: &str| range.parse().expect("a range");
+    for (ip, code) in [
+        ("64:ff9b::7f00:1", Some(403)),
+        ("64:ff9b::a00:1", Some(403)),
+        ("64:ff9b::a9fe:a9fe", Some(403)),
+        ("64:ff9b::2d21:200a", None),
+        ("2002:7f00:1::1", Some(403)),
+        ("2002:c0a8:101::1", Some(403)),
+        ("2002:2d21:200a::1", None),
+    ] {
+        let mut world = World::configured(4, |config| {
+            config.peers.allow = vec![open("64:ff9b::/96"), open("2002::/16")];
+        })
+        .with_client("alice");
+        let draft = Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]);
+        world.client("alice").allocate_with(draft).expect_success();
+        assert_eq!(world.client("alice").permit_addresses(&[with_port(ip)]).code(), code, "{ip}");
+    }
+}
+
+#[test]
+fn sec_005_what_claims_to_come_from_a_dead_relayed_address_is_dropped() {
+    let mut world = World::seeded(5).with_client("alice").with_client("carol");
+    let a = world.client("alice").relay();
+    let c = world.client("carol").relay();
+    world.client("alice").permit_addresses(&[c]).expect_success();
+    world.inject_at_relay(a, c, b"alive");
+    world.settle();
+    world.client("alice").expect_data_from(c, b"alive");
+    world.client("carol").refresh(0).expect_success();
+    world.inject_at_relay(a, c, b"dead");
+    world.client("alice").expect_silence();
+    assert_eq!(world.dropped(DropReason::PeerDenied), 1);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proto::reject::Why;
 use rig::kind;
-use rig::world::{self, BEGIN};
+use rig::site::{self, BEGIN};
 use rig::{Draft, World};
 
 const RESERVE: &[u8] = &[0x80];
@@ -26,7 +26,7 @@ fn redeem(world: &mut World, name: &str, token: [u8; 8]) -> Result<SocketAddr, u
 fn two_sockets(seed: u64) -> World {
     let mut world = World::seeded(seed).with_client("rtp").with_client("rtcp");
     for name in ["rtp", "rtcp"] {
-        world.client(name).state().login = world::pool_login("alice", BEGIN + 86_400);
+        world.client(name).state().login = site::pool_login("alice", BEGIN + 86_400);
     }
     world
 }
@@ -98,7 +98,7 @@ fn alloc_013_the_reserved_port_is_held_against_everybody() {
     .with_client("rtp")
     .with_client("rtcp");
     for name in ["rtp", "rtcp"] {
-        world.client(name).state().login = world::pool_login("alice", BEGIN + 86_400);
+        world.client(name).state().login = site::pool_login("alice", BEGIN + 86_400);
     }
     let (rtp, token) = reserve(&mut world, "rtp");
     for n in 0..6 {

@@ -22,6 +22,7 @@ pub mod login;
 pub mod peer;
 pub mod script;
 pub mod shadow;
+pub mod site;
 pub mod world;
 
 pub use draft::Draft;

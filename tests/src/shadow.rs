@@ -336,7 +336,7 @@ impl Shadow {
     /// The simulation's peers are global, private, or addresses of the relay itself: those are
     /// reached only while they are alive.
     fn admits(&self, peer: SocketAddr) -> bool {
-        let ours = crate::world::is_relay_host(peer.ip());
+        let ours = crate::site::is_relay_host(peer.ip());
         !is_private(peer.ip()) && (!ours || self.relayed().contains(&peer))
     }
 }

@@ -7,38 +7,18 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::addr::{
-    ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side, Transport,
-};
-use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
+use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr};
 use proto::now::{Now, UnixTime};
-use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::reject::{DropReason, Why};
-use proto::turn::config::Share;
 use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
 
 use crate::books::Books;
 use crate::client::Client;
 use crate::dice::Dice;
 use crate::link::Link;
-use crate::login::Login;
 use crate::peer::Peer;
 use crate::script::{AsClient, AsPeer};
-
-/// Wall-clock time at which every world begins.
-pub const BEGIN: u64 = 1_800_000_000;
-/// The realm of every world.
-pub const REALM: &str = "edge.test";
-/// The shared secret of TURN REST credentials.
-pub const REST_SECRET: &[u8] = b"a shared secret of the rig";
-/// The pool's secret that turns user names into passwords.
-pub const POOL_SECRET: &[u8] = &[0x5A; 32];
-/// The pool key's id as it stands in user names.
-pub const KEY_ID: &str = "0badcafe";
-
-/// Addresses of the server: IPv4 and IPv6 external listeners, an internal one.
-pub const LISTENERS: [&str; 3] =
-    ["93.184.216.34:3478", "[2a02:6b8::34]:3478", "93.184.216.34:3479"];
+use crate::site::{self, BEGIN};
 
 /// A datagram that nobody may lose track of: what the server sends is never more than this.
 const LARGEST_DATAGRAM: usize = 65_507;
@@ -120,7 +100,7 @@ impl World {
 
     /// The same, with the configuration changed.
     pub fn configured(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = default_config();
+        let mut config = site::default_config();
         change(&mut config);
         let config = Arc::new(config);
         let mut dice = Dice::seeded(seed);
@@ -170,7 +150,7 @@ impl World {
     /// Adds a client at this address.
     #[must_use]
     pub fn with_client_at(mut self, name: &str, address: SocketAddr) -> Self {
-        let login = pool_login(name, BEGIN + 86_400);
+        let login = site::pool_login(name, BEGIN + 86_400);
         self.clients.push(Client::new(name, address, login));
         self
     }
@@ -500,77 +480,6 @@ impl World {
         let relays = proto::addr::Family::ALL.into_iter().flat_map(|f| self.config.edge.relays(f));
         let mut same = relays.filter(|relay| relay.local == local.ip());
         same.next().map_or(local, |relay| SocketAddr::new(relay.advertised, local.port()))
-    }
-}
-
-/// Whether this is an address that relayed ports are opened on by default.
-pub fn is_relay_host(ip: std::net::IpAddr) -> bool {
-    LISTENERS.iter().any(|listener| {
-        let at: SocketAddr = listener.parse().expect("an address");
-        at.ip() == ip
-    })
-}
-
-/// A pool credential as the auth-service would mint it.
-pub fn pool_login(user: &str, expires: u64) -> Login {
-    Login::pool(POOL_SECRET, &format!("{expires}:{KEY_ID}::{user}"))
-}
-
-/// A TURN REST credential of the shared secret.
-pub fn rest_login(user: &str, expires: u64) -> Login {
-    Login::rest(REST_SECRET, &format!("{expires}:{user}"))
-}
-
-/// The rig's pool key: the secret of credentials is [`POOL_SECRET`].
-pub fn pool_key() -> PoolKey {
-    PoolKey {
-        id: KeyId([0x0B, 0xAD, 0xCA, 0xFE]),
-        credentials: Secret::new(POOL_SECRET.to_vec()),
-        nonces: Secret::new(vec![0xA5; 32]),
-        users: Secret::new(vec![0x3C; 32]),
-    }
-}
-
-/// What tests start from: the documented defaults with room for many clients of one user.
-pub fn default_config() -> Config {
-    let listen = |index: usize, side| Listener {
-        local: LISTENERS[index].parse().expect("an address"),
-        advertised: None,
-        transport: Transport::Udp,
-        side,
-    };
-    let relay = |address: &str| {
-        let ip = address.parse().expect("an address");
-        RelayAddress { local: ip, advertised: ip }
-    };
-    Config {
-        realm: REALM.to_owned(),
-        software: None,
-        edge: Edge::new(
-            vec![listen(0, Side::External), listen(1, Side::External), listen(2, Side::Internal)],
-            vec![relay("93.184.216.34"), relay("2a02:6b8::34")],
-            Vec::new(),
-        ),
-        peers: PeerAcl::default(),
-        limits: Limits {
-            allocations: 8_000,
-            allocations_per_user: 16,
-            allocations_per_client: 64,
-            permissions: 256,
-            channels: 256,
-        },
-        authority: Authority {
-            ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),
-            rest_secrets: vec![Secret::new(REST_SECRET.to_vec())],
-            max_lifetime_s: 30 * 86_400,
-        },
-        ports: 50_000..=59_999,
-        share: Share { index: 0, of: 1 },
-        lifetime_max: Duration::from_secs(3600),
-        nonce_lifetime: Duration::from_secs(600),
-        refresh_grace: Duration::from_secs(600),
-        port_quarantine: Duration::from_secs(60),
-        rfc5766_channels: false,
     }
 }
 

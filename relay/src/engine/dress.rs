@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn data_011_an_indication_says_peer_and_payload_exactly() {
+    fn data_005_an_indication_says_peer_and_payload_exactly() {
         for peer in ["192.0.2.7:5000", "[2001:db8::7]:5000"] {
             for size in [0, 1, 2, 3, 4, 160, 65_000] {
                 let payload = vec![7; size];
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn chan_010_channel_data_in_a_datagram_is_not_padded() {
+    fn chan_009_channel_data_in_a_datagram_is_not_padded() {
         let number = ChannelNumber::new(0x4001).unwrap();
         for size in [0, 1, 3, 160, 65_000] {
             let payload = vec![7; size];
