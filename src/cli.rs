@@ -185,7 +185,7 @@ impl From<SideName> for Side {
 /// Arguments of `av-edge probe`.
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
-    /// The relay, as in iceServers: turn:HOST[:PORT][?transport=udp], or stun:HOST[:PORT] for
+    /// The relay, as in iceServers: `turn:HOST[:PORT][?transport=udp]`, or `stun:HOST[:PORT]` for
     /// the public address alone.
     #[arg(value_name = "URI")]
     pub(crate) uri: String,

@@ -21,8 +21,8 @@ fn fixture(name: &str) -> PathBuf {
 /// A private copy of a fixture: checkouts make files that everybody can read.
 fn private_copy(directory: &tempfile::TempDir, name: &str) -> PathBuf {
     let path = directory.path().join(name);
-    fs::copy(fixture(name), &path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::copy(fixture(name), &path).expect("a file of this test");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file of this test");
     path
 }
 

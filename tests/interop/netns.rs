@@ -23,11 +23,11 @@ impl Namespace {
     /// Makes an empty machine whose loopback is up.
     pub(crate) fn new(role: &str) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
         assert!(
             nix::unistd::geteuid().is_root(),
             "network namespaces need root: run ./test as root"
         );
-        static SWEPT: Once = Once::new();
         SWEPT.call_once(sweep);
         let serial = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("interop-{}-{serial}-{role}", std::process::id());

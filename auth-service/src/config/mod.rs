@@ -1,6 +1,6 @@
 //! What the credential service needs to know, already valid.
 //!
-//! A file is read as TOML ([`file`]), then every value is checked, keys and certificates are
+//! A file is read as TOML ([`mod@file`]), then every value is checked, keys and certificates are
 //! loaded, all before a socket opens. The first thing that is wrong becomes one [`ConfigError`],
 //! which names the file, the key, what was found and what would be right.
 
