@@ -20,7 +20,7 @@ const state = window.avedge = {
   // relayed: each end's relayed address; framesDecoded, audioPackets: at the end that got fewer;
   // packetsSent, packetsReceived, packetsLost: of media, both ends; bitrate: kbit/s received, both
   // ends; roundTripMs; relay: { packetsIn, packetsOut, bytesIn, bytesOut, dropped, bitrate };
-  // verdict: as shown; seconds: since the first figures.
+  // verdict: as shown; seconds, and relay.dropped: since the first figures, once connected.
 };
 
 const plots = {
@@ -187,7 +187,8 @@ class Call {
       packetsOut: sum(seen, (s) => s.to_client.packets),
       bytesIn: sum(seen, (s) => s.to_peer.bytes),
       bytesOut: sum(seen, (s) => s.to_client.bytes),
-      dropped: now.dropped,
+      // ICE's first check may come before the other end's permission and is dropped, as it must be.
+      dropped: now.dropped - this.first.dropped,
       bitrate: null,
     };
     if (before && seen.length === 2) {

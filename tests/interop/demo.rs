@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::edge::command;
+use crate::edge::{command, http_get};
 use crate::netns::Namespace;
 use crate::process::Process;
 use crate::site::Site;
@@ -71,6 +71,8 @@ fn demo_page_shows_a_relayed_call_as_the_relay_counts_it() {
     assert_eq!(state["packetsLost"], 0, "{state:#}");
     assert!(state["framesDecoded"].as_u64() >= Some(FRAMES), "{state:#}");
     assert_figures_agree(&state);
+    let metrics = site.client.enter(|| http_get("http://127.0.0.1:9641/metrics")).expect("metrics");
+    assert_only_early_checks_dropped(&metrics);
     drop(browser);
     demo.terminate();
     assert_eq!(demo.wait(LIMIT).code(), Some(0), "{}", demo.output());
@@ -89,6 +91,16 @@ fn assert_figures_agree(state: &Value) {
     assert!((received * 0.95..received * 1.5).contains(&left), "media and relayed: {state:#}");
     let (browser, relayed) = (number(&state["bitrate"]), number(&relay["bitrate"]));
     assert!((browser * 0.7..browser * 1.4).contains(&relayed), "bitrates: {state:#}");
+}
+
+/// Before a permission stands, a connectivity check of the other end is dropped; nothing else is.
+fn assert_only_early_checks_dropped(metrics: &str) {
+    let drops: Vec<&str> =
+        metrics.lines().filter(|row| row.starts_with("av_edge_relay_dropped_total{")).collect();
+    assert!(!drops.is_empty(), "every reason has a series: {metrics}");
+    for row in drops {
+        assert!(row.ends_with(" 0") || row.contains(r#"reason="no_permission""#), "{row}");
+    }
 }
 
 /// The address of the page in what the demo prints.
