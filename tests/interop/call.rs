@@ -22,7 +22,7 @@ const FRAMES: u64 = 100;
 const VOICE_PACKETS: u64 = 400;
 
 #[test]
-fn media_chromium_calls_itself_through_the_relay_with_minted_credentials() {
+fn media_006_chromium_calls_itself_through_the_relay_with_minted_credentials() {
     let site = Site::new();
     let home = Home::with_pool_key();
     let _relay = start_relay(&site, &home, &RelayFile::default());

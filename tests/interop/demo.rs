@@ -18,7 +18,7 @@ const SECONDS: u64 = 10;
 const FRAMES: u64 = 100;
 
 #[test]
-fn demo_once_proves_its_call_and_ends_well() {
+fn media_005_srtp_passes_through_a_relayed_call_bit_for_bit() {
     let site = Site::new();
     let lone = Namespace::new("lone");
     for (case, machine) in [("a host of two networks", &site.relay), ("loopback alone", &lone)] {

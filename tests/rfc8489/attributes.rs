@@ -111,3 +111,15 @@ fn attr_010_texts_the_server_sends_keep_their_limits() {
     let heard = alice.allocate();
     assert!(heard.text(kind::SOFTWARE).expect("configured").chars().count() < 128);
 }
+
+#[test]
+fn disc_011_the_transmit_counter_of_rfc_7982_is_ignored() {
+    let mut world = World::seeded(11).with_client("alice");
+    let counted = Draft::request(method::BINDING).raw(0x8025, &[0, 0, 2, 0]);
+    let heard = world.client("alice").bare(counted);
+    assert!(!heard.expect_success().has(0x8025));
+    world
+        .client("alice")
+        .allocate_with(Draft::allocate().raw(0x8025, &[0, 0, 1, 0]))
+        .expect_success();
+}

@@ -328,10 +328,24 @@ fn auth_029_authentication_comes_before_the_allocation() {
     without.expect_code(401);
     world.client("alice").refresh(600).expect_code(437);
     world.client("alice").relay();
-    let with = world.client("alice").bare(Draft::refresh(600));
-    with.expect_code(401);
-    assert_eq!(with.kinds(), without.kinds(), "SEC-015: outsiders cannot tell the two apart");
-    assert_eq!(with.bytes().len(), without.bytes().len());
+    world.client("alice").bare(Draft::refresh(600)).expect_code(401);
+}
+
+#[test]
+fn sec_015_outsiders_cannot_tell_whether_an_allocation_exists() {
+    let mut world = World::seeded(15).with_client("alice").with_peer("bob");
+    let bob = world.peer_address("bob");
+    let probes = [Draft::refresh(600), Draft::permit(&[bob]), Draft::bind(0x4000, bob)];
+    let answers = |world: &mut World| -> Vec<Heard> {
+        probes.iter().map(|probe| world.client("alice").bare(probe.clone())).collect()
+    };
+    let without = answers(&mut world);
+    world.client("alice").relay();
+    for (without, with) in without.iter().zip(answers(&mut world)) {
+        with.expect_code(401);
+        assert_eq!(with.kinds(), without.kinds());
+        assert_eq!(with.bytes().len(), without.bytes().len());
+    }
 }
 
 #[test]

@@ -258,3 +258,15 @@ fn data_007_the_bound_peer_is_heard_on_its_channel_and_others_are_not() {
     let other = SocketAddr::new(bob.ip(), bob.port() + 1);
     world.client("alice").expect_data_from(other, b"other port");
 }
+
+#[test]
+fn chan_015_data_right_behind_the_request_is_relayed() {
+    let mut world = call(15);
+    world.client("alice").know_the_realm();
+    let bob = world.peer_address("bob");
+    let bind = world.client("alice").state().sign(Draft::bind(0x4000, bob)).encode();
+    world.client("alice").send_bytes(&bind);
+    world.client("alice").send_channel(0x4000, b"early");
+    world.peer("bob").expect(b"early");
+    assert_eq!(world.dropped_in_all(), 0);
+}

@@ -121,3 +121,20 @@ fn data_009_what_does_not_fit_is_dropped_and_never_cut() {
     world.peer("bob").send(relayed, &largest[..65_503]);
     world.client("alice").expect_channel(0x4000, &largest[..65_503]);
 }
+
+#[test]
+fn data_008_a_data_indication_adds_36_or_48_bytes() {
+    let mut world = call(8).with_client6("carol").with_peer6("dave");
+    let ask = Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]);
+    let six = world.client("carol").allocate_with(ask).expect_success().relayed().expect("a relay");
+    world.client("carol").permit(&["dave"]).expect_success();
+    let four = world.client("alice").state().relayed.expect("allocated");
+    for (client, peer, relayed, overhead) in
+        [("alice", "bob", four, 36), ("carol", "dave", six, 48)]
+    {
+        world.peer(peer).send(relayed, &[7; 100]);
+        world.settle();
+        let wire = world.client(client).state().inbox.pop_front().expect("an indication");
+        assert_eq!(wire.len(), 100 + overhead, "{client}");
+    }
+}

@@ -249,3 +249,19 @@ fn data_002_the_policy_is_asked_again_for_each_indication() {
     assert_eq!(world.dropped_in_all(), 2);
     assert_eq!(world.dropped(DropReason::NoPermission) + world.dropped(DropReason::PeerDenied), 2);
 }
+
+#[test]
+fn sec_012_two_allocations_that_permit_each_other_make_no_loop() {
+    let mut world = World::seeded(12).with_client("alice").with_client("carol");
+    let alice = world.client("alice").relay();
+    let carol = world.client("carol").relay();
+    world.client("alice").bind_address(0x4000, carol).expect_success();
+    world.client("carol").bind_address(0x4000, alice).expect_success();
+    world.client("alice").send_channel(0x4000, b"once");
+    world.client("carol").expect_channel(0x4000, b"once");
+    world.settle();
+    world.client("alice").expect_silence();
+    world.client("carol").expect_silence();
+    let channel = world.server.tally().via_channel;
+    assert_eq!((channel.to_peer.packets, channel.to_client.packets), (1, 1));
+}

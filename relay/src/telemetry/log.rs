@@ -96,7 +96,14 @@ pub(crate) fn name(id: AllocationId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
+
+    use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayedAddr};
+    use proto::policy::UserKey;
+    use proto::turn::action::CloseReason;
+    use proto::turn::tally::Usage;
 
     use super::*;
 
@@ -113,5 +120,74 @@ mod tests {
             (0..BURST).filter(|_| lines.take(later).is_some()).count() as u64,
             RATE_PER_S - 2
         );
+    }
+
+    /// What the log says about a change, at its most talkative.
+    fn lines_of(changes: &[Change]) -> String {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&written);
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || Sink(Arc::clone(&sink)))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let now = crate::clock::Clock::new().last();
+            let mut log = Log::new(3);
+            for change in changes {
+                log.change(now, change);
+            }
+        });
+        String::from_utf8(written.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Memory to write lines into.
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn sec_013_the_life_of_an_allocation_can_be_followed() {
+        let id = AllocationId { slot: 7, generation: 2 };
+        let client = "192.0.2.1:40000".parse().map(ClientAddr::new).unwrap();
+        let peer = "198.51.100.9:6000".parse().map(PeerAddr::new).unwrap();
+        let relayed = "203.0.113.5:50000".parse().map(RelayedAddr::new).unwrap();
+        let said = lines_of(&[
+            Change::AllocationOpened {
+                id,
+                client: FiveTuple { listener: ListenerId(1), client },
+                user: UserKey(0xABCD),
+                relayed: [Some(relayed), None],
+            },
+            Change::PermissionSet { id, peer },
+            Change::AllocationClosed {
+                id,
+                reason: CloseReason::Expired,
+                lived: Duration::from_secs(61),
+                usage: Usage::default(),
+            },
+        ]);
+        for words in [
+            "allocation opened",
+            "7-2",
+            "000000000000abcd",
+            "192.0.2.1:40000",
+            "203.0.113.5:50000",
+            "permission set",
+            "198.51.100.9",
+            "allocation closed",
+            "expired",
+            "lived_s=61",
+        ] {
+            assert!(said.contains(words), "{words} in {said}");
+        }
     }
 }

@@ -141,7 +141,14 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn a_secret_file_that_others_may_read_is_refused() {
+fn auth_032_a_relay_without_credentials_does_not_start() {
+    let error = Config::from_toml(&altered(SECRETS, ""), "edge.toml", None).unwrap_err();
+    assert!(error.to_string().contains("pool.key"), "{error}");
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn rest_016_a_secret_file_that_others_may_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("secret");

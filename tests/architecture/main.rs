@@ -1,5 +1,7 @@
 //! The shape of the house: arrows, sizes, names. Cheap to keep, dear to restore.
 
+mod requirements;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -274,85 +276,4 @@ fn every_refusal_and_drop_is_explained_and_exported() {
     for (name, help) in explained.chain(DropReason::ALL.iter().map(|d| (d.name(), d.help()))) {
         assert!(help.split_whitespace().count() >= 4, "{name}: {help:?} explains nothing");
     }
-}
-
-/// `ID LEVEL` per line, made from the list of requirements.
-const REQUIREMENTS: &str = include_str!("fixtures/requirements.txt");
-
-fn requirements() -> BTreeMap<&'static str, &'static str> {
-    REQUIREMENTS.lines().map(|line| line.split_once(' ').expect("ID LEVEL")).collect()
-}
-
-/// The id a test function is named after: `stun_001_only_sound…` is STUN-001.
-fn id_of(function: &str) -> Option<String> {
-    let (group, rest) = function.split_once('_')?;
-    let (number, _) = rest.split_once('_')?;
-    let digits = number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| format!("{}-{number}", group.to_ascii_uppercase()))
-}
-
-/// Ids that a test of the workspace is named after, with the place of one of them.
-fn tested() -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    for path in sources() {
-        let text = read(&path);
-        let lines: Vec<_> = text.lines().map(str::trim_start).collect();
-        for (index, line) in lines.iter().enumerate() {
-            let line = line.strip_prefix("async ").unwrap_or(line);
-            let Some(function) = line.strip_prefix("fn ").and_then(|l| l.split('(').next()) else {
-                continue;
-            };
-            let attributes = lines[..index].iter().rev().take_while(|l| l.starts_with("#["));
-            let is_test =
-                attributes.into_iter().any(|l| l.contains("test]") || l.contains("test("));
-            if let Some(id) = id_of(function).filter(|_| is_test) {
-                found.insert(id, format!("{}:{}", name(&path), index + 1));
-            }
-        }
-    }
-    found
-}
-
-/// Rows of tests/requirements.md: id to owner.
-fn absent() -> BTreeMap<String, String> {
-    let table = read(&root().join("tests/requirements.md"));
-    let rows = table.lines().filter_map(|line| {
-        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let is_id = cells[0].split_once('-').is_some_and(|(group, number)| {
-            !group.is_empty() && number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit())
-        });
-        is_id.then(|| {
-            let [id, about, owner] = cells[..] else { panic!("three cells a row: {line}") };
-            assert!(!about.is_empty(), "{id}: what is it about?");
-            (id.to_owned(), owner.to_owned())
-        })
-    });
-    let mut found = BTreeMap::new();
-    for (id, owner) in rows {
-        assert!(owner.parse::<u32>().is_ok(), "{id}: the owner is the number of an issue");
-        assert!(found.insert(id.clone(), owner).is_none(), "{id} has two rows");
-    }
-    found
-}
-
-#[test]
-fn every_requirement_has_a_test_or_an_owner() {
-    let (requirements, tested, absent) = (requirements(), tested(), absent());
-    assert_eq!(requirements.len(), 279, "the list of requirements is complete");
-    let musts = requirements.iter().filter(|(_, level)| **level == "MUST").map(|(id, _)| *id);
-    let unproved: Vec<_> =
-        musts.filter(|id| !tested.contains_key(*id) && !absent.contains_key(*id)).collect();
-    assert!(unproved.is_empty(), "neither test nor row in requirements.md: {unproved:?}");
-    let both: Vec<_> =
-        absent.keys().filter_map(|id| tested.get(id).map(|place| (id, place))).collect();
-    assert!(both.is_empty(), "a test and a row in requirements.md: {both:?}");
-    let unknown: Vec<_> = absent.keys().filter(|id| !requirements.contains_key(&***id)).collect();
-    assert!(unknown.is_empty(), "rows of requirements.md that the list lacks: {unknown:?}");
-    let groups: BTreeSet<_> = requirements.keys().filter_map(|id| id.split('-').next()).collect();
-    let misnamed: Vec<_> = tested
-        .iter()
-        .filter(|(id, _)| groups.contains(id.split('-').next().unwrap_or_default()))
-        .filter(|(id, _)| !requirements.contains_key(&***id))
-        .collect();
-    assert!(misnamed.is_empty(), "tests named after ids that the list lacks: {misnamed:?}");
 }
