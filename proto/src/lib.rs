@@ -16,6 +16,7 @@ pub mod addr;
 pub mod auth;
 pub mod channel_data;
 pub mod demux;
+pub mod framing;
 pub mod now;
 pub mod policy;
 pub mod reject;

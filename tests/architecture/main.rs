@@ -150,6 +150,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("demux", &[]),
     ("stun", &["addr"]),
     ("channel_data", &["demux", "stun"]),
+    ("framing", &["channel_data", "demux", "stun"]),
     ("policy", &["addr", "now", "reject"]),
     ("auth", &["addr", "now", "policy", "reject", "stun"]),
     ("turn", &["addr", "auth", "channel_data", "demux", "now", "policy", "reject", "stun"]),
