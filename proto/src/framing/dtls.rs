@@ -1,0 +1,270 @@
+//! What opens DTLS: a ClientHello in one datagram, and the stateless answer to it.
+//!
+//! Until a client has shown that it hears us, nothing is kept of it (RFC 6347 §4.2.1, RFC 9147
+//! §5.1). So the cookie is judged before any DTLS engine exists, and the engine is later told
+//! what it missed: [`Hello::first`] is the ClientHello that came before the cookie. A hello in
+//! several pieces cannot be judged without keeping the first, and is not read.
+
+use std::ops::Range;
+
+use crate::framing::client_hello::{Broken as BrokenField, Fields};
+
+/// The record type, and the message types read and written here.
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+const HELLO_VERIFY_REQUEST: u8 = 3;
+
+/// Versions on the wire: DTLS 1.0, 1.2, 1.3.
+const DTLS_1_0: u16 = 0xFEFF;
+const DTLS_1_2: u16 = 0xFEFD;
+const DTLS_1_3: u16 = 0xFEFC;
+
+/// Bytes before a record's content: type, version, epoch, sequence number, length.
+const RECORD_HEADER: usize = 13;
+
+/// Bytes before a message's body: type, length, sequence number, offset and length of the piece.
+const MESSAGE_HEADER: usize = 12;
+
+/// Bytes of a datagram before the body of the message it carries.
+const BODY: usize = RECORD_HEADER + MESSAGE_HEADER;
+
+/// Extensions that are looked at (RFC 8446 §4.2, RFC 7685).
+const PADDING: u16 = 21;
+const SUPPORTED_VERSIONS: u16 = 43;
+const COOKIE: u16 = 44;
+const KEY_SHARE: u16 = 51;
+
+/// Bytes of our cookies.
+pub const COOKIE_LEN: usize = 32;
+
+/// Bytes of the answer to a hello of DTLS 1.2: fewer than the shortest hello has.
+pub const VERIFY_REQUEST_LEN: usize = BODY + 2 + 1 + COOKIE_LEN;
+
+/// Whether a datagram belongs to DTLS, by its first byte (RFC 9443 §2).
+pub fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(20..=63))
+}
+
+/// Whether a datagram starts with an unprotected handshake record: a hello, or the next flight
+/// of a handshake under way.
+pub fn is_handshake(datagram: &[u8]) -> bool {
+    matches!(datagram, [HANDSHAKE, _, _, 0, 0, ..])
+}
+
+/// Why a datagram is no ClientHello that can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Broken {
+    /// Another record, or another message.
+    Message,
+    /// Not one record with one whole message.
+    Pieces,
+    /// Fields run past their end, or are repeated.
+    Field,
+    /// Neither DTLS 1.2 nor 1.3.
+    Version,
+}
+
+impl From<BrokenField> for Broken {
+    fn from(_: BrokenField) -> Self {
+        Self::Field
+    }
+}
+
+/// What a client sent back to show that it hears us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cookie {
+    /// Nothing yet.
+    None,
+    /// The field of DTLS 1.2: place of length and value in the body.
+    Field(Range<usize>),
+    /// The extension of DTLS 1.3: place of all extensions' length, and of the whole extension.
+    Extension { list: usize, at: Range<usize> },
+}
+
+/// A ClientHello as a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello<'a> {
+    version: u16,
+    sequence: u16,
+    random: &'a [u8; 32],
+    body: &'a [u8],
+    cookie: Cookie,
+    versions: Option<&'a [u8]>,
+    shares: &'a [u8],
+    padded: bool,
+}
+
+impl<'a> Hello<'a> {
+    /// Views a datagram as one ClientHello.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, Broken> {
+        let (record, content) = datagram.split_first_chunk().ok_or(Broken::Message)?;
+        let (message, body) = content.split_first_chunk().ok_or(Broken::Message)?;
+        let [HANDSHAKE, _, _, 0, 0, _, _, _, _, _, _, r0, r1] = *record else {
+            return Err(Broken::Message);
+        };
+        let [CLIENT_HELLO, l0, l1, l2, s0, s1, 0, 0, 0, p0, p1, p2] = *message else {
+            return Err(Broken::Message);
+        };
+        let length = |bytes| usize::try_from(u32::from_be_bytes(bytes)).unwrap_or(usize::MAX);
+        if length([0, 0, r0, r1]) != content.len()
+            || length([0, l0, l1, l2]) != body.len()
+            || length([0, p0, p1, p2]) != body.len()
+        {
+            return Err(Broken::Pieces);
+        }
+        let mut fields = Fields(body);
+        let mut hello = Self {
+            version: fields.number()?,
+            sequence: u16::from_be_bytes([s0, s1]),
+            random: fields.array()?,
+            body,
+            cookie: Cookie::None,
+            versions: None,
+            shares: &[],
+            padded: false,
+        };
+        let at = |rest: &Fields<'_>| body.len().saturating_sub(rest.0.len());
+        fields.short_vector()?; // session
+        let start = at(&fields);
+        if !fields.short_vector()?.is_empty() {
+            hello.cookie = Cookie::Field(start..at(&fields));
+        }
+        fields.vector()?; // cipher suites
+        fields.short_vector()?; // compression
+        if !fields.0.is_empty() {
+            hello.read_extensions(at(&fields), &mut fields)?;
+        }
+        if hello.version != DTLS_1_2 {
+            return Err(Broken::Version); // 1.3 says 1.2 here, too
+        }
+        Ok(hello)
+    }
+
+    fn read_extensions(&mut self, list: usize, fields: &mut Fields<'a>) -> Result<(), Broken> {
+        let mut rest = Fields(fields.vector()?);
+        fields.end()?;
+        let at = |rest: &Fields<'_>| self.body.len().saturating_sub(rest.0.len());
+        let (mut versions, mut shares, mut cookie) = (None, None, None);
+        while !rest.0.is_empty() {
+            let start = at(&rest);
+            let kind = rest.number()?;
+            let mut value = Fields(rest.vector()?);
+            let repeated = match kind {
+                SUPPORTED_VERSIONS => versions.replace(value.short_vector()?).is_some(),
+                KEY_SHARE => shares.replace(value.vector()?).is_some(),
+                COOKIE => {
+                    value.vector()?;
+                    cookie.replace(start..at(&rest)).is_some()
+                }
+                PADDING => std::mem::replace(&mut self.padded, true),
+                _ => continue,
+            };
+            if repeated {
+                return Err(Broken::Field);
+            }
+        }
+        self.versions = versions;
+        self.shares = shares.unwrap_or_default();
+        if let Some(at) = cookie {
+            if self.cookie != Cookie::None {
+                return Err(Broken::Field);
+            }
+            self.cookie = Cookie::Extension { list, at };
+        }
+        Ok(())
+    }
+
+    /// The client's random value, the same before and after the cookie.
+    pub fn random(&self) -> &'a [u8; 32] {
+        self.random
+    }
+
+    /// Its number in the client's handshake: 0 before the cookie, 1 with it.
+    pub fn sequence(&self) -> u16 {
+        self.sequence
+    }
+
+    /// The cookie, if the client sent one.
+    pub fn cookie(&self) -> Option<&'a [u8]> {
+        let (at, before) = match &self.cookie {
+            Cookie::None => return None,
+            Cookie::Field(at) => (at, 1),
+            Cookie::Extension { at, .. } => (at, 6),
+        };
+        self.body.get(at.start.saturating_add(before)..at.end)
+    }
+
+    /// Whether the cookie came in the field that DTLS 1.3 leaves empty.
+    pub fn has_cookie_of_1_2(&self) -> bool {
+        matches!(self.cookie, Cookie::Field(_))
+    }
+
+    /// Whether it can be answered in DTLS 1.2.
+    pub fn offers_1_2(&self) -> bool {
+        self.versions.is_none() || self.offers(DTLS_1_2)
+    }
+
+    /// Whether it can be answered in DTLS 1.3 without keeping it: it offers that version, a key
+    /// of one of these groups, so that nothing but a cookie need be asked for, and has no
+    /// padding, whose length may change when the cookie is added (RFC 8446 §4.1.2).
+    pub fn offers_1_3(&self, groups: &[u16]) -> bool {
+        let mut shares = Fields(self.shares);
+        let mut found = false;
+        while let (Ok(group), Ok(_)) = (shares.number(), shares.vector()) {
+            found |= groups.contains(&group);
+        }
+        found && !self.padded && self.offers(DTLS_1_3)
+    }
+
+    fn offers(&self, version: u16) -> bool {
+        let (versions, _) = self.versions.unwrap_or_default().as_chunks();
+        versions.iter().any(|it| u16::from_be_bytes(*it) == version)
+    }
+
+    /// The datagram that the client sent before it had a cookie.
+    pub fn first(&self) -> Vec<u8> {
+        let part = |range: Range<usize>| self.body.get(range).unwrap_or_default();
+        let end = self.body.len();
+        let body = match &self.cookie {
+            Cookie::None => self.body.to_vec(),
+            Cookie::Field(at) => [part(0..at.start), &[0], part(at.end..end)].concat(),
+            Cookie::Extension { list, at } => {
+                let value = list.saturating_add(2);
+                let length = end.saturating_sub(value).saturating_sub(at.len());
+                let length = u16::try_from(length).unwrap_or(0).to_be_bytes();
+                let parts = [part(0..*list), &length, part(value..at.start), part(at.end..end)];
+                parts.concat()
+            }
+        };
+        [&heads(CLIENT_HELLO, body.len())[..], &body].concat()
+    }
+}
+
+/// HelloVerifyRequest (RFC 6347 §4.2.1): asks a client of DTLS 1.2 to come again with the cookie.
+///
+/// Its record has number 0, whatever the hello's number was: the engine that takes over later
+/// goes on from 1.
+pub fn verify_request(cookie: &[u8; COOKIE_LEN]) -> [u8; VERIFY_REQUEST_LEN] {
+    let mut bytes = [0; VERIFY_REQUEST_LEN];
+    let length = COOKIE_LEN.saturating_add(3);
+    let [v0, v1] = DTLS_1_0.to_be_bytes();
+    let body = [v0, v1, 32];
+    let parts = heads(HELLO_VERIFY_REQUEST, length);
+    let parts = parts.iter().chain(&body).chain(cookie);
+    for (place, byte) in bytes.iter_mut().zip(parts) {
+        *place = *byte;
+    }
+    bytes
+}
+
+/// Record and message header of the first message in either direction.
+fn heads(kind: u8, length: usize) -> [u8; BODY] {
+    let [v0, v1] = DTLS_1_0.to_be_bytes();
+    let record = u16::try_from(length.saturating_add(MESSAGE_HEADER)).unwrap_or(0);
+    let [r0, r1] = record.to_be_bytes();
+    let [_, l0, l1, l2] = u32::try_from(length).unwrap_or(0).to_be_bytes();
+    [
+        HANDSHAKE, v0, v1, 0, 0, 0, 0, 0, 0, 0, 0, r0, r1, // record
+        kind, l0, l1, l2, 0, 0, 0, 0, 0, l0, l1, l2, // message
+    ]
+}
