@@ -3,7 +3,7 @@
 //! Only the grammar lives here. Each subcommand has a file of its own that takes its arguments
 //! and does the work.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::addr::Side;
 
 use crate::failure::Failure;
-use crate::{auth, check, credential, demo, key, probe, relay};
+use crate::{auth, check, conformance, credential, demo, key, probe, relay};
 
 /// An open A/V Edge: TURN media relay and its credential service in one binary.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ enum Command {
     Credential(CredentialCommand),
     /// Ask a relay, as a client would, whether it works.
     Probe(ProbeArgs),
+    /// Try any TURN server against the requirements of the RFCs, one verdict each.
+    Conformance(ConformanceArgs),
     /// Say what a configuration file would start, or what is wrong with it.
     Check(CheckArgs),
 }
@@ -185,8 +187,8 @@ impl From<SideName> for Side {
 /// Arguments of `av-edge probe`.
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
-    /// The relay, as in iceServers: `turn:HOST[:PORT][?transport=udp]`, or `stun:HOST[:PORT]` for
-    /// the public address alone.
+    /// The relay, as in iceServers: `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:HOST[:PORT]`;
+    /// `stun:HOST[:PORT]` or `stuns:HOST[:PORT]` for the public address alone.
     #[arg(value_name = "URI")]
     pub(crate) uri: String,
     /// User name of a credential.
@@ -207,6 +209,65 @@ pub(crate) struct ProbeArgs {
     /// Print one JSON object instead of words.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+}
+
+/// Which certificates a server may show.
+#[derive(Args, Debug)]
+pub(crate) struct TrustArgs {
+    /// Certificate authorities in PEM that a turns: or stuns: server is checked by, instead of
+    /// this host's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate: then nobody knows who answers.
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+}
+
+/// Arguments of `av-edge conformance`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Each case is one requirement: pass, FAIL with what was expected and what was seen, or n.a. with the \
+reason. Exit status 0 when no case fails. Peers are sockets of this host; cases that need one are \
+n.a. unless the server lets its clients send there.")]
+pub(crate) struct ConformanceArgs {
+    /// The server: `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:HOST[:PORT]`.
+    #[arg(value_name = "URI", required_unless_present = "list")]
+    pub(crate) uri: Option<String>,
+    /// User name of a credential that may hold several allocations.
+    #[arg(long, alias = "username", value_name = "USERNAME", requires = "password")]
+    pub(crate) user: Option<String>,
+    /// Password of the credential.
+    #[arg(long, value_name = "PASSWORD", requires = "user")]
+    pub(crate) password: Option<String>,
+    /// User name of a second credential, for the cases that need two users.
+    #[arg(long, value_name = "USERNAME", requires = "other_password")]
+    pub(crate) other_user: Option<String>,
+    /// Password of the second credential.
+    #[arg(long, value_name = "PASSWORD", requires = "other_user")]
+    pub(crate) other_password: Option<String>,
+    /// Private key in PEM of the pool, to mint both credentials with.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "other_user"])]
+    pub(crate) key: Option<PathBuf>,
+    /// Address of this host that the server can send to and permits as a peer; may be given for
+    /// IPv4 twice and for IPv6. Without it, the address this host speaks to the server from.
+    #[arg(long, value_name = "IP")]
+    pub(crate) peer: Vec<IpAddr>,
+    /// Only these requirements, by id or area: STUN-005,CHAN.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// List the requirements that are tried, and end.
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// How long an answer may take, in milliseconds.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub(crate) timeout: u64,
+    /// Print one JSON object instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 }
 
 /// Arguments of `av-edge check`.
@@ -241,6 +302,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(&args),
             Command::Probe(args) => probe::run(&args),
+            Command::Conformance(args) => conformance::run(&args),
             Command::Relay(args) => relay::run(&args),
             Command::Auth(args) => auth::run(&args),
             Command::Key(command) => key::run(&command),

@@ -4,6 +4,7 @@ mod auth;
 mod check;
 mod cli;
 mod clock;
+mod conformance;
 mod credential;
 mod demo;
 mod failure;
@@ -11,6 +12,7 @@ mod key;
 mod output;
 mod probe;
 mod relay;
+mod target;
 
 use std::process::ExitCode;
 

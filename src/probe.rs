@@ -2,7 +2,6 @@
 //!
 //! The steps are those of `client::checkup`; here are the URI, the credential and the words.
 
-mod uri;
 mod words;
 
 use std::net::SocketAddr;
@@ -17,9 +16,9 @@ use serde_json::{Value, json};
 use crate::cli::ProbeArgs;
 use crate::clock;
 use crate::failure::Failure;
-use uri::Target;
+use crate::target::Target;
 
-/// Lifetime of a credential minted here: the longest probe, and clocks that differ.
+/// Lifetime of a credential minted here: the longest probe or run of cases, and clocks that differ.
 const CREDENTIAL_LIFETIME_S: u64 = 600;
 
 /// Probes the relay of a URI.
@@ -27,7 +26,11 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<(), Failure> {
     let target = Target::parse(&args.uri).map_err(Failure::setup)?;
     let credentials = credentials(args, &target)?;
     let server = target.resolve().map_err(Failure::job)?;
-    let plan = Plan { count: args.count, timeout: Duration::from_millis(args.timeout) };
+    let plan = Plan {
+        transport: target.transport(&args.trust).map_err(Failure::setup)?,
+        count: args.count,
+        timeout: Duration::from_millis(args.timeout),
+    };
     let mut report = Report::new(args, server);
     let through = checkup::run(server, credentials.as_ref(), &plan, |step| report.add(step));
     report.end(through)
@@ -38,7 +41,7 @@ fn credentials(args: &ProbeArgs, target: &Target) -> Result<Option<Credentials>,
     match (&args.username, &args.password, &args.key) {
         _ if !target.turn => Ok(None),
         (Some(username), Some(password), _) => Ok(Some(Credentials::new(username, password))),
-        (_, _, Some(key)) => mint_with(key).map(Some),
+        (_, _, Some(key)) => mint_with(key, "probe").map(Some),
         _ => Err(Failure::setup(format!(
             "{}: a TURN server asks for a credential. Give --username and --password, or --key \
              with the pool's private key, or probe stun:{}:{} for the public address alone",
@@ -48,10 +51,10 @@ fn credentials(args: &ProbeArgs, target: &Target) -> Result<Option<Credentials>,
 }
 
 /// A credential that outlives the probe by little.
-fn mint_with(key: &Path) -> Result<Credentials, Failure> {
+pub(crate) fn mint_with(key: &Path, user: &str) -> Result<Credentials, Failure> {
     let key = pool_key::load(key).map_err(Failure::setup)?.pool_key();
     let grant = Grant {
-        user: "probe".to_owned(),
+        user: user.to_owned(),
         expires: clock::now().unix.plus(CREDENTIAL_LIFETIME_S),
         side: None,
         allocations: None,

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::{
-    AllocateOptions, Allocation, ClientError, Credentials, Event, Options, TurnClient, clock,
+    AllocateOptions, Allocation, ClientError, Credentials, Event, Options, Transport, TurnClient,
+    clock,
 };
 
 /// Payload of a datagram of the checkup: that of a voice packet.
@@ -24,8 +25,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 const SENDING_MAX: Duration = Duration::from_secs(10);
 
 /// How thoroughly to try.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
+    /// How to speak to the relay.
+    pub transport: Transport,
     /// Datagrams to send through the relay and back.
     pub count: u32,
     /// How long to wait for an answer.
@@ -145,6 +148,7 @@ fn steps(
     let unsigned = || Credentials::new("", "");
     let open = || {
         let options = Options {
+            transport: plan.transport.clone(),
             timeout: plan.timeout,
             retransmit_after: (plan.timeout / 8).min(Duration::from_millis(250)),
             ..Options::default()

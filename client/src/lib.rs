@@ -3,21 +3,24 @@
 //! Tests, benchmarks, the demo and `av-edge probe` speak to a relay through this crate, so that
 //! the server's parser is checked against one that never met it. Nothing of `proto` is used here.
 //!
-//! [`TurnClient`] is one client with one socket: it answers challenges, retransmits, keeps the
+//! [`TurnClient`] is one client with one [`transport::Link`] to its server: it answers challenges, retransmits, keeps the
 //! data that arrives in between, and tells a refusal (with its code) from silence. [`load`] moves
 //! packets of many allocations with few system calls. [`wire`] is the thin layer over stun-rs.
 #![forbid(unsafe_code)]
 
 pub mod checkup;
 mod clock;
+pub mod conformance;
 mod error;
 pub mod load;
 mod session;
+pub mod transport;
 mod turn;
 pub mod wire;
 
 pub use error::ClientError;
 pub use session::{Algorithms, Credentials, Options};
+pub use transport::Transport;
 pub use turn::{AllocateOptions, Allocation, Event, Family, TurnClient};
 
 /// The codec underneath, for callers that compose requests of their own.

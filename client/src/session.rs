@@ -9,8 +9,8 @@ use std::time::Duration;
 use stun_rs::attributes::stun::{Nonce, PasswordAlgorithm, PasswordAlgorithms, Realm, UserName};
 use stun_rs::{Algorithm, AlgorithmId, HMACKey, StunAttribute, StunMessage};
 
-use crate::ClientError;
 use crate::wire::Signature;
+use crate::{ClientError, Transport};
 
 /// A user name and its password.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,11 +49,13 @@ pub enum Algorithms {
 /// How a client behaves; `Options::default()` suits a network.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// How to speak to the server.
+    pub transport: Transport,
     /// Local address to bind; a free port on any address if `None`.
     pub bind: Option<SocketAddr>,
-    /// First retransmission; doubled each time (RFC 8489 §6.2.1).
+    /// First retransmission over UDP; doubled each time (RFC 8489 §6.2.1).
     pub retransmit_after: Duration,
-    /// How long a transaction may take in all.
+    /// How long a transaction may take in all; over TCP and TLS also how long connecting may.
     pub timeout: Duration,
     /// Size of the socket's buffers, if the default is not enough.
     pub buffer_bytes: Option<usize>,
@@ -66,6 +68,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            transport: Transport::Udp,
             bind: None,
             retransmit_after: Duration::from_millis(250),
             timeout: Duration::from_secs(5),

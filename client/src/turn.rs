@@ -6,10 +6,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use stun_rs::attributes::stun::Software;
 use stun_rs::attributes::turn::{
     AdditionalAddressFamily, ChannelNumber, DontFragment, EvenPort, LifeTime,
@@ -21,13 +20,11 @@ use stun_rs::{
 };
 
 use crate::session::Session;
+use crate::transport::{Link, MESSAGE_ROOM, Start};
 use crate::{ClientError, Credentials, Options, clock, wire};
 
 /// Data that may wait while a transaction runs; the oldest goes first.
 const QUEUE_MAX: usize = 4096;
-
-/// Room for the longest UDP payload.
-const DATAGRAM_MAX: usize = 65536;
 
 /// Port unreachable messages from the server's host after which waiting is pointless.
 const REFUSALS_MAX: u32 = 3;
@@ -101,10 +98,10 @@ pub enum Event {
     Other(Vec<u8>),
 }
 
-/// A TURN client over UDP.
+/// A TURN client.
 #[derive(Debug)]
 pub struct TurnClient {
-    socket: UdpSocket,
+    link: Link,
     options: Options,
     session: Session,
     channels: Vec<(u16, SocketAddr)>,
@@ -115,53 +112,53 @@ pub struct TurnClient {
 }
 
 impl TurnClient {
-    /// A client of `server`; sends nothing yet.
+    /// A client of `server` over UDP; sends nothing yet.
     pub fn connect(server: SocketAddr, credentials: Credentials) -> io::Result<Self> {
         Self::connect_with(server, credentials, Options::default())
     }
 
-    /// A client that behaves as told.
+    /// A client that behaves as told. Over TCP and TLS it is connected when this returns.
     pub fn connect_with(
         server: SocketAddr,
         credentials: Credentials,
         options: Options,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(server), Type::DGRAM, Some(Protocol::UDP))?;
-        let any: IpAddr = match server {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        let start = Start {
+            bind: options.bind,
+            buffer_bytes: options.buffer_bytes,
+            timeout: options.timeout,
         };
-        if let Some(bytes) = options.buffer_bytes {
-            socket.set_recv_buffer_size(bytes)?;
-            socket.set_send_buffer_size(bytes)?;
-        }
-        socket.bind(&options.bind.unwrap_or_else(|| SocketAddr::new(any, 0)).into())?;
-        socket.connect(&server.into())?;
         Ok(Self {
-            socket: socket.into(),
+            link: Link::open(&options.transport, server, start)?,
             session: Session::new(credentials, options.algorithms),
             options,
             channels: Vec::new(),
             waiting: VecDeque::new(),
             overrun: 0,
-            buffer: vec![0; DATAGRAM_MAX].into_boxed_slice(),
+            buffer: vec![0; MESSAGE_ROOM].into_boxed_slice(),
             scratch: Vec::with_capacity(2048),
         })
     }
 
     /// The local address of the socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.link.local_addr()
     }
 
     /// The server this client speaks to.
     pub fn server_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()
+        self.link.server_addr()
     }
 
-    /// The socket itself, connected to the server: for batches, polling and hostile tests.
-    pub fn socket(&self) -> &UdpSocket {
-        &self.socket
+    /// The socket of a client over UDP, connected to the server: for batches, polling and
+    /// hostile tests.
+    pub fn socket(&self) -> Option<&UdpSocket> {
+        self.link.udp()
+    }
+
+    /// The way to the server: for batches over a stream, and to close it rudely.
+    pub fn link(&mut self) -> &mut Link {
+        &mut self.link
     }
 
     /// The realm of the last challenge.
@@ -273,18 +270,18 @@ impl TurnClient {
         self.scratch.clear();
         self.scratch.extend_from_slice(&wire::channel_header(number, len));
         self.scratch.extend_from_slice(payload);
-        self.socket.send(&self.scratch).map(drop)
+        self.link.send(&self.scratch)
     }
 
     /// Sends payload in a Send indication.
     pub fn send_indication(&mut self, peer: SocketAddr, payload: &[u8]) -> Result<(), ClientError> {
         let message = wire::send_indication(peer, payload)?;
-        Ok(self.socket.send(&message).map(drop)?)
+        Ok(self.link.send(&message)?)
     }
 
     /// Sends bytes to the server as they are.
-    pub fn send_raw(&self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.send(bytes).map(drop)
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.link.send_raw(bytes)
     }
 
     /// The next event, or `None` when `timeout` passes without one. A zero timeout only looks.
@@ -294,7 +291,8 @@ impl TurnClient {
         }
         let until = clock::now() + timeout;
         loop {
-            let Some(len) = self.receive(until)? else { return Ok(None) };
+            let received = self.link.receive(until, &mut self.buffer)?;
+            let Some(len) = received else { return Ok(None) };
             if let Some(event) = self.event(len) {
                 return Ok(Some(event));
             }
@@ -334,23 +332,26 @@ impl TurnClient {
         Err(ClientError::Garbled("the server calls every nonce stale".to_owned()))
     }
 
-    /// One transaction: writes, retransmits, returns the answer (its bytes stay in the buffer).
+    /// One transaction: writes, over UDP retransmits, returns the answer (its bytes stay in the
+    /// buffer).
     fn transact(
         &mut self,
         request: &[u8],
         transaction: TransactionId,
     ) -> Result<(usize, StunMessage), ClientError> {
         let end = clock::now() + self.options.timeout;
-        let mut pause = self.options.retransmit_after;
+        let reliable = self.link.is_stream();
+        let mut pause =
+            if reliable { self.options.timeout } else { self.options.retransmit_after };
         let mut refusals = 0;
         while clock::now() < end {
             let resend_at = (clock::now() + pause).min(end);
             let received =
-                self.socket.send(request).and_then(|_| self.answer(resend_at, transaction));
+                self.link.send(request).and_then(|()| self.answer(resend_at, transaction));
             match received {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => pause *= 2,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(error) if !reliable && error.kind() == io::ErrorKind::ConnectionRefused => {
                     refusals += 1;
                     if refusals >= REFUSALS_MAX {
                         return Err(error.into());
@@ -370,7 +371,7 @@ impl TurnClient {
         until: Instant,
         transaction: TransactionId,
     ) -> io::Result<Option<(usize, StunMessage)>> {
-        while let Some(len) = self.receive(until)? {
+        while let Some(len) = self.link.receive(until, &mut self.buffer)? {
             let bytes = self.buffer.get(..len).unwrap_or_default();
             let answer = wire::is_stun(bytes).then(|| wire::read(bytes).ok()).flatten();
             match answer {
@@ -390,31 +391,7 @@ impl TurnClient {
         Ok(None)
     }
 
-    /// Reads one datagram into the buffer; `None` when `until` has passed.
-    fn receive(&mut self, until: Instant) -> io::Result<Option<usize>> {
-        loop {
-            // A zero timeout would mean "for ever" to the socket.
-            let left = until.saturating_duration_since(clock::now());
-            self.socket.set_read_timeout(Some(left.max(Duration::from_micros(1))))?;
-            match self.socket.recv(&mut self.buffer) {
-                Ok(len) => return Ok(Some(len)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    if left.is_zero() || clock::now() >= until {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// What the datagram in the buffer tells; `None` for late answers.
+    /// What the message in the buffer tells; `None` for late answers.
     fn event(&self, len: usize) -> Option<Event> {
         let bytes = self.buffer.get(..len).unwrap_or_default();
         if let Some((number, payload)) = wire::channel_data(bytes) {

@@ -102,7 +102,7 @@ impl Case {
             }
         };
         peer.set_read_timeout(Some(LOST)).expect("a timeout");
-        let up = client.socket().try_clone().expect("a second handle");
+        let up = client.socket().expect("it speaks UDP").try_clone().expect("a second handle");
         let (up_window, up_arrived) = mpsc::sync_channel(WINDOW);
         let (down_window, down_arrived) = mpsc::sync_channel(WINDOW);
         let (sent_up, got_up, sent_down, got_down) = thread::scope(|scope| {

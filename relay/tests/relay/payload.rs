@@ -99,7 +99,7 @@ fn a_run_stays_a_run_in_both_directions() {
     let peer = peer();
     Collector::prepare(&peer).unwrap();
     let number = client.bind_channel(peer.local_addr().unwrap()).unwrap();
-    Collector::prepare(client.socket()).unwrap();
+    Collector::prepare(client.socket().expect("it speaks UDP")).unwrap();
     for (size, count) in [(160_u16, 64), (1_200, 50), (1_000, 3), (7, 64)] {
         let bytes = usize::from(size);
         let before = site.metric("av_edge_relay_runs_sent_total", &[]);
@@ -109,7 +109,7 @@ fn a_run_stays_a_run_in_both_directions() {
             .payloads_mut()
             .enumerate()
             .for_each(|(n, out)| out.copy_from_slice(&pattern(n, bytes)));
-        assert_eq!(burst.send_as_run(client.socket(), None).unwrap(), count);
+        assert_eq!(burst.send_as_run(client.socket().expect("it speaks UDP"), None).unwrap(), count);
         collect(&peer, 0, bytes, count);
 
         let mut burst = Burst::plain(size, count);
@@ -118,7 +118,7 @@ fn a_run_stays_a_run_in_both_directions() {
             .enumerate()
             .for_each(|(n, out)| out.copy_from_slice(&pattern(n, bytes)));
         assert_eq!(burst.send_as_run(&peer, Some(relayed)).unwrap(), count);
-        collect(client.socket(), 4, bytes, count);
+        collect(client.socket().expect("it speaks UDP"), 4, bytes, count);
 
         let sent = site.metric("av_edge_relay_runs_sent_total", &[]) - before;
         assert!((2..=6).contains(&sent), "{count} of {size} bytes left as {sent} runs");
@@ -232,7 +232,7 @@ fn iphdr_012_runs_that_a_narrow_link_refuses_leave_as_datagrams() {
     let relayed = client.allocate(&AllocateOptions::default()).unwrap().relayed;
     let peer = peer();
     client.bind_channel(peer.local_addr().unwrap()).unwrap();
-    Collector::prepare(client.socket()).unwrap();
+    Collector::prepare(client.socket().expect("it speaks UDP")).unwrap();
     // The peer's datagrams just fit; with four bytes more they do not, and are fragmented.
     for (size, whole_runs) in [(1_470, false), (1_400, true)] {
         let mut burst = Burst::plain(size, 40);
@@ -240,7 +240,7 @@ fn iphdr_012_runs_that_a_narrow_link_refuses_leave_as_datagrams() {
         burst.payloads_mut().enumerate().for_each(|(n, to)| to.copy_from_slice(&pattern(n, bytes)));
         let before = site.metric("av_edge_relay_runs_sent_total", &[]);
         burst.send_as_run(&peer, Some(relayed)).unwrap();
-        collect(client.socket(), 4, bytes, 40);
+        collect(client.socket().expect("it speaks UDP"), 4, bytes, 40);
         let runs = site.metric("av_edge_relay_runs_sent_total", &[]) - before;
         assert_eq!(runs > 0, whole_runs, "{size}: {runs} runs");
     }
