@@ -62,12 +62,15 @@ fn chosen(only: &[String]) -> Result<Vec<Case>, Failure> {
 
 fn list(cases: &[Case], as_json: bool) {
     if as_json {
-        let row = |case: &Case| json!({ "id": case.id, "rule": case.rule, "source": case.source });
+        let row = |case: &Case| {
+            let level = case.level.name();
+            json!({ "id": case.id, "level": level, "rule": case.rule, "source": case.source })
+        };
         println!("{:#}", Value::from(cases.iter().map(row).collect::<Vec<_>>()));
         return;
     }
     for case in cases {
-        println!("{:<11}{} [{}]", case.id, case.rule, case.source);
+        println!("{:<11}{:<8}{} [{}]", case.id, case.level.name(), case.rule, case.source);
     }
 }
 
@@ -99,7 +102,10 @@ fn own_addresses(server: SocketAddr) -> Vec<IpAddr> {
         Ok(socket.local_addr()?.ip())
     });
     match own {
-        Ok(ip) if ip == Ipv4Addr::LOCALHOST => vec![ip, Ipv4Addr::new(127, 0, 0, 2).into()],
+        // The server's own address is nobody's peer.
+        Ok(ip) if ip == Ipv4Addr::LOCALHOST => {
+            [2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last).into()).to_vec()
+        }
         Ok(ip) => vec![ip],
         Err(_) => Vec::new(),
     }
@@ -107,11 +113,12 @@ fn own_addresses(server: SocketAddr) -> Vec<IpAddr> {
 
 /// One outcome, in words.
 fn line(outcome: &Outcome) -> String {
-    let Case { id, rule, source, .. } = outcome.case;
+    let Case { id, rule, source, level, .. } = outcome.case;
+    let level = level.name();
     match &outcome.verdict {
         Verdict::Pass => format!("pass  {id:<11}{rule}"),
         Verdict::Fail { expected, seen } => format!(
-            "FAIL  {id:<11}{rule} [{source}]\n{:17}expected {expected}\n{:17}seen     {seen}",
+            "FAIL  {id:<11}{rule} [{level}: {source}]\n{:17}expected {expected}\n{:17}seen     {seen}",
             "", ""
         ),
         Verdict::NotApplicable(why) => format!("n.a.  {id:<11}{rule}\n{:17}{why}", ""),
@@ -157,6 +164,7 @@ fn outcome_json(outcome: &Outcome) -> Value {
         "id": outcome.case.id,
         "rule": outcome.case.rule,
         "source": outcome.case.source,
+        "level": outcome.case.level.name(),
         "verdict": verdict,
         "expected": expected,
         "seen": seen,

@@ -125,7 +125,10 @@ impl<'a> Generator<'a> {
         let len = scenario.payload_len();
         let sources =
             fleet.lanes.iter().zip(&fleet.peers).map(|(lane, peer)| match scenario.direction {
-                Direction::Up => (lane.client.socket(), Burst::channel(lane.channel, len, count)),
+                Direction::Up => (
+                    lane.client.socket().expect("lanes speak UDP"),
+                    Burst::channel(lane.channel, len, count),
+                ),
                 Direction::Down => (peer, Burst::plain(len, count)),
             });
         Self { scenario, sources: sources.collect(), next: 0 }

@@ -341,8 +341,7 @@ impl TurnClient {
     ) -> Result<(usize, StunMessage), ClientError> {
         let end = clock::now() + self.options.timeout;
         let reliable = self.link.is_stream();
-        let mut pause =
-            if reliable { self.options.timeout } else { self.options.retransmit_after };
+        let mut pause = if reliable { self.options.timeout } else { self.options.retransmit_after };
         let mut refusals = 0;
         while clock::now() < end {
             let resend_at = (clock::now() + pause).min(end);

@@ -5,11 +5,13 @@ mod support;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use client::Transport;
 use client::checkup::{Finding, Plan, Step, run};
 use client::{ClientError, Credentials};
 use support::Coturn;
 
-const PLAN: Plan = Plan { count: 20, timeout: Duration::from_millis(500) };
+const PLAN: Plan =
+    Plan { transport: Transport::Udp, count: 20, timeout: Duration::from_millis(500) };
 
 #[test]
 fn every_step_succeeds_on_a_working_relay() {

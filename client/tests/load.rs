@@ -72,9 +72,9 @@ fn lanes_carry_bursts_both_ways() {
     let down = numbered(Burst::plain(160, COUNT as usize));
     for as_run in [true, false] {
         if as_run {
-            up.send_as_run(lane.client.socket(), None).unwrap();
+            up.send_as_run(lane.client.socket().unwrap(), None).unwrap();
         } else {
-            up.send_singly(lane.client.socket(), None).unwrap();
+            up.send_singly(lane.client.socket().unwrap(), None).unwrap();
         }
         assert_eq!(collect(&peer, 160), (0..COUNT).collect(), "as run: {as_run}");
         down.send_singly(&peer, Some(lane.relayed)).unwrap();
@@ -82,7 +82,7 @@ fn lanes_carry_bursts_both_ways() {
         let mut collector = Collector::default();
         within(Duration::from_secs(5), || {
             collector
-                .drain(lane.client.socket(), |_, bytes| {
+                .drain(lane.client.socket().unwrap(), |_, bytes| {
                     let (channel, payload) = client::wire::channel_data(bytes).unwrap();
                     assert_eq!((channel, payload.len()), (lane.channel, 160));
                     arrived += 1;

@@ -95,8 +95,14 @@ pub(super) fn meaning(step: Step, error: &ClientError) -> &'static str {
             "user name or password has characters or a length that STUN cannot carry"
         }
         ClientError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "the host is up, but nothing listens on that UDP port: wrong port, or the relay does \
-             not run"
+            "the host is up, but nothing listens on that port: wrong port, or the relay does not run"
+        }
+        ClientError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            "TLS came to nothing: the certificate is not one that this host, or --ca, vouches for, \
+             or what answers there does not speak TLS"
+        }
+        ClientError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the server ended the connection: a TLS port without TLS, a limit, or no TURN server"
         }
         ClientError::Io(_) => "this host's network cannot send there: see the message",
     }

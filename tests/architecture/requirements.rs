@@ -181,3 +181,13 @@ fn disc_003_every_name_to_publish_is_documented() {
         assert!(page.contains(name), "deploy/dns.md lacks {name}");
     }
 }
+
+#[test]
+fn conformance_cases_are_rows_at_their_level() {
+    let levels: BTreeMap<_, _> = list().into_iter().collect();
+    for case in client::conformance::cases() {
+        let level = levels.get(case.id).unwrap_or_else(|| panic!("no row {}", case.id));
+        let must = case.level == client::conformance::Level::Must;
+        assert_eq!(must, *level == "MUST", "{} is {level}", case.id);
+    }
+}

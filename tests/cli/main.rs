@@ -2,6 +2,7 @@
 
 mod auth;
 mod check;
+mod conformance;
 mod credential;
 mod harness;
 mod key;
@@ -11,12 +12,29 @@ use harness::Run;
 #[test]
 fn every_subcommand_explains_itself() {
     for (arguments, words) in [
-        (&["--help"][..], &["demo", "relay", "auth", "key", "credential", "probe", "check"][..]),
+        (
+            &["--help"][..],
+            &["demo", "relay", "auth", "key", "credential", "probe", "conformance", "check"][..],
+        ),
         (&["relay", "--help"], &["--config <FILE>"]),
         (&["auth", "--help"], &["--config <FILE>"]),
         (&["check", "--help"], &["--config <FILE>", "--kind <KIND>"]),
         (&["demo", "--help"], &["--once"]),
         (&["probe", "--help"], &["<URI>", "--username", "--password", "--key", "milliseconds"]),
+        (&["probe", "--help"], &["turns:HOST", "--ca <FILE>", "--insecure"]),
+        (
+            &["conformance", "--help"],
+            &[
+                "--user",
+                "--other-user",
+                "--key",
+                "--peer",
+                "--only",
+                "--list",
+                "--json",
+                "turns:HOST",
+            ],
+        ),
         (&["key", "generate", "--help"], &["--out <FILE>", "--type <TYPE>", "[default: p256]"]),
         (&["key", "show", "--help"], &["<FILE>"]),
         (
@@ -51,6 +69,12 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (&["credential", "mint", "--key", "x", "--user", "u", "--side", "up"], "up"),
         (&["credential", "inspect", "1:u", "--password", "p"], "--key"),
         (&["probe"], "<URI>"),
+        (&["probe", "turns:x", "--ca", "y", "--insecure"], "--insecure"),
+        (&["conformance"], "<URI>"),
+        (&["conformance", "turn:x"], "--user"),
+        (&["conformance", "turn:x", "--user", "u"], "--password"),
+        (&["conformance", "sip:x", "--user", "u", "--password", "p"], "turn:HOST"),
+        (&["conformance", "--list", "--only", "STUN-999"], "STUN-999"),
     ] {
         let run = Run::of(arguments);
         assert_eq!(run.status, 2, "{arguments:?}");

@@ -8,6 +8,7 @@ mod bad_input;
 mod browser;
 mod call;
 mod clock;
+mod conformance;
 mod coturn;
 mod demo;
 mod drain;

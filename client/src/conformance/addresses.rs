@@ -4,67 +4,69 @@ use std::net::SocketAddr;
 
 use super::Case;
 use super::message::{Draft, Message};
-use super::numbers::*;
+use super::numbers::{
+    ADDITIONAL_FAMILY, ADDRESS_ERROR, EVEN_PORT, FAMILY, IPV4, IPV6, RELAYED, RESERVATION,
+};
 use super::seat::Seat;
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand, equal, fail, not_offered};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "ALLOC-009",
         "RFC 8656 §7.2 step 6",
         "Both address family attributes in one request get 400.",
         both_families,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-010",
         "RFC 8656 §7.2 step 7",
         "Without a family the relayed address is IPv4; an unknown or missing family gets 440.",
         families,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-011",
         "RFC 8656 §7.2 step 8",
         "A reserved pair together with an additional family gets 400.",
         pair_and_family,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-012",
         "RFC 8656 §7.2, §18.7, §18.10",
         "EVEN-PORT brings an even port, and with its flag a token for the next one.",
         even_port,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-013",
         "RFC 8656 §7.2",
         "The token brings the reserved port, to another client of the user.",
         reservation,
     ),
-    Case::new(
+    Case::should(
         "ALLOC-014",
         "RFC 8656 §18.10",
         "A token is good once, and for its user alone.",
         token_is_spent,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-015",
         "RFC 8656 §7.2 step 9, §18.11",
         "ADDITIONAL-ADDRESS-FAMILY of IPv4 gets 400; of IPv6, one address of each.",
         additional_family,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-016",
         "RFC 8656 §7.2 step 9, §18.12",
         "A family that cannot be had is named in ADDRESS-ERROR-CODE beside the success.",
         half_a_pair,
     ),
-    Case::new(
+    Case::must(
         "ALLOC-017",
         "RFC 8656 §6, §8.1",
         "The halves of a dual allocation live and die by themselves.",
         halves,
     ),
-    Case::new(
+    Case::must(
         "MEDIA-007",
         "RFC 8656 §3.8, §18.7",
         "RTP and RTCP travel over a pair of ports, the even one and the next.",
@@ -221,10 +223,11 @@ fn halves(stage: &Stage<'_>) -> Finding {
 }
 
 fn rtp_and_rtcp(stage: &Stage<'_>) -> Finding {
-    let (rtp, peer) = (reserve(stage)?, stage.peer()?);
-    let (mut rtp, token) = rtp;
-    let mut rtcp = stage.allocated_by(Draft::allocate().add(RESERVATION, &token))?;
-    for (seat, payload) in [(&mut rtp, &b"\x80media"[..]), (&mut rtcp, b"\x80\xC8report")] {
+    let peer = stage.peer()?;
+    let (mut media, token) = reserve(stage)?;
+
+    let mut reports = stage.allocated_by(Draft::allocate().add(RESERVATION, &token))?;
+    for (seat, payload) in [(&mut media, &b"\x80media"[..]), (&mut reports, b"\x80\xC8report")] {
         let permit = Draft::permit(&[peer.address().ip()]);
         seat.request(permit)?.expect_success().at("CreatePermission")?;
         let relayed = seat.relayed()?;

@@ -2,54 +2,57 @@
 
 use super::Case;
 use super::message::{Draft, xor_address};
-use super::numbers::*;
+use super::numbers::{
+    ACCESS_TOKEN, CREATE_PERMISSION, EVEN_PORT, FAMILY, LIFETIME, MD5, PEER, REFRESH, RESERVATION,
+    SHA256, THIRD_PARTY, UNASSIGNED, UNKNOWN_ATTRIBUTES,
+};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand, equal, not_offered};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "ATTR-001",
         "RFC 8489 §14.2; RFC 8656 §18.3",
         "The first byte of an address is ignored; other families and lengths get 400.",
         addresses,
     ),
-    Case::new(
+    Case::must(
         "ATTR-002",
         "RFC 8656 §18.2",
         "LIFETIME of another length than four gets 400.",
         lifetime,
     ),
-    Case::new(
+    Case::must(
         "ATTR-003",
         "RFC 8656 §18.1, §18.7–18.10",
         "EVEN-PORT, RESERVATION-TOKEN and DONT-FRAGMENT of a wrong length get 400.",
         lengths,
     ),
-    Case::new(
+    Case::must(
         "ATTR-004",
         "RFC 8656 §18.6, §18.11",
         "Reserved bytes of an address family are ignored.",
         reserved_bytes,
     ),
-    Case::new(
+    Case::must(
         "ATTR-006",
         "RFC 8489 §14.11",
         "PASSWORD-ALGORITHMS is a list of numbers, lengths and padded parameters.",
         algorithms,
     ),
-    Case::new(
+    Case::must(
         "ATTR-007",
         "RFC 8489 §14.13",
         "UNKNOWN-ATTRIBUTES is two bytes an attribute, whatever their number.",
         unknown_attributes,
     ),
-    Case::new(
+    Case::must(
         "ATTR-010",
         "RFC 8489 §14.9, §14.10",
         "REALM and NONCE have fewer than 128 characters.",
         texts,
     ),
-    Case::new(
+    Case::must(
         "OAUTH-002",
         "RFC 7635 §7",
         "ACCESS-TOKEN gets 420 where third-party authorization is not offered.",

@@ -4,86 +4,84 @@ use stun_rs::AlgorithmId;
 
 use super::Case;
 use super::message::{Draft, Mac, Message};
-use super::numbers::*;
+use super::numbers::{
+    CREATE_PERMISSION, FINGERPRINT, INTEGRITY, INTEGRITY_SHA256, MD5, NONCE, REALM, SHA256,
+    USERHASH, USERNAME,
+};
 use super::seat::{Scheme, key};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand, equal, not_offered};
 use crate::Credentials;
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "AUTH-001",
         "RFC 8489 §9.2.4",
         "A request without integrity gets 401 with REALM and NONCE and nothing of the user.",
         bare_requests,
     ),
-    Case::new(
+    Case::must(
         "AUTH-002",
         "RFC 8489 §9.2.4",
         "Integrity without USERNAME, REALM or NONCE gets a 400 that challenges nobody.",
         incomplete_requests,
     ),
-    Case::new(
+    Case::must(
         "AUTH-003",
         "RFC 8489 §9.2.4",
         "With a cookie nonce and no algorithm attributes, MD5 is understood.",
         implicit_md5,
     ),
-    Case::new(
+    Case::must(
         "AUTH-004",
         "RFC 8489 §9.2.4",
         "A PASSWORD-ALGORITHMS that differs from the challenge, or half the pair, gets 400.",
         altered_algorithms,
     ),
-    Case::new(
+    Case::must(
         "AUTH-005",
         "RFC 8489 §9.2.4",
         "An unknown user gets 401 with REALM and NONCE.",
         unknown_user,
     ),
-    Case::new(
+    Case::must(
         "AUTH-006",
         "RFC 8489 §9.2.4",
         "A wrong password gets 401; of two integrity attributes the SHA-256 one decides.",
         wrong_password,
     ),
-    Case::new(
+    Case::must(
         "AUTH-007",
         "RFC 8489 §9.2.4",
         "The nonce is judged last: 438 only when the integrity is right.",
         stale_nonce,
     ),
-    Case::new(
+    Case::must(
         "AUTH-008",
         "RFC 8489 §9.2.2, §9.2.4",
         "A request for another realm fails as bad credentials: 401.",
         other_realm,
     ),
-    Case::new(
+    Case::must(
         "AUTH-029",
         "RFC 8656 §5; RFC 8489 §6.3",
         "Authentication comes before the allocation: 401 unauthenticated, 437 authenticated.",
         before_allocation,
     ),
-    Case::new(
+    Case::must(
         "AUTH-031",
         "RFC 8656 §5, §7.2",
         "Short-term credentials get 400 or 401, never an allocation.",
         short_term,
     ),
-    Case::new(
-        "AUTH-032",
-        "RFC 8656 §7.2",
-        "Nobody relays without credentials.",
-        no_open_relay,
-    ),
-    Case::new(
+    Case::should("AUTH-032", "RFC 8656 §7.2", "Nobody relays without credentials.", no_open_relay),
+    Case::should(
         "AUTH-033",
         "RFC 8489 §16.1.1",
         "An unknown user and a wrong password get the same answer.",
         same_refusal,
     ),
-    Case::new(
+    Case::must(
         "AUTH-034",
         "RFC 8489 §9.2.1, §16.1.3",
         "A bid-down on the path is noticed: algorithms or feature bits that were removed.",
@@ -100,8 +98,7 @@ fn demand_challenge(answer: &Message) -> Finding {
 }
 
 fn demand_nothing_of(answer: &Message, kinds: &[u16]) -> Finding {
-    let found: Vec<u16> =
-        answer.kinds().into_iter().filter(|kind| kinds.contains(kind)).collect();
+    let found: Vec<u16> = answer.kinds().into_iter().filter(|kind| kinds.contains(kind)).collect();
     let expected = format!("{} without {kinds:#06x?}", answer.describe());
     demand(found.is_empty(), expected.replace('\n', ""), format!("{found:#06x?}").replace('\n', ""))
 }
@@ -227,9 +224,7 @@ fn stale_nonce(stage: &Stage<'_>) -> Finding {
     demand(answer.value(NONCE) != right.nonce.as_deref(), "a fresh NONCE", "the same")?;
     let mut wrong = right;
     wrong.key = vec![7; wrong.key.len()];
-    seat.ask(&wrong.on(Draft::allocate()))?
-        .expect(401)
-        .at("an invalid nonce and a wrong password")
+    seat.ask(&wrong.on(Draft::allocate()))?.expect(401).at("an invalid nonce and a wrong password")
 }
 
 fn other_realm(stage: &Stage<'_>) -> Finding {
@@ -266,8 +261,10 @@ fn same_refusal(stage: &Stage<'_>) -> Finding {
     let mut seat = stage.challenged()?;
     let known = seat.who.clone();
     let shape = |answer: &Message| {
-        let texts = answer.kinds().into_iter().filter(|kind| *kind != NONCE && *kind != FINGERPRINT);
-        let texts: Vec<_> = texts.map(|kind| (kind, answer.value(kind).map(<[u8]>::to_vec))).collect();
+        let texts =
+            answer.kinds().into_iter().filter(|kind| *kind != NONCE && *kind != FINGERPRINT);
+        let texts: Vec<_> =
+            texts.map(|kind| (kind, answer.value(kind).map(<[u8]>::to_vec))).collect();
         (answer.code(), answer.bytes().len(), texts)
     };
     let mut refusal = |who: Credentials| {
@@ -277,7 +274,11 @@ fn same_refusal(stage: &Stage<'_>) -> Finding {
     };
     let wrong = refusal(Credentials::new(known.username.clone(), "wrong"))?;
     let unknown = refusal(stranger(&known))?;
-    demand(wrong == unknown, format!("the same {:?} for both", wrong.0), format!("{:?} and another", unknown.0))
+    demand(
+        wrong == unknown,
+        format!("the same {:?} for both", wrong.0),
+        format!("{:?} and another", unknown.0),
+    )
 }
 
 fn bid_down(stage: &Stage<'_>) -> Finding {

@@ -4,85 +4,80 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::Case;
 use super::message::{Draft, channel_data};
-use super::numbers::*;
+use super::numbers::{CHANNEL_BIND, CHANNEL_NUMBER, PEER};
 use super::permission::FORBIDDEN;
 use super::stage::Stage;
 use super::verdict::{At, Finding};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "CHAN-001",
         "RFC 8656 §12.2, §18.1",
         "ChannelBind needs a number and a peer; missing or malformed gets 400.",
         malformed,
     ),
-    Case::new(
+    Case::must(
         "CHAN-002",
         "RFC 8656 §12, §12.2",
         "A channel number outside 0x4000 to 0x4FFF gets 400.",
         numbers,
     ),
-    Case::new(
+    Case::must(
         "CHAN-003",
         "RFC 8656 §12.2",
         "A number bound to another peer, or a peer to another number, gets 400.",
         collisions,
     ),
-    Case::new(
+    Case::must(
         "CHAN-004",
         "RFC 8656 §12, §12.2",
         "Binding the same pair again renews it.",
         renewal,
     ),
-    Case::new(
+    Case::must(
         "CHAN-005",
         "RFC 8656 §12.2, §5",
         "ChannelBind permits the peer; 443, 403 and 437 are as for CreatePermission.",
         as_permission,
     ),
-    Case::new(
+    Case::must(
         "CHAN-008",
         "RFC 8656 §12.4, §12.6",
         "ChannelData of length zero is an empty datagram.",
         empty,
     ),
-    Case::new(
+    Case::must(
         "CHAN-009",
         "RFC 8656 §12.5, §12.6",
         "Over UDP, ChannelData shorter than its length is dropped, padding behind it ignored.",
         datagram_lengths,
     ),
-    Case::new(
+    Case::must(
         "CHAN-010",
         "RFC 8656 §12.5",
         "On a stream ChannelData is padded to four bytes, both ways.",
         stream_padding,
     ),
-    Case::new(
+    Case::must(
         "CHAN-011",
         "RFC 8656 §5, §12.6",
         "ChannelData on a number that is not bound is dropped silently.",
         unbound,
     ),
-    Case::new(
+    Case::must(
         "CHAN-012",
         "RFC 8656 §12.6",
         "Data of a channel leaves from the relayed address to the bound peer.",
         to_its_peer,
     ),
-    Case::new(
+    Case::must(
         "CHAN-013",
         "RFC 8656 §12",
         "The same number in another allocation is another channel.",
         per_allocation,
     ),
-    Case::new(
-        "CHAN-014",
-        "RFC 8656 §12.2",
-        "Port 0 is no peer's port: 400.",
-        port_zero,
-    ),
-    Case::new(
+    Case::should("CHAN-014", "RFC 8656 §12.2", "Port 0 is no peer's port: 400.", port_zero),
+    Case::should(
         "CHAN-015",
         "RFC 8656 §12",
         "Data right behind its ChannelBind request is relayed.",

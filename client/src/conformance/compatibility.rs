@@ -2,55 +2,50 @@
 
 use super::Case;
 use super::message::{Draft, random};
-use super::numbers::*;
+use super::numbers::{ALLOCATE, BINDING, MAPPED, OTHER_ADDRESS, RESPONSE_ADDRESS, SHARED_SECRET};
 use super::seat::{Arrival, Scheme};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand, equal, fail, not_offered};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::should(
         "OLD-001",
         "RFC 5389 §12.2",
         "A Binding request without cookie, if answered, gets its 16 bytes back and MAPPED-ADDRESS.",
         classic_binding,
     ),
-    Case::new(
+    Case::should(
         "OLD-002",
         "RFC 8489 §14.1; RFC 5780 §6.1",
         "Modern clients get no MAPPED-ADDRESS, unless for NAT behaviour discovery.",
         no_plain_address,
     ),
-    Case::new(
+    Case::must(
         "OLD-003",
         "RFC 5389 §12.2; RFC 5780 §6",
         "RESPONSE-ADDRESS redirects nothing: 420, or no answer at all.",
         no_redirection,
     ),
-    Case::new(
+    Case::must(
         "OLD-005",
         "RFC 8656 §5",
         "Allocate without the magic cookie is dropped.",
         classic_allocate,
     ),
-    Case::new(
-        "OLD-006",
-        "RFC 8489 §18.2",
-        "The Shared Secret method is gone.",
-        shared_secret,
-    ),
-    Case::new(
+    Case::must("OLD-006", "RFC 8489 §18.2", "The Shared Secret method is gone.", shared_secret),
+    Case::must(
         "OLD-007",
         "RFC 8489 §9.2.4, §19",
         "A client of RFC 5389 allocates and refreshes with MD5 and HMAC-SHA1.",
         old_client,
     ),
-    Case::new(
+    Case::must(
         "OLD-008",
         "RFC 8489 §14.3",
         "A USERNAME of 763 bytes is read (and unknown: 401).",
         long_username,
     ),
-    Case::new(
+    Case::must(
         "OLD-009",
         "RFC 8656 §12, §12.2; RFC 5766 §11",
         "Channel numbers from 0x5000 are refused, unless switched on for clients of RFC 5766.",

@@ -2,98 +2,98 @@
 
 use super::Case;
 use super::message::{Draft, channel_data, random};
-use super::numbers::*;
+use super::numbers::{BINDING, DATA, INDICATION, INTEGRITY, INTEGRITY_SHA256, PEER, SEND};
 use super::peer::Peer;
 use super::seat::{Arrival, Seat};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand, fail, not_offered};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "DATA-001",
         "RFC 8656 §11.2",
         "Send needs a peer and DATA, which may be empty; else it is dropped silently.",
         incomplete_send,
     ),
-    Case::new(
+    Case::must(
         "DATA-002",
         "RFC 8656 §5, §11.2",
         "Send to a peer without permission, or without an allocation, is dropped silently.",
         send_without_permission,
     ),
-    Case::new(
+    Case::must(
         "DATA-003",
         "RFC 8656 §11.2",
         "The peer gets exactly the DATA, from the relayed address.",
         send_sizes,
     ),
-    Case::new(
+    Case::must(
         "DATA-005",
         "RFC 8656 §11.3; RFC 8489 §5",
         "The client gets the peer's datagram in a Data indication with a fresh id, unsigned.",
         data_indication,
     ),
-    Case::new(
+    Case::must(
         "DATA-006",
         "RFC 8656 §11.4, §12.6",
         "An empty datagram of a peer is relayed.",
         empty_datagram,
     ),
-    Case::new(
+    Case::must(
         "DATA-007",
         "RFC 8656 §12.5",
         "Data of the bound peer comes as ChannelData, of its neighbour as an indication.",
         mixture,
     ),
-    Case::new(
+    Case::must(
         "DATA-009",
         "RFC 8656 §11.3, §3.7",
         "What does not fit into a message is dropped, never cut.",
         too_long,
     ),
-    Case::new(
+    Case::should(
         "IPHDR-012",
         "RFC 8656 §3.7",
         "Payloads of a whole Ethernet packet pass.",
         whole_packets,
     ),
-    Case::new(
+    Case::must(
         "IPHDR-013",
         "RFC 8656 §13",
         "Fragmented datagrams pass whole or not at all.",
         fragmented,
     ),
-    Case::new(
+    Case::must(
         "MEDIA-001",
         "RFC 8656 §11.2, §11.3, §12.6",
         "Bytes, lengths and boundaries of datagrams survive both ways.",
         both_ways,
     ),
-    Case::new(
+    Case::must(
         "MEDIA-002",
         "RFC 8656 §11; RFC 7983 §7",
         "A STUN request from a peer is data for the client; the server does not answer it.",
         stun_is_data,
     ),
-    Case::new(
+    Case::must(
         "MEDIA-003",
         "RFC 8656 §11.3",
         "A signed Allocate from a peer is data too, and changes nothing.",
         allocate_is_data,
     ),
-    Case::new(
+    Case::should(
         "MEDIA-004",
         "RFC 3711 §3.3.2",
         "Datagrams of one flow are neither doubled nor reordered.",
         in_order,
     ),
-    Case::new(
+    Case::must(
         "MEDIA-009",
         "RFC 6263 §4, §7; RFC 8445 §11",
         "Keepalives pass: empty datagrams, Binding indications, RTP of an unknown type.",
         keepalives,
     ),
-    Case::new(
+    Case::must(
         "DISC-008",
         "RFC 9443 §2; RFC 7983 §7",
         "Payload may begin with any byte.",
@@ -121,7 +121,7 @@ fn send_without_permission(stage: &Stage<'_>) -> Finding {
     let peer = stage.peer()?;
     let mut bare = stage.allocated()?;
     let send = Draft::send(peer.address(), b"not allowed").bytes().to_vec();
-    bare.demand_silence(&[send.clone()]).at("no permission")?;
+    bare.demand_silence(std::slice::from_ref(&send)).at("no permission")?;
     let mut nobody = stage.seat()?;
     nobody.demand_silence(&[send]).at("no allocation")?;
     let came = peer.receive(stage.grace())?;
@@ -275,18 +275,20 @@ fn allocate_is_data(stage: &Stage<'_>) -> Finding {
 const FLOW: u32 = 1000;
 const BURST: u32 = 20;
 
+/// Demands that a datagram's number is above the last one's.
+fn follows(last: &mut Option<u32>, payload: &[u8], way: &str) -> Finding {
+    let number = payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+    let number = number.ok_or_else(|| fail("a numbered datagram", "another"))?;
+    let expected = format!("{way}: each number once, in order");
+    demand(last.is_none_or(|last| last < number), expected, format!("{number} after {last:?}"))?;
+    *last = Some(number);
+    Ok(())
+}
+
 fn in_order(stage: &Stage<'_>) -> Finding {
     let (mut seat, peer) = stage.bound()?;
     let relayed = seat.relayed()?;
     let (mut last_there, mut last_back) = (None, None);
-    let follows = |last: &mut Option<u32>, payload: &[u8], way: &str| {
-        let number = payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-        let number = number.ok_or_else(|| fail("a numbered datagram", "another"))?;
-        let expected = format!("{way}: each number once, in order");
-        demand(last.is_none_or(|last| last < number), expected, format!("{number} after {last:?}"))?;
-        *last = Some(number);
-        Ok(())
-    };
     for burst in 0..FLOW / BURST {
         let numbers = burst * BURST..(burst + 1) * BURST;
         for number in numbers.clone() {

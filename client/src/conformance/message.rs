@@ -4,7 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ring::hmac;
 
-use super::numbers::*;
+use super::numbers::{
+    ALLOCATE, BINDING, CHANNEL_BIND, CHANNEL_NUMBER, COOKIE, CREATE_PERMISSION, DATA, DATA_METHOD,
+    ERROR, ERROR_CODE, FINGERPRINT, INDICATION, INTEGRITY, INTEGRITY_SHA256, LIFETIME, PEER,
+    REFRESH, SEND, SUCCESS, TRANSPORT, UDP, UNKNOWN_ATTRIBUTES,
+};
 
 /// A message under construction; nothing is checked, the length counts what stands so far.
 #[derive(Clone, Debug)]
@@ -127,6 +131,11 @@ impl Draft {
         self.bytes.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default()
     }
 
+    /// The same with another transaction id, for a message without masked addresses.
+    pub(super) fn renewed(&self) -> Self {
+        Self { bytes: self.patched(8, &random::<12>()) }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -210,9 +219,10 @@ impl Message {
         let length = usize::from(u16::from_be_bytes([l0, l1]));
         let sound = first < 4 && [c0, c1, c2, c3] == COOKIE && bytes.len() == 20 + length;
         let message = Self { bytes: bytes.to_vec() };
-        let end = message.attributes().last().map_or(20, |(at, _, value)| {
-            at + 4 + value.len().next_multiple_of(4)
-        });
+        let end = message
+            .attributes()
+            .last()
+            .map_or(20, |(at, _, value)| at + 4 + value.len().next_multiple_of(4));
         (sound && end == bytes.len()).then_some(message)
     }
 
@@ -278,12 +288,12 @@ impl Message {
         }
     }
 
-    /// An XORed address.
+    /// An address that is masked with cookie and id.
     pub(super) fn address(&self, kind: u16) -> Option<SocketAddr> {
         self.addresses(kind).first().copied()
     }
 
-    /// All XORed addresses of a type.
+    /// All such addresses of a type.
     pub(super) fn addresses(&self, kind: u16) -> Vec<SocketAddr> {
         let mask = self.bytes.get(4..20).unwrap_or_default();
         self.all(kind).into_iter().filter_map(|value| read_address(value, mask)).collect()
@@ -349,6 +359,10 @@ impl Message {
             }
             (None, SUCCESS) => "success".to_owned(),
             (None, ERROR) => "an error without ERROR-CODE".to_owned(),
+            (None, INDICATION) if self.kind() == DATA_METHOD | INDICATION => {
+                let len = self.value(DATA).map_or(0, <[u8]>::len);
+                format!("a Data indication with {len} bytes")
+            }
             (None, INDICATION) => format!("an indication of type {:#06x}", self.kind()),
             _ => format!("a request of type {:#06x}", self.kind()),
         }

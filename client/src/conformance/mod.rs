@@ -52,9 +52,30 @@ pub struct Case {
     pub rule: &'static str,
     /// The specification and its sections.
     pub source: &'static str,
+    /// How strongly it is required.
+    pub level: Level,
     run: fn(&Stage<'_>) -> Finding,
     /// Whether it runs by itself, after the others.
     alone: bool,
+}
+
+/// How strongly something is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// By an absolute requirement of a specification.
+    Must,
+    /// By a recommendation, or by good practice where the specifications leave it open.
+    Should,
+}
+
+impl Level {
+    /// The word of RFC 2119.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Must => "MUST",
+            Self::Should => "SHOULD",
+        }
+    }
 }
 
 impl std::fmt::Debug for Case {
@@ -64,13 +85,22 @@ impl std::fmt::Debug for Case {
 }
 
 impl Case {
-    const fn new(
+    const fn must(
         id: &'static str,
         source: &'static str,
         rule: &'static str,
         run: fn(&Stage<'_>) -> Finding,
     ) -> Self {
-        Self { id, rule, source, run, alone: false }
+        Self { id, rule, source, level: Level::Must, run, alone: false }
+    }
+
+    const fn should(
+        id: &'static str,
+        source: &'static str,
+        rule: &'static str,
+        run: fn(&Stage<'_>) -> Finding,
+    ) -> Self {
+        Self { id, rule, source, level: Level::Should, run, alone: false }
     }
 
     const fn last(self) -> Self {

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::seat::Seat;
 use super::message::Draft;
+use super::seat::Seat;
 use super::verdict::{Finding, demand, fail};
 
 /// A peer.
@@ -23,10 +23,6 @@ impl Peer {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub(super) fn socket(&self) -> &UdpSocket {
-        &self.socket
     }
 
     pub(super) fn send(&self, to: SocketAddr, payload: &[u8]) -> Finding {

@@ -4,66 +4,61 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Case;
 use super::message::Draft;
-use super::numbers::*;
+use super::numbers::{CREATE_PERMISSION, FAMILY, IPV6, PEER};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "PERM-001",
         "RFC 8656 §9",
         "A permission is for an address, whatever its port.",
         any_port,
     ),
-    Case::new(
+    Case::must(
         "PERM-003",
         "RFC 8656 §10.2",
         "CreatePermission without a peer, or with one that is malformed, gets 400.",
         malformed,
     ),
-    Case::new(
+    Case::should(
         "PERM-004",
         "RFC 8656 §10.2",
         "CreatePermission installs all permissions it names, or none.",
         all_or_none,
     ),
-    Case::new(
+    Case::must(
         "PERM-005",
         "RFC 8656 §10.2",
         "A peer of a family the allocation does not have gets 443.",
         other_family,
     ),
-    Case::new(
+    Case::must(
         "PERM-006",
         "RFC 8656 §10.2, §21.1",
         "A peer the server's policy forbids gets 403.",
         forbidden,
     ),
-    Case::new(
+    Case::must(
         "PERM-007",
         "RFC 8656 §5",
         "CreatePermission without an allocation gets 437.",
         no_allocation,
     ),
-    Case::new(
-        "PERM-008",
-        "RFC 8656 §10.2",
-        "Success needs nothing but its signature.",
-        success,
-    ),
-    Case::new(
+    Case::must("PERM-008", "RFC 8656 §10.2", "Success needs nothing but its signature.", success),
+    Case::must(
         "PERM-009",
         "RFC 8656 §9, §11.3",
         "What comes from an address without permission is dropped silently.",
         not_permitted,
     ),
-    Case::new(
+    Case::must(
         "PERM-010",
         "RFC 8656 §9",
         "Permissions of one allocation mean nothing to another.",
         per_allocation,
     ),
-    Case::new(
+    Case::should(
         "PERM-011",
         "RFC 8656 §10.2",
         "An IPv4 address dressed as IPv6 is refused, not converted.",

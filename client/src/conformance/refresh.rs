@@ -3,47 +3,42 @@
 use super::Case;
 use super::allocate::demand_lifetime;
 use super::message::Draft;
-use super::numbers::*;
+use super::numbers::{ADDITIONAL_FAMILY, FAMILY, IPV4, IPV6, LIFETIME, REFRESH};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand, equal, not_offered};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "REFR-001",
         "RFC 8656 §8.2",
         "The lifetime is at least 600 s and at most what was asked for and the server's maximum.",
         lifetimes,
     ),
-    Case::new(
+    Case::must(
         "REFR-002",
         "RFC 8656 §8.1, §8.2",
         "A lifetime of zero ends the allocation at once.",
         the_end,
     ),
-    Case::new(
+    Case::must(
         "REFR-003",
         "RFC 8656 §5, §8.2",
         "Refresh without an allocation gets 437.",
         nothing_to_refresh,
     ),
-    Case::new(
+    Case::must(
         "REFR-004",
         "RFC 8656 §8.2",
         "A family the allocation does not have gets 443.",
         other_family,
     ),
-    Case::new(
+    Case::must(
         "REFR-005",
         "RFC 8656 §8.1",
         "Without a family, Refresh means both halves of a dual allocation.",
         both_halves,
     ),
-    Case::new(
-        "REFR-007",
-        "RFC 8656 §6, §8.3",
-        "A 438 leaves the allocation alone.",
-        stale_nonce,
-    ),
+    Case::must("REFR-007", "RFC 8656 §6, §8.3", "A 438 leaves the allocation alone.", stale_nonce),
 ];
 
 fn lifetimes(stage: &Stage<'_>) -> Finding {

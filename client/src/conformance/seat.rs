@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use stun_rs::{Algorithm, AlgorithmId, HMACKey};
 
 use super::message::{Draft, Mac, Message};
-use super::numbers::*;
+use super::numbers::{
+    ALGORITHM, ALGORITHMS, DATA, DATA_METHOD, INDICATION, INTEGRITY, INTEGRITY_SHA256, MD5, NONCE,
+    PEER, REALM, RELAYED, SHA256, USERHASH, USERNAME,
+};
 use super::stage::Stage;
 use super::verdict::{Finding, demand, fail};
 use crate::transport::{Link, MESSAGE_ROOM};
@@ -269,17 +272,16 @@ impl<'a> Seat<'a> {
     }
 
     /// Allocates; waits for a place in the user's quota if cases beside have used it up.
-    pub(super) fn allocate(&mut self, draft: Draft) -> Finding<Message> {
+    pub(super) fn allocate(&mut self, mut draft: Draft) -> Finding<Message> {
         for _ in 0..QUOTA_TRIES {
-            let answer = self.request(Draft::with_id(ALLOCATE, super::message::random()).raw(
-                draft.bytes().get(20..).unwrap_or_default(),
-            ))?;
+            let answer = self.request(draft.clone())?;
             if answer.code() != Some(486) {
                 if answer.is_success() {
                     self.note_allocation(&answer);
                 }
                 return Ok(answer);
             }
+            draft = draft.renewed();
             clock::rest(self.stage.grace());
         }
         Err(fail("an allocation", "486: the user's quota is used up"))
@@ -288,7 +290,6 @@ impl<'a> Seat<'a> {
     /// Remembers a success, so that the allocation is released at the end.
     pub(super) fn note_allocation(&mut self, success: &Message) {
         self.relayed = success.addresses(RELAYED);
-        self.stage.note_relayed(&self.relayed);
     }
 
     /// Forgets the allocation: it has ended, or has moved to another client.

@@ -4,50 +4,45 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Case;
 use super::message::Draft;
-use super::numbers::*;
+use super::numbers::{ALLOCATE, FAMILY, IPV6, LIFETIME, TRANSPORT, UDP, UNASSIGNED};
 use super::seat::{Arrival, Seat};
 use super::stage::Stage;
 use super::verdict::{At, Finding, demand};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::should(
         "SEC-001",
         "RFC 8656 §10.2, §21.1.4, §21.2.2",
         "Loopback, link-local, multicast and reserved addresses are nobody's peers.",
         denied,
     ),
-    Case::new(
+    Case::must(
         "SEC-003",
         "RFC 8656 §21.4",
         "Teredo and 6to4 addresses are refused as peers.",
         tunnels,
     ),
-    Case::new(
+    Case::should(
         "SEC-004",
         "RFC 8656 §21.2.2",
         "A forbidden IPv4 address is not reached by an IPv6 form of it.",
         disguises,
     ),
-    Case::new(
+    Case::should(
         "SEC-005",
         "RFC 8656 §21.1.7",
         "The server's own listening port is nobody's peer, another relayed address is.",
         own_addresses,
     ),
-    Case::new(
+    Case::should(
         "SEC-007",
         "RFC 8489 §16.1.2",
         "One datagram of a stranger brings one answer at most, and a short one.",
         amplification,
     ),
-    Case::new(
-        "SEC-014",
-        "RFC 8489 §14",
-        "Padding the server writes is zero.",
-        clean_padding,
-    )
-    .last(),
-    Case::new(
+    Case::must("SEC-014", "RFC 8489 §14", "Padding the server writes is zero.", clean_padding)
+        .last(),
+    Case::should(
         "SEC-016",
         "RFC 8489 §6.3.1",
         "A known transaction id with another message is a new request.",

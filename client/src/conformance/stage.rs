@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::Plan;
 use super::message::{Draft, Message};
-use super::numbers::*;
+use super::numbers::OTHER_ADDRESS;
 use super::peer::Peer;
 use super::seat::Seat;
 use super::survey::Survey;
 use super::verdict::{At, Finding, not_offered};
+use crate::Credentials;
 use crate::transport::{Link, Start, Transport};
-use crate::{Credentials, clock};
 
 /// Everything a case needs.
 pub(super) struct Stage<'a> {
@@ -30,7 +30,6 @@ pub(super) struct Record {
     pub(super) codes: BTreeSet<u16>,
     pub(super) longest: usize,
     pub(super) dirty: Option<String>,
-    pub(super) relayed: Vec<SocketAddr>,
 }
 
 impl<'a> Stage<'a> {
@@ -117,11 +116,6 @@ impl<'a> Stage<'a> {
         self.peer_at(self.survey.other_peer.clone().map_err(not_offered)?)
     }
 
-    /// A peer with an IPv6 address.
-    pub(super) fn peer6(&self) -> Finding<Peer> {
-        self.peer_at(self.survey.peer6.clone().map_err(not_offered)?)
-    }
-
     pub(super) fn peer_at(&self, ip: IpAddr) -> Finding<Peer> {
         Peer::open(ip, self.plan.timeout)
     }
@@ -130,11 +124,6 @@ impl<'a> Stage<'a> {
     pub(super) fn other_user(&self) -> Finding<Credentials> {
         let other = self.plan.other.clone();
         other.ok_or_else(|| not_offered("needs a second user: give one"))
-    }
-
-    /// A client of the second user with the same socket, realm and nonce is this seat, renamed.
-    pub(super) fn rest(&self, time: Duration) {
-        clock::rest(time);
     }
 
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {
@@ -151,10 +140,6 @@ impl<'a> Stage<'a> {
         if !message.padding_is_zero() {
             record.dirty.get_or_insert_with(|| message.describe());
         }
-    }
-
-    pub(super) fn note_relayed(&self, relayed: &[SocketAddr]) {
-        self.record().relayed.extend(relayed);
     }
 
     /// Whether the server listed this attribute as unknown to it, in this answer.

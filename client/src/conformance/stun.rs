@@ -4,165 +4,162 @@ use std::net::UdpSocket;
 
 use super::Case;
 use super::message::{Draft, Message};
-use super::numbers::*;
+use super::numbers::{
+    ALLOCATE, BINDING, CHANNEL_BIND, CREATE_PERMISSION, ERROR, ERROR_CODE, INDICATION, LIFETIME,
+    REFRESH, SOFTWARE, SUCCESS, UNASSIGNED, XOR_MAPPED,
+};
 use super::seat::Arrival;
 use super::stage::Stage;
-use super::verdict::{At, Finding, demand, equal, fail, not_offered};
-use crate::wire;
+use super::verdict::{At, Finding, demand, equal, fail};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new(
+    Case::must(
         "STUN-001",
         "RFC 8489 §5, §6.3",
         "A datagram whose first bits, cookie or length are not STUN's is dropped silently.",
         broken_headers,
     ),
-    Case::new(
+    Case::must(
         "STUN-002",
         "RFC 8489 §14, §6.3",
         "An attribute that overruns its message makes it malformed: dropped, or 400.",
         overrunning_attribute,
     ),
-    Case::new(
+    Case::must(
         "STUN-003",
         "RFC 8489 §14",
         "Padding bytes of any value are ignored.",
         padding_ignored,
     ),
-    Case::new(
+    Case::must(
         "STUN-004",
         "RFC 8489 §5, §6.3; RFC 8656 §17",
         "Unknown methods, and classes a method does not have, are dropped silently.",
         unknown_types,
     ),
-    Case::new(
+    Case::must(
         "STUN-005",
         "RFC 8489 §5, §6.3.1.1",
         "Responses repeat the transaction id and the method.",
         transaction_echo,
     ),
-    Case::new(
+    Case::must(
         "STUN-006",
         "RFC 8489 §6.3.1.2",
         "A response comes from the address and port the request went to.",
         answers_from_there,
     ),
-    Case::new(
+    Case::must(
         "STUN-008",
         "RFC 8489 §6.3.1.1, §12",
         "A Binding request is answered with the source it was seen to come from.",
         mapped_address,
     ),
-    Case::new(
+    Case::should(
         "STUN-009",
         "RFC 8489 §14.1–14.2",
         "An IPv4 client is told an IPv4 address, whatever kind of socket the server has.",
         mapped_family,
     ),
-    Case::new(
-        "STUN-010",
-        "RFC 8489 §12",
-        "Binding needs no credentials.",
-        binding_is_open,
-    ),
-    Case::new(
+    Case::should("STUN-010", "RFC 8489 §12", "Binding needs no credentials.", binding_is_open),
+    Case::must(
         "STUN-011",
         "RFC 8489 §6.3.2",
         "A Binding indication is never answered.",
         binding_indication,
     ),
-    Case::new(
+    Case::must(
         "STUN-012",
         "RFC 8489 §6.3.1, §14.13",
         "420 lists every unknown comprehension-required attribute once.",
         unknown_attributes,
     ),
-    Case::new(
+    Case::must(
         "STUN-013",
         "RFC 8489 §6.3, §9.2.4",
         "Unknown attributes are judged after authentication, and the 420 is signed.",
         unknown_after_authentication,
     ),
-    Case::new(
+    Case::must(
         "STUN-014",
         "RFC 8489 §6.3.2",
         "An indication with an unknown comprehension-required attribute is dropped silently.",
         unknown_in_indication,
     ),
-    Case::new(
+    Case::must(
         "STUN-015",
         "RFC 8489 §6.3",
         "Unknown comprehension-optional attributes change nothing.",
         optional_attributes,
     ),
-    Case::new(
+    Case::should(
         "STUN-016",
         "RFC 8489 §6.3",
         "Known attributes that do not belong in a message are ignored.",
         misplaced_attributes,
     ),
-    Case::new(
+    Case::must(
         "STUN-017",
         "RFC 8489 §14",
         "Of a repeated attribute the first counts.",
         repeated_attribute,
     ),
-    Case::new(
+    Case::must(
         "STUN-018",
         "RFC 8489 §9",
         "What stands behind the integrity attribute is ignored.",
         behind_integrity,
     ),
-    Case::new(
+    Case::must(
         "STUN-019",
         "RFC 8489 §7, §14.7",
         "FINGERPRINT is accepted and not required; the server's own is last and right.",
         fingerprint_optional,
     ),
-    Case::new(
+    Case::should(
         "STUN-020",
         "RFC 8489 §6.3, §7",
         "A message with a wrong FINGERPRINT is dropped silently.",
         fingerprint_wrong,
     ),
-    Case::new(
+    Case::must(
         "STUN-021",
         "RFC 8489 §14.8",
         "ERROR-CODE has a class from 3 to 6, a number below 100, and zeros before them.",
         error_layout,
     ),
-    Case::new(
+    Case::must(
         "STUN-022",
         "RFC 8489 §6.3.1; RFC 8656 §5",
         "A retransmitted request leaves the same state as a single one.",
         retransmission,
     ),
-    Case::new(
+    Case::should(
         "STUN-023",
         "RFC 8489 §6.1",
         "No response over UDP is longer than 548 bytes (IPv4) or 1232 (IPv6).",
         longest_response,
     )
     .last(),
-    Case::new(
+    Case::should(
         "STUN-024",
         "RFC 8489 §14.14",
         "SOFTWARE, if present, is text of fewer than 128 characters.",
         software,
     ),
-    Case::new(
+    Case::must(
         "STUN-025",
         "RFC 8489 §6.2.2, §6.3.1.2",
         "On a stream, messages are cut at their own length: in pieces, and several at once.",
         stream_cuts,
     ),
-    Case::new(
+    Case::should(
         "STUN-026",
         "RFC 8489 §6.2.2",
         "A connection stays open while its client is silent.",
         idle_connection,
     ),
-    Case::new(
+    Case::should(
         "STUN-027",
         "RFC 7983 §7; RFC 8656 §12",
         "A stream that goes on with a byte that starts no message is closed.",
@@ -376,7 +373,11 @@ fn behind_integrity(stage: &Stage<'_>) -> Finding {
         let answer = seat.ask(&refresh)?;
         answer.expect_success().at(case)?;
         let lifetime = answer.number(LIFETIME);
-        demand(lifetime != Some(0), format!("{case}: it is not looked at"), "the end of the allocation")?;
+        demand(
+            lifetime != Some(0),
+            format!("{case}: it is not looked at"),
+            "the end of the allocation",
+        )?;
     }
     seat.request(Draft::refresh(600))?.expect_success().at("the allocation lives on")
 }

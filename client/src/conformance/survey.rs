@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::message::Draft;
-use super::numbers::*;
+use super::numbers::{FAMILY, IPV4, IPV6};
 use super::peer::Peer;
 use super::stage::Stage;
 use super::verdict::{Finding, Miss};
@@ -52,8 +52,7 @@ pub(super) fn take(stage: &Stage<'_>) -> Finding<Survey> {
         let mut seat = stage.challenged()?;
         seat.allocate(Draft::allocate().add(FAMILY, &IPV6))?.is_success()
     };
-    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
-        stage.plan.peers.iter().partition(|ip| ip.is_ipv4());
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = stage.plan.peers.iter().partition(|ip| ip.is_ipv4());
     let mut usable = v4.iter().map(|ip| try_peer(stage, *ip));
     let none = |family| Err(format!("no {family} peer was given: see --peer"));
     survey.peer = usable.next().unwrap_or_else(|| none("IPv4"));

@@ -86,7 +86,9 @@ impl Link {
                 stream.set_read_timeout(Some(start.timeout))?;
                 let mut connection = tls.connection()?;
                 while connection.is_handshaking() {
-                    connection.complete_io(&mut stream).map_err(explain_handshake)?;
+                    connection
+                        .complete_io(&mut stream)
+                        .map_err(|error| explain_handshake(&error))?;
                 }
                 Wire::Tls(Box::new(StreamOwned::new(connection, stream)))
             }
@@ -290,7 +292,7 @@ pub fn reset_on_drop(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
-fn explain_handshake(error: io::Error) -> io::Error {
-    let why = if is_timeout(&error) { "no answer in time".to_owned() } else { error.to_string() };
+fn explain_handshake(error: &io::Error) -> io::Error {
+    let why = if is_timeout(error) { "no answer in time".to_owned() } else { error.to_string() };
     io::Error::new(error.kind(), format!("TLS handshake: {why}"))
 }

@@ -109,7 +109,10 @@ fn a_run_stays_a_run_in_both_directions() {
             .payloads_mut()
             .enumerate()
             .for_each(|(n, out)| out.copy_from_slice(&pattern(n, bytes)));
-        assert_eq!(burst.send_as_run(client.socket().expect("it speaks UDP"), None).unwrap(), count);
+        assert_eq!(
+            burst.send_as_run(client.socket().expect("it speaks UDP"), None).unwrap(),
+            count
+        );
         collect(&peer, 0, bytes, count);
 
         let mut burst = Burst::plain(size, count);

@@ -1,0 +1,130 @@
+//! `av-edge conformance` against our release binary and against coturn, in two columns.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::edge::{Home, RelayFile, command, start_relay};
+use crate::process::Process;
+use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, INTERNAL6, Site};
+
+/// Where coturn listens, beside our relay.
+const COTURN_PORT: u16 = 3479;
+
+/// What coturn is known to do differently, whatever its version: the order in which it judges
+/// credentials, nonces without the cookie of RFC 8489, answers it does not sign, and a code of
+/// its own for a reservation it does not know.
+const KNOWN_OF_COTURN: &[&str] = &[
+    "STUN-012",
+    "AUTH-005",
+    "AUTH-007",
+    "AUTH-008",
+    "AUTH-009",
+    "AUTH-018",
+    "ALLOC-003",
+    "ALLOC-008",
+    "ALLOC-028",
+];
+
+#[test]
+fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
+    let site = Site::new();
+    let home = Home::with_pool_key();
+    let _relay = start_relay(&site, &home, &for_peers_of_the_client());
+    let _coturn = start_coturn(&site, home.path(""));
+    open_the_way_to_the_client(&site);
+    let key = home.path("pool.pem");
+    let key = key.to_str().expect("a path in UTF-8");
+    let ours = verdicts(&site, &format!("turn:{INTERNAL}"), &["--key", key]);
+    let users = ["--user", "alice", "--password", "secret1"];
+    let others = ["--other-user", "bob", "--other-password", "secret2"];
+    let uri = format!("turn:{INTERNAL}:{COTURN_PORT}");
+    let coturn = verdicts(&site, &uri, &[users, others].concat());
+
+    println!("{:<12}{:<6}coturn", "", "ours");
+    for (id, (verdict, _)) in &ours {
+        println!("{id:<12}{verdict:<6}{}", coturn[id].0);
+    }
+    let failed = |column: &BTreeMap<String, (String, String)>| -> Vec<String> {
+        let failed = column.iter().filter(|(_, (verdict, _))| verdict == "fail");
+        failed.map(|(id, (_, words))| format!("{id}: {words}")).collect()
+    };
+    assert!(failed(&ours).is_empty(), "{:#?}", failed(&ours));
+    let passed = ours.values().filter(|(verdict, _)| verdict == "pass").count();
+    assert!(passed > 140, "only {passed} requirements could be tried");
+    for id in KNOWN_OF_COTURN {
+        assert_eq!(coturn[*id].0, "fail", "{id} of coturn: {:#?}", failed(&coturn));
+    }
+}
+
+#[test]
+fn ours_fails_no_requirement_over_ipv6() {
+    let site = Site::new();
+    let home = Home::with_pool_key();
+    let _relay = start_relay(&site, &home, &for_peers_of_the_client());
+    open_the_way_to_the_client(&site);
+    let key = home.path("pool.pem");
+    let key = key.to_str().expect("a path in UTF-8");
+    let found = verdicts(&site, &format!("turn:[{INTERNAL6}]"), &["--key", key]);
+    let failed: Vec<_> = found.iter().filter(|(_, (verdict, _))| verdict == "fail").collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// A relay whose clients may send to the client's own machine.
+fn for_peers_of_the_client() -> RelayFile {
+    RelayFile { allow: r#""10.25.1.0/24", "fd25:1::/64""#, ..RelayFile::default() }
+}
+
+/// The peers are sockets of the client's machine: what they send must reach the external side,
+/// and one address is not enough.
+fn open_the_way_to_the_client(site: &Site) {
+    site.client.ip(&format!("route add {EXTERNAL} via {INTERNAL}"));
+    site.client.ip(&format!("-6 route add {EXTERNAL6} via {INTERNAL6}"));
+    site.client.address("relay", &["10.25.1.3/24"]);
+}
+
+/// Debian's coturn, with two users.
+fn start_coturn(site: &Site, home: impl AsRef<Path>) -> Process {
+    let inside = |name: &str| home.as_ref().join(name).display().to_string();
+    let mut program = site.relay.command("turnserver");
+    program.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "-a", "--realm=turn.example.org"]);
+    program.args(["-u", "alice:secret1", "-u", "bob:secret2", "--log-file=stdout"]);
+    program.args([
+        format!("--listening-port={COTURN_PORT}"),
+        format!("--listening-ip={INTERNAL}"),
+        format!("--relay-ip={EXTERNAL}"),
+        format!("--relay-ip={EXTERNAL6}"),
+        format!("--pidfile={}", inside("coturn.pid")),
+        format!("--userdb={}", inside("coturn.db")),
+    ]);
+    let mut coturn = Process::start(&mut program);
+    coturn.until(std::time::Duration::from_secs(10), "coturn to listen", |_| {
+        let filter = format!("sport = :{COTURN_PORT}");
+        let sockets = site.relay.command("ss").args(["-Hlun", &filter]).output().ok()?;
+        (!sockets.stdout.is_empty()).then_some(())
+    });
+    coturn
+}
+
+/// Verdict and words of each requirement.
+fn verdicts(site: &Site, uri: &str, user: &[&str]) -> BTreeMap<String, (String, String)> {
+    let mut program = command(&site.client, &["conformance", uri, "--json"]);
+    for peer in ["10.25.1.2", "10.25.1.3", "fd25:1::2"] {
+        program.args(["--peer", peer]);
+    }
+    let Output { stdout, stderr, .. } = program.args(user).output().expect("av-edge runs");
+    let said = String::from_utf8_lossy(&stderr);
+    let report: Value =
+        serde_json::from_slice(&stdout).unwrap_or_else(|e| panic!("{uri}: {e}: {said}"));
+    let cases = report["cases"].as_array().expect("a list of cases");
+    let text = |case: &Value, name: &str| case[name].as_str().unwrap_or_default().to_owned();
+    cases
+        .iter()
+        .map(|case| {
+            let words = format!("expected {}, saw {}", case["expected"], case["seen"]);
+            (text(case, "id"), (text(case, "verdict"), words))
+        })
+        .collect()
+}
