@@ -16,7 +16,7 @@ use rig::script::channel_data;
 use rig::shadow::{Intent, Payload, Shadow};
 use rig::{Arrival, Draft, Link, Login, Scheme, World};
 
-const CLIENTS: [&str; 4] = ["alice", "carol", "legacy", "twin"];
+const CLIENTS: [&str; 5] = ["alice", "carol", "legacy", "twin", "wired"];
 const PEERS: [&str; 4] = ["bob", "eve", "dave", "private"];
 const STEPS: usize = 150;
 
@@ -140,6 +140,7 @@ impl Play {
         .with_client6("carol")
         .with_client("legacy")
         .with_client("twin")
+        .with_tcp_client("wired")
         .with_peer("bob")
         .with_peer("eve")
         .with_peer6("dave")
@@ -178,6 +179,7 @@ impl Play {
             89 => self.move_client(client),
             90 => self.change_login(client),
             91 => self.toggle_sockets(),
+            92 => self.disconnect(),
             _ => self.let_time_pass(),
         }
         if self.dice.one_in_thousand(700) {
@@ -426,6 +428,16 @@ impl Play {
     fn move_client(&mut self, client: &'static str) {
         let port = 1024 + u16::try_from(self.dice.below(60_000)).expect("a port");
         self.world.client(client).state().address.set_port(port);
+    }
+
+    /// The stream of the client that has one ends, in order or not.
+    fn disconnect(&mut self) {
+        let FiveTuple { listener, client } = self.tuple("wired");
+        if self.dice.one_in_thousand(500) {
+            self.world.hang_up(listener, client.socket());
+        } else {
+            self.world.break_off(listener, client.socket());
+        }
     }
 
     /// Somebody else signs in on the same socket, or the first one comes back.

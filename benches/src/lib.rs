@@ -147,7 +147,7 @@ impl Stage {
                     self.server.relay_opened(self.now, id, Ok(()));
                 }
                 Action::Send { bytes, .. } => response = Some(bytes),
-                Action::CloseRelay(_) | Action::Changed(_) => {}
+                Action::CloseRelay(_) | Action::CloseClient(_) | Action::Changed(_) => {}
             }
         }
         (response, opened)

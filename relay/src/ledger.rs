@@ -1,7 +1,8 @@
 //! Quotas, live relayed ports and reservations: what the workers share.
 //!
-//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, and when a
-//! peer turns out to be one of our own addresses; never for a packet that is only forwarded.
+//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, when a
+//! connection comes or is no stranger any more, and when a peer turns out to be one of our own
+//! addresses; never for a packet that is only forwarded.
 //! Each worker's part is kept apart as well, so that what a failed worker held can be credited.
 
 use std::collections::HashMap;
@@ -12,6 +13,8 @@ use std::time::Instant;
 use proto::addr::RelayedAddr;
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
+
+use crate::stream::{Refusal, StreamLimits};
 
 /// One worker's door to the shared ledger.
 #[derive(Clone, Debug)]
@@ -33,6 +36,11 @@ struct Books {
     held: HashMap<(u16, UserKey, IpAddr), u32>,
     /// Live relayed addresses and the worker that serves each.
     live: HashMap<RelayedAddr, u16>,
+    /// Connections without an allocation, by client network.
+    strangers: Counts<IpAddr>,
+    strangers_in_all: u32,
+    /// The same by worker.
+    visitors: HashMap<(u16, IpAddr), u32>,
     reservations: HashMap<[u8; 8], Reservation>,
     returned: HashMap<u16, Vec<RelayedAddr>>,
 }
@@ -59,6 +67,47 @@ impl SharedLedger {
             }
         }
         books.live.retain(|_, of| *of != worker);
+        let visitors: Vec<_> = books.visitors.extract_if(|&(of, _), _| of == worker).collect();
+        for ((_, network), count) in visitors {
+            for _ in 0..count {
+                books.dismiss(network);
+            }
+        }
+    }
+
+    /// Counts a connection of a client that has no allocation yet; nothing is counted on refusal.
+    pub(crate) fn admit_stranger(
+        &mut self,
+        client: IpAddr,
+        limits: &StreamLimits,
+    ) -> Result<(), Refusal> {
+        let network = Claim::network(client);
+        let worker = self.worker;
+        let mut books = self.books();
+        if books.strangers.of(&network) >= limits.connections_per_client {
+            return Err(Refusal::PerClient);
+        }
+        if books.strangers_in_all >= limits.connections {
+            return Err(Refusal::InAll);
+        }
+        books.strangers.add(network);
+        books.strangers_in_all += 1;
+        *books.visitors.entry((worker, network)).or_default() += 1;
+        Ok(())
+    }
+
+    /// Such a connection has an allocation now, or has ended.
+    pub(crate) fn dismiss_stranger(&mut self, client: IpAddr) {
+        let network = Claim::network(client);
+        let worker = self.worker;
+        let mut books = self.books();
+        if let Some(count) = books.visitors.get_mut(&(worker, network)) {
+            *count -= 1;
+            if *count == 0 {
+                books.visitors.remove(&(worker, network));
+            }
+            books.dismiss(network);
+        }
     }
 
     /// The books. A worker that failed while it held them left whole entries behind: every
@@ -147,6 +196,11 @@ impl Books {
         self.allocations = self.allocations.saturating_sub(1);
         self.users.remove(&user);
         self.clients.remove(&client);
+    }
+
+    fn dismiss(&mut self, network: IpAddr) {
+        self.strangers_in_all = self.strangers_in_all.saturating_sub(1);
+        self.strangers.remove(&network);
     }
 }
 

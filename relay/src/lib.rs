@@ -14,9 +14,11 @@ mod ledger;
 mod listen;
 mod office;
 mod service;
+mod stream;
 mod sys;
 mod telemetry;
 mod worker;
 
 pub use config::{Config, ConfigError};
 pub use service::{ListenerAddr, Observer, Relay, Session, StartError, run, start};
+pub use stream::{Ending, Refusal};

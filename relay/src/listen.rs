@@ -1,43 +1,74 @@
 //! Binds the listeners: every one of every worker, before anything else starts.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 
-use proto::addr::Family;
+use proto::addr::{Family, ListenerId, Transport};
 use socket2::{Domain, Socket, Type};
 
 use crate::config::{Config, ConfigError};
 use crate::service::StartError;
+use crate::stream::DoorPlan;
 use crate::sys;
 
 /// Bytes of a listener's queues: a tenth of a second of a busy core.
 const BUFFER: u32 = 8 * 1024 * 1024;
 
-/// Sockets of all listeners, by worker and then by listener.
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 1_024;
+
+/// The listening sockets of one worker.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    /// For datagrams.
+    pub(crate) datagrams: Vec<(ListenerId, UdpSocket)>,
+    /// For streams.
+    pub(crate) doors: Vec<(DoorPlan, TcpListener)>,
+}
+
+/// Sockets of all listeners, by worker.
 ///
-/// A listener has one socket for each worker on the same port; the kernel chooses among them by
-/// our own filter. Before they share the port, it is bound once without sharing: otherwise a
-/// second relay of the same user would silently take a part of the first one's clients.
-pub(crate) fn bind(config: &Config) -> Result<Vec<Vec<UdpSocket>>, StartError> {
-    let mut workers: Vec<Vec<UdpSocket>> = Vec::new();
-    workers.resize_with(usize::from(config.workers), Vec::new);
-    for (index, listener) in config.listeners.iter().enumerate() {
+/// A listener has one socket for each worker on the same port. Of datagrams the kernel chooses
+/// among them by our own filter, of connections by its own. Before they share the port, it is
+/// bound once without sharing: otherwise a second relay of the same user would silently take a
+/// part of the first one's clients.
+pub(crate) fn bind(config: &Config) -> Result<Vec<Sockets>, StartError> {
+    let mut workers: Vec<Sockets> = Vec::new();
+    workers.resize_with(usize::from(config.workers), Sockets::default);
+    for (id, listener) in (0..).map(ListenerId).zip(&config.listeners) {
         let address = listener.local;
-        let blame = |error| refusal(config, index, address, error);
-        drop(open(address, false).map_err(blame)?);
-        for worker in &mut workers {
-            worker.push(open(address, true).map_err(blame)?);
-        }
-        if let [first, _, ..] = workers.as_slice()
-            && let Some(socket) = first.last()
-        {
-            let family = Family::of(address.ip());
-            sys::attach_steering(socket.as_fd(), family, config.workers)
-                .map_err(|source| StartError::system("steering of a shared port", source))?;
+        let blame = |error| refusal(config, id.index(), address, error);
+        match listener.transport {
+            Transport::Udp | Transport::Dtls => {
+                drop(open(address, false).map_err(blame)?);
+                for worker in &mut workers {
+                    worker.datagrams.push((id, open(address, true).map_err(blame)?));
+                }
+                steer(&workers, address, config.workers)?;
+            }
+            Transport::Tcp | Transport::Tls => {
+                drop(open_door(address, false).map_err(blame)?);
+                for worker in &mut workers {
+                    let socket = open_door(address, true).map_err(blame)?;
+                    socket.listen(BACKLOG).map_err(blame)?;
+                    worker.doors.push((DoorPlan { plain: id }, socket.into()));
+                }
+            }
         }
     }
     Ok(workers)
+}
+
+/// Lets our own filter choose among the newest sockets of the workers.
+fn steer(workers: &[Sockets], address: SocketAddr, count: u16) -> Result<(), StartError> {
+    if let [first, _, ..] = workers
+        && let Some((_, socket)) = first.datagrams.last()
+    {
+        sys::attach_steering(socket.as_fd(), Family::of(address.ip()), count)
+            .map_err(|source| StartError::system("steering of a shared port", source))?;
+    }
+    Ok(())
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
@@ -52,6 +83,19 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     sys::set_buffers(socket.as_fd(), BUFFER);
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// A socket for connections, bound but not listening.
+fn open_door(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of a relay that ended lately still name the port.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// Says what is wrong in the words of the configuration, if that can mend it.
@@ -114,6 +158,21 @@ mod tests {
                 kernel_agrees(ip, workers);
             }
         }
+    }
+
+    #[test]
+    fn a_door_of_another_relay_is_noticed_and_one_that_closed_lately_is_not() {
+        let held = open_door("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        held.listen(BACKLOG).unwrap();
+        let address = held.local_addr().unwrap().as_socket().unwrap();
+        let error = open_door(address, false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // The side that closes first keeps the port in TIME_WAIT.
+        let client = std::net::TcpStream::connect(address).unwrap();
+        held.set_nonblocking(false).unwrap();
+        drop(held.accept().unwrap());
+        drop((client, held));
+        drop(open_door(address, false).unwrap());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::engine::MioEngine;
 use crate::ledger::SharedLedger;
 use crate::office::{self, Office};
+use crate::stream::Streams;
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
 use crate::telemetry::process::Process;
@@ -254,23 +255,20 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
     let mut letterboxes = Vec::new();
     let mut blocks = Vec::new();
     let mut crew = Vec::new();
-    for (index, listeners) in (0_u16..).zip(sockets) {
-        let engine = MioEngine::new(listeners)
-            .and_then(|engine| Ok((engine.waker()?, engine)))
-            .map_err(|source| StartError::system("a worker's event queue", source))?;
-        let (waker, engine) = engine;
-        let (letterbox, inbox) = worker::open(waker);
+    for (index, sockets) in (0_u16..).zip(sockets) {
+        let failed = |source| StartError::system("a worker's event queue", source);
+        let engine = MioEngine::new(sockets.datagrams).map_err(failed)?;
+        let (letterbox, inbox) = worker::open(engine.waker().map_err(failed)?);
+        let ledger = ledger.of_worker(index);
+        let registry = engine.registry().map_err(failed)?;
+        let streams = Streams::new(config.streams(), registry, sockets.doors, ledger.clone())
+            .map_err(failed)?;
         let block = Arc::new(Block::new(config.listeners.len()));
-        let desk = worker::Desk {
-            index,
-            config: Arc::new(config.server(index)),
-            seed,
-            ledger: ledger.of_worker(index),
-            inbox,
-        };
+        let desk =
+            worker::Desk { index, config: Arc::new(config.server(index)), seed, ledger, inbox };
         letterboxes.push(letterbox);
         blocks.push(Arc::clone(&block));
-        crew.push((index, Worker::new(desk, engine, block)));
+        crew.push((index, Worker::new(desk, engine, streams, block)));
     }
 
     announce(&config, descriptors);

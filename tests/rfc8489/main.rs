@@ -9,3 +9,4 @@ mod messages;
 mod negotiation;
 mod nonces;
 mod rest;
+mod streams;

@@ -10,3 +10,4 @@ mod peers;
 mod permission;
 mod refresh;
 mod reservation;
+mod streams;

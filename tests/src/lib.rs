@@ -23,6 +23,7 @@ pub mod peer;
 pub mod script;
 pub mod shadow;
 pub mod site;
+pub mod stream;
 pub mod world;
 
 pub use draft::Draft;

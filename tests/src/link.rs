@@ -27,6 +27,12 @@ impl Link {
         (0..copies).map(|_| self.delay + self.some_jitter(dice)).collect()
     }
 
+    /// How long the next piece of a stream is under way: what is lost is sent again.
+    pub(crate) fn delay_of_stream(&self, dice: &mut Dice) -> Duration {
+        let again = if dice.one_in_thousand(self.loss) { 2 } else { 0 };
+        self.delay * (1 + again) + self.some_jitter(dice)
+    }
+
     fn some_jitter(&self, dice: &mut Dice) -> Duration {
         match u64::try_from(self.jitter.as_micros()).expect("jitter of less than an age") {
             0 => Duration::ZERO,

@@ -27,6 +27,25 @@ impl AsClient<'_> {
         self.world.inject(listener, address, bytes);
     }
 
+    /// Writes bytes into its stream as they are.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let (listener, address) = (self.state().listener, self.state().address);
+        self.world.write(listener, address, bytes);
+    }
+
+    /// Closes its stream behind what it has sent, and lets the network settle.
+    pub fn hang_up(&mut self) {
+        let (listener, address) = (self.state().listener, self.state().address);
+        self.world.hang_up(listener, address);
+        self.world.settle();
+    }
+
+    /// Whether it has a stream.
+    pub fn is_connected(&mut self) -> bool {
+        let (listener, address) = (self.state().listener, self.state().address);
+        self.world.is_connected(listener, address)
+    }
+
     /// Sends a draft unsigned, lets the network settle, and takes the response with its
     /// transaction id out of the inbox; `None` is the server's silence.
     pub fn exchange(&mut self, draft: Draft) -> Option<Heard> {

@@ -117,6 +117,9 @@ impl Shadow {
         self.forget_until(seen.now);
         match &seen.what {
             What::FromClient(from, bytes, verdict) => self.judge_uplink(*from, bytes, *verdict),
+            What::ClientGone(from) => {
+                self.allocations.remove(from);
+            }
             What::FromPeer(at, from, payload, verdict) => {
                 self.judge_downlink(*at, from.socket(), payload, *verdict);
             }

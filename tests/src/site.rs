@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proto::addr::{Side, Transport};
+use proto::addr::{ListenerId, Side, Transport};
 use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
 use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
@@ -25,6 +25,9 @@ pub const KEY_ID: &str = "0badcafe";
 /// Addresses of the server: IPv4 and IPv6 external listeners, an internal one.
 pub const LISTENERS: [&str; 3] =
     ["93.184.216.34:3478", "[2a02:6b8::34]:3478", "93.184.216.34:3479"];
+
+/// The listener on TCP, at the address of the first one.
+pub const TCP_LISTENER: ListenerId = ListenerId(3);
 
 /// Whether this is an address that relayed ports are opened on by default.
 pub fn is_relay_host(ip: std::net::IpAddr) -> bool {
@@ -70,7 +73,12 @@ pub fn default_config() -> Config {
         realm: REALM.to_owned(),
         software: None,
         edge: Edge::new(
-            vec![listen(0, Side::External), listen(1, Side::External), listen(2, Side::Internal)],
+            vec![
+                listen(0, Side::External),
+                listen(1, Side::External),
+                listen(2, Side::Internal),
+                Listener { transport: Transport::Tcp, ..listen(0, Side::External) },
+            ],
             vec![relay("93.184.216.34"), relay("2a02:6b8::34")],
             Vec::new(),
         ),

@@ -19,6 +19,7 @@ use crate::link::Link;
 use crate::peer::Peer;
 use crate::script::{AsClient, AsPeer};
 use crate::site::{self, BEGIN};
+use crate::stream::{Course, Streams, padded};
 
 /// A datagram that nobody may lose track of: what the server sends is never more than this.
 const LARGEST_DATAGRAM: usize = 65_507;
@@ -45,12 +46,15 @@ pub struct World {
     pub dice: Dice,
     pub(crate) clients: Vec<Client>,
     pub(crate) peers: Vec<Peer>,
-    config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) streams: Streams,
     begin: Instant,
     elapsed: Duration,
     wall_offset: i64,
     sockets: BTreeMap<RelayId, RelayedAddr>,
     held: Vec<(RelayId, RelayedAddr)>,
+    /// Allocations among them that were given up before their socket opened.
+    pub(crate) given_up: u64,
     air: BinaryHeap<Reverse<Flight>>,
     flights: u64,
 }
@@ -73,6 +77,8 @@ pub enum What {
     FromPeer(SocketAddr, PeerAddr, Vec<u8>, Verdict),
     /// A control message left for a client.
     Reply(FiveTuple, Vec<u8>),
+    /// The stream of a client ended.
+    ClientGone(FiveTuple),
 }
 
 /// One datagram under way.
@@ -85,7 +91,8 @@ struct Flight {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
+pub(crate) enum Target {
+    Stream(Course),
     Server { from: FiveTuple },
     Relay { at: SocketAddr, from: SocketAddr },
     Client { listener: ListenerId, at: SocketAddr },
@@ -114,12 +121,14 @@ impl World {
             socket_failure: None,
             hold_sockets: false,
             held: Vec::new(),
+            given_up: 0,
             record: None,
             foreign_sockets: HashSet::new(),
             dice,
             clients: Vec::new(),
             peers: Vec::new(),
             config,
+            streams: Streams::default(),
             begin: some_instant(),
             elapsed: Duration::ZERO,
             wall_offset: 0,
@@ -263,8 +272,12 @@ impl World {
         self.sockets.values().map(|relayed| relayed.socket()).collect()
     }
 
-    /// Sends a datagram to a listener from any address, forged or not.
+    /// Sends a datagram to a listener from any address, forged or not; on a stream, a message
+    /// with its padding.
     pub fn inject(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
+        if self.is_stream(listener) {
+            return self.write(listener, from, &padded(bytes));
+        }
         let from = FiveTuple { listener, client: ClientAddr::new(from) };
         self.fly(&Target::Server { from }, bytes);
     }
@@ -278,6 +291,7 @@ impl World {
     /// Opens the relayed sockets that were held back, in this order or the other.
     pub fn open_held(&mut self, backwards: bool) {
         let mut held = std::mem::take(&mut self.held);
+        self.given_up = 0;
         if backwards {
             held.reverse();
         }
@@ -308,7 +322,7 @@ impl World {
         let views: Vec<_> = self.server.allocations(self.now()).collect();
         assert_eq!(tally.allocations, views.len() as u64, "gauge of allocations");
         let opening: HashSet<_> = self.held.iter().map(|(id, _)| id.allocation).collect();
-        let expected = tally.allocations + opening.len() as u64;
+        let expected = tally.allocations + opening.len() as u64 - self.given_up;
         assert_eq!(u64::from(self.books.leases()), expected, "one lease an allocation");
         assert_eq!(self.books.live(), self.sockets.len(), "a live address is an open socket");
         let relayed = views.iter().flat_map(|view| view.relayed.iter().flatten()).count();
@@ -347,11 +361,8 @@ impl World {
     fn arrive(&mut self, flight: Flight) {
         let now = self.now();
         match flight.to {
-            Target::Server { from } => {
-                let verdict = self.server.client_input(now, from, &flight.bytes);
-                self.note(|| What::FromClient(from, flight.bytes.clone(), verdict));
-                self.obey(verdict, &flight.bytes);
-            }
+            Target::Stream(course) => self.arrive_on_stream(course, &flight.bytes),
+            Target::Server { from } => self.client_says(from, &flight.bytes),
             Target::Relay { at, from } => {
                 let open = self.sockets.iter().find(|(_, relayed)| relayed.socket() == at);
                 if let Some((&id, _)) = open {
@@ -376,6 +387,14 @@ impl World {
         }
     }
 
+    /// A message of a client has arrived.
+    pub(crate) fn client_says(&mut self, from: FiveTuple, bytes: &[u8]) {
+        let now = self.now();
+        let verdict = self.server.client_input(now, from, bytes);
+        self.note(|| What::FromClient(from, bytes.to_vec(), verdict));
+        self.obey(verdict, bytes);
+    }
+
     /// What a worker does with a verdict.
     fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
         match verdict {
@@ -387,7 +406,8 @@ impl World {
             }
             Verdict::ToClient { to, wrap, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
-                assert!(dressed.len() <= LARGEST_DATAGRAM, "a datagram that UDP can carry");
+                let fits = dressed.len() <= LARGEST_DATAGRAM || self.is_stream(to.listener);
+                assert!(fits, "a datagram that UDP can carry");
                 self.leave_listener(to, &dressed);
             }
             Verdict::Handled | Verdict::Dropped(_) => {}
@@ -411,12 +431,15 @@ impl World {
     }
 
     fn leave_listener(&mut self, to: FiveTuple, bytes: &[u8]) {
+        if self.is_stream(to.listener) {
+            return self.answer(to, bytes);
+        }
         let target = Target::Client { listener: to.listener, at: to.client.socket() };
         self.fly(&target, bytes);
     }
 
     /// What a worker does between batches.
-    fn carry_out(&mut self) {
+    pub(crate) fn carry_out(&mut self) {
         while let Some(action) = self.server.poll_action() {
             match action {
                 Action::Send { to, bytes } => {
@@ -428,13 +451,14 @@ impl World {
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&id).expect("only open sockets are closed");
                 }
+                Action::CloseClient(client) => self.gone(client),
                 Action::Changed(change) => self.changes.push(change),
             }
         }
         self.check();
     }
 
-    fn note(&mut self, what: impl FnOnce() -> What) {
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> What) {
         let now = self.now().mono;
         if let Some(record) = &mut self.record {
             record.push(Seen { now, what: what() });
@@ -459,15 +483,13 @@ impl World {
 
     fn fly(&mut self, to: &Target, bytes: &[u8]) {
         for time in self.link.carry(&mut self.dice) {
-            self.flights += 1;
-            let (arrives, serial) = (self.elapsed + time, self.flights);
-            self.air.push(Reverse(Flight {
-                arrives,
-                serial,
-                to: to.clone(),
-                bytes: bytes.to_vec(),
-            }));
+            self.launch(self.elapsed + time, to.clone(), bytes.to_vec());
         }
+    }
+
+    pub(crate) fn launch(&mut self, arrives: Duration, to: Target, bytes: Vec<u8>) {
+        self.flights += 1;
+        self.air.push(Reverse(Flight { arrives, serial: self.flights, to, bytes }));
     }
 
     fn local_form(&self, advertised: SocketAddr) -> SocketAddr {

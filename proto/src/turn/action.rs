@@ -77,6 +77,8 @@ pub enum Action {
     },
     /// Close a relayed socket.
     CloseRelay(RelayId),
+    /// Close a client's stream, once what was sent to it before has left.
+    CloseClient(FiveTuple),
     /// A fact for followers.
     Changed(Change),
 }
@@ -101,11 +103,13 @@ pub enum CloseReason {
     Expired,
     /// The relay shut down with the allocation alive.
     ShutDown,
+    /// The client's stream ended, and nothing can reach it any more.
+    ClientGone,
 }
 
 impl CloseReason {
     /// Every reason, in order of its index.
-    pub const ALL: [Self; 3] = [Self::Released, Self::Expired, Self::ShutDown];
+    pub const ALL: [Self; 4] = [Self::Released, Self::Expired, Self::ShutDown, Self::ClientGone];
 
     /// The name used in labels and logs.
     pub fn name(self) -> &'static str {
@@ -113,6 +117,7 @@ impl CloseReason {
             Self::Released => "released",
             Self::Expired => "expired",
             Self::ShutDown => "shut_down",
+            Self::ClientGone => "client_gone",
         }
     }
 }

@@ -43,6 +43,13 @@ impl<L: Ledger> Server<L> {
         }
     }
 
+    /// Ends an allocation.
+    pub(super) fn close(&mut self, now: Now, id: AllocationId, reason: CloseReason) {
+        for family in Family::ALL {
+            self.close_relay(now, id, family, reason);
+        }
+    }
+
     /// Ends the relayed address of one family, and the allocation with its last.
     pub(super) fn close_relay(
         &mut self,

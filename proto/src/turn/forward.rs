@@ -4,15 +4,21 @@
 //! allocates, compares times or queues. Peers on our own relay addresses (two clients of one
 //! relay) carry a mark, and only marked packets ask the ledger whether the port is still alive.
 
-use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
 use crate::channel_data::ChannelData;
-use crate::policy::Ledger;
+use crate::policy::{Edge, Ledger};
 use crate::reject::DropReason;
 use crate::turn::action::{Span, Verdict, Wrap};
 use crate::turn::server::Server;
 
 /// The most a UDP datagram carries over IPv4 and over IPv6 without jumbograms.
 const DATAGRAM_MAX: [usize; 2] = [65_507, 65_527];
+
+/// What every transport carries, so that nobody is asked.
+const ALWAYS_FITS: usize = DATAGRAM_MAX[0];
+
+/// The most a stream carries as one message: a STUN header, and a body its length field can say.
+const MESSAGE_MAX: usize = 20 + 65_532;
 
 /// Bytes ChannelData adds.
 const CHANNEL_OVERHEAD: usize = 4;
@@ -68,7 +74,7 @@ impl<L: Ledger> Server<L> {
             Some(_) => CHANNEL_OVERHEAD,
             None => indication_overhead(from.family(), len),
         };
-        if len + overhead > DATAGRAM_MAX[to.client.family().index()] {
+        if len + overhead > ALWAYS_FITS && !fits(&self.config.edge, to, len + overhead) {
             return self.dropped(DropReason::Oversize);
         }
         allocation.usage.to_client.add(len);
@@ -91,6 +97,16 @@ impl<L: Ledger> Server<L> {
         self.tally.dropped[reason.index()] += 1;
         Verdict::Dropped(reason)
     }
+}
+
+/// Whether a message of so many bytes reaches a client by its transport.
+#[cold]
+fn fits(edge: &Edge, to: FiveTuple, bytes: usize) -> bool {
+    let most = match edge.listener(to.listener).map(|listener| listener.transport) {
+        Some(Transport::Tcp | Transport::Tls) => MESSAGE_MAX,
+        Some(Transport::Udp | Transport::Dtls) | None => DATAGRAM_MAX[to.client.family().index()],
+    };
+    bytes <= most
 }
 
 /// Bytes a Data indication adds to a payload, its padding included (DATA-008).

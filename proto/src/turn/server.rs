@@ -105,6 +105,20 @@ impl<L: Ledger> Server<L> {
         self.opened(now, id, outcome);
     }
 
+    /// Whether a client has an allocation, opening or open: its stream may stay as long.
+    pub fn serves(&self, client: FiveTuple) -> bool {
+        self.table.serves(client)
+    }
+
+    /// A client's stream has ended: what it held is released (ALLOC-026).
+    pub fn client_gone(&mut self, now: Now, client: FiveTuple) {
+        match self.table.find(client) {
+            None => {}
+            Some(Found::Opening(id)) => self.abandon(now, id),
+            Some(Found::Open(id, _)) => self.close(now, id, CloseReason::ClientGone),
+        }
+    }
+
     /// The next piece of work for the shell.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -171,9 +185,7 @@ impl<L: Ledger> Server<L> {
         self.draining = true;
         for id in self.table.ids() {
             self.abandon(now, id);
-            for family in Family::ALL {
-                self.close_relay(now, id, family, CloseReason::ShutDown);
-            }
+            self.close(now, id, CloseReason::ShutDown);
         }
         self.lapse_all();
     }
@@ -226,7 +238,7 @@ impl<L: Ledger> Server<L> {
             | Procedure::CreatePermission
             | Procedure::ChannelBind => match self.admit(now, &exchange, message) {
                 Err(reject) => Err(reject),
-                Ok(_) if matches!(self.table.find(from), Some(Found::Opening)) => {
+                Ok(_) if matches!(self.table.find(from), Some(Found::Opening(_))) => {
                     return self.dropped(DropReason::AwaitingSocket);
                 }
                 Ok(request) => {

@@ -64,7 +64,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
     /// Relayed sockets are being opened.
-    Opening,
+    Opening(AllocationId),
     /// An allocation.
     Open(AllocationId, &'a mut Allocation),
 }
@@ -86,12 +86,11 @@ impl Table {
     pub(crate) fn find(&mut self, client: FiveTuple) -> Option<Found<'_>> {
         let slot = *self.by_client.get(&client.into())?;
         let Slot { generation, state } = self.slots.get_mut(slot as usize)?;
+        let id = AllocationId { slot, generation: *generation };
         match state {
             State::Free => None,
-            State::Opening(_) => Some(Found::Opening),
-            State::Open(allocation) => {
-                Some(Found::Open(AllocationId { slot, generation: *generation }, allocation))
-            }
+            State::Opening(_) => Some(Found::Opening(id)),
+            State::Open(allocation) => Some(Found::Open(id, allocation)),
         }
     }
 
@@ -99,7 +98,7 @@ impl Table {
     #[inline]
     pub(crate) fn open_of(&mut self, client: FiveTuple) -> Option<(AllocationId, &mut Allocation)> {
         match self.find(client)? {
-            Found::Opening => None,
+            Found::Opening(_) => None,
             Found::Open(id, allocation) => Some((id, allocation)),
         }
     }
@@ -169,6 +168,11 @@ impl Table {
         let State::Open(allocation) = state else { return None };
         self.vacate(id, allocation.client);
         Some(allocation)
+    }
+
+    /// Whether a client has an allocation, opening or open.
+    pub(crate) fn serves(&self, client: FiveTuple) -> bool {
+        self.by_client.contains_key(&client.into())
     }
 
     /// Whether there is neither an opening nor an open allocation.

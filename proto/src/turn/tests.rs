@@ -178,7 +178,7 @@ impl Stage {
             match action {
                 Action::OpenRelay { id, .. } => self.server.relay_opened(self.now, id, Ok(())),
                 Action::Send { bytes, .. } => response = Some(bytes.into()),
-                Action::CloseRelay(_) | Action::Changed(_) => {}
+                Action::CloseRelay(_) | Action::CloseClient(_) | Action::Changed(_) => {}
             }
             self.server.check();
         }
@@ -319,7 +319,9 @@ fn alloc_019_ports_that_others_hold_are_tried_a_bounded_number_of_times() {
                 stage.server.relay_opened(stage.now, id, outcome);
             }
             Action::Send { bytes, .. } => response = Some(bytes),
-            Action::CloseRelay(_) | Action::Changed(_) => panic!("nothing was open"),
+            Action::CloseRelay(_) | Action::CloseClient(_) | Action::Changed(_) => {
+                panic!("nothing was open")
+            }
         }
         stage.server.check();
     }

@@ -14,6 +14,9 @@ use super::error::Problem;
 use super::file;
 use crate::sys;
 
+/// Transports a listener may have.
+const SERVED: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+
 /// The addresses of this host.
 pub(super) struct Host(BTreeSet<IpAddr>);
 
@@ -81,10 +84,13 @@ pub(super) fn listeners(
         }
         for ip in ips {
             let local = SocketAddr::new(ip, local.port());
-            if let Some(earlier) = listeners.iter().position(|other| other.local == local) {
+            let same =
+                |other: &Listener| other.local == local && other.transport == template.transport;
+            if let Some(earlier) = listeners.iter().position(same) {
                 let why = format!(
-                    "listen[{}] serves {local} already. Leave one of the two out.",
-                    origins[earlier].index
+                    "listen[{}] serves {local} by {} already. Leave one of the two out.",
+                    origins[earlier].index,
+                    template.transport.name()
                 );
                 return Err(Problem::text(&key, &entry.address, &why));
             }
@@ -116,13 +122,13 @@ fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener,
     if !local.ip().is_unspecified() && !host.has(local.ip()) {
         return refuse(&format!("not an address of this host, which has {}.", host.list()));
     }
-    match entry.transport.as_deref() {
-        None | Some("udp") => {}
-        Some(other) => {
-            let why = "this relay serves \"udp\".";
-            return Err(Problem::text(&key("transport"), other, why));
-        }
-    }
+    let transport = match entry.transport.as_deref() {
+        None => Transport::Udp,
+        Some(name) => SERVED.into_iter().find(|it| it.name() == name).ok_or_else(|| {
+            let served = SERVED.map(|it| format!("{:?}", it.name())).join(" and ");
+            Problem::text(&key("transport"), name, &format!("this relay serves {served}."))
+        })?,
+    };
     let side = match entry.side.as_deref() {
         None => Side::External,
         Some(name) => Side::ALL.into_iter().find(|side| side.name() == name).ok_or_else(|| {
@@ -138,7 +144,7 @@ fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener,
         .as_ref()
         .map(|ip| advertised(&key("advertise"), ip, local.ip()))
         .transpose()?;
-    Ok(Listener { local, advertised, transport: Transport::Udp, side })
+    Ok(Listener { local, advertised, transport, side })
 }
 
 /// Relay addresses; without any, those of the external listeners.

@@ -10,6 +10,7 @@ use proto::policy::{Limits, Listener, RelayAddress};
 use super::error::Problem;
 use super::file;
 use super::{Metrics, Timers};
+use crate::stream::StreamLimits;
 
 /// Relayed ports without a word from the operator: those of the original product.
 const PORTS: RangeInclusive<u16> = 50_000..=59_999;
@@ -79,12 +80,18 @@ pub(super) fn timers(found: &file::Timers) -> Result<Timers, Problem> {
 }
 
 /// The most allocations that ports and descriptors leave room for, with a fifth to spare.
-pub(super) fn room(relays: &[RelayAddress], ports: &RangeInclusive<u16>, descriptors: u64) -> u64 {
+/// `each` is how many descriptors an allocation may take.
+pub(super) fn room(
+    relays: &[RelayAddress],
+    ports: &RangeInclusive<u16>,
+    descriptors: u64,
+    each: u64,
+) -> u64 {
     let of_family =
         |family| relays.iter().filter(|relay| Family::of(relay.local) == family).count() as u64;
     let addresses = of_family(Family::V4).max(of_family(Family::V6));
     let sockets = addresses * ports.len() as u64;
-    (sockets.min(descriptors) * 4 / 5).max(1)
+    (sockets.min(descriptors / each) * 4 / 5).max(1)
 }
 
 pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem> {
@@ -99,6 +106,26 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
         allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
         permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
         channels: count("limits.channels", found.channels, 256, 4_096)? as usize,
+    })
+}
+
+/// Bounds of streams.
+pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
+    let count = |key: &str, found, default| {
+        let count = number(key, found, default, 1..=1_000_000)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    let queue = number(
+        "limits.stream_queue_bytes",
+        found.stream_queue_bytes,
+        256 * 1024,
+        65_536..=16_777_216,
+    )?;
+    let per_client = "limits.connections_per_client";
+    Ok(StreamLimits {
+        connections: count("limits.connections", found.connections, 4_096)?,
+        connections_per_client: count(per_client, found.connections_per_client, 64)?,
+        queue_bytes: usize::try_from(queue).unwrap_or(usize::MAX),
     })
 }
 

@@ -93,6 +93,9 @@ pub(super) struct Limits {
     pub(super) allocations_per_client: Option<u64>,
     pub(super) permissions: Option<u64>,
     pub(super) channels: Option<u64>,
+    pub(super) connections: Option<u64>,
+    pub(super) connections_per_client: Option<u64>,
+    pub(super) stream_queue_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -16,11 +16,13 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use proto::addr::Transport;
 use proto::auth::{Authority, KeyRing};
 use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn;
 use proto::turn::config::Share;
 
+use crate::stream::{StreamConfig, StreamLimits};
 use crate::sys;
 use addresses::{Entry, Host};
 pub use error::ConfigError;
@@ -44,6 +46,7 @@ pub struct Config {
     pub(crate) ports: RangeInclusive<u16>,
     peers: PeerAcl,
     pub(crate) limits: Limits,
+    streams: StreamLimits,
     authority: Authority,
     timers: Timers,
     rfc5766_channels: bool,
@@ -111,6 +114,19 @@ impl Config {
         }
     }
 
+    /// What the streams of a worker are told.
+    pub(crate) fn streams(&self) -> StreamConfig {
+        let transport = |listener: &Listener| match listener.transport {
+            transport @ (Transport::Tcp | Transport::Tls) => Some(transport),
+            Transport::Udp | Transport::Dtls => None,
+        };
+        StreamConfig {
+            limits: self.streams,
+            transports: self.listeners.iter().map(transport).collect(),
+            rfc5766_channels: self.rfc5766_channels,
+        }
+    }
+
     fn build(
         text: &str,
         name: &str,
@@ -136,7 +152,10 @@ impl Config {
         let metrics = check::metrics(file.metrics.as_ref(), &listeners)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
-        let room = check::room(&relays, &ports, descriptors);
+        let streams = check::streams(&file.limits)?;
+        let on_streams = listeners.iter().any(|it| it.transport == Transport::Tcp);
+        let each = if on_streams { 2 } else { 1 };
+        let room = check::room(&relays, &ports, descriptors, each);
         Ok(Self {
             name: name.to_owned(),
             entries,
@@ -149,6 +168,7 @@ impl Config {
             ports,
             peers: addresses::peers(&file.peers)?,
             limits: check::limits(&file.limits, room)?,
+            streams,
             authority: secrets::authority(&file.pool, &file.auth, directory, keys)?,
             timers: check::timers(&file.timers)?,
             rfc5766_channels: file.compat.rfc5766_channels,

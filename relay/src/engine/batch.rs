@@ -5,7 +5,8 @@
 //! batch notes pieces (ranges of memory) and chains those that may leave as one run: same
 //! socket, same destination, equal length, the last one possibly shorter. Headers toward a
 //! client are written into the headroom before the payload, or, inside a run where there is
-//! none, into a side memory.
+//! none, into a side memory. Streams read into a memory of their own, back to back, and payload
+//! cut out of them goes to peers from where it lies, too.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +30,9 @@ const RUN_BYTES: u32 = 65_487;
 /// How many runs back a datagram may join, so that a few interleaved flows still merge.
 const LOOK_BACK: usize = 8;
 
+/// Bytes that streams may bring in one turn: several reads of the most, thousands of voice frames.
+const STREAM_MEMORY: usize = 512 * 1024;
+
 const _: () = assert!(dress::LONGEST <= HEADROOM);
 
 /// No piece.
@@ -50,7 +54,8 @@ pub(crate) struct Arrival {
     pub(crate) origin: Origin,
     /// Its source.
     pub(crate) from: SocketAddr,
-    /// Offset in the batch's memory.
+    store: Store,
+    /// Offset in the store.
     at: u32,
     /// Bytes.
     len: u32,
@@ -82,6 +87,8 @@ struct Piece {
 enum Store {
     /// In the memory datagrams are received into.
     Slots,
+    /// In the memory streams are read into.
+    Streams,
     /// In the side memory.
     Side,
 }
@@ -108,6 +115,9 @@ pub(crate) struct Batch {
     inbound: Inbound,
     slots: Vec<Slot>,
     side: Vec<u8>,
+    streams: Box<[u8]>,
+    /// Bytes of `streams` that belong to this turn.
+    read: usize,
     pieces: Vec<Piece>,
     runs: Vec<Run>,
 }
@@ -120,6 +130,8 @@ impl Batch {
             inbound: Inbound::new(SLOTS),
             slots: Vec::with_capacity(SLOTS),
             side: Vec::with_capacity(datagrams * dress::LONGEST),
+            streams: vec![0; STREAM_MEMORY].into_boxed_slice(),
+            read: 0,
             pieces: Vec::with_capacity(datagrams * 3),
             runs: Vec::with_capacity(datagrams),
         }
@@ -180,6 +192,7 @@ impl Batch {
             Arrival {
                 origin,
                 from,
+                store: Store::Slots,
                 at: at + offset,
                 len: segment.min(len - offset),
                 headroom: index == 0,
@@ -187,9 +200,34 @@ impl Batch {
         })
     }
 
-    /// The bytes of a datagram.
+    /// The bytes of a datagram, or of a frame.
     pub(crate) fn bytes(&self, arrival: &Arrival) -> &[u8] {
-        &self.inbound.memory()[arrival.at as usize..][..arrival.len as usize]
+        &self.store(arrival.store)[arrival.at as usize..][..arrival.len as usize]
+    }
+
+    /// A part of a datagram.
+    pub(crate) fn part(&self, arrival: &Arrival, part: Span) -> &[u8] {
+        &self.bytes(arrival)[part.start as usize..][..part.len as usize]
+    }
+
+    /// The memory left for what streams bring in this turn.
+    pub(crate) fn stream_room(&mut self) -> &mut [u8] {
+        &mut self.streams[self.read..]
+    }
+
+    /// Keeps the first bytes of the room until the turn ends; says where they begin.
+    pub(crate) fn keep(&mut self, bytes: usize) -> usize {
+        let at = self.read;
+        self.read += bytes;
+        at
+    }
+
+    /// A frame cut out of kept bytes.
+    pub(crate) fn frame(from: FiveTuple, at: usize, len: usize) -> Arrival {
+        let origin = Origin::Listener(from.listener);
+        let from = from.client.socket();
+        let store = Store::Streams;
+        Arrival { origin, from, store, at: narrow(at), len: narrow(len), headroom: false }
     }
 
     /// Sends a part of a datagram to a peer.
@@ -200,7 +238,7 @@ impl Batch {
         to: PeerAddr,
         part: Span,
     ) {
-        let piece = Piece::of_slot(arrival.at + part.start, part.len);
+        let piece = Piece::of(arrival.store, arrival.at + part.start, part.len);
         self.append(Origin::Relay(via), to.socket(), &[piece]);
     }
 
@@ -222,12 +260,12 @@ impl Batch {
         if arrival.headroom && part.start == 0 && padding == 0 {
             let at = start as usize - len;
             self.inbound.memory_mut()[at..start as usize].copy_from_slice(head);
-            let whole = Piece::of_slot(narrow(at), narrow(len) + part.len);
+            let whole = Piece::of(Store::Slots, narrow(at), narrow(len) + part.len);
             self.append(door, client, &[whole]);
             return;
         }
         let head = self.put_aside(head);
-        let payload = Piece::of_slot(start, part.len);
+        let payload = Piece::of(arrival.store, start, part.len);
         if padding == 0 {
             self.append(door, client, &[head, payload]);
         } else {
@@ -261,16 +299,21 @@ impl Batch {
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.side.clear();
+        self.read = 0;
         self.pieces.clear();
         self.runs.clear();
     }
 
     fn piece_bytes(&self, piece: &Piece) -> &[u8] {
-        let memory = match piece.store {
+        &self.store(piece.store)[piece.at as usize..][..piece.len as usize]
+    }
+
+    fn store(&self, store: Store) -> &[u8] {
+        match store {
             Store::Slots => self.inbound.memory(),
+            Store::Streams => &self.streams,
             Store::Side => &self.side,
-        };
-        &memory[piece.at as usize..][..piece.len as usize]
+        }
     }
 
     fn put_aside(&mut self, bytes: &[u8]) -> Piece {
@@ -339,8 +382,8 @@ impl Run {
 }
 
 impl Piece {
-    fn of_slot(at: u32, len: u32) -> Self {
-        Self { store: Store::Slots, at, len, next: NONE }
+    fn of(store: Store, at: u32, len: u32) -> Self {
+        Self { store, at, len, next: NONE }
     }
 }
 

@@ -8,12 +8,12 @@ use proto::stun::writer::Writer;
 use proto::turn::Wrap;
 
 /// The longest header: STUN header, XOR-PEER-ADDRESS with an IPv6 address, head of DATA.
-pub(super) const LONGEST: usize = HEADER_LEN + 24 + 4;
+pub(crate) const LONGEST: usize = HEADER_LEN + 24 + 4;
 
 /// Writes the header for a payload of `len` bytes and says how long it is.
 ///
 /// The server drops what would not fit into a datagram, so lengths fit into 16 bits.
-pub(super) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
+pub(crate) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
     match wrap {
         Wrap::Channel(number) => {
             let header = channel_data::header(number, narrow(len as usize));

@@ -12,17 +12,24 @@ mod sockets;
 use std::io;
 use std::time::Duration;
 
+use mio::event::Event;
 use proto::addr::{RelayId, RelayedAddr};
 use proto::turn::OpenFailure;
 
 pub(crate) use batch::{Batch, Origin};
-pub(crate) use sockets::MioEngine;
+pub(crate) use dress::{LONGEST as LONGEST_HEAD, head};
+pub(crate) use sockets::{FOREIGN, MioEngine};
 
 /// Moves packets between sockets and batches.
 pub(crate) trait Engine {
-    /// Waits for packets or the inbox, at most so long. Returns at once while sockets that were
-    /// ready before have not been read empty.
-    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Wake>;
+    /// Waits for packets, the inbox or a foreign socket, at most so long. Returns at once while
+    /// sockets that were ready before have not been read empty. `foreign` is given the events of
+    /// sockets whose token has [`FOREIGN`] set.
+    fn wait(
+        &mut self,
+        at_most: Option<Duration>,
+        foreign: &mut dyn FnMut(&Event),
+    ) -> io::Result<Wake>;
 
     /// Fills an empty batch from the sockets that are ready.
     fn receive(&mut self, batch: &mut Batch);

@@ -11,7 +11,8 @@ use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use proto::addr::{Family, ListenerId, RelayId, RelayedAddr};
 use proto::turn::OpenFailure;
 use socket2::{Domain, Socket, Type};
@@ -44,11 +45,16 @@ const INBOX: Token = Token(usize::MAX);
 /// The token of listener 0; the others follow.
 const FIRST_LISTENER: usize = usize::MAX - 1 - u16::MAX as usize;
 
+/// The bit of a token that makes a socket somebody else's: of a relayed address it is the
+/// highest bit of the slot, and no worker has that many allocations.
+pub(crate) const FOREIGN: usize = 1 << 31;
+
 /// One worker's sockets.
 pub(crate) struct MioEngine {
     poll: Poll,
     events: Events,
-    listeners: Vec<Listener>,
+    /// By id; a listener that is served elsewhere has no socket here.
+    listeners: Vec<Option<Listener>>,
     relays: Relays,
     ready_listeners: VecDeque<ListenerId>,
     ready_relays: VecDeque<RelayId>,
@@ -68,8 +74,8 @@ struct Listener {
 }
 
 impl MioEngine {
-    /// An engine that serves these listeners, whose position is their id.
-    pub(crate) fn new(listeners: Vec<UdpSocket>) -> io::Result<Self> {
+    /// An engine that serves these listeners.
+    pub(crate) fn new(listeners: Vec<(ListenerId, UdpSocket)>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut engine = Self {
             poll,
@@ -81,12 +87,15 @@ impl MioEngine {
             outbound: Outbound::with_capacity(OUTBOUND.0, OUTBOUND.1),
             tally: EngineTally::default(),
         };
-        for (index, socket) in listeners.into_iter().enumerate() {
+        for (id, socket) in listeners {
             socket.set_nonblocking(true)?;
             let mut socket = mio::net::UdpSocket::from_std(socket);
-            let token = Token(FIRST_LISTENER + index);
+            let token = Token(FIRST_LISTENER + id.index());
             engine.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-            engine.listeners.push(Listener {
+            if engine.listeners.len() <= id.index() {
+                engine.listeners.resize_with(id.index() + 1, || None);
+            }
+            engine.listeners[id.index()] = Some(Listener {
                 socket,
                 queued: false,
                 hope: FEWEST,
@@ -102,21 +111,27 @@ impl MioEngine {
         Waker::new(self.poll.registry(), INBOX)
     }
 
+    /// Where sockets that share this engine's wait are registered, with [`FOREIGN`] tokens.
+    pub(crate) fn registry(&self) -> io::Result<Registry> {
+        self.poll.registry().try_clone()
+    }
+
     /// Puts the sockets of the last events into their queues.
-    fn queue_ready(&mut self) -> Wake {
+    fn queue_ready(&mut self, foreign: &mut dyn FnMut(&Event)) -> Wake {
         let mut wake = Wake::default();
         for event in &self.events {
             match event.token() {
                 INBOX => wake.inbox = true,
                 Token(listener) if listener >= FIRST_LISTENER => {
                     let index = listener - FIRST_LISTENER;
-                    if let Some(listener) = self.listeners.get_mut(index)
+                    if let Some(listener) = found(&mut self.listeners, index)
                         && !std::mem::replace(&mut listener.queued, true)
                     {
                         #[expect(clippy::cast_possible_truncation, reason = "ids have 16 bits")]
                         self.ready_listeners.push_back(ListenerId(index as u16));
                     }
                 }
+                Token(other) if other & FOREIGN != 0 => foreign(event),
                 Token(relay) => {
                     let id = RelayId::from_token(relay as u64);
                     if let Some(relay) = self.relays.find(id)
@@ -133,7 +148,7 @@ impl MioEngine {
     /// Reads the next ready listener; false if none is ready.
     fn receive_at_listener(&mut self, batch: &mut Batch, most: usize) -> bool {
         let Some(id) = self.ready_listeners.pop_front() else { return false };
-        let Some(listener) = self.listeners.get_mut(id.index()) else { return true };
+        let Some(listener) = found(&mut self.listeners, id.index()) else { return true };
         let socket = listener.socket.as_fd();
         let before = batch.filled();
         let most = most.min(listener.hope);
@@ -162,12 +177,12 @@ impl MioEngine {
     fn send_to_clients(&mut self, batch: &Batch) {
         for (index, run) in (0_u32..).zip(batch.runs()) {
             if let Origin::Listener(id) = run.door
-                && let Some(listener) = self.listeners.get_mut(id.index())
+                && let Some(listener) = found(&mut self.listeners, id.index())
             {
                 listener.outgoing.push(index);
             }
         }
-        for listener in &mut self.listeners {
+        for listener in self.listeners.iter_mut().flatten() {
             if listener.outgoing.is_empty() {
                 continue;
             }
@@ -201,11 +216,15 @@ impl MioEngine {
 }
 
 impl Engine for MioEngine {
-    fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Wake> {
+    fn wait(
+        &mut self,
+        at_most: Option<Duration>,
+        foreign: &mut dyn FnMut(&Event),
+    ) -> io::Result<Wake> {
         let pending = !self.ready_listeners.is_empty() || !self.ready_relays.is_empty();
         let timeout = if pending { Some(Duration::ZERO) } else { at_most };
         match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => Ok(self.queue_ready()),
+            Ok(()) => Ok(self.queue_ready(foreign)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::default()),
             Err(error) => Err(error),
         }
@@ -247,11 +266,11 @@ impl Engine for MioEngine {
         self.tally.restarts += 1;
         self.relays = Relays::default();
         self.ready_relays.clear();
-        self.listeners.iter_mut().for_each(|listener| listener.outgoing.clear());
+        self.listeners.iter_mut().flatten().for_each(|listener| listener.outgoing.clear());
     }
 
     fn survey(&mut self) {
-        let lost = self.listeners.iter().map(|l| sys::receive_losses(l.socket.as_fd()));
+        let lost = self.listeners.iter().flatten().map(|l| sys::receive_losses(l.socket.as_fd()));
         self.tally.lost_at_listeners = lost.map(|lost| u64::from(lost.unwrap_or(0))).sum();
     }
 
@@ -275,6 +294,11 @@ impl EngineTally {
         self.truncated += filled.truncated;
         filled.slots == most
     }
+}
+
+/// The listener at a position, if it has a socket here.
+fn found(listeners: &mut [Option<Listener>], index: usize) -> Option<&mut Listener> {
+    listeners.get_mut(index)?.as_mut()
 }
 
 /// A socket for one relayed address.

@@ -6,6 +6,7 @@ use proto::turn::Tally;
 use proto::turn::tally::{Flow, ListenerTally, Usage};
 
 use crate::engine::EngineTally;
+use crate::stream::StreamTally;
 
 /// Counters as they were at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) struct Snapshot {
     pub(crate) server: Tally,
     /// Of the engine.
     pub(crate) engine: EngineTally,
+    /// Of the streams.
+    pub(crate) streams: StreamTally,
     /// Of each listener.
     pub(crate) listeners: Vec<ListenerTally>,
 }
@@ -30,6 +33,7 @@ impl Block {
         let mut words = 0;
         server(&mut Tally::default(), &mut |_| words += 1);
         engine(&mut EngineTally::default(), &mut |_| words += 1);
+        streams(&mut StreamTally::default(), &mut |_| words += 1);
         for _ in 0..listeners {
             listener(&mut ListenerTally::default(), &mut |_| words += 1);
         }
@@ -40,7 +44,7 @@ impl Block {
     pub(crate) fn publish(
         &self,
         mut of_server: Tally,
-        mut of_engine: EngineTally,
+        (mut of_engine, mut of_streams): (EngineTally, StreamTally),
         of_listeners: &[ListenerTally],
     ) {
         let mut words = self.0.iter();
@@ -51,6 +55,7 @@ impl Block {
         };
         server(&mut of_server, &mut store);
         engine(&mut of_engine, &mut store);
+        streams(&mut of_streams, &mut store);
         for mut of_listener in of_listeners.iter().copied() {
             listener(&mut of_listener, &mut store);
         }
@@ -68,6 +73,7 @@ impl Block {
             Snapshot { listeners: vec![ListenerTally::default(); listeners], ..Default::default() };
         server(&mut snapshot.server, &mut load);
         engine(&mut snapshot.engine, &mut load);
+        streams(&mut snapshot.streams, &mut load);
         for of_listener in &mut snapshot.listeners {
             listener(of_listener, &mut load);
         }
@@ -135,6 +141,28 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
     }
 }
 
+/// The same for streams'.
+fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
+    let StreamTally {
+        accepted,
+        refused,
+        closed,
+        reads,
+        writes,
+        bytes_in,
+        bytes_out,
+        dropped_frames,
+        dropped_bytes,
+        open,
+    } = tally;
+    refused.iter_mut().for_each(&mut *each);
+    closed.iter_mut().for_each(&mut *each);
+    open.iter_mut().for_each(&mut *each);
+    for word in [accepted, reads, writes, bytes_in, bytes_out, dropped_frames, dropped_bytes] {
+        each(word);
+    }
+}
+
 /// The same for a listener's.
 fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
     let ListenerTally { relayed, control_in, control_out } = tally;
@@ -168,11 +196,13 @@ mod tests {
             Snapshot { listeners: vec![ListenerTally::default(); 2], ..Default::default() };
         server(&mut expected.server, &mut number);
         engine(&mut expected.engine, &mut number);
+        streams(&mut expected.streams, &mut number);
         expected.listeners.iter_mut().for_each(|tally| listener(tally, &mut number));
 
         let block = Block::new(2);
         assert_eq!(block.0.len() as u64, next);
-        block.publish(expected.server, expected.engine, &expected.listeners);
+        let below = (expected.engine, expected.streams);
+        block.publish(expected.server, below, &expected.listeners);
         assert_eq!(block.read(2), expected);
     }
 

@@ -15,6 +15,7 @@ use super::log;
 use super::process::Process;
 use crate::config::Metrics;
 use crate::service::Session;
+use crate::stream::{Ending, Refusal, TRANSPORTS};
 
 /// Everything one scrape shows.
 #[derive(Debug)]
@@ -162,6 +163,54 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "how often a worker lost its allocations to a defect and began anew; report it with the log",
     ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_connections",
+        Unit::Count,
+        "connections of clients open, by transport",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_connections_accepted_total",
+        Unit::Count,
+        "connections of clients taken",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_connections_refused_total",
+        Unit::Count,
+        "connections closed at once or not taken: limits.connections_per_client or limits.connections reached by clients without an allocation, descriptors or memory exhausted",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_connections_closed_total",
+        Unit::Count,
+        "connections ended, by reason",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_stream_bytes_total",
+        Unit::Bytes,
+        "bytes read from and written to connections of clients",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_stream_system_calls_total",
+        Unit::Count,
+        "calls that moved those bytes",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_stream_dropped_packets_total",
+        Unit::Count,
+        "datagrams for clients on connections dropped, oldest first, because the client reads too slowly (limits.stream_queue_bytes)",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_stream_dropped_bytes_total",
+        Unit::Bytes,
+        "their size with the headers of TURN",
+    ),
     (Kind::Gauge, "process_open_fds", Unit::Count, "descriptors open"),
     (Kind::Gauge, "process_max_fds", Unit::Count, "descriptors the process may have"),
     (Kind::Gauge, "process_resident_memory_bytes", Unit::Bytes, "memory in use"),
@@ -184,6 +233,7 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
             let worker = worker.to_string();
             server(&worker, snapshot);
             engine(&worker, snapshot);
+            streams(&worker, snapshot);
             listeners(&worker, snapshot, &scrape.listeners);
         }
         sessions(&scrape.sessions, config);
@@ -280,6 +330,37 @@ fn engine(worker: &str, snapshot: &Snapshot) {
     }
     count("av_edge_relay_runs_sent_total", &[("worker", worker)], tally.runs_out);
     count("av_edge_relay_worker_restarts_total", &[("worker", worker)], tally.restarts);
+}
+
+fn streams(worker: &str, snapshot: &Snapshot) {
+    let tally = &snapshot.streams;
+    for (transport, &open) in TRANSPORTS.iter().zip(&tally.open) {
+        let labels = [("worker", worker.to_owned()), ("transport", transport.name().to_owned())];
+        gauge!("av_edge_relay_connections", &labels).set(float(open));
+    }
+    for (refusal, &refused) in Refusal::ALL.iter().zip(&tally.refused) {
+        let labels = [("worker", worker), ("reason", refusal.name())];
+        count("av_edge_relay_connections_refused_total", &labels, refused);
+    }
+    for (ending, &closed) in Ending::ALL.iter().zip(&tally.closed) {
+        let labels = [("worker", worker), ("reason", ending.name())];
+        count("av_edge_relay_connections_closed_total", &labels, closed);
+    }
+    for (name, label, value, total) in [
+        ("av_edge_relay_stream_bytes_total", "direction", "in", tally.bytes_in),
+        ("av_edge_relay_stream_bytes_total", "direction", "out", tally.bytes_out),
+        ("av_edge_relay_stream_system_calls_total", "call", "read", tally.reads),
+        ("av_edge_relay_stream_system_calls_total", "call", "write", tally.writes),
+    ] {
+        count(name, &[("worker", worker), (label, value)], total);
+    }
+    for (name, total) in [
+        ("av_edge_relay_connections_accepted_total", tally.accepted),
+        ("av_edge_relay_stream_dropped_packets_total", tally.dropped_frames),
+        ("av_edge_relay_stream_dropped_bytes_total", tally.dropped_bytes),
+    ] {
+        count(name, &[("worker", worker)], total);
+    }
 }
 
 fn listeners(worker: &str, snapshot: &Snapshot, listeners: &[Listener]) {

@@ -16,12 +16,13 @@ use proto::turn::{self, Server, Verdict};
 use crate::clock::Clock;
 use crate::engine::{Batch, Engine, Origin};
 use crate::ledger::SharedLedger;
+use crate::stream::Streams;
 use crate::telemetry::block::Block;
 
 pub(crate) use inbox::{Letterbox, Order, open};
 
 use inbox::Inbox;
-use outbox::Outbox;
+use outbox::{Hands, Outbox};
 
 /// Counters are at most so old, and fresh when somebody asks.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
@@ -48,7 +49,7 @@ pub(crate) struct Worker<L, E> {
     desk: Desk<L>,
     server: Server<L>,
     engine: E,
-    batch: Batch,
+    hands: Hands,
     outbox: Outbox,
     block: Arc<Block>,
     order: Order,
@@ -60,13 +61,18 @@ pub(crate) struct Worker<L, E> {
 
 impl<E: Engine> Worker<SharedLedger, E> {
     /// A worker that has not begun.
-    pub(crate) fn new(desk: Desk<SharedLedger>, engine: E, block: Arc<Block>) -> Self {
+    pub(crate) fn new(
+        desk: Desk<SharedLedger>,
+        engine: E,
+        streams: Streams,
+        block: Arc<Block>,
+    ) -> Self {
         let clock = Clock::new();
         Self {
             server: desk.server(),
             published: clock.last().mono,
             clock,
-            batch: Batch::new(),
+            hands: Hands { batch: Batch::new(), streams },
             outbox: Outbox::new(desk.index),
             desk,
             engine,
@@ -96,7 +102,8 @@ impl<E: Engine> Worker<SharedLedger, E> {
                 return Err(io::Error::other("too many defects"));
             }
             self.engine.close_relays();
-            self.batch = Batch::new();
+            self.hands.streams.close_all();
+            self.hands.batch = Batch::new();
             self.outbox = Outbox::new(self.desk.index);
             self.desk.ledger.forget();
             // Another seed: the first one would give out the same tokens and ports again.
@@ -127,22 +134,27 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     /// The loop.
     fn relay(&mut self, drained: &dyn Fn()) -> io::Result<()> {
         loop {
-            let deadline = self.server.poll_timeout();
             let last = self.clock.last().mono;
-            let wake = self.engine.wait(deadline.map(|at| at.saturating_duration_since(last)))?;
+            let deadline = self.server.poll_timeout().map(|at| at.saturating_duration_since(last));
+            let streams = &mut self.hands.streams;
+            let at_most = deadline.into_iter().chain(streams.patience(last)).min();
+            let wake = self.engine.wait(at_most, &mut |event| streams.wake(event))?;
             let now = self.clock.tick();
             self.server.timeout(now);
             if wake.inbox {
                 self.obey(now);
             }
-            self.engine.receive(&mut self.batch);
+            self.engine.receive(&mut self.hands.batch);
             self.judge(now);
-            self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.batch);
-            self.outbox.send_and_close(&mut self.engine, &mut self.batch);
+            self.hands.streams.turn(now, &mut self.server, &mut self.hands.batch);
+            self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.hands);
+            self.outbox.send_and_close(&mut self.engine, &mut self.hands.batch);
+            self.hands.streams.flush();
             if now.mono.saturating_duration_since(self.published) >= PUBLISH_EVERY {
                 self.publish(now);
             }
             if self.order == Order::Stop {
+                self.hands.streams.close_all();
                 return Ok(());
             }
             if self.server.is_drained() && !std::mem::replace(&mut self.drained, true) {
@@ -153,7 +165,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     /// Asks the server about every datagram received; payload is sent from where it lies.
     fn judge(&mut self, now: Now) {
-        let Self { server, batch, .. } = self;
+        let Self { server, hands: Hands { batch, streams }, .. } = self;
         for slot in 0..batch.filled() {
             for arrival in batch.arrivals(slot) {
                 let bytes = batch.bytes(&arrival);
@@ -169,6 +181,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 match verdict {
                     Verdict::ToPeer { via, peer, payload } => {
                         batch.send_to_peer(&arrival, via, peer, payload);
+                    }
+                    Verdict::ToClient { to, wrap, payload } if streams.serves(to.listener) => {
+                        streams.relay(to, wrap, batch.part(&arrival, payload));
                     }
                     Verdict::ToClient { to, wrap, payload } => {
                         batch.send_to_client(&arrival, to, wrap, payload);
@@ -197,7 +212,8 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     fn publish(&mut self, now: Now) {
         self.published = now.mono;
-        self.block.publish(self.server.tally(), self.engine.tally(), self.server.listeners());
+        let below = (self.engine.tally(), self.hands.streams.tally());
+        self.block.publish(self.server.tally(), below, self.server.listeners());
     }
 }
 
@@ -205,6 +221,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 mod tests {
     use std::cell::Cell;
 
+    use mio::event::Event;
     use proto::addr::{RelayId, RelayedAddr};
     use proto::policy::Claim;
     use proto::turn::OpenFailure;
@@ -221,7 +238,7 @@ mod tests {
     }
 
     impl Engine for Faulty {
-        fn wait(&mut self, _: Option<Duration>) -> io::Result<Wake> {
+        fn wait(&mut self, _: Option<Duration>, _: &mut dyn FnMut(&Event)) -> io::Result<Wake> {
             self.letterbox.order(if self.panics.get() > 0 { Order::Drain } else { Order::Stop });
             Ok(Wake { inbox: true })
         }
@@ -251,8 +268,12 @@ mod tests {
         let text = "realm = \"r\"\nworkers = 2\n[auth]\nrest_secrets = [\"0123456789abcdef\"]\n\
                     [limits]\nallocations_per_user = 1\n[[listen]]\naddress = \"127.0.0.1:3478\"";
         let config = Config::from_toml(text, "test", None).unwrap();
-        let (letterbox, inbox) = open(MioEngine::new(Vec::new()).unwrap().waker().unwrap());
+        let sockets = MioEngine::new(Vec::new()).unwrap();
+        let (letterbox, inbox) = open(sockets.waker().unwrap());
         let ledger = SharedLedger::new();
+        let registry = sockets.registry().unwrap();
+        let streams =
+            Streams::new(config.streams(), registry, Vec::new(), ledger.of_worker(1)).unwrap();
         let desk = Desk {
             index: 1,
             config: Arc::new(config.server(1)),
@@ -261,7 +282,7 @@ mod tests {
             inbox,
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
-        (Worker::new(desk, engine, Arc::new(Block::new(1))), ledger)
+        (Worker::new(desk, engine, streams, Arc::new(Block::new(1))), ledger)
     }
 
     #[test]

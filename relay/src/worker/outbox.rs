@@ -3,10 +3,19 @@
 use proto::addr::RelayId;
 use proto::now::Now;
 use proto::policy::Ledger;
-use proto::turn::{Action, Server};
+use proto::turn::{Action, Change, Server};
 
 use crate::engine::{Batch, Engine};
+use crate::stream::Streams;
 use crate::telemetry::log::Log;
+
+/// What leaves toward clients and peers.
+pub(crate) struct Hands {
+    /// As datagrams.
+    pub(crate) batch: Batch,
+    /// On streams.
+    pub(crate) streams: Streams,
+}
 
 /// Work that waits for the end of a turn, and who follows changes.
 #[derive(Debug)]
@@ -22,27 +31,36 @@ impl Outbox {
         Self { closing: Vec::new(), log: Log::new(worker) }
     }
 
-    /// Carries actions out until none is left; replies join the batch.
+    /// Carries actions out until none is left; replies join the batch, or a stream's queue.
     pub(crate) fn carry_out<L: Ledger, E: Engine>(
         &mut self,
         now: Now,
         server: &mut Server<L>,
         engine: &mut E,
-        batch: &mut Batch,
+        hands: &mut Hands,
     ) {
         while let Some(action) = server.poll_action() {
             match action {
-                Action::Send { to, bytes } => batch.reply(to, &bytes),
+                Action::Send { to, bytes } if hands.streams.serves(to.listener) => {
+                    hands.streams.reply(to, &bytes);
+                }
+                Action::Send { to, bytes } => hands.batch.reply(to, &bytes),
                 Action::OpenRelay { id, want } => {
                     // The port may be one that was released in this very turn.
                     if !self.closing.is_empty() {
-                        self.send_and_close(engine, batch);
+                        self.send_and_close(engine, &mut hands.batch);
                     }
                     let outcome = engine.open_relay(id, want);
                     server.relay_opened(now, id, outcome);
                 }
                 Action::CloseRelay(id) => self.closing.push(id),
-                Action::Changed(change) => self.log.change(now, &change),
+                Action::CloseClient(client) => hands.streams.close(client),
+                Action::Changed(change) => {
+                    if let Change::AllocationOpened { client, .. } = &change {
+                        hands.streams.admitted(*client);
+                    }
+                    self.log.change(now, &change);
+                }
             }
         }
     }

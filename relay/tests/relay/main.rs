@@ -5,3 +5,4 @@ mod configuration;
 mod life;
 mod payload;
 mod site;
+mod streams;

@@ -30,7 +30,12 @@ fn expect_at(socket: &UdpSocket, from: SocketAddr, bytes: &[u8]) {
 #[test]
 fn media_001_every_size_passes_both_ways_by_channel_and_by_indication() {
     let site = Site::open(0, 2);
-    let mut client = site.client();
+    every_size_passes(&mut site.client());
+    site.close();
+}
+
+/// Both ways, by channel and by indication.
+pub(crate) fn every_size_passes(client: &mut TurnClient) {
     let relayed = client.allocate(&AllocateOptions::default()).unwrap().relayed;
     let (by_channel, by_indication) = (peer(), peer());
     let channel_peer = by_channel.local_addr().unwrap();
@@ -42,13 +47,12 @@ fn media_001_every_size_passes_both_ways_by_channel_and_by_indication() {
         client.send_channel(number, &bytes).unwrap();
         expect_at(&by_channel, relayed, &bytes);
         by_channel.send_to(&bytes, relayed).unwrap();
-        expect_data(&mut client, channel_peer, Some(number), &bytes);
+        expect_data(client, channel_peer, Some(number), &bytes);
         client.send_indication(indication_peer, &bytes).unwrap();
         expect_at(&by_indication, relayed, &bytes);
         by_indication.send_to(&bytes, relayed).unwrap();
-        expect_data(&mut client, indication_peer, None, &bytes);
+        expect_data(client, indication_peer, None, &bytes);
     }
-    site.close();
 }
 
 #[test]

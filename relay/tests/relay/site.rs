@@ -103,6 +103,13 @@ pub(crate) fn configuration(number: u16, workers: u16, keys: &str) -> String {
         [[listen]]
         address = "[::1]:{port}"
         side = "internal"
+        [[listen]]
+        address = "127.0.0.1:{port}"
+        transport = "tcp"
+        [[listen]]
+        address = "[::1]:{port}"
+        transport = "tcp"
+        side = "internal"
         [relay]
         addresses = [{{ local = "127.0.0.1" }}, {{ local = "::1" }}]
         ports = "{first}-{last}"

@@ -1,0 +1,123 @@
+//! Where streams come in: one listening socket for each address, in every worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use proto::addr::ListenerId;
+use socket2::SockRef;
+
+/// How long nobody is taken after descriptors or memory ran out.
+const CLOSED: Duration = Duration::from_millis(200);
+
+/// Bytes the kernel takes for a client beyond what the path carries now: what is queued here can
+/// still be dropped for what is newer, what is queued there cannot.
+const UNSENT: u32 = 64 * 1024;
+
+/// What is served behind a door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DoorPlan {
+    /// The listener of clients that speak plainly.
+    pub(crate) plain: ListenerId,
+}
+
+/// The doors of one worker.
+pub(super) struct Doors {
+    doors: Vec<Door>,
+    /// Descriptors ran out: until then nobody is taken.
+    closed_until: Option<Instant>,
+}
+
+struct Door {
+    plan: DoorPlan,
+    listener: TcpListener,
+    /// Whether somebody may wait.
+    ready: bool,
+}
+
+/// Who was at a door.
+pub(super) enum Call {
+    /// Nobody at any.
+    Nobody,
+    /// Somebody, but there is no descriptor for it.
+    Exhausted,
+    /// A client.
+    Client(TcpStream, SocketAddr, ListenerId),
+}
+
+impl Doors {
+    /// Opens doors.
+    pub(super) fn open(
+        plans: Vec<(DoorPlan, std::net::TcpListener)>,
+        registry: &Registry,
+        token: impl Fn(usize) -> Token,
+    ) -> io::Result<Self> {
+        let mut doors = Vec::with_capacity(plans.len());
+        for (index, (plan, listener)) in plans.into_iter().enumerate() {
+            let mut listener = TcpListener::from_std(listener);
+            registry.register(&mut listener, token(index), Interest::READABLE)?;
+            doors.push(Door { plan, listener, ready: false });
+        }
+        Ok(Self { doors, closed_until: None })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.doors.len()
+    }
+
+    /// Somebody is at a door.
+    pub(super) fn knock(&mut self, index: usize) {
+        if let Some(door) = self.doors.get_mut(index) {
+            door.ready = true;
+        }
+    }
+
+    /// Whether somebody may be taken now.
+    pub(super) fn are_ready(&self) -> bool {
+        self.closed_until.is_none() && self.doors.iter().any(|door| door.ready)
+    }
+
+    /// When somebody may be taken again.
+    pub(super) fn reopen_at(&self) -> Option<Instant> {
+        self.closed_until
+    }
+
+    /// Takes the next client.
+    pub(super) fn call(&mut self, now: Instant) -> Call {
+        if self.closed_until.is_some_and(|until| now < until) {
+            return Call::Nobody;
+        }
+        self.closed_until = None;
+        for door in self.doors.iter_mut().filter(|door| door.ready) {
+            match door.listener.accept() {
+                Ok((socket, from)) => {
+                    prepare(&socket);
+                    return Call::Client(socket, from, door.plan.plain);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => door.ready = false,
+                Err(error) if is_exhaustion(&error) => {
+                    self.closed_until = Some(now + CLOSED);
+                    return Call::Exhausted;
+                }
+                // It was about that one client, who is gone already.
+                Err(_) => {}
+            }
+        }
+        Call::Nobody
+    }
+}
+
+/// Small messages leave at once. A socket that refuses this is slower, and no worse.
+fn prepare(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    drop(socket.set_tcp_nodelay(true));
+    drop(socket.set_tcp_notsent_lowat(UNSENT));
+}
+
+/// Whether an error is about this process or host rather than about a client.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

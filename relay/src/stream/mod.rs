@@ -1,0 +1,400 @@
+//! Clients on streams: accepted, read, cut into frames, written, closed.
+//!
+//! Every worker has listening sockets of its own and keeps what it accepts. Readiness comes from
+//! the engine's wait. Bytes are read into the memory of the batch, so that payload goes to peers
+//! from where it was read; what goes to a client waits in its queue until the turn ends and then
+//! leaves in one write. Who reads slowly loses its own media and disturbs nobody.
+//!
+//! `connection` knows one client, `frames` what it says, `queue` what waits for it, `roster` who is where, `door` how
+//! they come in, `tally` what is counted.
+
+mod connection;
+mod door;
+mod frames;
+mod queue;
+mod roster;
+mod tally;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use proto::addr::{ClientAddr, FiveTuple, ListenerId, Transport};
+use proto::framing::turn as framing;
+use proto::now::Now;
+use proto::policy::Ledger;
+use proto::turn::{Server, Wrap};
+
+use crate::engine::{self, Batch, FOREIGN};
+use crate::ledger::SharedLedger;
+
+pub(crate) use door::DoorPlan;
+pub use tally::{Ending, Refusal};
+pub(crate) use tally::{StreamTally, TRANSPORTS};
+
+use connection::{Connection, Overdue};
+use door::{Call, Doors};
+use frames::Bench;
+use queue::{Loss, Spares, Worth};
+use roster::{Key, Roster};
+
+/// The most that is read from one connection in a turn.
+const READ: usize = 64 * 1024;
+
+/// Connections taken at one door in a turn.
+const CALLS: usize = 32;
+
+/// Slots of tokens from here on are doors.
+const FIRST_DOOR: usize = 0x7FFF_0000;
+
+/// Bounds of streams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamLimits {
+    /// Connections without an allocation, of the whole relay.
+    pub(crate) connections: u32,
+    /// The same of one client network.
+    pub(crate) connections_per_client: u32,
+    /// Bytes that wait for one client.
+    pub(crate) queue_bytes: usize,
+}
+
+/// What the streams of a worker are told.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamConfig {
+    /// Bounds.
+    pub(crate) limits: StreamLimits,
+    /// By listener: the transport, if it is a stream.
+    pub(crate) transports: Vec<Option<Transport>>,
+    /// Whether channel numbers of RFC 5766 are spoken.
+    pub(crate) rfc5766_channels: bool,
+}
+
+/// The streams of one worker.
+pub(crate) struct Streams {
+    config: StreamConfig,
+    registry: Registry,
+    doors: Doors,
+    ledger: SharedLedger,
+    roster: Roster,
+    /// Connections to read.
+    ready: VecDeque<Key>,
+    /// Connections something was queued for, or that can be written to again.
+    dirty: Vec<Key>,
+    /// Connections that the server has to hear the end of.
+    ended: Vec<Key>,
+    spares: Spares,
+    tally: StreamTally,
+}
+
+impl Streams {
+    /// Streams that come in through these doors.
+    pub(crate) fn new(
+        config: StreamConfig,
+        registry: Registry,
+        doors: Vec<(DoorPlan, std::net::TcpListener)>,
+        ledger: SharedLedger,
+    ) -> io::Result<Self> {
+        let token = |index| Token(FOREIGN | (FIRST_DOOR + index));
+        Ok(Self {
+            doors: Doors::open(doors, &registry, token)?,
+            config,
+            registry,
+            ledger,
+            roster: Roster::new(random_secret()?),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            ended: Vec::new(),
+            spares: Spares::default(),
+            tally: StreamTally::default(),
+        })
+    }
+
+    /// Whether clients of this listener are on streams.
+    pub(crate) fn serves(&self, listener: ListenerId) -> bool {
+        matches!(self.config.transports.get(listener.index()), Some(Some(_)))
+    }
+
+    /// Counters.
+    pub(crate) fn tally(&self) -> StreamTally {
+        self.tally
+    }
+
+    /// How long the engine may wait because of streams; `None`: for ever.
+    pub(crate) fn patience(&mut self, now: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() || !self.ended.is_empty() || self.doors.are_ready() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.roster.next_deadline(), self.doors.reopen_at()];
+        next.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Takes in what the kernel says about a socket.
+    pub(crate) fn wake(&mut self, event: &Event) {
+        let token = event.token().0 & !FOREIGN;
+        let slot = token & 0x7FFF_FFFF;
+        if slot >= FIRST_DOOR {
+            self.doors.knock(slot - FIRST_DOOR);
+            return;
+        }
+        let key = Key::from_token(token);
+        let Some(connection) = self.roster.find(key) else { return };
+        if event.is_writable() {
+            connection.unblock();
+            if !connection.queue.is_empty() && !std::mem::replace(&mut connection.dirty, true) {
+                self.dirty.push(key);
+            }
+        }
+        connection.half_closed |= event.is_read_closed() || event.is_error();
+        let worth = event.is_readable() || connection.half_closed;
+        if worth && connection.ending.is_none() && !std::mem::replace(&mut connection.ready, true) {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// One turn: those who ended are reported, new ones taken, frames cut and judged.
+    pub(crate) fn turn<L: Ledger>(&mut self, now: Now, server: &mut Server<L>, batch: &mut Batch) {
+        self.report(now, server);
+        while let Some(key) = self.roster.due(now.mono) {
+            self.look_after(now, key, server);
+        }
+        self.accept(now, server);
+        for _ in 0..self.ready.len() {
+            if batch.stream_room().len() < framing::LONGEST + READ {
+                break;
+            }
+            if let Some(key) = self.ready.pop_front() {
+                self.read(now, key, server, batch);
+            }
+        }
+    }
+
+    /// Queues relayed payload for a client.
+    pub(crate) fn relay(&mut self, to: FiveTuple, wrap: Wrap, payload: &[u8]) {
+        let mut head = [0; engine::LONGEST_HEAD];
+        #[expect(clippy::cast_possible_truncation, reason = "a datagram has less than 64 KiB")]
+        let len = engine::head(wrap, payload.len() as u32, &mut head);
+        // Attributes fill words anyway, and ChannelData does in a stream (RFC 8656 §12.5).
+        let padding = &[0; 3][..framing::padding(payload.len())];
+        self.queue(to, Worth::Media, &[&head[..len], payload, padding]);
+    }
+
+    /// Queues a control message for a client.
+    pub(crate) fn reply(&mut self, to: FiveTuple, bytes: &[u8]) {
+        self.queue(to, Worth::Control, &[bytes]);
+    }
+
+    /// A client has an allocation: it is no stranger any more.
+    pub(crate) fn admitted(&mut self, client: FiveTuple) {
+        if let Some((_, connection)) = self.roster.of(client)
+            && std::mem::replace(&mut connection.stranger, false)
+        {
+            self.ledger.dismiss_stranger(client.client.ip());
+        }
+    }
+
+    /// Closes a client's connection behind what waits for it.
+    pub(crate) fn close(&mut self, client: FiveTuple) {
+        if let Some((key, _)) = self.roster.of(client) {
+            self.end(key, Ending::Told);
+        }
+    }
+
+    /// Ends a turn: writes what was queued.
+    pub(crate) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            let Some(connection) = self.roster.find(key) else { continue };
+            connection.dirty = false;
+            let broken = connection.write(&mut self.spares, &mut self.tally).is_err();
+            if broken {
+                connection.queue.clear(&mut self.spares);
+            }
+            match connection.ending {
+                None if broken => self.end(key, Ending::Reset),
+                Some(_) if connection.queue.is_empty() && connection.reported => {
+                    self.remove(key);
+                }
+                None | Some(_) => {}
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// Ends every connection, behind as much of what waits as the kernel takes now.
+    pub(crate) fn close_all(&mut self) {
+        self.ready.clear();
+        self.ended.clear();
+        for key in self.roster.keys() {
+            if let Some(connection) = self.roster.find(key) {
+                // What cannot be written now is lost with the connection.
+                let _ = connection.write(&mut self.spares, &mut self.tally);
+                connection.ending.get_or_insert(Ending::ShutDown);
+                connection.queue.clear(&mut self.spares);
+            }
+            self.remove(key);
+        }
+    }
+
+    fn queue(&mut self, to: FiveTuple, worth: Worth, parts: &[&[u8]]) {
+        let Some((key, connection)) = self.roster.of(to) else { return };
+        if matches!(connection.ending, Some(Ending::QueueFull | Ending::Reset)) {
+            return;
+        }
+        let limit = self.config.limits.queue_bytes;
+        let Ok(Loss { frames, bytes }) =
+            connection.queue.put(worth, parts, limit, &mut self.spares)
+        else {
+            connection.queue.clear(&mut self.spares);
+            return self.end(key, Ending::QueueFull);
+        };
+        self.tally.dropped_frames += frames;
+        self.tally.dropped_bytes += bytes;
+        if !std::mem::replace(&mut connection.dirty, true) {
+            self.dirty.push(key);
+        }
+    }
+
+    /// Tells the server who has ended, and closes what has nothing left to write.
+    fn report<L: Ledger>(&mut self, now: Now, server: &mut Server<L>) {
+        for key in std::mem::take(&mut self.ended) {
+            let Some(connection) = self.roster.find(key) else { continue };
+            server.client_gone(now, connection.client);
+            connection.reported = true;
+            if connection.queue.is_empty() {
+                self.remove(key);
+            } else {
+                connection.linger(now.mono);
+                self.roster.strike(key);
+                self.roster.arm(key);
+            }
+        }
+    }
+
+    /// A deadline of a connection has passed.
+    fn look_after<L: Ledger>(&mut self, now: Now, key: Key, server: &Server<L>) {
+        let Some(connection) = self.roster.find(key) else { return };
+        let has_allocation = server.serves(connection.client);
+        match connection.overdue(now.mono, has_allocation) {
+            Overdue::Nothing => self.roster.arm(key),
+            Overdue::End(ending) => self.end(key, ending),
+            Overdue::Drop => self.remove(key),
+        }
+    }
+
+    /// Takes whoever waits at a door, within the limits.
+    fn accept<L: Ledger>(&mut self, now: Now, server: &mut Server<L>) {
+        for _ in 0..CALLS * self.doors.len() {
+            match self.doors.call(now.mono) {
+                Call::Nobody => return,
+                Call::Exhausted => {
+                    self.tally.refused[Refusal::Exhausted as usize] += 1;
+                    return;
+                }
+                Call::Client(socket, from, listener) => {
+                    let client = FiveTuple { listener, client: ClientAddr::new(from) };
+                    self.welcome(now, socket, client, server);
+                }
+            }
+        }
+    }
+
+    fn welcome<L: Ledger>(
+        &mut self,
+        now: Now,
+        mut socket: TcpStream,
+        client: FiveTuple,
+        server: &mut Server<L>,
+    ) {
+        if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &self.config.limits) {
+            self.tally.refused[refusal as usize] += 1;
+            return;
+        }
+        if let Some((old, connection)) = self.roster.of(client) {
+            // The kernel gives a port away only when the old connection is gone.
+            connection.ending = Some(Ending::Replaced);
+            server.client_gone(now, client);
+            self.remove(old);
+        }
+        let key = self.roster.next_key();
+        let token = Token(FOREIGN | key.to_token());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.registry.register(&mut socket, token, interest).is_err() {
+            self.tally.refused[Refusal::Exhausted as usize] += 1;
+            self.ledger.dismiss_stranger(client.client.ip());
+            return;
+        }
+        self.tally.accepted += 1;
+        self.count_open(client, true);
+        self.roster.insert(Connection::new(socket, client, now.mono));
+    }
+
+    /// Reads one connection once and judges every frame that is complete.
+    fn read<L: Ledger>(&mut self, now: Now, key: Key, server: &mut Server<L>, batch: &mut Batch) {
+        let Some(connection) = self.roster.find(key) else { return };
+        connection.ready = false;
+        if connection.ending.is_some() {
+            return;
+        }
+        let begun = connection.begun.len();
+        let ending = match connection.read(&mut batch.stream_room()[begun..begun + READ]) {
+            Ok(None) => None,
+            Ok(Some(0)) => Some(Ending::ByClient),
+            Ok(Some(bytes)) => {
+                self.tally.reads += 1;
+                self.tally.bytes_in += bytes as u64;
+                if bytes == READ || connection.half_closed {
+                    connection.ready = true;
+                    self.ready.push_back(key);
+                }
+                let rfc5766_channels = self.config.rfc5766_channels;
+                Bench { now, server, batch, rfc5766_channels }.digest(connection, bytes)
+            }
+            Err(_) => Some(Ending::Reset),
+        };
+        if let Some(ending) = ending {
+            self.end(key, ending);
+        }
+    }
+
+    /// A connection reads no more. The server hears of it in the next turn, when what the client
+    /// asked for before has been answered.
+    fn end(&mut self, key: Key, ending: Ending) {
+        let Some(connection) = self.roster.find(key) else { return };
+        if connection.ending.is_none() {
+            connection.ending = Some(ending);
+            self.ended.push(key);
+        }
+    }
+
+    /// Closes a connection.
+    fn remove(&mut self, key: Key) {
+        let Some(mut connection) = self.roster.remove(key) else { return };
+        connection.queue.clear(&mut self.spares);
+        if connection.stranger {
+            self.ledger.dismiss_stranger(connection.client.client.ip());
+        }
+        self.count_open(connection.client, false);
+        let ending = connection.ending.unwrap_or(Ending::ShutDown);
+        self.tally.closed[ending as usize] += 1;
+    }
+
+    /// Counts a connection that came or went, by its transport.
+    fn count_open(&mut self, client: FiveTuple, came: bool) {
+        let transport = self.config.transports.get(client.listener.index()).copied().flatten();
+        if let Some(place) = TRANSPORTS.iter().position(|&it| Some(it) == transport) {
+            let open = &mut self.tally.open[place];
+            *open = if came { *open + 1 } else { *open - 1 };
+        }
+    }
+}
+
+/// Randomness of the operating system.
+fn random_secret() -> io::Result<u64> {
+    getrandom::u64().map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests;

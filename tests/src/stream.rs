@@ -1,0 +1,217 @@
+//! Streams between clients and the server: bytes in order, in pieces of any size.
+//!
+//! The server's end is cut by the real deframer, the client's by one written here by hand. A
+//! stream begins with the first bytes, ends with [`World::hang_up`] behind everything that was
+//! sent, and breaks at once with [`World::break_off`], which loses what is under way. Links delay
+//! streams and cut them into pieces; they lose, repeat and reorder nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::addr::{ClientAddr, FiveTuple, ListenerId, Transport};
+use proto::framing::turn::{Cut, Rules, cut};
+
+use crate::dice::Dice;
+use crate::world::{Target, What, World};
+
+/// Every stream there is, and was.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    open: BTreeMap<FiveTuple, Stream>,
+    begun: u64,
+}
+
+/// One stream.
+#[derive(Debug)]
+struct Stream {
+    /// Tells it from an earlier one between the same addresses.
+    serial: u64,
+    /// Bytes that arrived at the server and are no frame yet.
+    at_server: Vec<u8>,
+    /// Bytes that arrived at the client and are no message yet.
+    at_client: Vec<u8>,
+    /// When the last byte in each direction arrives.
+    last: [Duration; 2],
+}
+
+/// The direction and the moment of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Course {
+    client: FiveTuple,
+    serial: u64,
+    to_server: bool,
+}
+
+impl World {
+    /// Adds an IPv4 client that speaks to the TCP listener.
+    #[must_use]
+    pub fn with_tcp_client(self, name: &str) -> Self {
+        let n = self.clients.len();
+        let mut world = self.with_client(name);
+        world.clients[n].listener = crate::site::TCP_LISTENER;
+        world
+    }
+
+    /// Writes bytes into the stream of a client as they are, a new one if it has none.
+    pub fn write(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
+        let client = FiveTuple { listener, client: ClientAddr::new(from) };
+        let next = self.streams.begun + 1;
+        let stream = self.streams.open.entry(client).or_insert_with(|| Stream::new(next));
+        self.streams.begun = self.streams.begun.max(stream.serial);
+        let serial = stream.serial;
+        self.flow(Course { client, serial, to_server: true }, bytes);
+    }
+
+    /// A client closes its stream, behind what it has sent.
+    pub fn hang_up(&mut self, listener: ListenerId, from: SocketAddr) {
+        let client = FiveTuple { listener, client: ClientAddr::new(from) };
+        if let Some(Stream { serial, .. }) = self.streams.open.get(&client) {
+            let course = Course { client, serial: *serial, to_server: true };
+            self.flow(course, &[]);
+        }
+    }
+
+    /// The stream of a client breaks: what is under way in both directions is lost.
+    pub fn break_off(&mut self, listener: ListenerId, from: SocketAddr) {
+        self.gone(FiveTuple { listener, client: ClientAddr::new(from) });
+    }
+
+    /// Whether a client has a stream.
+    pub fn is_connected(&self, listener: ListenerId, from: SocketAddr) -> bool {
+        let client = FiveTuple { listener, client: ClientAddr::new(from) };
+        self.streams.open.contains_key(&client)
+    }
+
+    /// Whether clients of a listener are on streams.
+    pub(crate) fn is_stream(&self, listener: ListenerId) -> bool {
+        let transport = self.config.edge.listener(listener).map(|listener| listener.transport);
+        matches!(transport, Some(Transport::Tcp | Transport::Tls))
+    }
+
+    /// What the server says to a client on a stream, padded as streams demand.
+    pub(crate) fn answer(&mut self, client: FiveTuple, message: &[u8]) {
+        let Some(Stream { serial, .. }) = self.streams.open.get(&client) else { return };
+        let course = Course { client, serial: *serial, to_server: false };
+        self.flow(course, &padded(message));
+    }
+
+    /// The server has nothing more to do with a client.
+    pub(crate) fn gone(&mut self, client: FiveTuple) {
+        if self.streams.open.remove(&client).is_some() {
+            let now = self.now();
+            let opening = self.books.leases() - u32_of(self.server.tally().allocations);
+            self.server.client_gone(now, client);
+            let left = self.books.leases() - u32_of(self.server.tally().allocations);
+            self.given_up += u64::from(opening - left);
+            self.note(|| What::ClientGone(client));
+            self.carry_out();
+        }
+    }
+
+    /// A piece arrives; an empty one is the end.
+    pub(crate) fn arrive_on_stream(&mut self, course: Course, bytes: &[u8]) {
+        let Some(stream) = self.streams.open.get_mut(&course.client) else { return };
+        if stream.serial != course.serial {
+            return;
+        }
+        if course.to_server {
+            stream.at_server.extend_from_slice(bytes);
+            if bytes.is_empty() {
+                self.gone(course.client);
+            } else {
+                self.serve(course.client);
+            }
+            return;
+        }
+        stream.at_client.extend_from_slice(bytes);
+        let messages = take_messages(&mut stream.at_client);
+        let at = course.client.client.socket();
+        if let Some(client) = self.clients.iter_mut().find(|client| client.address == at) {
+            client.inbox.extend(messages);
+        }
+    }
+
+    /// Judges every frame that is complete at the server's end.
+    fn serve(&mut self, client: FiveTuple) {
+        while let Some(stream) = self.streams.open.get_mut(&client) {
+            let rules =
+                Rules { rfc5766_channels: self.config.rfc5766_channels, ..Rules::default() };
+            match cut(&stream.at_server, rules) {
+                Cut::NeedMore(_) => return,
+                Cut::Broken(_) => self.gone(client),
+                Cut::Complete { frame, wire } => {
+                    let mut bytes: Vec<u8> = stream.at_server.drain(..wire).collect();
+                    bytes.truncate(frame);
+                    self.client_says(client, &bytes);
+                }
+            }
+        }
+    }
+
+    /// Sends bytes on their way, in pieces that keep their order.
+    fn flow(&mut self, course: Course, bytes: &[u8]) {
+        let pieces = pieces(&mut self.dice, bytes);
+        for piece in pieces {
+            let delay = self.link.delay_of_stream(&mut self.dice);
+            let arrives = self.elapsed() + delay;
+            let Some(stream) = self.streams.open.get_mut(&course.client) else { return };
+            let last = &mut stream.last[usize::from(course.to_server)];
+            *last = arrives.max(*last);
+            let at = *last;
+            self.launch(at, Target::Stream(course), piece);
+        }
+    }
+}
+
+impl Stream {
+    fn new(serial: u64) -> Self {
+        Self { serial, at_server: Vec::new(), at_client: Vec::new(), last: [Duration::ZERO; 2] }
+    }
+}
+
+fn u32_of(count: u64) -> u32 {
+    u32::try_from(count).expect("a small number")
+}
+
+/// The bytes in pieces: mostly whole, sometimes torn, seldom one by one.
+fn pieces(dice: &mut Dice, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let size = match dice.below(8) {
+        0 => 1,
+        1..4 => 1 + dice.index(40),
+        _ => bytes.len().max(1),
+    };
+    if bytes.is_empty() {
+        return vec![Vec::new()];
+    }
+    bytes.chunks(size).map(<[u8]>::to_vec).collect()
+}
+
+/// A message with the padding that follows it in a stream.
+pub(crate) fn padded(message: &[u8]) -> Vec<u8> {
+    let mut bytes = message.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Every message that is complete, without padding; the rest stays.
+fn take_messages(bytes: &mut Vec<u8>) -> VecDeque<Vec<u8>> {
+    let mut messages = VecDeque::new();
+    while let [first, _, high, low, ..] = bytes[..] {
+        let length = usize::from(high) * 256 + usize::from(low);
+        let (message, whole) = match first {
+            0..4 => (20 + length, 20 + length),
+            64..80 => (4 + length, 4 + length.div_ceil(4) * 4),
+            _ => panic!("a stream to a client goes on with {first:#04x}"),
+        };
+        if bytes.len() < whole {
+            break;
+        }
+        let rest = bytes.split_off(whole);
+        let mut taken = std::mem::replace(bytes, rest);
+        assert!(taken[message..].iter().all(|&byte| byte == 0), "padding is zero");
+        taken.truncate(message);
+        messages.push_back(taken);
+    }
+    messages
+}
