@@ -62,6 +62,11 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Whether messages come as frames of a stream instead of datagrams.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
     /// The name used in labels, URIs and configuration.
     pub fn name(self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ pub mod auth;
 pub mod channel_data;
 pub mod demux;
 pub mod framing;
+pub mod marks;
 pub mod now;
 pub mod policy;
 pub mod reject;

@@ -121,7 +121,8 @@ reasons! {
         NoPermission "no_permission" "no live permission for the peer";
         PeerDenied "peer_denied" "the peer policy forbids the destination";
         PeerFamily "peer_family" "the peer's address family is not the allocation's";
-        DontFragment "dont_fragment" "the client demands DONT-FRAGMENT, which this path cannot promise";
+        DontFragment "dont_fragment" "the client demands DONT-FRAGMENT toward an IPv6 peer, which cannot be promised";
+        HopLimit "hop_limit" "the datagram had no hop left: relays that send to each other in a circle, or a sender that limits how far it reaches";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
         Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limit";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";

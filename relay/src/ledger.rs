@@ -1,12 +1,13 @@
 //! Quotas, live relayed ports and reservations: what the workers share.
 //!
-//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, when a
-//! connection comes or is no stranger any more, and when a peer turns out to be one of our own
-//! addresses; never for a packet that is only forwarded.
-//! Each worker's part is kept apart as well, so that what a failed worker held can be credited.
+//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, and when a
+//! connection comes or is no stranger any more, never for a packet: whether a relayed port is
+//! alive is one bit that packets between two clients of this relay look at without a lock. Each
+//! worker's part is kept apart as well, so that what a failed worker held can be credited.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -20,7 +21,15 @@ use crate::stream::{Refusal, StreamLimits};
 #[derive(Clone, Debug)]
 pub(crate) struct SharedLedger {
     books: Arc<Mutex<Books>>,
+    live: Arc<[LivePorts]>,
     worker: u16,
+}
+
+/// Which ports of one relay address are alive; changed only by who holds the books.
+#[derive(Debug)]
+struct LivePorts {
+    ip: IpAddr,
+    words: Box<[AtomicU64]>,
 }
 
 /// Counts of one kind of owner; an owner without allocations has no entry.
@@ -46,14 +55,15 @@ struct Books {
 }
 
 impl SharedLedger {
-    /// An empty ledger.
-    pub(crate) fn new() -> Self {
-        Self { books: Arc::default(), worker: 0 }
+    /// An empty ledger of a relay with these addresses.
+    pub(crate) fn new(relays: impl IntoIterator<Item = IpAddr>) -> Self {
+        let live = relays.into_iter().map(LivePorts::none).collect();
+        Self { books: Arc::default(), live, worker: 0 }
     }
 
     /// The door of one worker to the same ledger.
     pub(crate) fn of_worker(&self, worker: u16) -> Self {
-        Self { books: Arc::clone(&self.books), worker }
+        Self { books: Arc::clone(&self.books), live: Arc::clone(&self.live), worker }
     }
 
     /// Credits everything this worker holds: its server is gone.
@@ -66,13 +76,27 @@ impl SharedLedger {
                 books.credit(user, client);
             }
         }
-        books.live.retain(|_, of| *of != worker);
+        for (relayed, _) in books.live.extract_if(|_, of| *of == worker) {
+            self.mark(relayed, false);
+        }
         let visitors: Vec<_> = books.visitors.extract_if(|&(of, _), _| of == worker).collect();
         for ((_, network), count) in visitors {
             for _ in 0..count {
                 books.dismiss(network);
             }
         }
+    }
+
+    /// Notes that a port lives or not. To be called with the books in hand.
+    fn mark(&self, relayed: RelayedAddr, live: bool) {
+        if let Some(ports) = self.ports(relayed.ip()) {
+            ports.mark(relayed.port(), live);
+        }
+    }
+
+    /// The ports of a relay address; there are few addresses.
+    fn ports(&self, ip: IpAddr) -> Option<&LivePorts> {
+        self.live.iter().find(|ports| ports.ip == ip)
     }
 
     /// Counts a connection of a client that has no allocation yet; nothing is counted on refusal.
@@ -158,10 +182,11 @@ impl Ledger for SharedLedger {
         } else {
             books.live.remove(&relayed);
         }
+        self.mark(relayed, live);
     }
 
     fn is_live(&self, relayed: RelayedAddr) -> bool {
-        self.books().live.contains_key(&relayed)
+        self.ports(relayed.ip()).is_some_and(|ports| ports.is_live(relayed.port()))
     }
 
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {
@@ -188,6 +213,28 @@ impl Ledger for SharedLedger {
 
     fn take_back(&mut self, owner: u16) -> Vec<RelayedAddr> {
         self.books().returned.remove(&owner).unwrap_or_default()
+    }
+}
+
+impl LivePorts {
+    /// An address without a live port.
+    fn none(ip: IpAddr) -> Self {
+        let words = (0..=u16::MAX / 64).map(|_| AtomicU64::new(0)).collect();
+        Self { ip, words }
+    }
+
+    fn mark(&self, port: u16, live: bool) {
+        let word = &self.words[usize::from(port / 64)];
+        let bit = 1 << (port % 64);
+        if live {
+            word.fetch_or(bit, Ordering::Release);
+        } else {
+            word.fetch_and(!bit, Ordering::Release);
+        }
+    }
+
+    fn is_live(&self, port: u16) -> bool {
+        self.words[usize::from(port / 64)].load(Ordering::Acquire) >> (port % 64) & 1 == 1
     }
 }
 
@@ -243,6 +290,11 @@ mod tests {
         channels: 1,
     };
 
+    /// A ledger of a relay with one address.
+    fn ledger() -> SharedLedger {
+        SharedLedger::new(["192.0.2.9".parse().unwrap()])
+    }
+
     fn claim(user: u64, client: u8, user_limit: Option<u32>) -> Claim {
         Claim { user: UserKey(user), client: IpAddr::from([192, 0, 2, client]), user_limit }
     }
@@ -265,7 +317,7 @@ mod tests {
                 Why::TotalQuota,
             ),
         ] {
-            let mut ledger = SharedLedger::new();
+            let mut ledger = ledger();
             let mut leases: Vec<_> =
                 held.iter().map(|c| ledger.lease(c, &LIMITS).expect(case)).collect();
             for _ in 0..3 {
@@ -280,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_credential_cannot_widen_the_limit_of_the_relay() {
-        let mut ledger = SharedLedger::new();
+        let mut ledger = ledger();
         for client in 1..=2 {
             ledger.lease(&claim(1, client, Some(9)), &LIMITS).unwrap();
         }
@@ -293,7 +345,7 @@ mod tests {
         let later = now + Duration::from_secs(30);
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
         let token = [7; 8];
-        let mut here = SharedLedger::new();
+        let mut here = ledger();
         let mut there = here.clone();
         here.reserve(token, Reservation { user: UserKey(1), relayed, until: later });
         assert_eq!(there.redeem(now, token, UserKey(2)), None, "another user");
@@ -305,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_failed_is_credited_and_no_other() {
-        let shared = SharedLedger::new();
+        let shared = ledger();
         let (mut failed, mut other) = (shared.of_worker(0), shared.of_worker(1));
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
         failed.lease(&claim(1, 1, None), &LIMITS).unwrap();
@@ -321,7 +373,7 @@ mod tests {
     #[test]
     fn what_one_worker_gives_back_its_owner_collects() {
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
-        let mut here = SharedLedger::new();
+        let mut here = ledger();
         let mut there = here.clone();
         here.give_back(1, relayed);
         assert_eq!(there.take_back(0), []);
@@ -331,5 +383,20 @@ mod tests {
         assert!(there.is_live(relayed));
         there.set_live(relayed, false);
         assert!(!here.is_live(relayed));
+    }
+    #[test]
+    fn a_port_lives_alone_and_at_its_address_alone() {
+        let at = |text: &str| RelayedAddr::new(text.parse().unwrap());
+        let mut ledger = SharedLedger::new(["192.0.2.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()));
+        for port in ["192.0.2.9:1024", "192.0.2.9:50000", "[2001:db8::9]:65535"] {
+            ledger.set_live(at(port), true);
+            assert!(ledger.is_live(at(port)), "{port}");
+        }
+        for port in ["192.0.2.9:1025", "192.0.2.9:50001", "192.0.2.9:65535", "192.0.2.8:50000"] {
+            assert!(!ledger.is_live(at(port)), "{port}");
+        }
+        ledger.set_live(at("192.0.2.9:50000"), false);
+        assert!(!ledger.is_live(at("192.0.2.9:50000")));
+        assert!(ledger.is_live(at("192.0.2.9:1024")));
     }
 }

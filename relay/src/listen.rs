@@ -79,6 +79,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     }
     socket.set_reuse_port(shared)?;
     sys::take_runs(socket.as_fd())?;
+    sys::take_marks(socket.as_fd(), family)?;
     sys::relax_path_mtu(socket.as_fd(), family)?;
     sys::set_buffers(socket.as_fd(), BUFFER);
     socket.bind(&address.into())?;

@@ -251,7 +251,7 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
 
     let seed = worker::random_seed()
         .map_err(|source| StartError::system("the random number generator", source))?;
-    let ledger = SharedLedger::new();
+    let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local));
     let mut letterboxes = Vec::new();
     let mut blocks = Vec::new();
     let mut crew = Vec::new();

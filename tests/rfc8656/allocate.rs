@@ -128,11 +128,33 @@ fn alloc_005_the_requested_transport_must_be_udp() {
 
 #[test]
 fn alloc_006_dont_fragment_is_refused_where_it_cannot_be_kept() {
-    let mut world = World::seeded(6).with_client("alice");
-    let heard = world.client("alice").ask(Draft::allocate().raw(kind::DONT_FRAGMENT, b""));
-    heard.expect_code(420);
-    assert_eq!(heard.unknown(), Some(vec![kind::DONT_FRAGMENT]));
-    assert_eq!(world.server.tally().allocations, 0);
+    let draft = || Draft::allocate().raw(kind::DONT_FRAGMENT, b"");
+    for (case, client, draft, kept) in [
+        ("IPv4", "alice", draft(), true),
+        ("IPv4 by name", "alice", draft().raw(kind::FAMILY, &[1, 0, 0, 0]), true),
+        ("even port", "alice", draft().raw(kind::EVEN_PORT, &[0x80]), true),
+        ("IPv6", "alice", draft().raw(kind::FAMILY, &[2, 0, 0, 0]), false),
+        ("both", "alice", draft().raw(kind::ADDITIONAL_FAMILY, &[2, 0, 0, 0]), false),
+        ("translated", "carol", draft(), false),
+        ("IPv6 for IPv6", "carol", draft().raw(kind::FAMILY, &[2, 0, 0, 0]), false),
+        ("a port of any family", "alice", draft().raw(kind::RESERVATION, &[7; 8]), false),
+        (
+            "refused before its contradiction",
+            "alice",
+            draft().raw(kind::FAMILY, &[2, 0, 0, 0]).raw(kind::RESERVATION, &[7; 8]),
+            false,
+        ),
+    ] {
+        let mut world = World::seeded(6).with_client("alice").with_client6("carol");
+        let heard = world.client(client).ask(draft);
+        if kept {
+            heard.expect_success();
+        } else {
+            assert_eq!(heard.code(), Some(420), "{case}");
+            assert_eq!(heard.unknown(), Some(vec![kind::DONT_FRAGMENT]), "{case}");
+            assert_eq!(world.server.tally().allocations, 0, "{case}");
+        }
+    }
 }
 
 #[test]

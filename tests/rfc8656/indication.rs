@@ -60,13 +60,17 @@ fn data_003_the_peer_gets_the_payload_and_nothing_else() {
 }
 
 #[test]
-fn data_004_dont_fragment_that_cannot_be_kept_drops_the_datagram() {
+fn data_004_dont_fragment_sets_df_on_that_datagram_alone() {
+    // Where it can't be kept, nothing is sent: iphdr_005.
     let mut world = call(4);
     let bob = world.peer_address("bob");
-    let draft = Draft::send(bob, b"hello").raw(kind::DONT_FRAGMENT, b"");
-    assert!(world.client("alice").exchange(draft).is_none());
-    world.peer("bob").expect_silence();
-    assert_eq!(world.dropped(DropReason::DontFragment), 1);
+    for whole in [false, true, false] {
+        let draft = Draft::send(bob, b"hello");
+        let draft = if whole { draft.raw(kind::DONT_FRAGMENT, b"") } else { draft };
+        assert!(world.client("alice").exchange(draft).is_none());
+        world.peer("bob").expect(b"hello");
+        assert_eq!(world.peer("bob").marks().dont_fragment, whole);
+    }
 }
 
 #[test]

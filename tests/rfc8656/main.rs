@@ -4,6 +4,7 @@ mod allocate;
 mod channel;
 mod families;
 mod five_tuple;
+mod headers;
 mod indication;
 mod media;
 mod peers;

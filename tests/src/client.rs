@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use proto::addr::ListenerId;
+use proto::marks::Marks;
 use stun_rs::HMACKey;
 
 use crate::draft::Draft;
@@ -41,6 +42,8 @@ pub struct Client {
     pub relayed: Option<SocketAddr>,
     /// Datagrams that arrived, oldest first.
     pub inbox: VecDeque<Vec<u8>>,
+    /// What the header of the newest arrival said.
+    pub marks: Marks,
 }
 
 impl Client {
@@ -54,6 +57,7 @@ impl Client {
             challenge: None,
             relayed: None,
             inbox: VecDeque::new(),
+            marks: Marks::PLAIN,
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use proto::marks::Marks;
+
 /// Somebody a client talks to through the relay.
 #[derive(Debug)]
 pub struct Peer {
@@ -12,10 +14,12 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Datagrams that arrived and where they seemed to come from, oldest first.
     pub inbox: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// What the header of the newest arrival said.
+    pub marks: Marks,
 }
 
 impl Peer {
     pub(crate) fn new(name: &str, address: SocketAddr) -> Self {
-        Self { name: name.to_owned(), address, inbox: VecDeque::new() }
+        Self { name: name.to_owned(), address, inbox: VecDeque::new(), marks: Marks::PLAIN }
     }
 }

@@ -259,6 +259,11 @@ impl AsPeer<'_> {
         self.world.settle();
     }
 
+    /// What the header of the newest arrival said.
+    pub fn marks(&self) -> Marks {
+        self.world.peers[self.index].marks
+    }
+
     /// The oldest datagram in its inbox, with its source.
     pub fn take(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.world.peers[self.index].inbox.pop_front()

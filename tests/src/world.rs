@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr};
+use proto::marks::{Datagram, Marks};
 use proto::now::{Now, UnixTime};
 use proto::reject::{DropReason, Why};
 use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
@@ -42,6 +43,8 @@ pub struct World {
     pub foreign_sockets: HashSet<SocketAddr>,
     /// Everything the server was told and answered, when somebody wants to know.
     pub record: Option<Vec<Seen>>,
+    /// What hosts write into the headers of the datagrams they send.
+    pub marks: Marks,
     /// The source of chance.
     pub dice: Dice,
     pub(crate) clients: Vec<Client>,
@@ -87,6 +90,7 @@ struct Flight {
     arrives: Duration,
     serial: u64,
     to: Target,
+    marks: Marks,
     bytes: Vec<u8>,
 }
 
@@ -124,6 +128,7 @@ impl World {
             given_up: 0,
             record: None,
             foreign_sockets: HashSet::new(),
+            marks: Marks::PLAIN,
             dice,
             clients: Vec::new(),
             peers: Vec::new(),
@@ -279,13 +284,13 @@ impl World {
             return self.write(listener, from, &padded(bytes));
         }
         let from = FiveTuple { listener, client: ClientAddr::new(from) };
-        self.fly(&Target::Server { from }, bytes);
+        self.fly(&Target::Server { from }, self.marks, bytes);
     }
 
     /// Sends a datagram to a relayed address, in its advertised form, from any address.
     pub fn inject_at_relay(&mut self, at: SocketAddr, from: SocketAddr, bytes: &[u8]) {
         let at = self.local_form(at);
-        self.fly(&Target::Relay { at, from }, bytes);
+        self.fly(&Target::Relay { at, from }, self.marks, bytes);
     }
 
     /// Opens the relayed sockets that were held back, in this order or the other.
@@ -360,14 +365,15 @@ impl World {
 
     fn arrive(&mut self, flight: Flight) {
         let now = self.now();
+        let datagram = Datagram { marks: flight.marks, bytes: &flight.bytes };
         match flight.to {
             Target::Stream(course) => self.arrive_on_stream(course, &flight.bytes),
-            Target::Server { from } => self.client_says(from, &flight.bytes),
+            Target::Server { from } => self.client_says(from, datagram),
             Target::Relay { at, from } => {
                 let open = self.sockets.iter().find(|(_, relayed)| relayed.socket() == at);
                 if let Some((&id, _)) = open {
                     let from = PeerAddr::new(from);
-                    let verdict = self.server.peer_input(now, id, from, &flight.bytes);
+                    let verdict = self.server.peer_input(now, id, from, datagram);
                     self.note(|| What::FromPeer(at, from, flight.bytes.clone(), verdict));
                     self.obey(verdict, &flight.bytes);
                 }
@@ -376,11 +382,13 @@ impl World {
                 let same = |client: &&mut Client| client.address == at;
                 if let Some(client) = self.clients.iter_mut().find(same) {
                     assert_eq!(client.listener, listener, "answers come from where requests went");
+                    client.marks = flight.marks;
                     client.inbox.push_back(flight.bytes);
                 }
             }
             Target::Peer { at, from } => {
                 if let Some(peer) = self.peers.iter_mut().find(|peer| peer.address == at) {
+                    peer.marks = flight.marks;
                     peer.inbox.push_back((from, flight.bytes));
                 }
             }
@@ -388,27 +396,28 @@ impl World {
     }
 
     /// A message of a client has arrived.
-    pub(crate) fn client_says(&mut self, from: FiveTuple, bytes: &[u8]) {
+    pub(crate) fn client_says<'a>(&mut self, from: FiveTuple, datagram: impl Into<Datagram<'a>>) {
         let now = self.now();
-        let verdict = self.server.client_input(now, from, bytes);
-        self.note(|| What::FromClient(from, bytes.to_vec(), verdict));
-        self.obey(verdict, bytes);
+        let datagram = datagram.into();
+        let verdict = self.server.client_input(now, from, datagram);
+        self.note(|| What::FromClient(from, datagram.bytes.to_vec(), verdict));
+        self.obey(verdict, datagram.bytes);
     }
 
     /// What a worker does with a verdict.
     fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
         match verdict {
-            Verdict::ToPeer { via, peer, payload } => {
+            Verdict::ToPeer { via, peer, marks, payload } => {
                 let payload = &bytes[range(payload)];
                 let local =
                     self.sockets.get(&via).expect("a verdict names an open socket").socket();
-                self.leave_relay(local, peer.socket(), payload);
+                self.leave_relay(local, peer.socket(), marks, payload);
             }
-            Verdict::ToClient { to, wrap, payload } => {
+            Verdict::ToClient { to, wrap, marks, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
                 let fits = dressed.len() <= LARGEST_DATAGRAM || self.is_stream(to.listener);
                 assert!(fits, "a datagram that UDP can carry");
-                self.leave_listener(to, &dressed);
+                self.leave_listener(to, marks, &dressed);
             }
             Verdict::Handled | Verdict::Dropped(_) => {}
         }
@@ -416,26 +425,26 @@ impl World {
     }
 
     /// The kernel's part: a datagram to one of our own sockets never leaves the host.
-    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, payload: &[u8]) {
+    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, marks: Marks, payload: &[u8]) {
         let listeners = self.config.edge.listeners();
         assert!(
             !listeners.iter().any(|listener| listener.local == to),
             "a relayed datagram to our own listener {to}"
         );
         if self.sockets.values().any(|relayed| relayed.socket() == to) {
-            self.fly(&Target::Relay { at: to, from: local }, payload);
+            self.fly(&Target::Relay { at: to, from: local }, marks, payload);
         } else {
             let from = self.advertised_form(local);
-            self.fly(&Target::Peer { at: to, from }, payload);
+            self.fly(&Target::Peer { at: to, from }, marks, payload);
         }
     }
 
-    fn leave_listener(&mut self, to: FiveTuple, bytes: &[u8]) {
+    fn leave_listener(&mut self, to: FiveTuple, marks: Marks, bytes: &[u8]) {
         if self.is_stream(to.listener) {
             return self.answer(to, bytes);
         }
         let target = Target::Client { listener: to.listener, at: to.client.socket() };
-        self.fly(&target, bytes);
+        self.fly(&target, marks, bytes);
     }
 
     /// What a worker does between batches.
@@ -444,7 +453,7 @@ impl World {
             match action {
                 Action::Send { to, bytes } => {
                     self.note(|| What::Reply(to, bytes.to_vec()));
-                    self.leave_listener(to, &bytes);
+                    self.leave_listener(to, Marks::PLAIN, &bytes);
                 }
                 Action::OpenRelay { id, want } if self.hold_sockets => self.held.push((id, want)),
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
@@ -481,15 +490,23 @@ impl World {
         self.server.relay_opened(now, id, outcome);
     }
 
-    fn fly(&mut self, to: &Target, bytes: &[u8]) {
+    fn fly(&mut self, to: &Target, marks: Marks, bytes: &[u8]) {
         for time in self.link.carry(&mut self.dice) {
-            self.launch(self.elapsed + time, to.clone(), bytes.to_vec());
+            self.flights += 1;
+            self.air.push(Reverse(Flight {
+                arrives: self.elapsed + time,
+                serial: self.flights,
+                to: to.clone(),
+                marks,
+                bytes: bytes.to_vec(),
+            }));
         }
     }
 
+    /// A piece of a stream is under way.
     pub(crate) fn launch(&mut self, arrives: Duration, to: Target, bytes: Vec<u8>) {
         self.flights += 1;
-        self.air.push(Reverse(Flight { arrives, serial: self.flights, to, bytes }));
+        self.air.push(Reverse(Flight { arrives, serial: self.flights, to, marks: Marks::PLAIN, bytes }));
     }
 
     fn local_form(&self, advertised: SocketAddr) -> SocketAddr {

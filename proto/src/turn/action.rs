@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::addr::{AllocationId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
 use crate::channel_data::ChannelNumber;
+use crate::marks::Marks;
 use crate::policy::UserKey;
 use crate::reject::DropReason;
 use crate::stun::TransactionId;
@@ -31,6 +32,8 @@ pub enum Verdict {
         via: RelayId,
         /// The destination, already in local form if it is one of our own relayed addresses.
         peer: PeerAddr,
+        /// What its header shall say.
+        marks: Marks,
         /// The payload.
         payload: Span,
     },
@@ -40,6 +43,8 @@ pub enum Verdict {
         to: FiveTuple,
         /// How to dress the payload.
         wrap: Wrap,
+        /// What its header shall say, if it leaves as a datagram.
+        marks: Marks,
         /// The payload.
         payload: Span,
     },

@@ -86,7 +86,7 @@ impl<L: Ledger> Server<L> {
         // An expired credential opens nothing (REST-006).
         self.config.authority.in_time(&request.identity, now.unix)?;
         // Steps 3 to 9.
-        let wish = wish(&request.message)?;
+        let wish = wish(&request.message, self.promises_whole(client, &request.message))?;
         let supported = Family::ALL.map(|family| self.ports.serves(family));
         if wish.token.is_none() && !served(wish.families, supported) {
             return Err(Why::UnsupportedFamily.into());
@@ -150,6 +150,19 @@ impl<L: Ledger> Server<L> {
             (Some(side), Some(listener)) if side != listener.side => Err(Why::WrongSide),
             _ => Ok(()),
         }
+    }
+
+    /// Whether every datagram of the allocation could leave with DF set: IPv4 that was not
+    /// translated, because user space cannot see DF on arrival (RFC 8656 §3.7).
+    fn promises_whole(&self, client: FiveTuple, message: &Message<'_>) -> bool {
+        let untranslated =
+            client.client.family() == Family::V4 || self.transport(client).is_stream();
+        let requested = message.read::<RequestedAddressFamily>().ok().flatten();
+        let six = requested.is_some_and(|RequestedAddressFamily(byte)| byte != Family::V4 as u8)
+            || message.has(AttributeType::ADDITIONAL_ADDRESS_FAMILY)
+            // A token may stand for a port of either family.
+            || message.has(AttributeType::RESERVATION_TOKEN) && self.ports.serves(Family::V6);
+        untranslated && !six
     }
 
     /// Draws a port for each wanted family.
@@ -312,15 +325,16 @@ impl<L: Ledger> Server<L> {
     }
 }
 
-/// Steps 3 to 9 of RFC 8656 §7.2, as far as the request alone tells.
-fn wish(message: &Message<'_>) -> Result<Wish, Reject> {
+/// Steps 3 to 9 of RFC 8656 §7.2, as far as the request alone tells. `whole` says whether
+/// DONT-FRAGMENT can be promised.
+fn wish(message: &Message<'_>, whole: bool) -> Result<Wish, Reject> {
     // Step 3: transport.
     let RequestedTransport(protocol) = message.require()?;
     if protocol != PROTOCOL_UDP {
         return Err(Why::UnsupportedTransport.into());
     }
-    // Step 4: we cannot promise DF for every datagram, so the attribute is unknown to us.
-    if message.has(AttributeType::DONT_FRAGMENT) {
+    // Step 4: where DF cannot be promised, the attribute is unknown to us.
+    if !whole && message.has(AttributeType::DONT_FRAGMENT) {
         let unknown = vec![AttributeType::DONT_FRAGMENT.0];
         return Err(Reject { why: Why::UnknownAttribute, unknown });
     }

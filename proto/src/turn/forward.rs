@@ -6,6 +6,7 @@
 
 use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
 use crate::channel_data::ChannelData;
+use crate::marks::Datagram;
 use crate::policy::{Edge, Ledger};
 use crate::reject::DropReason;
 use crate::turn::action::{Span, Verdict, Wrap};
@@ -26,9 +27,12 @@ const CHANNEL_OVERHEAD: usize = 4;
 impl<L: Ledger> Server<L> {
     /// ChannelData from a client (RFC 8656 §12.6).
     #[inline]
-    pub(super) fn uplink(&mut self, from: FiveTuple, bytes: &[u8]) -> Verdict {
-        let Ok(data) = ChannelData::parse(bytes) else {
+    pub(super) fn uplink(&mut self, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
+        let Ok(data) = ChannelData::parse(datagram.bytes) else {
             return self.dropped(DropReason::MalformedChannelData);
+        };
+        let Some(marks) = datagram.marks.carried() else {
+            return self.dropped(DropReason::HopLimit);
         };
         let Some((id, allocation)) = self.table.open_of(from) else {
             return self.dropped(DropReason::NoAllocation);
@@ -47,12 +51,17 @@ impl<L: Ledger> Server<L> {
             listener.relayed.to_peer.add(len);
         }
         let via = RelayId { allocation: id, family: peer.family() };
-        Verdict::ToPeer { via, peer, payload: span(CHANNEL_OVERHEAD, len) }
+        Verdict::ToPeer { via, peer, marks, payload: span(CHANNEL_OVERHEAD, len) }
     }
 
     /// A datagram from a peer (RFC 8656 §11.3).
     #[inline]
-    pub(super) fn downlink(&mut self, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
+    pub(super) fn downlink(
+        &mut self,
+        at: RelayId,
+        from: PeerAddr,
+        datagram: Datagram<'_>,
+    ) -> Verdict {
         let Some(allocation) = self.table.open(at.allocation) else {
             return self.dropped(DropReason::StaleRelay);
         };
@@ -68,7 +77,10 @@ impl<L: Ledger> Server<L> {
         if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
             return self.dropped(DropReason::PeerDenied);
         }
-        let (len, to) = (payload.len(), allocation.client);
+        let Some(marks) = datagram.marks.carried() else {
+            return self.dropped(DropReason::HopLimit);
+        };
+        let (len, to) = (datagram.bytes.len(), allocation.client);
         let number = allocation.number_of(from);
         let overhead = match number {
             Some(_) => CHANNEL_OVERHEAD,
@@ -88,7 +100,7 @@ impl<L: Ledger> Server<L> {
             self.tally.via_indication.to_client.add(len);
             Wrap::Indication(self.config.edge.present(from), self.random.transaction())
         };
-        Verdict::ToClient { to, wrap, payload: span(0, len) }
+        Verdict::ToClient { to, wrap, marks, payload: span(0, len) }
     }
 
     /// Counts a packet that ends here.

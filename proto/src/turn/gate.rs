@@ -32,7 +32,7 @@ pub(crate) struct Authenticated<'a> {
 }
 
 /// Comprehension-required attributes this server understands, wherever they stand (STUN-016).
-/// DONT-FRAGMENT is among them because only Allocate refuses it, with a 420 of its own.
+/// DONT-FRAGMENT is among them: Allocate alone refuses it where it can't be kept, with a 420 of its own.
 pub(crate) const KNOWN: &[AttributeType] = &[
     AttributeType::MAPPED_ADDRESS,
     AttributeType::USERNAME,

@@ -1,11 +1,14 @@
 //! Send indications (RFC 8656 §11.2): payload from clients that bound no channel.
 //!
-//! Never answered and never authenticated; whatever is wrong ends in silence. DONT-FRAGMENT can't
-//! be promised for a single datagram, so an indication that demands it is dropped, as §11.2 asks.
+//! Never answered and never authenticated; whatever is wrong ends in silence. DONT-FRAGMENT is
+//! kept between IPv4 and IPv4 and for clients of a stream. Between datagrams of which one or both
+//! are IPv6 it must be ignored (§13.1–13.3); for an IPv6 datagram out of a stream it can't be
+//! kept, and the indication is dropped, as §11.2 asks.
 
 use std::net::IpAddr;
 
-use crate::addr::{FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::marks::Marks;
 use crate::policy::Ledger;
 use crate::reject::DropReason;
 use crate::stun::attribute::XorPeerAddress;
@@ -17,14 +20,19 @@ use crate::turn::server::Server;
 
 impl<L: Ledger> Server<L> {
     /// A Send indication.
-    pub(super) fn send(&mut self, from: FiveTuple, message: &Message<'_>) -> Verdict {
-        match self.try_send(from, message) {
+    pub(super) fn send(&mut self, from: FiveTuple, marks: Marks, message: &Message<'_>) -> Verdict {
+        match self.try_send(from, marks, message) {
             Ok(verdict) => verdict,
             Err(reason) => self.dropped(reason),
         }
     }
 
-    fn try_send(&mut self, from: FiveTuple, message: &Message<'_>) -> Result<Verdict, DropReason> {
+    fn try_send(
+        &mut self,
+        from: FiveTuple,
+        marks: Marks,
+        message: &Message<'_>,
+    ) -> Result<Verdict, DropReason> {
         let Ok(XorPeerAddress(peer)) = message.require() else {
             return Err(DropReason::BadIndication);
         };
@@ -32,14 +40,15 @@ impl<L: Ledger> Server<L> {
         if !message.unknown_required(KNOWN).is_empty() {
             return Err(DropReason::BadIndication);
         }
-        if message.has(AttributeType::DONT_FRAGMENT) {
-            return Err(DropReason::DontFragment);
-        }
+        let mut marks = marks.carried().ok_or(DropReason::HopLimit)?;
         let mapped = matches!(peer.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
         if mapped || peer.port() == 0 {
             return Err(DropReason::PeerDenied);
         }
         let peer = PeerAddr::new(peer);
+        if message.has(AttributeType::DONT_FRAGMENT) {
+            marks.dont_fragment = self.keeps_whole(from, peer.family())?;
+        }
         let (id, allocation) = self.table.open_of(from).ok_or(DropReason::NoAllocation)?;
         if allocation.relay(peer.family()).is_none() {
             return Err(DropReason::PeerFamily);
@@ -56,6 +65,17 @@ impl<L: Ledger> Server<L> {
             listener.relayed.to_peer.add(len);
         }
         let via = RelayId { allocation: id, family: peer.family() };
-        Ok(Verdict::ToPeer { via, peer, payload: span(data.offset, len) })
+        Ok(Verdict::ToPeer { via, peer, marks, payload: span(data.offset, len) })
+    }
+
+    /// Whether DONT-FRAGMENT toward a peer of this family means something: then DF is set.
+    fn keeps_whole(&self, from: FiveTuple, peer: Family) -> Result<bool, DropReason> {
+        let stream = self.transport(from).is_stream();
+        match (peer, from.client.family()) {
+            (Family::V4, Family::V4) => Ok(true),
+            (Family::V4, Family::V6) => Ok(stream),
+            (Family::V6, _) if stream => Err(DropReason::DontFragment),
+            (Family::V6, _) => Ok(false),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId};
 use crate::demux::Kind;
+use crate::marks::Datagram;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
@@ -82,22 +83,35 @@ impl<L: Ledger> Server<L> {
         self
     }
 
-    /// One message from a client.
+    /// One message from a client: a datagram with its marks, or the bytes of a frame.
     #[inline]
-    pub fn client_input(&mut self, now: Now, from: FiveTuple, bytes: &[u8]) -> Verdict {
+    pub fn client_input<'a>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        datagram: impl Into<Datagram<'a>>,
+    ) -> Verdict {
+        let datagram = datagram.into();
+        let bytes = datagram.bytes;
         let kind =
             if self.config.rfc5766_channels { Kind::of_rfc5766(bytes) } else { Kind::of(bytes) };
         match kind {
-            Kind::ChannelData => self.uplink(from, bytes),
-            Kind::Stun => self.stun(now, from, bytes),
+            Kind::ChannelData => self.uplink(from, datagram),
+            Kind::Stun => self.stun(now, from, datagram),
             Kind::Other => self.dropped(DropReason::Unrecognised),
         }
     }
 
     /// One datagram that arrived at a relayed address.
     #[inline]
-    pub fn peer_input(&mut self, _: Now, at: RelayId, from: PeerAddr, payload: &[u8]) -> Verdict {
-        self.downlink(at, from, payload)
+    pub fn peer_input<'a>(
+        &mut self,
+        _: Now,
+        at: RelayId,
+        from: PeerAddr,
+        datagram: impl Into<Datagram<'a>>,
+    ) -> Verdict {
+        self.downlink(at, from, datagram.into())
     }
 
     /// The answer to [`Action::OpenRelay`].
@@ -191,7 +205,8 @@ impl<L: Ledger> Server<L> {
     }
 
     /// A message that looks like STUN.
-    fn stun(&mut self, now: Now, from: FiveTuple, bytes: &[u8]) -> Verdict {
+    fn stun(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
+        let Datagram { marks, bytes } = datagram;
         let Ok(message) = Message::parse(bytes) else {
             return self.dropped(DropReason::MalformedStun);
         };
@@ -199,7 +214,7 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::BadFingerprint);
         }
         if message.class() == Class::Indication && message.method() == Method::SEND {
-            return self.send(from, &message);
+            return self.send(from, marks, &message);
         }
         if self.is_spoofed(from) {
             return self.dropped(DropReason::SpoofedSource);

@@ -3,7 +3,7 @@
 //! Payload never moves. A received slot holds one datagram, or a run of equal ones of one source
 //! that the kernel merged. The worker judges each datagram and says where its payload goes; the
 //! batch notes pieces (ranges of memory) and chains those that may leave as one run: same
-//! socket, same destination, equal length, the last one possibly shorter. Headers toward a
+//! socket, same destination, same marks, equal length, the last one possibly shorter. Headers toward a
 //! client are written into the headroom before the payload, or, inside a run where there is
 //! none, into a side memory. Streams read into a memory of their own, back to back, and payload
 //! cut out of them goes to peers from where it lies, too.
@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use proto::addr::{FiveTuple, ListenerId, PeerAddr, RelayId};
+use proto::marks::{Datagram, Marks};
 use proto::turn::{Span, Wrap};
 
 use super::dress;
@@ -54,6 +55,8 @@ pub(crate) struct Arrival {
     pub(crate) origin: Origin,
     /// Its source.
     pub(crate) from: SocketAddr,
+    /// What its network header said.
+    marks: Marks,
     store: Store,
     /// Offset in the store.
     at: u32,
@@ -68,6 +71,7 @@ pub(crate) struct Arrival {
 struct Slot {
     origin: Origin,
     from: SocketAddr,
+    marks: Marks,
     at: u32,
     len: u32,
     segment: u32,
@@ -93,13 +97,22 @@ enum Store {
     Side,
 }
 
-/// Datagrams that leave together.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+/// How a datagram leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
     /// The socket.
     pub(super) door: Origin,
     /// The destination.
     pub(super) to: SocketAddr,
+    /// What the network header shall say.
+    pub(super) marks: Marks,
+}
+
+/// Datagrams that leave together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// Socket, destination and marks.
+    pub(super) way: Way,
     /// Bytes of each datagram, but perhaps the last.
     pub(super) size: u32,
     /// How many datagrams.
@@ -166,6 +179,7 @@ impl Batch {
             self.slots.push(Slot {
                 origin,
                 from: arrived.from,
+                marks: arrived.marks,
                 at: narrow(Inbound::start(slot)),
                 len: narrow(len),
                 segment: if arrived.truncated { NONE } else { narrow(segment) },
@@ -181,7 +195,7 @@ impl Batch {
 
     /// The datagrams of a slot, in order of arrival.
     pub(crate) fn arrivals(&self, slot: usize) -> impl Iterator<Item = Arrival> + use<> {
-        let Slot { origin, from, at, len, segment } = self.slots[slot];
+        let Slot { origin, from, marks, at, len, segment } = self.slots[slot];
         let count = match segment {
             NONE => 0,
             0 => 1,
@@ -192,6 +206,7 @@ impl Batch {
             Arrival {
                 origin,
                 from,
+                marks,
                 store: Store::Slots,
                 at: at + offset,
                 len: segment.min(len - offset),
@@ -203,6 +218,11 @@ impl Batch {
     /// The bytes of a datagram, or of a frame.
     pub(crate) fn bytes(&self, arrival: &Arrival) -> &[u8] {
         &self.store(arrival.store)[arrival.at as usize..][..arrival.len as usize]
+    }
+
+    /// A datagram, or a frame, as the server judges it.
+    pub(crate) fn datagram(&self, arrival: &Arrival) -> Datagram<'_> {
+        Datagram { marks: arrival.marks, bytes: self.bytes(arrival) }
     }
 
     /// A part of a datagram.
@@ -224,60 +244,51 @@ impl Batch {
 
     /// A frame cut out of kept bytes.
     pub(crate) fn frame(from: FiveTuple, at: usize, len: usize) -> Arrival {
-        let origin = Origin::Listener(from.listener);
-        let from = from.client.socket();
-        let store = Store::Streams;
-        Arrival { origin, from, store, at: narrow(at), len: narrow(len), headroom: false }
+        Arrival {
+            origin: Origin::Listener(from.listener),
+            from: from.client.socket(),
+            marks: Marks::PLAIN,
+            store: Store::Streams,
+            at: narrow(at),
+            len: narrow(len),
+            headroom: false,
+        }
     }
 
     /// Sends a part of a datagram to a peer.
-    pub(crate) fn send_to_peer(
-        &mut self,
-        arrival: &Arrival,
-        via: RelayId,
-        to: PeerAddr,
-        part: Span,
-    ) {
+    pub(crate) fn send_to_peer(&mut self, arrival: &Arrival, way: Way, part: Span) {
         let piece = Piece::of(arrival.store, arrival.at + part.start, part.len);
-        self.append(Origin::Relay(via), to.socket(), &[piece]);
+        self.append(way, &[piece]);
     }
 
     /// Sends a part of a datagram, dressed, to a client.
-    pub(crate) fn send_to_client(
-        &mut self,
-        arrival: &Arrival,
-        to: FiveTuple,
-        wrap: Wrap,
-        part: Span,
-    ) {
+    pub(crate) fn send_to_client(&mut self, arrival: &Arrival, way: Way, wrap: Wrap, part: Span) {
         let mut head = [0; dress::LONGEST];
         let len = dress::head(wrap, part.len, &mut head);
         let head = &head[..len];
         let padding = dress::padding(wrap, part.len);
         let start = arrival.at + part.start;
-        let door = Origin::Listener(to.listener);
-        let client = to.client.socket();
         if arrival.headroom && part.start == 0 && padding == 0 {
             let at = start as usize - len;
             self.inbound.memory_mut()[at..start as usize].copy_from_slice(head);
             let whole = Piece::of(Store::Slots, narrow(at), narrow(len) + part.len);
-            self.append(door, client, &[whole]);
+            self.append(way, &[whole]);
             return;
         }
         let head = self.put_aside(head);
         let payload = Piece::of(arrival.store, start, part.len);
         if padding == 0 {
-            self.append(door, client, &[head, payload]);
+            self.append(way, &[head, payload]);
         } else {
             let padding = self.put_aside(&[0; 3][..padding]);
-            self.append(door, client, &[head, payload, padding]);
+            self.append(way, &[head, payload, padding]);
         }
     }
 
     /// Sends a control message to a client.
     pub(crate) fn reply(&mut self, to: FiveTuple, bytes: &[u8]) {
         let piece = self.put_aside(bytes);
-        self.append(Origin::Listener(to.listener), to.client.socket(), &[piece]);
+        self.append(Way::to_client(to, Marks::PLAIN), &[piece]);
     }
 
     /// Everything to send, in order; runs of one socket and destination in order of arrival.
@@ -322,8 +333,8 @@ impl Batch {
         Piece { store: Store::Side, at, len: narrow(bytes.len()), next: NONE }
     }
 
-    /// Adds one datagram: to the newest run of its socket and destination, or as a new run.
-    fn append(&mut self, door: Origin, to: SocketAddr, pieces: &[Piece]) {
+    /// Adds one datagram: to the newest run of its way, or as a new run.
+    fn append(&mut self, way: Way, pieces: &[Piece]) {
         let first = narrow(self.pieces.len());
         let mut size = 0;
         // Beside others, an empty piece says nothing.
@@ -336,8 +347,8 @@ impl Batch {
         self.pieces[last as usize].next = NONE;
 
         let newest = self.runs.iter_mut().rev().take(LOOK_BACK);
-        if let Some(run) = newest.into_iter().find(|run| run.door == door && run.to == to)
-            && run.takes(size)
+        if let Some(run) = newest.into_iter().find(|run| run.way.meets(&way))
+            && run.takes(&way, size)
         {
             run.open = size == run.size;
             run.datagrams += 1;
@@ -347,8 +358,7 @@ impl Batch {
             return;
         }
         self.runs.push(Run {
-            door,
-            to,
+            way,
             size,
             datagrams: 1,
             bytes: size,
@@ -370,10 +380,29 @@ pub(super) struct Filled {
     pub(super) truncated: u64,
 }
 
+impl Way {
+    /// From a relayed address to a peer.
+    pub(crate) fn to_peer(via: RelayId, peer: PeerAddr, marks: Marks) -> Self {
+        Self { door: Origin::Relay(via), to: peer.socket(), marks }
+    }
+
+    /// From a listener to a client.
+    pub(crate) fn to_client(to: FiveTuple, marks: Marks) -> Self {
+        Self { door: Origin::Listener(to.listener), to: to.client.socket(), marks }
+    }
+
+    /// Whether both lead from one socket to one destination: those datagrams stay in order.
+    fn meets(&self, other: &Self) -> bool {
+        self.to == other.to && self.door == other.door
+    }
+}
+
 impl Run {
-    /// Whether a datagram of this size may follow. An empty one may not: it would vanish.
-    fn takes(&self, size: u32) -> bool {
+    /// Whether a datagram of this size, on a way that meets this one, may follow. An empty one
+    /// may not: it would vanish.
+    fn takes(&self, way: &Way, size: u32) -> bool {
         self.open
+            && self.way.marks == way.marks
             && 0 < size
             && size <= self.size
             && self.datagrams < RUN_DATAGRAMS
@@ -415,6 +444,18 @@ mod tests {
             assert_eq!(bytes, run.bytes as usize);
         }
         batch.runs().iter().map(|run| run.datagrams).collect()
+    }
+
+    #[test]
+    fn iphdr_001_datagrams_with_other_marks_never_share_a_run() {
+        let mut batch = Batch::new();
+        let marked = |class| Marks { class, ..Marks::PLAIN };
+        for class in [0, 0, 0xB8, 0xB8, 0xBB, 0] {
+            let piece = batch.put_aside(b"voice");
+            batch.append(Way::to_client(client(0, 1), marked(class)), &[piece]);
+        }
+        let runs: Vec<_> = batch.runs().iter().map(|r| (r.way.marks.class, r.datagrams)).collect();
+        assert_eq!(runs, [(0, 2), (0xB8, 2), (0xBB, 1), (0, 1)], "and they stay in order");
     }
 
     #[test]

@@ -3,11 +3,16 @@
 //! A run goes out as one message that the kernel cuts up. A device or a path may refuse that
 //! (datagrams above its MTU, no checksum help); the run is then sent datagram by datagram, and
 //! the socket remembers the size, so that the refusal is paid once.
+//!
+//! A listener's socket is told the marks of each run beside its bytes, as its clients are many. A
+//! relayed socket has one client: it is set to the marks of what it sends next, so that only a
+//! change costs something, and only the client that changes.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use mio::net::UdpSocket;
+use proto::marks::Marks;
 
 use super::EngineTally;
 use super::batch::{Batch, Run};
@@ -19,6 +24,8 @@ pub(super) struct Door<'s> {
     pub(super) socket: &'s UdpSocket,
     /// The largest datagram it has not yet refused in a run.
     pub(super) largest_run: &'s mut u32,
+    /// The marks it puts into headers unless it is told others.
+    pub(super) marks: Marks,
 }
 
 impl Door<'_> {
@@ -38,9 +45,9 @@ impl Door<'_> {
             let mut messages = outbound.messages();
             for (index, run) in runs.clone().enumerate().skip(first) {
                 if run.datagrams > 1 && run.size <= *self.largest_run {
-                    push_whole(&mut messages, batch, run, index);
+                    self.push_whole(&mut messages, batch, run, index);
                 } else {
-                    push_each(&mut messages, batch, run, index);
+                    self.push_each(&mut messages, batch, run, index);
                 }
             }
             next = self.send_messages(&mut messages, tally);
@@ -58,13 +65,13 @@ impl Door<'_> {
         tally: &mut EngineTally,
     ) -> bool {
         let (Some(run), None) = (runs.next(), runs.next()) else { return false };
-        if run.datagrams > 1 {
+        if run.datagrams > 1 || run.way.marks != self.marks {
             return false;
         }
         let mut pieces = batch.pieces(run);
         let (Some(bytes), None) = (pieces.next(), pieces.next()) else { return false };
         tally.sends += 1;
-        match self.socket.send_to(bytes, run.to) {
+        match self.socket.send_to(bytes, run.way.to) {
             Ok(_) => tally.datagrams_out += 1,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => tally.send_queue_full += 1,
             Err(_) => tally.send_refused += 1,
@@ -102,6 +109,48 @@ impl Door<'_> {
         }
         None
     }
+
+    /// Adds a run as one message.
+    fn push_whole<'b>(
+        &self,
+        messages: &mut Messages<'_, 'b>,
+        batch: &'b Batch,
+        run: &Run,
+        index: usize,
+    ) {
+        let segment = u16::try_from(run.size).ok();
+        let label = Label { run: index, datagrams: run.datagrams };
+        messages.push(run.way.to, self.told(run), segment, label);
+        for piece in batch.pieces(run) {
+            messages.piece(piece);
+        }
+    }
+
+    /// Adds a run as one message for each datagram.
+    fn push_each<'b>(
+        &self,
+        messages: &mut Messages<'_, 'b>,
+        batch: &'b Batch,
+        run: &Run,
+        index: usize,
+    ) {
+        let label = Label { run: index, datagrams: 1 };
+        let size = run.size as usize;
+        let mut filled = size;
+        for piece in batch.pieces(run) {
+            if filled == size {
+                messages.push(run.way.to, self.told(run), None, label);
+                filled = 0;
+            }
+            messages.piece(piece);
+            filled += piece.len();
+        }
+    }
+
+    /// The marks the socket must be told for this run.
+    fn told(&self, run: &Run) -> Marks {
+        if run.way.marks == self.marks { Marks::PLAIN } else { run.way.marks }
+    }
 }
 
 /// Whether an error may be about the run as such, rather than about its destination.
@@ -110,30 +159,6 @@ fn refuses_runs(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO | libc::EOPNOTSUPP)
     )
-}
-
-/// Adds a run as one message.
-fn push_whole<'b>(messages: &mut Messages<'_, 'b>, batch: &'b Batch, run: &Run, index: usize) {
-    let segment = u16::try_from(run.size).ok();
-    messages.push(run.to, segment, Label { run: index, datagrams: run.datagrams });
-    for piece in batch.pieces(run) {
-        messages.piece(piece);
-    }
-}
-
-/// Adds a run as one message for each datagram.
-fn push_each<'b>(messages: &mut Messages<'_, 'b>, batch: &'b Batch, run: &Run, index: usize) {
-    let label = Label { run: index, datagrams: 1 };
-    let size = run.size as usize;
-    let mut filled = size;
-    for piece in batch.pieces(run) {
-        if filled == size {
-            messages.push(run.to, None, label);
-            filled = 0;
-        }
-        messages.piece(piece);
-        filled += piece.len();
-    }
 }
 
 fn datagrams(messages: &[Label]) -> u64 {
@@ -156,7 +181,7 @@ mod tests {
             batch.reply(FiveTuple { listener: ListenerId(0), client: ClientAddr::new(*to) }, bytes);
         }
         let mut tally = EngineTally::default();
-        let mut door = Door { socket: &socket, largest_run };
+        let mut door = Door { socket: &socket, largest_run, marks: Marks::PLAIN };
         let mut outbound = Outbound::with_capacity(1, 1);
         door.send(&batch, &batch.runs().iter(), &mut outbound, &mut tally);
         tally

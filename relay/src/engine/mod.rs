@@ -16,7 +16,7 @@ use mio::event::Event;
 use proto::addr::{RelayId, RelayedAddr};
 use proto::turn::OpenFailure;
 
-pub(crate) use batch::{Batch, Origin};
+pub(crate) use batch::{Batch, Origin, Way};
 pub(crate) use dress::{LONGEST as LONGEST_HEAD, head};
 pub(crate) use sockets::{FOREIGN, MioEngine};
 

@@ -1,7 +1,12 @@
 //! The relayed sockets of one worker, found by the id that is also their event token.
 
+use std::os::fd::AsFd;
+
 use mio::net::UdpSocket;
-use proto::addr::RelayId;
+use proto::addr::{Family, RelayId};
+use proto::marks::Marks;
+
+use crate::sys;
 
 /// The socket of one relayed address.
 pub(super) struct Relay {
@@ -12,6 +17,25 @@ pub(super) struct Relay {
     pub(super) queued: bool,
     /// The largest datagram it has not yet refused in a run.
     pub(super) largest_run: u32,
+    /// The marks it is set to.
+    pub(super) marks: Marks,
+}
+
+impl Relay {
+    /// Sets the socket to these marks, unless it is; whether it is now.
+    #[inline]
+    pub(super) fn wears(&mut self, family: Family, marks: Marks) -> bool {
+        self.marks == marks || self.change(family, marks)
+    }
+
+    #[cold]
+    fn change(&mut self, family: Family, marks: Marks) -> bool {
+        let changed = sys::set_marks(self.socket.as_fd(), family, self.marks, marks);
+        if changed.is_ok() {
+            self.marks = marks;
+        }
+        changed.is_ok()
+    }
 }
 
 /// Sockets by slot and family; a stale id finds nothing.
@@ -39,6 +63,7 @@ impl Relays {
             socket,
             queued: false,
             largest_run: u32::MAX,
+            marks: Marks::PLAIN,
         });
     }
 

@@ -14,10 +14,11 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use proto::addr::{Family, ListenerId, RelayId, RelayedAddr};
+use proto::marks::Marks;
 use proto::turn::OpenFailure;
 use socket2::{Domain, Socket, Type};
 
-use super::batch::{Batch, Origin, Run, SLOTS};
+use super::batch::{Batch, Origin, Run, SLOTS, Way};
 use super::departure::Door;
 use super::relays::{Relay, Relays};
 use super::{Engine, EngineTally, Wake};
@@ -176,7 +177,7 @@ impl MioEngine {
     /// Sends what leaves through listeners: one call each.
     fn send_to_clients(&mut self, batch: &Batch) {
         for (index, run) in (0_u32..).zip(batch.runs()) {
-            if let Origin::Listener(id) = run.door
+            if let Origin::Listener(id) = run.way.door
                 && let Some(listener) = found(&mut self.listeners, id.index())
             {
                 listener.outgoing.push(index);
@@ -187,30 +188,36 @@ impl MioEngine {
                 continue;
             }
             let runs = listener.outgoing.iter().map(|&index| &batch.runs()[index as usize]);
-            Door { socket: &listener.socket, largest_run: &mut listener.largest_run }.send(
-                batch,
-                &runs,
-                &mut self.outbound,
-                &mut self.tally,
-            );
+            let mut door = Door {
+                socket: &listener.socket,
+                largest_run: &mut listener.largest_run,
+                marks: Marks::PLAIN,
+            };
+            door.send(batch, &runs, &mut self.outbound, &mut self.tally);
             listener.outgoing.clear();
         }
     }
 
-    /// Sends what leaves through relayed sockets: one call for neighbours of one socket.
+    /// Sends what leaves through relayed sockets: one call for neighbours of one socket that
+    /// have the same marks.
     fn send_to_peers(&mut self, batch: &Batch) {
-        for runs in batch.runs().chunk_by(|a, b| a.door == b.door) {
-            let Some(Run { door: Origin::Relay(id), .. }) = runs.first() else { continue };
-            let Some(Relay { socket, largest_run, .. }) = self.relays.find(*id) else {
+        let alike = |a: &Run, b: &Run| a.way.door == b.way.door && a.way.marks == b.way.marks;
+        for runs in batch.runs().chunk_by(alike) {
+            let Some(&Run { way: Way { door: Origin::Relay(id), marks, .. }, .. }) = runs.first()
+            else {
+                continue;
+            };
+            let Some(relay) = self.relays.find(id) else {
                 self.tally.send_closed += datagrams(runs);
                 continue;
             };
-            Door { socket, largest_run }.send(
-                batch,
-                &runs.iter(),
-                &mut self.outbound,
-                &mut self.tally,
-            );
+            if !relay.wears(id.family, marks) {
+                self.tally.send_refused += datagrams(runs);
+                continue;
+            }
+            let Relay { socket, largest_run, .. } = relay;
+            let mut door = Door { socket, largest_run, marks };
+            door.send(batch, &runs.iter(), &mut self.outbound, &mut self.tally);
         }
     }
 }
@@ -308,6 +315,7 @@ fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
         socket.set_only_v6(true)?;
     }
     sys::take_runs(socket.as_fd())?;
+    sys::take_marks(socket.as_fd(), at.family())?;
     sys::relax_path_mtu(socket.as_fd(), at.family())?;
     sys::set_buffers(socket.as_fd(), RELAY_BUFFER);
     socket.bind(&at.socket().into())?;

@@ -8,7 +8,7 @@ use proto::turn::{Server, Verdict};
 
 use super::connection::Connection;
 use super::tally::Ending;
-use crate::engine::Batch;
+use crate::engine::{Batch, Way};
 
 /// The longest frame of a client without an allocation: requests are short, so what it can make
 /// us keep is as well.
@@ -73,8 +73,8 @@ impl<L: Ledger> Bench<'_, L> {
         let frame = Batch::frame(connection.client, at, len);
         let bytes = self.batch.bytes(&frame);
         match self.server.client_input(self.now, connection.client, bytes) {
-            Verdict::ToPeer { via, peer, payload } => {
-                self.batch.send_to_peer(&frame, via, peer, payload);
+            Verdict::ToPeer { via, peer, marks, payload } => {
+                self.batch.send_to_peer(&frame, Way::to_peer(via, peer, marks), payload);
                 None
             }
             // Its length was believed, and it is no STUN message: where the next one starts is

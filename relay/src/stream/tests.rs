@@ -40,7 +40,7 @@ impl Stage {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let door = listener.local_addr().unwrap();
-        let ledger = SharedLedger::new();
+        let ledger = SharedLedger::new([]);
         let doors = vec![(DoorPlan { plain: ListenerId(0) }, listener)];
         let registry = engine.registry().unwrap();
         Self {

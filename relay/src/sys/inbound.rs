@@ -1,13 +1,18 @@
 //! Receiving: many datagrams a call, each run of one source as one.
 //!
 //! One piece of memory is cut into slots. A slot takes one datagram, or one run that the kernel
-//! merged (`UDP_GRO`), behind a headroom in which a header can be put later.
+//! merged (`UDP_GRO`), behind a headroom in which a header can be put later. The kernel merges
+//! only what has equal marks, so that those of a run are those of each datagram.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use proto::marks::Marks;
+
+use super::control::{Control, space};
 use super::length;
 use super::name::Name;
 
@@ -25,13 +30,8 @@ const LARGEST: usize = 65_535;
 const STRIDE: usize = 1_027 * 64;
 const _: () = assert!(HEADROOM + LARGEST + TAILROOM <= STRIDE);
 
-/// Room for one control message with a `c_int`: what `UDP_GRO` reports.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Control {
-    header: libc::cmsghdr,
-    value: [u8; 8],
-}
+/// Bytes of the control messages of one slot: segment, class, hops.
+const CONTROL: usize = 3 * space(size_of::<libc::c_int>());
 
 /// What a slot received.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct Arrived {
     pub(crate) len: usize,
     /// Bytes of each datagram of a run, the last may be shorter; equals `len` without a run.
     pub(crate) segment: usize,
+    /// What the network headers said, as far as the socket asks for it.
+    pub(crate) marks: Marks,
     /// More was sent than a slot holds: the content is useless.
     pub(crate) truncated: bool,
 }
@@ -52,7 +54,7 @@ pub(crate) struct Inbound {
     headers: Box<[libc::mmsghdr]>,
     iovecs: Box<[libc::iovec]>,
     names: Box<[Name]>,
-    controls: Box<[Control]>,
+    controls: Box<[Control<CONTROL>]>,
 }
 
 // SAFETY: the raw pointers inside `headers` and `iovecs` are written before each system call
@@ -63,17 +65,16 @@ unsafe impl Send for Inbound {}
 impl Inbound {
     /// Slots, empty.
     pub(crate) fn new(slots: usize) -> Self {
-        // SAFETY: both are plain C structures for which all-zero is valid.
+        // SAFETY: a plain C structure for which all-zero is valid.
         #[expect(unsafe_code, reason = "see SAFETY")]
-        let (header, control) =
-            unsafe { (std::mem::zeroed::<libc::mmsghdr>(), std::mem::zeroed::<Control>()) };
+        let header = unsafe { std::mem::zeroed::<libc::mmsghdr>() };
         let iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Self {
             memory: vec![0; slots * STRIDE].into_boxed_slice(),
             headers: vec![header; slots].into_boxed_slice(),
             iovecs: vec![iovec; slots].into_boxed_slice(),
             names: vec![Name::EMPTY; slots].into_boxed_slice(),
-            controls: vec![control; slots].into_boxed_slice(),
+            controls: vec![Control::EMPTY; slots].into_boxed_slice(),
         }
     }
 
@@ -111,8 +112,9 @@ impl Inbound {
             header.msg_iovlen = 1;
             header.msg_name = (&raw mut self.names[slot]).cast();
             header.msg_namelen = length(Name::LENGTH);
-            header.msg_control = (&raw mut self.controls[slot]).cast();
-            header.msg_controllen = size_of::<Control>() as _;
+            let (control, room) = self.controls[slot].room();
+            header.msg_control = control;
+            header.msg_controllen = room as _;
         }
         let headers = &mut self.headers[slots];
         // SAFETY: `headers` are `headers.len()` initialised headers. Each points at one iovec,
@@ -136,23 +138,34 @@ impl Inbound {
         let header = &self.headers[slot];
         let len = (header.msg_len as usize).min(LARGEST);
         let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let (segment, marks) = self.told(slot);
         Arrived {
             from: self.names[slot].read().unwrap_or(nobody),
             len,
-            segment: self.segment(slot).filter(|&size| size < len).unwrap_or(len),
+            segment: segment.filter(|&size| 0 < size && size < len).unwrap_or(len),
+            marks,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }
 
-    /// Bytes of each datagram, if the slot holds a run.
-    fn segment(&self, slot: usize) -> Option<usize> {
-        if self.headers[slot].msg_hdr.msg_controllen == 0 {
-            return None;
+    /// Bytes of each datagram, if the slot holds a run, and the marks of all.
+    fn told(&self, slot: usize) -> (Option<usize>, Marks) {
+        let (mut segment, mut marks) = (None, Marks::PLAIN);
+        let len = self.headers[slot].msg_hdr.msg_controllen as usize;
+        for message in self.controls[slot].received(len) {
+            let Some(number) = message.number() else { continue };
+            match (message.level, message.kind) {
+                (libc::SOL_UDP, libc::UDP_GRO) => segment = usize::try_from(number).ok(),
+                (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    marks.class = u8::try_from(number).unwrap_or(0);
+                }
+                (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    // One that arrives with none left is at its end like one with the last.
+                    marks.hops = NonZeroU8::new(u8::try_from(number).unwrap_or(0).max(1));
+                }
+                _ => {}
+            }
         }
-        let Control { header, value: [a, b, c, d, ..] } = self.controls[slot];
-        if header.cmsg_level != libc::SOL_UDP || header.cmsg_type != libc::UDP_GRO {
-            return None;
-        }
-        usize::try_from(i32::from_ne_bytes([a, b, c, d])).ok().filter(|&size| size > 0)
+        (segment, marks)
     }
 }

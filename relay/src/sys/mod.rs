@@ -9,9 +9,12 @@
 //! | `sendmmsg` with `UDP_SEGMENT` | the same outward | 4.18 |
 //! | `SO_ATTACH_REUSEPORT_CBPF` | our own steering of a shared port | 4.5 |
 //! | `IP_PMTUDISC_OMIT` | fragment rather than believe forged path MTUs | 3.15 |
+//! | `IP_PMTUDISC_PROBE` | DF on datagrams whose sender asks for it | 2.6.22 |
+//! | `IP_RECVTOS`, `IP_RECVTTL` and their like | what network headers say | any |
 //! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
 //! | `getifaddrs`, `setrlimit`, `sched_setaffinity` | the host | any |
 
+mod control;
 mod host;
 mod inbound;
 mod name;
@@ -21,7 +24,9 @@ mod socket;
 pub(crate) use host::{descriptor_limit, interface_addresses, pin_to_core, raise_descriptor_limit};
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use outbound::{Label, Messages, Outbound};
-pub(crate) use socket::{attach_steering, receive_losses, relax_path_mtu, set_buffers, take_runs};
+pub(crate) use socket::{
+    attach_steering, receive_losses, relax_path_mtu, set_buffers, set_marks, take_marks, take_runs,
+};
 
 /// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.
 fn length(bytes: usize) -> u32 {

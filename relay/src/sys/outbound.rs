@@ -10,16 +10,14 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use proto::marks::Marks;
+
+use super::control::{Control, space};
 use super::length;
 use super::name::Name;
 
-/// Room for one control message with the `u16` of `UDP_SEGMENT`.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Control {
-    header: libc::cmsghdr,
-    value: [u8; 8],
-}
+/// Bytes of the control messages of one message: segment, class, hops.
+const CONTROL: usize = 3 * space(size_of::<libc::c_int>());
 
 /// What the sender knows of a message beyond its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +34,6 @@ struct Extent {
     first_piece: usize,
     pieces: usize,
     name_len: libc::socklen_t,
-    segmented: bool,
 }
 
 /// Reused memory for the headers that `sendmmsg` wants.
@@ -46,7 +43,7 @@ pub(crate) struct Outbound {
     labels: Vec<Label>,
     iovecs: Vec<libc::iovec>,
     names: Vec<Name>,
-    controls: Vec<Control>,
+    controls: Vec<Control<CONTROL>>,
 }
 
 // SAFETY: the raw pointers inside are dead whenever no `Messages` borrows this object.
@@ -86,18 +83,18 @@ pub(crate) struct Messages<'o, 'd> {
 }
 
 impl<'d> Messages<'_, 'd> {
-    /// Adds a message without pieces. With `segment`, its pieces together are a run of
-    /// datagrams of that many bytes, of which the last may be shorter.
-    pub(crate) fn push(&mut self, to: SocketAddr, segment: Option<u16>, label: Label) {
+    /// Adds a message without pieces, whose headers get these marks where they differ from
+    /// [`Marks::PLAIN`]; DF is for the socket to set. With `segment`, its pieces together are a
+    /// run of datagrams of that many bytes, of which the last may be shorter.
+    pub(crate) fn push(&mut self, to: SocketAddr, marks: Marks, segment: Option<u16>, label: Label) {
         let (name, name_len) = Name::of(to);
         self.store.names.push(name);
-        self.store.controls.push(control(segment.unwrap_or(0)));
+        self.store.controls.push(control(to, marks, segment));
         self.store.labels.push(label);
         self.store.extents.push(Extent {
             first_piece: self.store.iovecs.len(),
             pieces: 0,
             name_len,
-            segmented: segment.is_some(),
         });
     }
 
@@ -163,24 +160,29 @@ impl<'d> Messages<'_, 'd> {
             let pieces = &mut iovecs[extent.first_piece..][..extent.pieces];
             message.msg_iov = pieces.as_mut_ptr();
             message.msg_iovlen = pieces.len() as _;
-            if extent.segmented {
-                message.msg_control = ptr::from_mut(control).cast();
-                message.msg_controllen = size_of::<Control>() as _;
-            }
+            let (control, len) = control.written();
+            message.msg_control = control;
+            message.msg_controllen = len as _;
             header
         }));
     }
 }
 
-/// The control message that asks for segments of this size.
-fn control(segment: u16) -> Control {
-    // SAFETY: a plain C structure for which all-zero is valid.
-    #[expect(unsafe_code, reason = "see SAFETY")]
-    let mut control = unsafe { std::mem::zeroed::<Control>() };
-    control.header.cmsg_level = libc::SOL_UDP;
-    control.header.cmsg_type = libc::UDP_SEGMENT;
-    control.header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u16>()) as _;
-    let [a, b] = segment.to_ne_bytes();
-    control.value[..2].copy_from_slice(&[a, b]);
+/// The control messages that ask for these marks and for segments of this size.
+fn control(to: SocketAddr, marks: Marks, segment: Option<u16>) -> Control<CONTROL> {
+    let mut control = Control::EMPTY;
+    let (level, class, hops) = match to {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS, libc::IP_TTL),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, libc::IPV6_HOPLIMIT),
+    };
+    if marks.class != Marks::PLAIN.class {
+        control.add(level, class, marks.class.into());
+    }
+    if let Some(left) = marks.hops {
+        control.add(level, hops, left.get().into());
+    }
+    if let Some(segment) = segment {
+        control.add_bytes(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+    }
     control
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use proto::addr::{Family, STEER_FACTOR};
+use proto::marks::Marks;
 
 use super::length;
 
@@ -20,6 +21,45 @@ pub(crate) fn relax_path_mtu(socket: BorrowedFd<'_>, family: Family) -> io::Resu
         Family::V6 => {
             set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
         }
+    }
+}
+
+/// Asks the kernel to tell class and hops of each datagram that arrives.
+pub(crate) fn take_marks(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    let (level, class, hops) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_RECVTOS, libc::IP_RECVTTL),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, libc::IPV6_RECVHOPLIMIT),
+    };
+    set(socket, level, class, 1)?;
+    set(socket, level, hops, 1)
+}
+
+/// Gives everything the socket sends from now on the marks `next`; it has `present` so far.
+pub(crate) fn set_marks(
+    socket: BorrowedFd<'_>,
+    family: Family,
+    present: Marks,
+    next: Marks,
+) -> io::Result<()> {
+    let (level, class, hops) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_TOS, libc::IP_TTL),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, libc::IPV6_UNICAST_HOPS),
+    };
+    if present.class != next.class {
+        set(socket, level, class, next.class.into())?;
+    }
+    if present.hops != next.hops {
+        // -1 stands for the system's default.
+        set(socket, level, hops, next.hops.map_or(-1, |left| left.get().into()))?;
+    }
+    match (family, next.dont_fragment) {
+        _ if present.dont_fragment == next.dont_fragment => Ok(()),
+        // PROBE sets DF and still does not believe a path MTU that somebody may have forged.
+        (Family::V4, true) => {
+            set(socket, level, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
+        }
+        (Family::V4, false) => relax_path_mtu(socket, family),
+        (Family::V6, _) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

@@ -14,7 +14,7 @@ use proto::policy::Ledger;
 use proto::turn::{self, Server, Verdict};
 
 use crate::clock::Clock;
-use crate::engine::{Batch, Engine, Origin};
+use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
 use crate::stream::Streams;
 use crate::telemetry::block::Block;
@@ -168,25 +168,26 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         let Self { server, hands: Hands { batch, streams }, .. } = self;
         for slot in 0..batch.filled() {
             for arrival in batch.arrivals(slot) {
-                let bytes = batch.bytes(&arrival);
+                let datagram = batch.datagram(&arrival);
                 let verdict = match arrival.origin {
                     Origin::Listener(listener) => {
                         let client = ClientAddr::new(arrival.from);
-                        server.client_input(now, FiveTuple { listener, client }, bytes)
+                        server.client_input(now, FiveTuple { listener, client }, datagram)
                     }
                     Origin::Relay(id) => {
-                        server.peer_input(now, id, PeerAddr::new(arrival.from), bytes)
+                        server.peer_input(now, id, PeerAddr::new(arrival.from), datagram)
                     }
                 };
                 match verdict {
-                    Verdict::ToPeer { via, peer, payload } => {
-                        batch.send_to_peer(&arrival, via, peer, payload);
+                    Verdict::ToPeer { via, peer, marks, payload } => {
+                        batch.send_to_peer(&arrival, Way::to_peer(via, peer, marks), payload);
                     }
-                    Verdict::ToClient { to, wrap, payload } if streams.serves(to.listener) => {
+                    Verdict::ToClient { to, wrap, payload, .. } if streams.serves(to.listener) => {
                         streams.relay(to, wrap, batch.part(&arrival, payload));
                     }
-                    Verdict::ToClient { to, wrap, payload } => {
-                        batch.send_to_client(&arrival, to, wrap, payload);
+                    Verdict::ToClient { to, wrap, marks, payload } => {
+                        let way = Way::to_client(to, marks);
+                        batch.send_to_client(&arrival, way, wrap, payload);
                     }
                     // The server counted it, or queued actions.
                     Verdict::Handled | Verdict::Dropped(_) => {}
@@ -270,7 +271,7 @@ mod tests {
         let config = Config::from_toml(text, "test", None).unwrap();
         let sockets = MioEngine::new(Vec::new()).unwrap();
         let (letterbox, inbox) = open(sockets.waker().unwrap());
-        let ledger = SharedLedger::new();
+        let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local));
         let registry = sockets.registry().unwrap();
         let streams =
             Streams::new(config.streams(), registry, Vec::new(), ledger.of_worker(1)).unwrap();
