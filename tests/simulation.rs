@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::addr::{ClientAddr, Family, FiveTuple};
+use proto::stun::attribute::Icmp;
 use proto::turn::OpenFailure;
 use rig::dice::Dice;
 use rig::kind;
@@ -180,6 +181,7 @@ impl Play {
             90 => self.change_login(client),
             91 => self.toggle_sockets(),
             92 => self.disconnect(),
+            93 => self.network_refuses(),
             _ => self.let_time_pass(),
         }
         if self.dice.one_in_thousand(700) {
@@ -214,6 +216,7 @@ impl Play {
                         }
                         self.known.extend(heard.all_relayed());
                     }
+                    Arrival::Icmp { peer, .. } => assert_eq!(peer.port(), 9, "nobody's datagram"),
                     Arrival::Data { payload, .. } | Arrival::Channel { payload, .. } => {
                         assert!(
                             self.payloads.contains(&payload),
@@ -374,6 +377,19 @@ impl Play {
         }
         let payload = self.payload();
         self.world.inject_at_relay(to, from, &payload);
+    }
+
+    /// ICMP tells of a datagram that some relayed address sent, or that somebody says it sent.
+    fn network_refuses(&mut self) {
+        let open = self.world.open_sockets();
+        if open.is_empty() {
+            return;
+        }
+        let relayed = open[self.dice.index(open.len())];
+        let about = self.world.peer_address(PEERS[self.dice.index(PEERS.len())]);
+        let number = self.dice.bytes(1)[0] % 16;
+        let icmp = Icmp { kind: number, code: 0, data: 0 };
+        self.world.unreachable(relayed, SocketAddr::new(about.ip(), 9), icmp);
     }
 
     /// A request that must not succeed: one bit differs from what was signed, or the password.

@@ -122,6 +122,8 @@ reasons! {
         PeerDenied "peer_denied" "the peer policy forbids the destination";
         PeerFamily "peer_family" "the peer's address family is not the allocation's";
         DontFragment "dont_fragment" "the client demands DONT-FRAGMENT toward an IPv6 peer, which cannot be promised";
+        IrrelevantIcmp "irrelevant_icmp" "an ICMP message of a type that says nothing about delivery";
+        ThrottledIcmp "throttled_icmp" "more ICMP messages about one allocation's datagrams than its client is told of: a peer is gone while the client goes on sending, or somebody forges them";
         HopLimit "hop_limit" "the datagram had no hop left: relays that send to each other in a circle, or a sender that limits how far it reaches";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
         Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limit";

@@ -387,7 +387,8 @@ mod tests {
     #[test]
     fn a_port_lives_alone_and_at_its_address_alone() {
         let at = |text: &str| RelayedAddr::new(text.parse().unwrap());
-        let mut ledger = SharedLedger::new(["192.0.2.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()));
+        let mut ledger =
+            SharedLedger::new(["192.0.2.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()));
         for port in ["192.0.2.9:1024", "192.0.2.9:50000", "[2001:db8::9]:65535"] {
             ledger.set_live(at(port), true);
             assert!(ledger.is_live(at(port)), "{port}");

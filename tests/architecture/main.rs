@@ -148,12 +148,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("now", &[]),
     ("reject", &[]),
     ("demux", &[]),
+    ("marks", &[]),
     ("stun", &["addr"]),
     ("channel_data", &["demux", "stun"]),
     ("framing", &["channel_data", "demux", "stun"]),
     ("policy", &["addr", "now", "reject"]),
     ("auth", &["addr", "now", "policy", "reject", "stun"]),
-    ("turn", &["addr", "auth", "channel_data", "demux", "now", "policy", "reject", "stun"]),
+    (
+        "turn",
+        &["addr", "auth", "channel_data", "demux", "marks", "now", "policy", "reject", "stun"],
+    ),
 ];
 
 #[test]

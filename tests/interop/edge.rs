@@ -83,6 +83,8 @@ pub(crate) struct RelayFile {
     pub(crate) metrics: &'static str,
     /// Channel numbers up to 0x7FFF, as RFC 5766 had them and coturn's client draws them.
     pub(crate) old_channels: bool,
+    /// Lines of the table of features.
+    pub(crate) features: &'static str,
 }
 
 impl Default for RelayFile {
@@ -108,6 +110,7 @@ impl RelayFile {
             keys: vec!["pool.pem"],
             metrics: METRICS,
             old_channels: false,
+            features: "",
         }
     }
 
@@ -129,7 +132,7 @@ impl RelayFile {
             .collect();
         let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
-        let Self { ports, allow, metrics, old_channels, .. } = self;
+        let Self { ports, allow, metrics, old_channels, features, .. } = self;
         let public = advertise(self.advertise, ", ");
         format!(
             r#"realm = "turn.example.org"
@@ -146,6 +149,8 @@ addresses = [{{ local = "{EXTERNAL}"{public} }}, {{ local = "{EXTERNAL6}" }}]
 ports = "{ports}"
 [peers]
 allow = [{allow}]
+[features]
+{features}
 [compat]
 rfc5766_channels = {old_channels}
 [metrics]

@@ -5,6 +5,7 @@ mod channel;
 mod families;
 mod five_tuple;
 mod headers;
+mod icmp;
 mod indication;
 mod media;
 mod peers;

@@ -42,6 +42,8 @@ pub struct Client {
     pub relayed: Option<SocketAddr>,
     /// Datagrams that arrived, oldest first.
     pub inbox: VecDeque<Vec<u8>>,
+    /// Which listener the newest arrival came from.
+    pub heard_from: ListenerId,
     /// What the header of the newest arrival said.
     pub marks: Marks,
 }
@@ -57,6 +59,7 @@ impl Client {
             challenge: None,
             relayed: None,
             inbox: VecDeque::new(),
+            heard_from: ListenerId(0),
             marks: Marks::PLAIN,
         }
     }

@@ -27,6 +27,13 @@ pub enum Arrival {
         /// The payload.
         payload: Vec<u8>,
     },
+    /// A Data indication that tells of an ICMP message.
+    Icmp {
+        /// Whom the datagram did not reach.
+        peer: SocketAddr,
+        /// The value of the ICMP attribute.
+        value: [u8; 8],
+    },
     /// ChannelData.
     Channel {
         /// The channel number.
@@ -49,6 +56,10 @@ impl Arrival {
         let heard = Heard::read(bytes);
         if heard.kind() == kind::method::DATA | kind::INDICATION {
             let peer = heard.peer().expect("a Data indication names its peer");
+            if let Some(value) = heard.value(kind::ICMP) {
+                assert_eq!(heard.kinds(), [kind::PEER, kind::ICMP], "no DATA beside ICMP");
+                return Self::Icmp { peer, value: value.try_into().expect("eight bytes") };
+            }
             let payload = heard.value(kind::DATA).expect("a Data indication has DATA").to_vec();
             return Self::Data { peer, payload };
         }

@@ -66,6 +66,8 @@ pub const ADDITIONAL_FAMILY: u16 = 0x8000;
 pub const ADDRESS_ERROR: u16 = 0x8001;
 /// PASSWORD-ALGORITHMS.
 pub const ALGORITHMS: u16 = 0x8002;
+/// ICMP.
+pub const ICMP: u16 = 0x8004;
 /// SOFTWARE.
 pub const SOFTWARE: u16 = 0x8022;
 /// FINGERPRINT.

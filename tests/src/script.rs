@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use proto::marks::Marks;
+
 use crate::client::Client;
 use crate::draft::Draft;
 use crate::heard::{Arrival, Heard};

@@ -187,7 +187,7 @@ impl Shadow {
             Some((*to, bound.map(|(number, _)| *number)))
         });
         let actual = match verdict {
-            Verdict::ToClient { to, wrap, payload } => {
+            Verdict::ToClient { to, wrap, payload, .. } => {
                 assert_eq!((payload.start, payload.len as usize), (0, bytes.len()), "all of it");
                 match wrap {
                     Wrap::Channel(number) => Some((to, Some(number.number()))),
@@ -211,6 +211,11 @@ impl Shadow {
     }
 
     fn judge_reply(&mut self, now: Instant, to: FiveTuple, heard: &Heard) {
+        if heard.kind() == kind::method::DATA | kind::INDICATION {
+            let about = heard.peer().expect("a report names its peer");
+            assert!(self.permits(to, about.ip()), "a report about a stranger: {heard:?}");
+            return;
+        }
         let Some(asked) = self.requests.get(&heard.transaction()).cloned() else {
             let binding = heard.kind() == kind::method::BINDING | kind::SUCCESS;
             let explained = binding || matches!(heard.code(), Some(400 | 401 | 420));

@@ -11,6 +11,7 @@ use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedA
 use proto::marks::{Datagram, Marks};
 use proto::now::{Now, UnixTime};
 use proto::reject::{DropReason, Why};
+use proto::stun::attribute::Icmp;
 use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
 
 use crate::books::Books;
@@ -293,6 +294,18 @@ impl World {
         self.fly(&Target::Relay { at, from }, self.marks, bytes);
     }
 
+    /// An ICMP message arrives about a datagram that went from a relayed address, in its
+    /// advertised form, to this destination.
+    pub fn unreachable(&mut self, relayed: SocketAddr, to: SocketAddr, icmp: Icmp) {
+        let local = self.local_form(relayed);
+        let open = self.sockets.iter().find(|(_, relayed)| relayed.socket() == local);
+        let (&id, _) = open.unwrap_or_else(|| panic!("{relayed} is not open"));
+        let now = self.now();
+        self.server.peer_unreachable(now, id, PeerAddr::new(to), icmp);
+        self.carry_out();
+        self.settle();
+    }
+
     /// Opens the relayed sockets that were held back, in this order or the other.
     pub fn open_held(&mut self, backwards: bool) {
         let mut held = std::mem::take(&mut self.held);
@@ -381,7 +394,12 @@ impl World {
             Target::Client { listener, at } => {
                 let same = |client: &&mut Client| client.address == at;
                 if let Some(client) = self.clients.iter_mut().find(same) {
-                    assert_eq!(client.listener, listener, "answers come from where requests went");
+                    let elsewhere = self.config.edge.corner(listener).is_some();
+                    assert!(
+                        client.listener == listener || elsewhere,
+                        "answers come from where requests went"
+                    );
+                    client.heard_from = listener;
                     client.marks = flight.marks;
                     client.inbox.push_back(flight.bytes);
                 }
@@ -506,7 +524,13 @@ impl World {
     /// A piece of a stream is under way.
     pub(crate) fn launch(&mut self, arrives: Duration, to: Target, bytes: Vec<u8>) {
         self.flights += 1;
-        self.air.push(Reverse(Flight { arrives, serial: self.flights, to, marks: Marks::PLAIN, bytes }));
+        self.air.push(Reverse(Flight {
+            arrives,
+            serial: self.flights,
+            to,
+            marks: Marks::PLAIN,
+            bytes,
+        }));
     }
 
     fn local_form(&self, advertised: SocketAddr) -> SocketAddr {

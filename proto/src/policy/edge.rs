@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::addr::{Family, ListenerId, PeerAddr, RelayedAddr, Side, Transport};
+use crate::policy::discovery::{Corner, Corners};
 
 /// One socket address clients speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,13 @@ pub struct Listener {
     pub transport: Transport,
     /// Which leg of the edge it stands on.
     pub side: Side,
+}
+
+impl Listener {
+    /// The address clients use: the advertised one where there is one.
+    pub fn reachable(&self) -> SocketAddr {
+        SocketAddr::new(self.advertised.unwrap_or(self.local.ip()), self.local.port())
+    }
 }
 
 /// One host address that relayed ports are opened on.
@@ -37,6 +45,7 @@ pub struct Edge {
     relays: Vec<RelayAddress>,
     own: Vec<IpAddr>,
     translates: bool,
+    corners: Vec<Corners>,
 }
 
 impl Edge {
@@ -45,7 +54,18 @@ impl Edge {
     /// networks): none may be a peer.
     pub fn new(listeners: Vec<Listener>, relays: Vec<RelayAddress>, own: Vec<IpAddr>) -> Self {
         let translates = relays.iter().any(|relay| relay.local != relay.advertised);
-        Self { listeners, relays, own, translates }
+        Self { listeners, relays, own, translates, corners: Vec::new() }
+    }
+
+    /// The same, with listeners where NAT behaviour discovery is served.
+    #[must_use]
+    pub fn with_corners(self, corners: Vec<Corners>) -> Self {
+        Self { corners, ..self }
+    }
+
+    /// The corner of NAT behaviour discovery that a listener is.
+    pub fn corner(&self, listener: ListenerId) -> Option<Corner> {
+        self.corners.iter().find_map(|corners| corners.at(listener))
     }
 
     /// The listener of this id.

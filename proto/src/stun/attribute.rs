@@ -25,6 +25,7 @@ macro_rules! types {
 
 types! {
     MAPPED_ADDRESS 0x0001 "RFC 8489 §14.1.";
+    CHANGE_REQUEST 0x0003 "RFC 5780 §7.2.";
     USERNAME 0x0006 "RFC 8489 §14.3.";
     MESSAGE_INTEGRITY 0x0008 "RFC 8489 §14.5.";
     ERROR_CODE 0x0009 "RFC 8489 §14.8.";
@@ -46,6 +47,8 @@ types! {
     USERHASH 0x001E "RFC 8489 §14.4.";
     XOR_MAPPED_ADDRESS 0x0020 "RFC 8489 §14.2.";
     RESERVATION_TOKEN 0x0022 "RFC 8656 §18.10.";
+    PADDING 0x0026 "RFC 5780 §7.6.";
+    RESPONSE_PORT 0x0027 "RFC 5780 §7.5.";
     CONNECTION_ID 0x002A "RFC 6062 §6.2.1.";
     ADDITIONAL_ADDRESS_FAMILY 0x8000 "RFC 8656 §18.11.";
     ADDRESS_ERROR_CODE 0x8001 "RFC 8656 §18.12.";
@@ -54,6 +57,8 @@ types! {
     SOFTWARE 0x8022 "RFC 8489 §14.14.";
     ALTERNATE_SERVER 0x8023 "RFC 8489 §14.15.";
     FINGERPRINT 0x8028 "RFC 8489 §14.7.";
+    RESPONSE_ORIGIN 0x802B "RFC 5780 §7.3.";
+    OTHER_ADDRESS 0x802C "RFC 5780 §7.4.";
     THIRD_PARTY_AUTHORIZATION 0x802E "RFC 7635 §6.1.";
     MOBILITY_TICKET 0x8030 "RFC 8016 §3.3.";
 }
@@ -98,6 +103,10 @@ addresses! {
     MappedAddress MAPPED_ADDRESS read_clear write_clear;
     /// Another server (RFC 8489 §14.15); never masked.
     AlternateServer ALTERNATE_SERVER read_clear write_clear;
+    /// Where a Binding response came from (RFC 5780 §7.3).
+    ResponseOrigin RESPONSE_ORIGIN read_clear write_clear;
+    /// Where a response comes from whose request asks for another host and port (RFC 5780 §7.4).
+    OtherAddress OTHER_ADDRESS read_clear write_clear;
     /// The client's address as the server sees it.
     XorMappedAddress XOR_MAPPED_ADDRESS read_xored write_xored;
     /// A peer's address. IPv4-mapped IPv6 stays what it is: peer policy judges it.
@@ -208,6 +217,8 @@ bytes! {
     Nonce NONCE;
     /// A third party's token (RFC 7635 §6.2).
     AccessToken ACCESS_TOKEN;
+    /// Bytes that mean nothing but their number (RFC 5780 §7.6).
+    Padding PADDING;
     /// RFC 8016 §3.3.
     MobilityTicket MOBILITY_TICKET;
 }
@@ -255,6 +266,45 @@ fixed! {
     UserHash([u8; 32]) USERHASH 32 |hash| hash, |hash| hash;
     /// Names a TCP connection to a peer.
     ConnectionId(u32) CONNECTION_ID 4 |bytes| u32::from_be_bytes(bytes), |id| id.to_be_bytes();
+}
+
+/// Where the answer to a Binding shall come from (RFC 5780 §7.2); other bits are ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeRequest {
+    /// The server's other address.
+    pub host: bool,
+    /// The server's other port.
+    pub port: bool,
+}
+
+impl<'a> Value<'a> for ChangeRequest {
+    const TYPE: AttributeType = AttributeType::CHANGE_REQUEST;
+    fn read(value: &'a [u8], _: TransactionId) -> Option<Self> {
+        let [.., flags] = <[u8; 4]>::try_from(value).ok()?;
+        Some(Self { host: flags & 4 != 0, port: flags & 2 != 0 })
+    }
+    fn write(&self, out: &mut Writer<'_>) {
+        out.put(&[0, 0, 0, u8::from(self.host) << 2 | u8::from(self.port) << 1]);
+    }
+}
+
+/// The port of the client's host that a Binding response shall go to (RFC 5780 §7.5). Two bytes
+/// of padding follow, which some clients take for the attribute's and some for the value's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponsePort(pub u16);
+
+impl<'a> Value<'a> for ResponsePort {
+    const TYPE: AttributeType = AttributeType::RESPONSE_PORT;
+    fn read(value: &'a [u8], _: TransactionId) -> Option<Self> {
+        match *value {
+            [a, b] | [a, b, _, _] => Some(Self(u16::from_be_bytes([a, b]))),
+            _ => None,
+        }
+    }
+    fn write(&self, out: &mut Writer<'_>) {
+        out.put(&self.0.to_be_bytes());
+        out.put(&[0, 0]);
+    }
 }
 
 /// IP protocol number of UDP, for [`RequestedTransport`].

@@ -268,6 +268,7 @@ impl<L: Ledger> Server<L> {
             opened: now.mono,
             token,
             missing,
+            reports: None,
         };
         let allocation = Allocation::new(exchange.client, relays, owner);
         self.expiry.arm(allocation.armed, id);

@@ -68,6 +68,8 @@ pub(crate) struct Owner {
     pub(crate) token: Option<[u8; 8]>,
     /// The family of a dual request that could not be served, and why.
     pub(crate) missing: Option<(Family, Why)>,
+    /// How many ICMP messages it heard of lately: the bucket of a [`crate::turn::Rate`].
+    pub(crate) reports: Option<Instant>,
 }
 
 impl Allocation {

@@ -16,6 +16,9 @@ impl<L: Ledger> Server<L> {
         exchange: &Exchange,
         message: &Message<'_>,
     ) -> Result<(), Reject> {
+        if let Some(corner) = self.config.edge.corner(exchange.client.listener) {
+            return self.discovery(exchange, message, corner);
+        }
         all_known(message, KNOWN)?;
         let FiveTuple { client, .. } = exchange.client;
         self.succeed(exchange, |writer| {

@@ -44,10 +44,20 @@ pub(crate) struct Signer {
 impl<L: Ledger> Server<L> {
     /// Queues a success response with the attributes that `fill` adds.
     pub(super) fn succeed(&mut self, exchange: &Exchange, fill: impl FnOnce(&mut Writer<'_>)) {
+        self.succeed_in(&mut [0; RESPONSE_MAX], exchange, fill);
+    }
+
+    /// The same with room for a response that is longer than usual.
+    pub(super) fn succeed_in(
+        &mut self,
+        buffer: &mut [u8],
+        exchange: &Exchange,
+        fill: impl FnOnce(&mut Writer<'_>),
+    ) {
         if let Some(procedure) = Procedure::of(exchange.method) {
             self.tally.succeeded[procedure as usize] += 1;
         }
-        self.respond(exchange, Class::Success, fill);
+        self.respond(buffer, exchange, Class::Success, fill);
     }
 
     /// Queues the error response a refusal demands.
@@ -56,7 +66,7 @@ impl<L: Ledger> Server<L> {
         let code = reject.why.code().0;
         let error = ErrorCode { code, reason: "" };
         if !reject.why.challenges() {
-            self.respond(exchange, Class::Error, |writer| {
+            self.respond(&mut [0; RESPONSE_MAX], exchange, Class::Error, |writer| {
                 writer.add(&error);
                 if !reject.unknown.is_empty() {
                     writer.add(&UnknownAttributes::new(&reject.unknown));
@@ -69,7 +79,7 @@ impl<L: Ledger> Server<L> {
         let config = self.config.clone();
         let transport = self.transport(exchange.client);
         let nonce = self.nonces.issue(now, exchange.client.client, transport);
-        self.respond(&unsigned, Class::Error, |writer| {
+        self.respond(&mut [0; RESPONSE_MAX], &unsigned, Class::Error, |writer| {
             writer
                 .add(&error)
                 .add(&Realm(&config.realm))
@@ -79,9 +89,14 @@ impl<L: Ledger> Server<L> {
         Verdict::Handled
     }
 
-    fn respond(&mut self, exchange: &Exchange, class: Class, fill: impl FnOnce(&mut Writer<'_>)) {
-        let mut buffer = [0; RESPONSE_MAX];
-        let mut writer = Writer::new(&mut buffer, class, exchange.method, exchange.transaction);
+    fn respond(
+        &mut self,
+        buffer: &mut [u8],
+        exchange: &Exchange,
+        class: Class,
+        fill: impl FnOnce(&mut Writer<'_>),
+    ) {
+        let mut writer = Writer::new(buffer, class, exchange.method, exchange.transaction);
         fill(&mut writer);
         if let Some(Signer { key, integrity }) = &exchange.signer {
             let named = matches!(exchange.method, Method::ALLOCATE | Method::REFRESH);
@@ -91,7 +106,7 @@ impl<L: Ledger> Server<L> {
             writer.sign(key, *integrity);
         }
         let Ok(bytes) = writer.finish() else {
-            debug_assert!(false, "RESPONSE_MAX holds every response");
+            debug_assert!(false, "the buffer holds every response");
             return;
         };
         let to = exchange.client;

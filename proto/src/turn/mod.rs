@@ -3,7 +3,8 @@
 //! [`Server`] has the entry points and no procedure. A datagram that carries payload takes the
 //! path of `forward` and leaves as a [`Verdict`]. A request passes `gate`, which alone makes an
 //! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
-//! `permission`, `channel`; `exchange` writes the answer, `ending` takes back what is over. State
+//! `permission`, `channel`; `exchange` writes the answer, `ending` takes back what is over. What the
+//! network says of undelivered datagrams is told by `unreachable`. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
 //! and `expiry`. Nothing here reads
 //! a clock or draws from anything but the seed.
@@ -14,6 +15,7 @@ mod allocation;
 mod binding;
 pub mod channel;
 pub mod config;
+mod discovery;
 mod ending;
 mod exchange;
 mod expiry;
@@ -35,6 +37,7 @@ pub mod tally;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod unreachable;
 
 pub use action::{Action, Change, CloseReason, OpenFailure, Span, Verdict, Wrap};
 pub use config::Config;

@@ -124,6 +124,8 @@ pub struct Tally {
     pub via_channel: Usage,
     /// Relayed through Send and Data indications, both directions.
     pub via_indication: Usage,
+    /// ICMP messages that clients were told of.
+    pub icmp_reported: u64,
     /// Gauge: allocations alive.
     pub allocations: u64,
     /// Gauge: permissions alive.
@@ -146,6 +148,7 @@ impl Default for Tally {
             opened: 0,
             via_channel: Usage::default(),
             via_indication: Usage::default(),
+            icmp_reported: 0,
             allocations: 0,
             permissions: 0,
             channels: 0,

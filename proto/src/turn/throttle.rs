@@ -26,11 +26,25 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl Rate {
+    /// Whether something may happen once more now; counts it if so. `empty_at` is the bucket:
+    /// the instant at which it is empty again, `None` before its first use.
+    pub(crate) fn admits(self, empty_at: &mut Option<Instant>, now: Instant) -> bool {
+        let interval = Duration::from_secs(1) / self.per_s.max(1);
+        let slack = interval * self.burst.saturating_sub(1);
+        let begin = empty_at.map_or(now, |at| at.max(now));
+        let admitted = begin <= now + slack;
+        if admitted {
+            *empty_at = Some(begin + interval);
+        }
+        admitted
+    }
+}
+
 /// Limits answers by source.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    interval: Duration,
-    slack: Duration,
+    rate: Rate,
     /// For each bucket the instant at which it is empty again.
     empty_at: Box<[Option<Instant>]>,
     hasher: SeedableRandomState,
@@ -39,10 +53,8 @@ pub(crate) struct Throttle {
 impl Throttle {
     /// No source gets more than `rate`.
     pub(crate) fn new(rate: Rate, secret: u64) -> Self {
-        let interval = Duration::from_secs(1) / rate.per_s.max(1);
         Self {
-            interval,
-            slack: interval * rate.burst.saturating_sub(1),
+            rate,
             empty_at: vec![None; BUCKETS].into(),
             hasher: SeedableRandomState::with_seed(secret, SharedSeed::global_fixed()),
         }
@@ -52,12 +64,7 @@ impl Throttle {
     pub(crate) fn admits(&mut self, now: Instant, source: IpAddr) -> bool {
         let hash = self.hasher.hash_one(Claim::network(source));
         let place = usize::try_from(hash % BUCKETS as u64).unwrap_or(0);
-        let begin = self.empty_at[place].map_or(now, |at| at.max(now));
-        let admitted = begin <= now + self.slack;
-        if admitted {
-            self.empty_at[place] = Some(begin + self.interval);
-        }
-        admitted
+        self.rate.admits(&mut self.empty_at[place], now)
     }
 }
 

@@ -31,7 +31,7 @@ impl Host {
         self.0.iter().copied().collect()
     }
 
-    fn has(&self, ip: IpAddr) -> bool {
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
         // Linux answers on all of 127.0.0.0/8 when it answers on one.
         let loopback = ip.is_ipv4() && ip.is_loopback();
         self.0.contains(&ip)
@@ -43,18 +43,18 @@ impl Host {
         self.0.iter().copied().filter(move |&ip| Family::of(ip) == family && !is_link_local(ip))
     }
 
-    fn list(&self) -> String {
+    pub(super) fn list(&self) -> String {
         let names: Vec<_> = self.0.iter().map(ToString::to_string).collect();
         names.join(", ")
     }
 }
 
-/// A listener's entry in the file.
+/// The value in the file that a listener comes from.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Position in the list.
-    pub(super) index: usize,
-    /// What `address` says.
+    /// Its key.
+    pub(super) key: String,
+    /// What it says.
     pub(super) address: String,
 }
 
@@ -88,14 +88,14 @@ pub(super) fn listeners(
                 |other: &Listener| other.local == local && other.transport == template.transport;
             if let Some(earlier) = listeners.iter().position(same) {
                 let why = format!(
-                    "listen[{}] serves {local} by {} already. Leave one of the two out.",
-                    origins[earlier].index,
+                    "{} serves {local} by {} already. Leave one of the two out.",
+                    origins[earlier].key.trim_end_matches(".address"),
                     template.transport.name()
                 );
                 return Err(Problem::text(&key, &entry.address, &why));
             }
             listeners.push(Listener { local, ..template });
-            origins.push(Entry { index, address: entry.address.clone() });
+            origins.push(Entry { key: key.clone(), address: entry.address.clone() });
         }
     }
     if listeners.len() > usize::from(u16::MAX) {

@@ -22,8 +22,7 @@ impl ConfigError {
     /// The same about the entry a listener comes from.
     pub(crate) fn about_listener(config: &Config, index: usize, why: &str) -> Self {
         let entry = &config.entries[index];
-        let key = format!("listen[{}].address", entry.index);
-        Self::about(config, &key, &entry.address, why)
+        Self::about(config, &entry.key, &entry.address, why)
     }
 
     pub(super) fn of(name: &str, problem: Problem) -> Self {

@@ -31,6 +31,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) timers: Timers,
     #[serde(default)]
+    pub(super) features: Features,
+    #[serde(default)]
     pub(super) compat: Compat,
     pub(super) metrics: Option<Metrics>,
 }
@@ -106,6 +108,20 @@ pub(super) struct Timers {
     pub(super) nonce_lifetime_s: Option<u64>,
     pub(super) refresh_grace_s: Option<u64>,
     pub(super) port_quarantine_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Features {
+    #[serde(default)]
+    pub(super) nat_discovery: Vec<NatDiscovery>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NatDiscovery {
+    pub(super) primary: Option<String>,
+    pub(super) alternate: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod check;
+mod discovery;
 mod error;
 mod file;
 mod secrets;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use proto::addr::Transport;
 use proto::auth::{Authority, KeyRing};
-use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
+use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn;
 use proto::turn::config::Share;
 
@@ -34,7 +35,7 @@ use file::File;
 pub struct Config {
     /// What errors call it.
     name: String,
-    /// For each listener, the `[[listen]]` entry it comes from.
+    /// For each listener, the value of the file it comes from.
     entries: Vec<Entry>,
     realm: String,
     software: Option<String>,
@@ -43,6 +44,7 @@ pub struct Config {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) relays: Vec<RelayAddress>,
     own: Vec<IpAddr>,
+    corners: Vec<Corners>,
     pub(crate) ports: RangeInclusive<u16>,
     peers: PeerAcl,
     pub(crate) limits: Limits,
@@ -100,7 +102,8 @@ impl Config {
         turn::Config {
             realm: self.realm.clone(),
             software: self.software.clone(),
-            edge: Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone()),
+            edge: Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
+                .with_corners(self.corners.clone()),
             peers: self.peers.clone(),
             limits: self.limits,
             authority: self.authority.clone(),
@@ -146,8 +149,11 @@ impl Config {
     ) -> Result<Self, Problem> {
         let host = Host::look()?;
         let workers = check::workers(file.workers)?;
-        let (listeners, entries) = addresses::listeners(&file.listen, &host)?;
+        let (mut listeners, mut entries) = addresses::listeners(&file.listen, &host)?;
         let relays = addresses::relays(&file.relay.addresses, &listeners, &host)?;
+        // Behind the others, so that no relay is opened on an address that came for discovery.
+        let found = &file.features.nat_discovery;
+        let corners = discovery::corners(found, &mut listeners, &mut entries, &host)?;
         let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
         let metrics = check::metrics(file.metrics.as_ref(), &listeners)?;
         let (_, descriptors) =
@@ -165,6 +171,7 @@ impl Config {
             drain: check::seconds("drain_s", file.drain_s, 30, 0..=86_400)?,
             relays,
             own: host.addresses(),
+            corners,
             ports,
             peers: addresses::peers(&file.peers)?,
             limits: check::limits(&file.limits, room)?,

@@ -24,6 +24,12 @@ impl Config {
             let (first, last) = (self.ports.start(), self.ports.end());
             format!("relays on {}, ports {first}-{last}{outside}", relay.local)
         }));
+        lines.extend(self.corners.iter().map(|corners| {
+            let places = corners.listeners().iter();
+            let places = places.filter_map(|it| self.listeners.get(it.index()));
+            let names: Vec<_> = places.map(|it| it.local.to_string()).collect();
+            format!("NAT behaviour discovery between {}", names.join(", "))
+        }));
         if let Some(ring) = &self.authority.ring {
             lines.push(format!("verifies pool key {}", ring.current.id));
             lines.extend(ring.previous.iter().map(|key| format!("and previous key {}", key.id)));

@@ -17,10 +17,13 @@ use proto::marks::{Datagram, Marks};
 use proto::turn::{Span, Wrap};
 
 use super::dress;
-use crate::sys::{HEADROOM, Inbound};
+use crate::sys::{HEADROOM, Inbound, Undelivered};
 
 /// Datagrams or runs received in one turn.
 pub(super) const SLOTS: usize = 64;
+
+/// ICMP messages taken in one turn.
+const REPORTS: usize = 64;
 
 /// The most datagrams in a run that is sent (`UDP_MAX_SEGMENTS` of kernels before 6.9).
 const RUN_DATAGRAMS: u32 = 64;
@@ -133,6 +136,7 @@ pub(crate) struct Batch {
     read: usize,
     pieces: Vec<Piece>,
     runs: Vec<Run>,
+    reports: Vec<(RelayId, Undelivered)>,
 }
 
 impl Batch {
@@ -147,12 +151,31 @@ impl Batch {
             read: 0,
             pieces: Vec::with_capacity(datagrams * 3),
             runs: Vec::with_capacity(datagrams),
+            reports: Vec::with_capacity(REPORTS),
         }
     }
 
     /// Slots that are still free.
     pub(super) fn room(&self) -> usize {
         SLOTS - self.slots.len()
+    }
+
+    /// How many more ICMP messages it takes.
+    pub(super) fn room_for_reports(&self) -> usize {
+        REPORTS - self.reports.len()
+    }
+
+    /// Takes an ICMP message about what a relayed socket sent; one that says the same as the
+    /// last one says nothing.
+    pub(super) fn report(&mut self, about: RelayId, report: Undelivered) {
+        if self.reports.last() != Some(&(about, report)) {
+            self.reports.push((about, report));
+        }
+    }
+
+    /// ICMP messages, in order of arrival.
+    pub(crate) fn reports(&self) -> &[(RelayId, Undelivered)] {
+        &self.reports
     }
 
     /// Receives into free slots, `most` at most. `Ok(n)` with `n < most` means that the socket
@@ -313,6 +336,7 @@ impl Batch {
         self.read = 0;
         self.pieces.clear();
         self.runs.clear();
+        self.reports.clear();
     }
 
     fn piece_bytes(&self, piece: &Piece) -> &[u8] {
@@ -357,15 +381,7 @@ impl Batch {
             run.last = last;
             return;
         }
-        self.runs.push(Run {
-            way,
-            size,
-            datagrams: 1,
-            bytes: size,
-            open: size > 0,
-            first,
-            last,
-        });
+        self.runs.push(Run { way, size, datagrams: 1, bytes: size, open: size > 0, first, last });
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Door<'s> {
     pub(super) largest_run: &'s mut u32,
     /// The marks it puts into headers unless it is told others.
     pub(super) marks: Marks,
+    /// Whether ICMP messages are kept for it: then a send may fail because of an earlier one.
+    pub(super) keeps_errors: bool,
 }
 
 impl Door<'_> {
@@ -71,7 +73,11 @@ impl Door<'_> {
         let mut pieces = batch.pieces(run);
         let (Some(bytes), None) = (pieces.next(), pieces.next()) else { return false };
         tally.sends += 1;
-        match self.socket.send_to(bytes, run.way.to) {
+        let mut outcome = self.socket.send_to(bytes, run.way.to);
+        if self.keeps_errors && outcome.as_ref().is_err_and(tells_of_another) {
+            outcome = self.socket.send_to(bytes, run.way.to);
+        }
+        match outcome {
             Ok(_) => tally.datagrams_out += 1,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => tally.send_queue_full += 1,
             Err(_) => tally.send_refused += 1,
@@ -86,13 +92,16 @@ impl Door<'_> {
         messages: &mut Messages<'_, '_>,
         tally: &mut EngineTally,
     ) -> Option<usize> {
+        let mut again = self.keeps_errors;
         while let Some(&first) = messages.waiting().first() {
             tally.sends += 1;
             match messages.send(self.socket.as_fd()) {
                 Ok(sent) => {
+                    again = self.keeps_errors;
                     tally.datagrams_out += datagrams(sent);
                     tally.runs_out += sent.iter().filter(|sent| sent.datagrams > 1).count() as u64;
                 }
+                Err(error) if again && tells_of_another(&error) => again = false,
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock => {
@@ -103,6 +112,7 @@ impl Door<'_> {
                     _ => {
                         tally.send_refused += u64::from(first.datagrams);
                         messages.skip();
+                        again = self.keeps_errors;
                     }
                 },
             }
@@ -153,6 +163,11 @@ impl Door<'_> {
     }
 }
 
+/// Whether an error may be about an earlier datagram, of which ICMP told meanwhile.
+fn tells_of_another(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 /// Whether an error may be about the run as such, rather than about its destination.
 fn refuses_runs(error: &io::Error) -> bool {
     matches!(
@@ -181,7 +196,8 @@ mod tests {
             batch.reply(FiveTuple { listener: ListenerId(0), client: ClientAddr::new(*to) }, bytes);
         }
         let mut tally = EngineTally::default();
-        let mut door = Door { socket: &socket, largest_run, marks: Marks::PLAIN };
+        let mut door =
+            Door { socket: &socket, largest_run, marks: Marks::PLAIN, keeps_errors: false };
         let mut outbound = Outbound::with_capacity(1, 1);
         door.send(&batch, &batch.runs().iter(), &mut outbound, &mut tally);
         tally

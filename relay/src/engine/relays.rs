@@ -15,6 +15,8 @@ pub(super) struct Relay {
     pub(super) socket: UdpSocket,
     /// Whether it waits in the queue of ready sockets.
     pub(super) queued: bool,
+    /// Whether its error queue may hold something.
+    pub(super) failing: bool,
     /// The largest datagram it has not yet refused in a run.
     pub(super) largest_run: u32,
     /// The marks it is set to.
@@ -62,6 +64,7 @@ impl Relays {
             generation: id.allocation.generation,
             socket,
             queued: false,
+            failing: false,
             largest_run: u32::MAX,
             marks: Marks::PLAIN,
         });

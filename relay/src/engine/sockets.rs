@@ -30,6 +30,9 @@ const FEWEST: usize = 4;
 /// Slots that one relayed socket may fill in a turn.
 const RELAY_SLOTS: usize = 4;
 
+/// ICMP messages that one relayed socket may bring in a turn.
+const RELAY_REPORTS: usize = 8;
+
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1_024;
 
@@ -135,10 +138,11 @@ impl MioEngine {
                 Token(other) if other & FOREIGN != 0 => foreign(event),
                 Token(relay) => {
                     let id = RelayId::from_token(relay as u64);
-                    if let Some(relay) = self.relays.find(id)
-                        && !std::mem::replace(&mut relay.queued, true)
-                    {
-                        self.ready_relays.push_back(id);
+                    if let Some(relay) = self.relays.find(id) {
+                        relay.failing |= event.is_error();
+                        if !std::mem::replace(&mut relay.queued, true) {
+                            self.ready_relays.push_back(id);
+                        }
                     }
                 }
             }
@@ -166,8 +170,10 @@ impl MioEngine {
         let Some(id) = self.ready_relays.pop_front() else { return false };
         // Closed meanwhile: nothing to read.
         let Some(relay) = self.relays.find(id) else { return true };
+        relay.failing = relay.failing && take_reports(batch, id, relay);
         let socket = relay.socket.as_fd();
         relay.queued = self.tally.fill(batch, socket, Origin::Relay(id), RELAY_SLOTS);
+        relay.queued |= relay.failing;
         if relay.queued {
             self.ready_relays.push_back(id);
         }
@@ -192,6 +198,7 @@ impl MioEngine {
                 socket: &listener.socket,
                 largest_run: &mut listener.largest_run,
                 marks: Marks::PLAIN,
+                keeps_errors: false,
             };
             door.send(batch, &runs, &mut self.outbound, &mut self.tally);
             listener.outgoing.clear();
@@ -216,7 +223,7 @@ impl MioEngine {
                 continue;
             }
             let Relay { socket, largest_run, .. } = relay;
-            let mut door = Door { socket, largest_run, marks };
+            let mut door = Door { socket, largest_run, marks, keeps_errors: true };
             door.send(batch, &runs.iter(), &mut self.outbound, &mut self.tally);
         }
     }
@@ -240,7 +247,7 @@ impl Engine for MioEngine {
     fn receive(&mut self, batch: &mut Batch) {
         let kept = if self.ready_relays.is_empty() { 0 } else { SLOTS / 2 };
         while batch.room() > kept && self.receive_at_listener(batch, batch.room() - kept) {}
-        while batch.room() > 0 && self.receive_at_relay(batch) {}
+        while batch.room() > 0 && batch.room_for_reports() > 0 && self.receive_at_relay(batch) {}
         while batch.room() > 0 && self.receive_at_listener(batch, batch.room()) {}
     }
 
@@ -308,6 +315,18 @@ fn found(listeners: &mut [Option<Listener>], index: usize) -> Option<&mut Listen
     listeners.get_mut(index)?.as_mut()
 }
 
+/// Empties the error queue of a relayed socket, within bounds; says whether more may be there.
+fn take_reports(batch: &mut Batch, id: RelayId, relay: &Relay) -> bool {
+    for _ in 0..RELAY_REPORTS.min(batch.room_for_reports()) {
+        match sys::next_error(relay.socket.as_fd(), id.family) {
+            Ok(Some(report)) => batch.report(id, report),
+            Ok(None) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 /// A socket for one relayed address.
 fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(at.socket()), Type::DGRAM.nonblocking(), None)?;
@@ -316,7 +335,11 @@ fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
     }
     sys::take_runs(socket.as_fd())?;
     sys::take_marks(socket.as_fd(), at.family())?;
-    sys::relax_path_mtu(socket.as_fd(), at.family())?;
+    sys::keep_errors(socket.as_fd(), at.family())?;
+    match at.family() {
+        Family::V4 => sys::relax_path_mtu(socket.as_fd(), Family::V4)?,
+        Family::V6 => sys::follow_path_mtu(socket.as_fd())?,
+    }
     sys::set_buffers(socket.as_fd(), RELAY_BUFFER);
     socket.bind(&at.socket().into())?;
     Ok(mio::net::UdpSocket::from_std(socket.into()))

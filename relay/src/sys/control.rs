@@ -116,7 +116,10 @@ mod tests {
         control.add_bytes(7, 8, &[9]);
         let (_, len) = control.written();
         let seen: Vec<_> = control.received(len as usize).collect();
-        assert_eq!(seen.iter().map(|m| (m.level, m.kind)).collect::<Vec<_>>(), [(1, 2), (3, 4), (7, 8)]);
+        assert_eq!(
+            seen.iter().map(|m| (m.level, m.kind)).collect::<Vec<_>>(),
+            [(1, 2), (3, 4), (7, 8)]
+        );
         assert_eq!(seen[0].number(), Some(70_000));
         assert_eq!(seen[1].value, [5, 6]);
         assert_eq!(seen[2].number(), Some(9));

@@ -151,7 +151,7 @@ impl Inbound {
     /// Bytes of each datagram, if the slot holds a run, and the marks of all.
     fn told(&self, slot: usize) -> (Option<usize>, Marks) {
         let (mut segment, mut marks) = (None, Marks::PLAIN);
-        let len = self.headers[slot].msg_hdr.msg_controllen as usize;
+        let len: usize = self.headers[slot].msg_hdr.msg_controllen as _;
         for message in self.controls[slot].received(len) {
             let Some(number) = message.number() else { continue };
             match (message.level, message.kind) {
@@ -167,5 +167,65 @@ impl Inbound {
             }
         }
         (segment, marks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use proto::addr::Family;
+
+    use super::*;
+    use crate::sys::{Label, Outbound, set_marks, take_marks, take_runs};
+
+    /// What a socket receives that is told everything; waits for it.
+    fn arrivals(inbound: &mut Inbound, socket: &UdpSocket) -> Vec<Arrived> {
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        socket.peek(&mut [0]).unwrap();
+        let count = inbound.receive(socket.as_fd(), 0, 4).unwrap();
+        (0..count).map(|slot| inbound.arrived(slot)).collect()
+    }
+
+    fn marks(class: u8, hops: u8) -> Marks {
+        Marks { class, hops: NonZeroU8::new(hops), dont_fragment: false }
+    }
+
+    #[test]
+    fn iphdr_001_marks_arrive_as_they_were_sent_by_message_and_by_socket() {
+        for (family, ip) in [(Family::V4, "127.0.0.1"), (Family::V6, "::1")] {
+            let bind = || UdpSocket::bind((ip, 0)).unwrap();
+            let (sender, receiver) = (bind(), bind());
+            take_runs(receiver.as_fd()).unwrap();
+            take_marks(receiver.as_fd(), family).unwrap();
+            let to = receiver.local_addr().unwrap();
+            let mut inbound = Inbound::new(4);
+            let mut outbound = Outbound::with_capacity(1, 1);
+            for sent in [marks(0, 63), marks(0xB8, 1), marks(0xFF, 255)] {
+                for segment in [None, Some(2)] {
+                    let mut messages = outbound.messages();
+                    messages.push(to, sent, segment, Label { run: 0, datagrams: 1 });
+                    messages.piece(b"odd");
+                    messages.send(sender.as_fd()).unwrap();
+                    let seen = arrivals(&mut inbound, &receiver);
+                    let [seen] = seen[..] else { panic!("{seen:?}") };
+                    assert_eq!((seen.marks, seen.len), (sent, 3), "{family:?} {segment:?}");
+                    assert_eq!(seen.segment, usize::from(segment.unwrap_or(3)));
+                }
+            }
+            let mut present = Marks::PLAIN;
+            for sent in [marks(0xB8, 9), marks(0xB9, 9), marks(0, 10), Marks::PLAIN] {
+                set_marks(sender.as_fd(), family, present, sent).unwrap();
+                present = sent;
+                sender.send_to(b"odd", to).unwrap();
+                let seen = arrivals(&mut inbound, &receiver)[0].marks;
+                assert_eq!(seen.class, sent.class);
+                // The system's default is whatever this host has.
+                assert!(sent.hops.is_none_or(|_| seen.hops == sent.hops), "{seen:?}");
+                assert!(seen.hops > NonZeroU8::new(10) || sent.hops.is_some(), "{seen:?}");
+            }
+        }
     }
 }

@@ -10,22 +10,26 @@
 //! | `SO_ATTACH_REUSEPORT_CBPF` | our own steering of a shared port | 4.5 |
 //! | `IP_PMTUDISC_OMIT` | fragment rather than believe forged path MTUs | 3.15 |
 //! | `IP_PMTUDISC_PROBE` | DF on datagrams whose sender asks for it | 2.6.22 |
+//! | `IP_RECVERR` | ICMP messages about what a relayed socket sent | 2.2 |
 //! | `IP_RECVTOS`, `IP_RECVTTL` and their like | what network headers say | any |
 //! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
 //! | `getifaddrs`, `setrlimit`, `sched_setaffinity` | the host | any |
 
 mod control;
+mod errors;
 mod host;
 mod inbound;
 mod name;
 mod outbound;
 mod socket;
 
+pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{descriptor_limit, interface_addresses, pin_to_core, raise_descriptor_limit};
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use socket::{
-    attach_steering, receive_losses, relax_path_mtu, set_buffers, set_marks, take_marks, take_runs,
+    attach_steering, follow_path_mtu, keep_errors, receive_losses, relax_path_mtu, set_buffers,
+    set_marks, take_marks, take_runs,
 };
 
 /// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.

@@ -86,7 +86,13 @@ impl<'d> Messages<'_, 'd> {
     /// Adds a message without pieces, whose headers get these marks where they differ from
     /// [`Marks::PLAIN`]; DF is for the socket to set. With `segment`, its pieces together are a
     /// run of datagrams of that many bytes, of which the last may be shorter.
-    pub(crate) fn push(&mut self, to: SocketAddr, marks: Marks, segment: Option<u16>, label: Label) {
+    pub(crate) fn push(
+        &mut self,
+        to: SocketAddr,
+        marks: Marks,
+        segment: Option<u16>,
+        label: Label,
+    ) {
         let (name, name_len) = Name::of(to);
         self.store.names.push(name);
         self.store.controls.push(control(to, marks, segment));

@@ -34,6 +34,14 @@ pub(crate) fn take_marks(socket: BorrowedFd<'_>, family: Family) -> io::Result<(
     set(socket, level, hops, 1)
 }
 
+/// Asks the kernel to keep ICMP messages about what the socket sends.
+pub(crate) fn keep_errors(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
+        Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+    }
+}
+
 /// Gives everything the socket sends from now on the marks `next`; it has `present` so far.
 pub(crate) fn set_marks(
     socket: BorrowedFd<'_>,
@@ -55,12 +63,17 @@ pub(crate) fn set_marks(
     match (family, next.dont_fragment) {
         _ if present.dont_fragment == next.dont_fragment => Ok(()),
         // PROBE sets DF and still does not believe a path MTU that somebody may have forged.
-        (Family::V4, true) => {
-            set(socket, level, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)
-        }
+        (Family::V4, true) => set(socket, level, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
         (Family::V4, false) => relax_path_mtu(socket, family),
         (Family::V6, _) => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+/// Fragments by the path's MTU instead, as every sender of IPv6 must: only a socket that listens
+/// to "packet too big" hears of it (RFC 8656 §13.2, the alternate behaviour, and §11.5). What is
+/// forged cannot go below 1,280 bytes.
+pub(crate) fn follow_path_mtu(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
 }
 
 /// Asks for queues of so many bytes in each direction, beyond the host's bound where the

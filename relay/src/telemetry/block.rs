@@ -99,6 +99,7 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
         opened,
         via_channel,
         via_indication,
+        icmp_reported,
         allocations,
         permissions,
         channels,
@@ -111,7 +112,8 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
     closed.iter_mut().for_each(&mut *each);
     usage(via_channel, each);
     usage(via_indication, each);
-    for word in [opened, allocations, permissions, channels, ports_used, ports_total] {
+    for word in [opened, icmp_reported, allocations, permissions, channels, ports_used, ports_total]
+    {
         each(word);
     }
 }

@@ -99,6 +99,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     ),
     (
         Kind::Counter,
+        "av_edge_relay_icmp_reported_total",
+        Unit::Count,
+        "ICMP messages about relayed datagrams that clients were told of",
+    ),
+    (
+        Kind::Counter,
         "av_edge_relay_control_messages_total",
         Unit::Count,
         "STUN messages without payload, received and sent",
@@ -281,6 +287,7 @@ fn server(worker: &str, snapshot: &Snapshot) {
         gauge!(name, "worker" => worker.to_owned()).set(float(value));
     }
     count("av_edge_relay_allocations_opened_total", &[("worker", worker)], tally.opened);
+    count("av_edge_relay_icmp_reported_total", &[("worker", worker)], tally.icmp_reported);
     for (reason, &closed) in CloseReason::ALL.iter().zip(&tally.closed) {
         let labels = [("worker", worker), ("reason", reason.name())];
         count("av_edge_relay_allocations_closed_total", &labels, closed);

@@ -166,6 +166,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     /// Asks the server about every datagram received; payload is sent from where it lies.
     fn judge(&mut self, now: Now) {
         let Self { server, hands: Hands { batch, streams }, .. } = self;
+        for (at, report) in batch.reports() {
+            server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
+        }
         for slot in 0..batch.filled() {
             for arrival in batch.arrivals(slot) {
                 let datagram = batch.datagram(&arrival);

@@ -19,6 +19,27 @@ const PORTS: &str = "ports = \"39200-39399\"";
 const ALLOW: &str = "allow = [\"127.0.0.0/8\"]";
 const METRICS: &str = "address = \"127.0.0.1:21190\"";
 
+/// Tables of NAT behaviour discovery with a mistake each, before the realm.
+macro_rules! discovery {
+    ($($name:ident = $tables:literal;)*) => {
+        $(const $name: &str =
+            concat!("features.nat_discovery = [", $tables, "]\nrealm = \"example.org\"");)*
+    };
+}
+discovery! {
+    DISCOVERY_1 = "{ alternate = \"127.0.0.2\" }";
+    DISCOVERY_2 = "{ alternate = \"127.0.0.2:0\" }";
+    DISCOVERY_3 = "{ alternate = \"192.0.2.77:3479\" }";
+    DISCOVERY_4 = "{ alternate = \"127.0.0.1:3479\" }";
+    DISCOVERY_5 = "{ primary = \"127.0.0.9:1\", alternate = \"127.0.0.2:3479\" }";
+    DISCOVERY_6 = "{ primary = \"127.0.0.1:21090\", alternate = \"127.0.0.1:3479\" }";
+    DISCOVERY_7 = "{ primary = \"127.0.0.1:21090\", alternate = \"127.0.0.2:21090\" }";
+    DISCOVERY_8 = "{ primary = \"[::1]:21090\", alternate = \"127.0.0.2:3479\" }";
+    DISCOVERY_9 = "{ alternate = \"127.0.0.2:3479\" }, { alternate = \"127.0.0.3:3479\" }";
+    DISCOVERY_10 = "{ alternate = \"127.0.0.2:39200\" }";
+    DISCOVERY_11 = "{ secondary = \"127.0.0.2:3479\" }";
+}
+
 /// What is replaced, by what, how the message goes on behind the file, and what it says.
 const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (REALM, "", "realm", "missing"),
@@ -77,6 +98,22 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "listen[0].advertize",
         "`advertise`?",
     ),
+    (REALM, DISCOVERY_1, "features.nat_discovery[0].alternate = \"127.0.0.2\"", "a port"),
+    (REALM, DISCOVERY_2, "features.nat_discovery[0].alternate", "port 0"),
+    (REALM, DISCOVERY_3, "features.nat_discovery[0].alternate", "not an address of this host"),
+    (REALM, DISCOVERY_4, "features.nat_discovery[0].primary", "no UDP listener differs"),
+    (
+        REALM,
+        DISCOVERY_5,
+        "features.nat_discovery[0].primary = \"127.0.0.9:1\"",
+        "no UDP listener of",
+    ),
+    (REALM, DISCOVERY_6, "features.nat_discovery[0].alternate", "the address of `primary`"),
+    (REALM, DISCOVERY_7, "features.nat_discovery[0].alternate", "the port of `primary`"),
+    (REALM, DISCOVERY_8, "features.nat_discovery[0].alternate", "the family of `primary`"),
+    (REALM, DISCOVERY_9, "features.nat_discovery[1].alternate", "another table"),
+    (REALM, DISCOVERY_10, "relay.ports", "39200"),
+    (REALM, DISCOVERY_11, "features.nat_discovery[0].secondary", "Known here: primary, alternate"),
     (LOCAL, "{ local = \"0.0.0.0\" }", "relay.addresses[0].local = \"0.0.0.0\"", "one address"),
     (
         LOCAL,
@@ -187,7 +224,7 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
     assert!(shown.len() >= 20, "{shown:?}");
     for line in shown {
         // Addresses and files of the examples are of another host.
-        if ["advertise", "addresses", "rest_secret_file", "previous"]
+        if ["advertise", "addresses", "rest_secret_file", "previous", "nat_discovery"]
             .iter()
             .any(|k| line.contains(k))
         {

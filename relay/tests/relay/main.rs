@@ -3,6 +3,7 @@
 
 mod configuration;
 mod life;
+mod network;
 mod payload;
 mod site;
 mod streams;
