@@ -19,7 +19,7 @@ use proto::stun::attribute::{
 use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
 };
-use proto::turn::config::Share;
+use proto::turn::config::{MobilityPolicy, Share};
 use proto::turn::{Action, Config, Server};
 
 const REALM: &str = "turn.example.org";
@@ -147,7 +147,16 @@ impl Stage {
                     self.server.relay_opened(self.now, id, Ok(()));
                 }
                 Action::Send { bytes, .. } => response = Some(bytes),
-                Action::CloseRelay(_) | Action::CloseClient(_) | Action::Changed(_) => {}
+                Action::CloseRelay(_)
+                | Action::CloseClient(_)
+                | Action::HandOver { .. }
+                | Action::Divert(_)
+                | Action::EndDiversion(_)
+                | Action::ListenRelay { .. }
+                | Action::ConnectPeer { .. }
+                | Action::Join { .. }
+                | Action::ClosePeer(_)
+                | Action::Changed(_) => {}
             }
         }
         (response, opened)
@@ -180,7 +189,13 @@ fn start() -> Instant {
 
 fn pool_key() -> PoolKey {
     let secret = |byte| Secret::new(vec![byte; 32]);
-    PoolKey { id: KeyId([1; 4]), credentials: secret(2), nonces: secret(3), users: secret(4) }
+    PoolKey {
+        id: KeyId([1; 4]),
+        credentials: secret(2),
+        nonces: secret(3),
+        users: secret(4),
+        tickets: secret(5),
+    }
 }
 
 fn config(pool_key: PoolKey) -> Config {
@@ -206,6 +221,8 @@ fn config(pool_key: PoolKey) -> Config {
             allocations_per_client: limit,
             permissions: 16,
             channels: 16,
+            peer_connections: 16,
+            peer_connections_waiting: 16,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key, previous: vec![] }),
@@ -219,5 +236,8 @@ fn config(pool_key: PoolKey) -> Config {
         refresh_grace: Duration::from_secs(600),
         port_quarantine: Duration::ZERO,
         rfc5766_channels: false,
+        mobility: MobilityPolicy::Ignored,
+        udp_relays: true,
+        tcp_relays: false,
     }
 }

@@ -109,6 +109,7 @@ impl PrivateKey {
             credentials: secret(b"credentials"),
             nonces: secret(b"nonces"),
             users: secret(b"users"),
+            tickets: secret(b"tickets"),
         }
     }
 }

@@ -238,6 +238,26 @@ impl RelayId {
     }
 }
 
+/// Names a TCP connection to a peer (RFC 6062 §6.2.1), in one relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u32);
+
+impl ConnectionId {
+    /// One of the ids of a worker, of `of` workers; as unpredictable as `random` is.
+    #[expect(clippy::cast_possible_truncation, reason = "below 2^32 by construction")]
+    pub fn of_worker(random: u64, worker: u16, of: u16) -> Self {
+        let (worker, of) = (u64::from(worker), u64::from(of));
+        let each = (1 << 32) / of;
+        Self((random % each * of + worker) as u32)
+    }
+
+    /// The worker whose id it is.
+    #[expect(clippy::cast_possible_truncation, reason = "below a number of 16 bits")]
+    pub fn worker(self, of: u16) -> u16 {
+        (self.0 % u32::from(of)) as u16
+    }
+}
+
 /// Which of `workers` serves a client: the same function as the listeners' steering filter.
 ///
 /// `workers` must not be zero. Source port and the last 32 bits of the address are mixed,

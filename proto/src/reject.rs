@@ -101,6 +101,20 @@ reasons! {
         TooManyChannels "too_many_channels" [508] "the allocation has limits.channels channels";
         ChannelNumber "channel_number" [400] "channel number outside 0x4000-0x4FFF; old clients may need compat.rfc5766_channels";
         ChannelConflict "channel_conflict" [400] "the channel number or the peer is bound otherwise already";
+        MobilityForbidden "mobility_forbidden" [405] "the client asks for a mobility ticket, which features.mobility forbids";
+        BadTicket "bad_ticket" [400] "a mobility ticket that no key of this relay sealed: forged, damaged, of another pool, or of a key that is no longer among pool.previous";
+        SpentTicket "spent_ticket" [400] "the mobility ticket was used for a move already; only the newest one moves the allocation";
+        NotMoved "not_moved" [400] "a mobility ticket from the very address that the allocation is at";
+        UdpForbidden "udp_forbidden" [403] "features.udp_relays forbids relays for UDP";
+        StreamNeeded "stream_needed" [400] "a relay for TCP, or one of its connections, is asked for over UDP or DTLS: RFC 6062 wants TCP or TLS";
+        UdpAttribute "udp_attribute" [400] "an Allocate for a TCP relay with an attribute that means something for UDP alone: EVEN-PORT, RESERVATION-TOKEN or DONT-FRAGMENT";
+        UdpRelay "udp_relay" [403] "Connect for an allocation that relays UDP";
+        TcpRelay "tcp_relay" [403] "ChannelBind for an allocation that relays TCP";
+        ConnectionExists "connection_exists" [446] "the client has asked for a connection to this peer already";
+        PeerUnreachable "peer_unreachable" [447] "the peer refused the connection, or did not answer for half a minute";
+        TooManyConnections "too_many_connections" [508] "the allocation has limits.peer_connections connections to peers, or limits.peer_connections_waiting of them wait";
+        UnknownConnection "unknown_connection" [400] "ConnectionBind for a connection that never was, is over, or was claimed before; the client has half a minute to claim one";
+        ControlConnection "control_connection" [400] "ConnectionBind over a connection that has an allocation: it needs one of its own";
         ServerError "server_error" [500] "the operating system refused the relayed socket for another reason; see the log";
     }
 }
@@ -108,6 +122,8 @@ reasons! {
 reasons! {
     /// Why a packet was dropped in silence.
     DropReason {
+        TcpRelay "tcp_relay" "a Send indication for an allocation that relays TCP";
+        TooManyConnections "too_many_connections" "a peer's TCP connection to an allocation that has limits.peer_connections of them, or limits.peer_connections_waiting that wait for the client";
         Unrecognised "unrecognised" "not STUN and not ChannelData by its first byte";
         MalformedStun "malformed_stun" "header or attributes of the message are broken";
         BadFingerprint "bad_fingerprint" "the FINGERPRINT is wrong: corrupted, or not STUN at all";
@@ -128,6 +144,8 @@ reasons! {
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
         Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limit";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";
+        ClientAway "client_away" "payload for a client whose connection ended and who may come back with its mobility ticket";
+        WorkerBusy "worker_busy" "a client that belongs to another worker could not be handed over, because that worker's inbox is full";
     }
 }
 

@@ -23,7 +23,13 @@ const REALM: &str = "example.org";
 
 fn pool_key(seed: u8) -> PoolKey {
     let secret = |add: u8| Secret::new(vec![seed.wrapping_add(add); 32]);
-    PoolKey { id: KeyId([seed; 4]), credentials: secret(1), nonces: secret(2), users: secret(3) }
+    PoolKey {
+        id: KeyId([seed; 4]),
+        credentials: secret(1),
+        nonces: secret(2),
+        users: secret(3),
+        tickets: secret(4),
+    }
 }
 
 fn ring(current: u8, previous: &[u8]) -> KeyRing {

@@ -288,6 +288,8 @@ mod tests {
         allocations_per_client: 2,
         permissions: 1,
         channels: 1,
+        peer_connections: 1,
+        peer_connections_waiting: 1,
     };
 
     /// A ledger of a relay with one address.

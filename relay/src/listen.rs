@@ -71,7 +71,8 @@ fn steer(workers: &[Sockets], address: SocketAddr, count: u16) -> Result<(), Sta
     Ok(())
 }
 
-fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+/// A socket on a listener's address; `shared` with others of this relay.
+pub(crate) fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None)?;
     let family = Family::of(address.ip());
     if family == Family::V6 {

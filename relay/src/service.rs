@@ -99,7 +99,7 @@ pub struct Observer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    letterboxes: Vec<Letterbox>,
+    letterboxes: Arc<[Letterbox]>,
     blocks: Vec<Arc<Block>>,
     draining: AtomicBool,
     /// Workers that still have allocations, or may get some.
@@ -171,7 +171,7 @@ impl Observer {
 
     /// Gives all workers an order.
     fn tell_all(&self, order: Order) {
-        for letterbox in &self.0.letterboxes {
+        for letterbox in &*self.0.letterboxes {
             letterbox.order(order);
         }
     }
@@ -253,20 +253,31 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
         .map_err(|source| StartError::system("the random number generator", source))?;
     let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local));
     let mut letterboxes = Vec::new();
-    let mut blocks = Vec::new();
-    let mut crew = Vec::new();
-    for (index, sockets) in (0_u16..).zip(sockets) {
-        let failed = |source| StartError::system("a worker's event queue", source);
+    let failed = |source| StartError::system("a worker's event queue", source);
+    let mut tables = Vec::new();
+    for sockets in sockets {
         let engine = MioEngine::new(sockets.datagrams).map_err(failed)?;
         let (letterbox, inbox) = worker::open(engine.waker().map_err(failed)?);
+        letterboxes.push(letterbox);
+        tables.push((engine, sockets.doors, inbox));
+    }
+    let letterboxes: Arc<[Letterbox]> = letterboxes.into();
+    let mut blocks = Vec::new();
+    let mut crew = Vec::new();
+    for (index, (engine, doors, inbox)) in (0_u16..).zip(tables) {
         let ledger = ledger.of_worker(index);
         let registry = engine.registry().map_err(failed)?;
-        let streams = Streams::new(config.streams(), registry, sockets.doors, ledger.clone())
-            .map_err(failed)?;
+        let streams =
+            Streams::new(config.streams(), registry, doors, ledger.clone()).map_err(failed)?;
         let block = Arc::new(Block::new(config.listeners.len()));
-        let desk =
-            worker::Desk { index, config: Arc::new(config.server(index)), seed, ledger, inbox };
-        letterboxes.push(letterbox);
+        let desk = worker::Desk {
+            index,
+            config: Arc::new(config.server(index)),
+            seed,
+            ledger,
+            inbox,
+            letterboxes: Arc::clone(&letterboxes),
+        };
         blocks.push(Arc::clone(&block));
         crew.push((index, Worker::new(desk, engine, streams, block)));
     }

@@ -82,7 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What `proto` may stand on: hashes, ciphers, encodings, number types. Nothing here can open a
-/// socket, read a clock or start a thread.
+/// socket, read a clock or start a thread. Of `ring` it takes the ciphers, never the random numbers.
 const PURE: &[&str] = &[
     "base64",
     "chacha20",
@@ -91,6 +91,7 @@ const PURE: &[&str] = &[
     "hmac",
     "ipnet",
     "md-5",
+    "ring",
     "sha1",
     "sha2",
     "subtle",

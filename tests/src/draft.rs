@@ -64,6 +64,22 @@ impl Draft {
             .peer(peer)
     }
 
+    /// An Allocate request for a TCP relay.
+    pub fn allocate_tcp() -> Self {
+        Self::request(kind::method::ALLOCATE).raw(kind::TRANSPORT, &[6, 0, 0, 0])
+    }
+
+    /// A Connect request.
+    pub fn connect(peer: SocketAddr) -> Self {
+        Self::request(kind::method::CONNECT).peer(peer)
+    }
+
+    /// A `ConnectionBind` request.
+    pub fn connection_bind(connection: u32) -> Self {
+        Self::request(kind::method::CONNECTION_BIND)
+            .raw(kind::CONNECTION_ID, &connection.to_be_bytes())
+    }
+
     /// A Send indication.
     pub fn send(peer: SocketAddr, payload: &[u8]) -> Self {
         Self::of_kind(kind::method::SEND | kind::INDICATION).peer(peer).raw(kind::DATA, payload)

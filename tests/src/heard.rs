@@ -159,6 +159,12 @@ impl Heard {
         Some(*attribute.as_xor_peer_address().expect("just asked").socket_address())
     }
 
+    /// CONNECTION-ID.
+    pub fn connection(&self) -> Option<u32> {
+        let value = self.value(kind::CONNECTION_ID)?;
+        Some(u32::from_be_bytes(value.try_into().expect("a connection id has four bytes")))
+    }
+
     /// LIFETIME in seconds.
     pub fn lifetime(&self) -> Option<u32> {
         let attribute = self.message.get::<LifeTime>()?;

@@ -16,6 +16,12 @@ pub mod method {
     pub const CREATE_PERMISSION: u16 = 0x008;
     /// `ChannelBind`.
     pub const CHANNEL_BIND: u16 = 0x009;
+    /// Connect.
+    pub const CONNECT: u16 = 0x00A;
+    /// `ConnectionBind`.
+    pub const CONNECTION_BIND: u16 = 0x00B;
+    /// `ConnectionAttempt` (indication only).
+    pub const CONNECTION_ATTEMPT: u16 = 0x00C;
 }
 
 /// USERNAME.
@@ -60,6 +66,8 @@ pub const USERHASH: u16 = 0x001E;
 pub const MAPPED: u16 = 0x0020;
 /// RESERVATION-TOKEN.
 pub const RESERVATION: u16 = 0x0022;
+/// CONNECTION-ID.
+pub const CONNECTION_ID: u16 = 0x002A;
 /// ADDITIONAL-ADDRESS-FAMILY.
 pub const ADDITIONAL_FAMILY: u16 = 0x8000;
 /// ADDRESS-ERROR-CODE.

@@ -13,12 +13,14 @@
 
 pub mod books;
 pub mod client;
+pub mod dial;
 pub mod dice;
 pub mod draft;
 pub mod heard;
 pub mod kind;
 pub mod link;
 pub mod login;
+mod names;
 pub mod peer;
 pub mod script;
 pub mod shadow;
@@ -26,6 +28,7 @@ pub mod site;
 pub mod stream;
 pub mod world;
 
+pub use dial::Manner;
 pub use draft::Draft;
 pub use heard::{Arrival, Heard};
 pub use link::Link;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use proto::marks::Marks;
 
+use crate::dial::Manner;
+
 /// Somebody a client talks to through the relay.
 #[derive(Debug)]
 pub struct Peer {
@@ -16,10 +18,18 @@ pub struct Peer {
     pub inbox: VecDeque<(SocketAddr, Vec<u8>)>,
     /// What the header of the newest arrival said.
     pub marks: Marks,
+    /// How it answers TCP connections.
+    pub manner: Manner,
 }
 
 impl Peer {
     pub(crate) fn new(name: &str, address: SocketAddr) -> Self {
-        Self { name: name.to_owned(), address, inbox: VecDeque::new(), marks: Marks::PLAIN }
+        Self {
+            name: name.to_owned(),
+            address,
+            inbox: VecDeque::new(),
+            marks: Marks::PLAIN,
+            manner: Manner::default(),
+        }
     }
 }

@@ -154,7 +154,7 @@ impl Shadow {
                 Some((peer.socket(), bytes[start..start + payload.len as usize].to_vec()))
             }
             Verdict::ToClient { .. } => panic!("what a client sends never goes to a client"),
-            Verdict::Handled | Verdict::Dropped(_) => None,
+            Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => None,
         };
         assert_eq!(actual, expected, "uplink of {from:?}: {:?}", self.payloads.get(bytes));
         if self.payloads.contains_key(bytes) {
@@ -198,7 +198,9 @@ impl Shadow {
                 }
             }
             Verdict::ToPeer { .. } => panic!("what a peer sends never goes to a peer"),
-            Verdict::Handled => panic!("what a peer sends is never a control message"),
+            Verdict::Handled | Verdict::Leaves => {
+                panic!("what a peer sends is never a control message")
+            }
             Verdict::Dropped(_) => None,
         };
         assert_eq!(actual, expected, "downlink at {at} from {from}");

@@ -7,7 +7,7 @@ use proto::addr::{ListenerId, Side, Transport};
 use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
 use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
-use proto::turn::config::Share;
+use proto::turn::config::{MobilityPolicy, Share};
 
 use crate::login::Login;
 
@@ -54,6 +54,7 @@ pub fn pool_key() -> PoolKey {
         credentials: Secret::new(POOL_SECRET.to_vec()),
         nonces: Secret::new(vec![0xA5; 32]),
         users: Secret::new(vec![0x3C; 32]),
+        tickets: Secret::new(vec![0xC3; 32]),
     }
 }
 
@@ -89,6 +90,8 @@ pub fn default_config() -> Config {
             allocations_per_client: 64,
             permissions: 256,
             channels: 256,
+            peer_connections: 64,
+            peer_connections_waiting: 16,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),
@@ -102,5 +105,8 @@ pub fn default_config() -> Config {
         refresh_grace: Duration::from_secs(600),
         port_quarantine: Duration::from_secs(60),
         rfc5766_channels: false,
+        mobility: MobilityPolicy::Ignored,
+        udp_relays: true,
+        tcp_relays: false,
     }
 }

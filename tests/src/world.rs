@@ -16,6 +16,7 @@ use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wr
 
 use crate::books::Books;
 use crate::client::Client;
+use crate::dial::Dials;
 use crate::dice::Dice;
 use crate::link::Link;
 use crate::peer::Peer;
@@ -46,8 +47,12 @@ pub struct World {
     pub record: Option<Vec<Seen>>,
     /// What hosts write into the headers of the datagrams they send.
     pub marks: Marks,
+    /// TCP connections of relayed addresses.
+    pub dials: Dials,
     /// The source of chance.
     pub dice: Dice,
+    /// Clients whose datagrams the server wants although steering would take them elsewhere.
+    pub diverted: HashSet<FiveTuple>,
     pub(crate) clients: Vec<Client>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) config: Arc<Config>,
@@ -55,7 +60,7 @@ pub struct World {
     begin: Instant,
     elapsed: Duration,
     wall_offset: i64,
-    sockets: BTreeMap<RelayId, RelayedAddr>,
+    pub(crate) sockets: BTreeMap<RelayId, RelayedAddr>,
     held: Vec<(RelayId, RelayedAddr)>,
     /// Allocations among them that were given up before their socket opened.
     pub(crate) given_up: u64,
@@ -130,6 +135,8 @@ impl World {
             record: None,
             foreign_sockets: HashSet::new(),
             marks: Marks::PLAIN,
+            diverted: HashSet::new(),
+            dials: Dials::default(),
             dice,
             clients: Vec::new(),
             peers: Vec::new(),
@@ -351,6 +358,7 @@ impl World {
         assert_eq!(tally.permissions, permissions as u64, "gauge of permissions");
         let channels: usize = views.iter().map(|view| view.channels).sum();
         assert_eq!(tally.channels, channels as u64, "gauge of channels");
+        assert_eq!(tally.connections, self.dials.open.len() as u64, "gauge of connections");
         assert!(tally.ports_used <= tally.ports_total, "no more ports than there are");
     }
 
@@ -437,7 +445,7 @@ impl World {
                 assert!(fits, "a datagram that UDP can carry");
                 self.leave_listener(to, marks, &dressed);
             }
-            Verdict::Handled | Verdict::Dropped(_) => {}
+            Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => {}
         }
         self.carry_out();
     }
@@ -475,11 +483,26 @@ impl World {
                 }
                 Action::OpenRelay { id, want } if self.hold_sockets => self.held.push((id, want)),
                 Action::OpenRelay { id, want } => self.open_relay(id, want),
+                Action::ListenRelay { id, want } => {
+                    self.dials.listening.insert(id);
+                    self.open_relay(id, want);
+                }
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&id).expect("only open sockets are closed");
+                    self.dials.listening.remove(&id);
                 }
                 Action::CloseClient(client) => self.gone(client),
+                Action::ConnectPeer { connection, from, to } => self.call(connection, from, to),
+                Action::Join { connection, client } => self.join(connection, client),
+                Action::ClosePeer(connection) => self.end_call(connection),
                 Action::Changed(change) => self.changes.push(change),
+                Action::Divert(client) => {
+                    assert!(self.diverted.insert(client), "{client:?} is diverted once");
+                }
+                Action::EndDiversion(client) => {
+                    assert!(self.diverted.remove(&client), "{client:?} was diverted");
+                }
+                Action::HandOver { .. } => panic!("there is one worker here: {action:?}"),
             }
         }
         self.check();
@@ -531,18 +554,6 @@ impl World {
             marks: Marks::PLAIN,
             bytes,
         }));
-    }
-
-    fn local_form(&self, advertised: SocketAddr) -> SocketAddr {
-        let relays = proto::addr::Family::ALL.into_iter().flat_map(|f| self.config.edge.relays(f));
-        let mut same = relays.filter(|relay| relay.advertised == advertised.ip());
-        same.next().map_or(advertised, |relay| SocketAddr::new(relay.local, advertised.port()))
-    }
-
-    fn advertised_form(&self, local: SocketAddr) -> SocketAddr {
-        let relays = proto::addr::Family::ALL.into_iter().flat_map(|f| self.config.edge.relays(f));
-        let mut same = relays.filter(|relay| relay.local == local.ip());
-        same.next().map_or(local, |relay| SocketAddr::new(relay.advertised, local.port()))
     }
 }
 

@@ -67,6 +67,8 @@ pub struct PoolKey {
     pub nonces: Secret,
     /// Keys the hash that stands for a user in quotas, logs and metrics; 32 bytes.
     pub users: Secret,
+    /// Seals mobility tickets; 32 bytes.
+    pub tickets: Secret,
 }
 
 /// The pool keys in force: minting uses the current one, verifying all of them.

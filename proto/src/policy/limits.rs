@@ -23,6 +23,10 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// TCP connections of one allocation to its peers.
+    pub peer_connections: usize,
+    /// Those of them that are being made, or wait for the client to claim them.
+    pub peer_connections_waiting: usize,
 }
 
 /// Who wants an allocation.

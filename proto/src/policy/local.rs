@@ -122,6 +122,8 @@ mod tests {
         allocations_per_client: 3,
         permissions: 1,
         channels: 1,
+        peer_connections: 1,
+        peer_connections_waiting: 1,
     };
 
     fn claim(user: u64, client: [u8; 4], user_limit: Option<u32>) -> Claim {

@@ -310,6 +310,9 @@ impl<'a> Value<'a> for ResponsePort {
 /// IP protocol number of UDP, for [`RequestedTransport`].
 pub const PROTOCOL_UDP: u8 = 17;
 
+/// IP protocol number of TCP, for [`RequestedTransport`].
+pub const PROTOCOL_TCP: u8 = 6;
+
 /// What an ICMP message told (RFC 8656 §18.13); two reserved bytes come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Icmp {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::addr::{AllocationId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::addr::{AllocationId, ConnectionId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
 use crate::channel_data::ChannelNumber;
 use crate::marks::Marks;
 use crate::policy::UserKey;
@@ -50,6 +50,9 @@ pub enum Verdict {
     },
     /// A control message; actions may be waiting.
     Handled,
+    /// A control message after which the client's stream goes elsewhere, as an action says: what
+    /// it sent behind the message is not for this server.
+    Leaves,
     /// Silence; counted already.
     Dropped(DropReason),
 }
@@ -80,10 +83,55 @@ pub enum Action {
         /// Local address and port to bind.
         want: RelayedAddr,
     },
+    /// Listen for TCP connections of peers at exactly this address, then report
+    /// `Server::relay_opened`. The connections that [`Action::ConnectPeer`] asks for leave from
+    /// the same port.
+    ListenRelay {
+        /// The name the socket will have.
+        id: RelayId,
+        /// Local address and port to bind.
+        want: RelayedAddr,
+    },
     /// Close a relayed socket.
     CloseRelay(RelayId),
+    /// Connect to a peer, then report `Server::peer_connected`; at latest when
+    /// [`Action::ClosePeer`] says so, nobody waits for it any more.
+    ConnectPeer {
+        /// The name the connection will have.
+        connection: ConnectionId,
+        /// Local address and port to connect from.
+        from: RelayedAddr,
+        /// The peer.
+        to: PeerAddr,
+    },
+    /// Join the stream of a client, behind what was sent to it before, to the connection of a
+    /// peer: from here on each end gets the bytes of the other, as they are. Report
+    /// `Server::connection_carried`, and `Server::connection_closed` when both are closed.
+    Join {
+        /// The connection.
+        connection: ConnectionId,
+        /// The client's stream.
+        client: FiveTuple,
+    },
+    /// Close the connection of a peer, and the stream of the client that is joined to it.
+    ClosePeer(ConnectionId),
     /// Close a client's stream, once what was sent to it before has left.
     CloseClient(FiveTuple),
+    /// Bring a client's message to another worker, whose allocation it speaks of: call
+    /// `Server::client_input` there. A client that speaks over a stream goes with it, for good.
+    HandOver {
+        /// The client.
+        client: FiveTuple,
+        /// The worker.
+        worker: u16,
+        /// The message.
+        bytes: Box<[u8]>,
+    },
+    /// Let datagrams of this client arrive here, although the listener's steering brings them to
+    /// another worker.
+    Divert(FiveTuple),
+    /// Leave the datagrams of this client to steering again.
+    EndDiversion(FiveTuple),
     /// A fact for followers.
     Changed(Change),
 }
@@ -97,6 +145,15 @@ pub enum OpenFailure {
     Exhausted,
     /// Anything else.
     Other,
+}
+
+/// Why a peer could not be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// It refused, or the network does not lead to it.
+    Unreachable,
+    /// Out of descriptors or kernel memory.
+    Exhausted,
 }
 
 /// Why an allocation ended.
@@ -151,6 +208,13 @@ pub enum Change {
         lived: Duration,
         /// What it carried.
         usage: Usage,
+    },
+    /// A client took its allocation to another address.
+    ClientMoved {
+        /// The allocation.
+        id: AllocationId,
+        /// Where the client is now.
+        client: FiveTuple,
     },
     /// A permission was installed or renewed.
     PermissionSet {

@@ -5,17 +5,18 @@
 //! tries another port when one is taken, and when all have spoken the allocation begins, or the
 //! client hears why not. The five-tuple is held meanwhile, so a retransmission starts nothing.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr};
+use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr, Transport};
 use crate::auth::Identity;
 use crate::now::Now;
 use crate::policy::{Claim, Lease, Ledger};
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, PROTOCOL_UDP,
-    RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
+    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, MobilityTicket, PROTOCOL_TCP,
+    PROTOCOL_UDP, RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
     XorRelayedAddress,
 };
 use crate::stun::{AttributeType, Message};
@@ -42,6 +43,10 @@ pub(crate) struct Opening {
     parity: Parity,
     /// The port came with a token: no other will do.
     redeemed: bool,
+    /// The client wants a ticket, and may have one.
+    mobile: bool,
+    /// The relay is for TCP.
+    tcp: bool,
     attempts: u8,
     wants: [Want; 2],
 }
@@ -65,15 +70,10 @@ struct Wish {
 }
 
 impl<L: Ledger> Server<L> {
-    /// Checks an Allocate, charges it and asks the shell for sockets. `digest` stands for the
-    /// request's bytes.
-    pub(super) fn allocate(
-        &mut self,
-        now: Now,
-        request: &Authenticated<'_>,
-        digest: u64,
-    ) -> Result<(), Reject> {
+    /// Checks an Allocate, charges it and asks the shell for sockets.
+    pub(super) fn allocate(&mut self, now: Now, request: &Authenticated<'_>) -> Result<(), Reject> {
         let client = request.exchange.client;
+        let digest = self.digest(&request.message);
         // Step 2: the five-tuple is free; or this is a retransmission, which is answered alike.
         if let Some((id, allocation)) = self.table.open_of(client) {
             let owner = &allocation.owner;
@@ -86,12 +86,17 @@ impl<L: Ledger> Server<L> {
         // An expired credential opens nothing (REST-006).
         self.config.authority.in_time(&request.identity, now.unix)?;
         // Steps 3 to 9.
+        let tcp = self.wants_tcp(request)?;
         let wish = wish(&request.message, self.promises_whole(client, &request.message))?;
         let supported = Family::ALL.map(|family| self.ports.serves(family));
         if wish.token.is_none() && !served(wish.families, supported) {
             return Err(Why::UnsupportedFamily.into());
         }
+        let mobile = self.wants_ticket(&request.message)?;
         // Step 10: policy and quota.
+        if self.draining {
+            return Err(Why::Draining.into());
+        }
         self.welcome(client, &request.identity)?;
         let user = request.identity.user;
         if wish.parity == Parity::Pair
@@ -124,24 +129,44 @@ impl<L: Ledger> Server<L> {
             lifetime: granted(wish.lifetime, self.config.lifetime_max),
             parity: wish.parity,
             redeemed: wish.token.is_some(),
+            mobile,
+            tcp,
             attempts: 1,
             wants,
         };
         let id = self.table.insert(client, opening);
         for (family, want) in Family::ALL.into_iter().zip(wants) {
             if let Want::Asked(want) = want {
-                self.actions
-                    .push_back(Action::OpenRelay { id: RelayId { allocation: id, family }, want });
+                self.actions.push_back(open(tcp, RelayId { allocation: id, family }, want));
             }
         }
         Ok(())
     }
 
-    /// Whether this client may have an allocation at all: 403 if not (RFC 8656 §7.4).
-    fn welcome(&self, client: FiveTuple, identity: &Identity) -> Result<(), Why> {
-        if self.draining {
-            return Err(Why::Draining);
+    /// Whether an Allocate is for a TCP relay (RFC 6062 §5.1), or a UDP relay.
+    fn wants_tcp(&self, request: &Authenticated<'_>) -> Result<bool, Reject> {
+        let RequestedTransport(protocol) = request.message.require()?;
+        match (protocol, self.transport(request.exchange.client)) {
+            (PROTOCOL_UDP, _) if self.config.udp_relays => Ok(false),
+            (PROTOCOL_UDP, _) => Err(Why::UdpForbidden.into()),
+            (PROTOCOL_TCP, Transport::Tcp | Transport::Tls) if self.config.tcp_relays => {
+                let of_udp = [
+                    AttributeType::DONT_FRAGMENT,
+                    AttributeType::EVEN_PORT,
+                    AttributeType::RESERVATION_TOKEN,
+                ];
+                if of_udp.iter().any(|kind| request.message.has(*kind)) {
+                    return Err(Why::UdpAttribute.into());
+                }
+                Ok(true)
+            }
+            (PROTOCOL_TCP, _) if self.config.tcp_relays => Err(Why::StreamNeeded.into()),
+            _ => Err(Why::UnsupportedTransport.into()),
         }
+    }
+
+    /// Whether a client may have an allocation there: 403 if not (RFC 8656 §7.4).
+    pub(super) fn welcome(&self, client: FiveTuple, identity: &Identity) -> Result<(), Why> {
         if is_tunnelled(client.client.ip()) {
             return Err(Why::TunnelledClient);
         }
@@ -206,7 +231,7 @@ impl<L: Ledger> Server<L> {
             return;
         };
         let retry = !opening.redeemed && opening.attempts < ATTEMPTS;
-        let (parity, mut want) = (opening.parity, Want::Open(port));
+        let (parity, tcp, mut want) = (opening.parity, opening.tcp, Want::Open(port));
         if let Err(failure) = outcome {
             want = Want::Failed(match failure {
                 OpenFailure::PortTaken => Why::OutOfPorts,
@@ -217,7 +242,7 @@ impl<L: Ledger> Server<L> {
                 opening.attempts += 1;
                 if let Some(next) = self.ports.take(now.mono, id.family, parity, &mut self.random) {
                     want = Want::Asked(next);
-                    self.actions.push_back(Action::OpenRelay { id, want: next });
+                    self.actions.push_back(open(tcp, id, next));
                 }
             }
             self.release_port(now, port);
@@ -269,10 +294,14 @@ impl<L: Ledger> Server<L> {
             token,
             missing,
             reports: None,
+            mobility: opening.mobile.then(|| self.mobility(id)),
+            connections: BTreeSet::new(),
         };
-        let allocation = Allocation::new(exchange.client, relays, owner);
+        let mut allocation = Allocation::new(exchange.client, relays, owner);
+        allocation.relays_tcp = opening.tcp;
         self.expiry.arm(allocation.armed, id);
         self.table.settle(id, allocation);
+        self.divert(exchange.client);
         self.tally.opened += 1;
         self.tally.allocations += 1;
         let relayed = relays.map(|relay| relay.map(|relay| relay.addr));
@@ -286,6 +315,7 @@ impl<L: Ledger> Server<L> {
         let Some(allocation) = self.table.open(id) else { return };
         let relays: Vec<Relay> = allocation.relays().map(|(_, relay)| *relay).collect();
         let (token, missing) = (allocation.owner.token, allocation.owner.missing);
+        let ticket = allocation.owner.mobility.as_ref().map(|mobility| mobility.ticket);
         let left = relays.iter().map(|relay| relay.expires.duration_since(now.mono)).max();
         let relayed = relays.iter().map(|relay| self.config.edge.advertise(relay.addr));
         let relayed: Vec<SocketAddr> = relayed.collect();
@@ -297,6 +327,9 @@ impl<L: Ledger> Server<L> {
             writer.add(&XorMappedAddress(exchange.client.client.socket()));
             if let Some(token) = token {
                 writer.add(&ReservationToken(token));
+            }
+            if let Some(ticket) = ticket {
+                writer.add(&MobilityTicket(&ticket.0));
             }
             if let Some((family, why)) = missing {
                 writer.add(&AddressErrorCode { family, code: why.code().0, reason: "" });
@@ -326,14 +359,9 @@ impl<L: Ledger> Server<L> {
     }
 }
 
-/// Steps 3 to 9 of RFC 8656 §7.2, as far as the request alone tells. `whole` says whether
+/// Steps 4 to 9 of RFC 8656 §7.2, as far as the request alone tells. `whole` says whether
 /// DONT-FRAGMENT can be promised.
 fn wish(message: &Message<'_>, whole: bool) -> Result<Wish, Reject> {
-    // Step 3: transport.
-    let RequestedTransport(protocol) = message.require()?;
-    if protocol != PROTOCOL_UDP {
-        return Err(Why::UnsupportedTransport.into());
-    }
     // Step 4: where DF cannot be promised, the attribute is unknown to us.
     if !whole && message.has(AttributeType::DONT_FRAGMENT) {
         let unknown = vec![AttributeType::DONT_FRAGMENT.0];
@@ -397,6 +425,11 @@ fn hopeless(wants: &[Want; 2]) -> Option<Why> {
         }
     }
     reason
+}
+
+/// Asks the shell for a relayed socket.
+fn open(tcp: bool, id: RelayId, want: RelayedAddr) -> Action {
+    if tcp { Action::ListenRelay { id, want } } else { Action::OpenRelay { id, want } }
 }
 
 /// The port after this one, at the same host; `port` is even.

@@ -3,10 +3,11 @@
 //! Deadlines are kept beside what they end. The packet path reads none of them: whatever is still
 //! here is alive, because [`Allocation::expire`] runs before the first packet after a deadline.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::addr::{Family, FiveTuple, PeerAddr, RelayedAddr};
+use crate::addr::{ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
 use crate::channel_data::ChannelNumber;
 use crate::policy::{AdmittedPeer, Lease};
@@ -14,6 +15,7 @@ use crate::reject::Why;
 use crate::stun::TransactionId;
 use crate::turn::channel::{CHANNEL_LIFETIME, Channel};
 use crate::turn::few::Few;
+use crate::turn::mobility::Mobility;
 use crate::turn::permission::{PERMISSION_LIFETIME, Permission};
 use crate::turn::tally::Usage;
 
@@ -29,6 +31,10 @@ pub(crate) struct Allocation {
     channels: Few<ChannelNumber, Channel>,
     /// The client.
     pub(crate) client: FiveTuple,
+    /// Whether its connection ended, and it may come back elsewhere.
+    pub(crate) away: bool,
+    /// Whether it relays TCP connections, and no datagrams.
+    pub(crate) relays_tcp: bool,
     permissions: Few<IpAddr, Permission>,
     /// The inverse of `channels`.
     numbers: Few<PeerAddr, ChannelNumber>,
@@ -70,6 +76,10 @@ pub(crate) struct Owner {
     pub(crate) missing: Option<(Family, Why)>,
     /// How many ICMP messages it heard of lately: the bucket of a [`crate::turn::Rate`].
     pub(crate) reports: Option<Instant>,
+    /// How it follows its client, if that may be.
+    pub(crate) mobility: Option<Mobility>,
+    /// Its connections to peers.
+    pub(crate) connections: BTreeSet<ConnectionId>,
 }
 
 impl Allocation {
@@ -79,6 +89,8 @@ impl Allocation {
             usage: Usage::default(),
             channels: Few::new(),
             client,
+            away: false,
+            relays_tcp: false,
             permissions: Few::new(),
             numbers: Few::new(),
             relays,
@@ -116,6 +128,17 @@ impl Allocation {
     /// The relayed addresses, by family.
     pub(crate) fn relays(&self) -> impl Iterator<Item = (Family, &Relay)> {
         Family::ALL.into_iter().filter_map(|family| Some((family, self.relay(family)?)))
+    }
+
+    /// The five-tuples that find the allocation: where the client is, and where it arrives.
+    pub(crate) fn seats(&self) -> impl Iterator<Item = FiveTuple> + use<> {
+        let arriving = self.owner.mobility.as_ref().and_then(|mobility| mobility.arriving);
+        (!self.away).then_some(self.client).into_iter().chain(arriving)
+    }
+
+    /// Where the client was seen last; `None` after its connection ended.
+    pub(crate) fn newest(&self) -> Option<FiveTuple> {
+        self.seats().last()
     }
 
     /// How many permissions are alive.

@@ -45,6 +45,9 @@ impl<L: Ledger> Server<L> {
             return Err(Why::BadAttribute.into());
         }
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
+        if allocation.relays_tcp {
+            return Err(Why::TcpRelay.into());
+        }
         same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
         let peer = self.config.peers.admit(&self.config.edge, peer)?;
         if peer.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.addr().socket())) {

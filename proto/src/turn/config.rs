@@ -16,6 +16,17 @@ pub struct Share {
     pub of: u16,
 }
 
+/// What becomes of clients that ask for mobility (RFC 8016).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MobilityPolicy {
+    /// Their wish is ignored, as by servers that never heard of it.
+    Ignored,
+    /// They are told that it is forbidden.
+    Forbidden,
+    /// They get tickets.
+    Allowed,
+}
+
 /// Configuration of one server. Every field is valid: the shell refuses anything else.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -45,4 +56,10 @@ pub struct Config {
     pub port_quarantine: Duration,
     /// Accept channel numbers 0x5000–0x7FFF of RFC 5766 clients.
     pub rfc5766_channels: bool,
+    /// Whether an allocation may follow its client to another address.
+    pub mobility: MobilityPolicy,
+    /// Whether clients may have relays for UDP.
+    pub udp_relays: bool,
+    /// Whether clients may have relays for TCP (RFC 6062).
+    pub tcp_relays: bool,
 }

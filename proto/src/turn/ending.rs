@@ -58,6 +58,7 @@ impl<L: Ledger> Server<L> {
         family: Family,
         reason: CloseReason,
     ) {
+        self.close_connections(now, id, family);
         let Some(allocation) = self.table.open(id) else { return };
         let before = (allocation.permissions(), allocation.channels());
         let Some(port) = allocation.forget(family) else { return };
@@ -77,6 +78,9 @@ impl<L: Ledger> Server<L> {
             return;
         }
         let Some(allocation) = self.table.remove(id) else { return };
+        for client in allocation.seats() {
+            self.end_diversion(client);
+        }
         let owner = *allocation.owner;
         self.ledger.release(owner.lease);
         self.tally.allocations -= 1;

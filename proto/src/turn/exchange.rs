@@ -109,11 +109,15 @@ impl<L: Ledger> Server<L> {
             debug_assert!(false, "the buffer holds every response");
             return;
         };
-        let to = exchange.client;
+        self.send_control(exchange.client, bytes.into());
+    }
+
+    /// Queues a control message.
+    pub(super) fn send_control(&mut self, to: FiveTuple, bytes: Box<[u8]>) {
         if let Some(listener) = self.listeners.get_mut(to.listener.index()) {
             listener.control_out.add(bytes.len());
         }
-        self.actions.push_back(Action::Send { to, bytes: bytes.into() });
+        self.actions.push_back(Action::Send { to, bytes });
     }
 }
 

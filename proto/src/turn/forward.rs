@@ -34,7 +34,13 @@ impl<L: Ledger> Server<L> {
         let Some(marks) = datagram.marks.carried() else {
             return self.dropped(DropReason::HopLimit);
         };
-        let Some((id, allocation)) = self.table.open_of(from) else {
+        let Some(seat) = self.table.seat(from) else {
+            return self.dropped(DropReason::NoAllocation);
+        };
+        if seat.arriving {
+            self.arrive(from);
+        }
+        let Some((id, allocation)) = self.table.open_at(seat) else {
             return self.dropped(DropReason::NoAllocation);
         };
         let Some(channel) = allocation.channel(data.number()) else {
@@ -80,6 +86,9 @@ impl<L: Ledger> Server<L> {
         let Some(marks) = datagram.marks.carried() else {
             return self.dropped(DropReason::HopLimit);
         };
+        if allocation.away {
+            return self.dropped(DropReason::ClientAway);
+        }
         let (len, to) = (datagram.bytes.len(), allocation.client);
         let number = allocation.number_of(from);
         let overhead = match number {

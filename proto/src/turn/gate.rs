@@ -53,6 +53,7 @@ pub(crate) const KNOWN: &[AttributeType] = &[
     AttributeType::USERHASH,
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::RESERVATION_TOKEN,
+    AttributeType::CONNECTION_ID,
 ];
 
 impl From<BadValue> for Reject {

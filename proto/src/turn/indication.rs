@@ -49,7 +49,14 @@ impl<L: Ledger> Server<L> {
         if message.has(AttributeType::DONT_FRAGMENT) {
             marks.dont_fragment = self.keeps_whole(from, peer.family())?;
         }
-        let (id, allocation) = self.table.open_of(from).ok_or(DropReason::NoAllocation)?;
+        let seat = self.table.seat(from).ok_or(DropReason::NoAllocation)?;
+        if seat.arriving {
+            self.arrive(from);
+        }
+        let (id, allocation) = self.table.open_at(seat).ok_or(DropReason::NoAllocation)?;
+        if allocation.relays_tcp {
+            return Err(DropReason::TcpRelay);
+        }
         if allocation.relay(peer.family()).is_none() {
             return Err(DropReason::PeerFamily);
         }

@@ -3,7 +3,8 @@
 //! [`Server`] has the entry points and no procedure. A datagram that carries payload takes the
 //! path of `forward` and leaves as a [`Verdict`]. A request passes `gate`, which alone makes an
 //! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
-//! `permission`, `channel`; `exchange` writes the answer, `ending` takes back what is over. What the
+//! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
+//! `connection_bind`; `exchange` writes the answer, `ending` takes back what is over. What the
 //! network says of undelivered datagrams is told by `unreachable`. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
 //! and `expiry`. Nothing here reads
@@ -15,6 +16,10 @@ mod allocation;
 mod binding;
 pub mod channel;
 pub mod config;
+mod connect;
+pub mod connection;
+mod connection_attempt;
+mod connection_bind;
 mod discovery;
 mod ending;
 mod exchange;
@@ -25,6 +30,7 @@ mod gate;
 mod indication;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
+mod mobility;
 mod nonce;
 pub mod permission;
 mod ports;
@@ -37,9 +43,10 @@ pub mod tally;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod ticket;
 mod unreachable;
 
-pub use action::{Action, Change, CloseReason, OpenFailure, Span, Verdict, Wrap};
+pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span, Verdict, Wrap};
 pub use config::Config;
 pub use server::Server;
 pub use tally::Tally;

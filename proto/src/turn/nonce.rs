@@ -152,7 +152,13 @@ mod tests {
 
     fn pool_key(byte: u8) -> PoolKey {
         let secret = || Secret::new(vec![byte; 32]);
-        PoolKey { id: KeyId([byte; 4]), credentials: secret(), nonces: secret(), users: secret() }
+        PoolKey {
+            id: KeyId([byte; 4]),
+            credentials: secret(),
+            nonces: secret(),
+            users: secret(),
+            tickets: secret(),
+        }
     }
 
     fn nonces(ring: Option<KeyRing>, seed: u8) -> Nonces {

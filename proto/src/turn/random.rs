@@ -28,6 +28,11 @@ impl Random {
         self.0.next_u64()
     }
 
+    /// Any bytes.
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
     /// A reservation token.
     pub(crate) fn token(&mut self) -> [u8; 8] {
         self.0.next_u64().to_be_bytes()

@@ -6,10 +6,11 @@ use crate::addr::Family;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
-use crate::stun::attribute::{Lifetime, RequestedAddressFamily};
-use crate::turn::action::CloseReason;
+use crate::stun::attribute::{Lifetime, MobilityTicket, RequestedAddressFamily};
+use crate::turn::action::{CloseReason, Verdict};
 use crate::turn::allocation::Allocation;
 use crate::turn::gate::Authenticated;
+use crate::turn::mobility::Journey;
 use crate::turn::server::Server;
 
 /// Lifetime of an allocation nobody asked more for (RFC 8656 §2: default 600 s), and the least
@@ -17,9 +18,20 @@ use crate::turn::server::Server;
 pub const LIFETIME_DEFAULT: Duration = Duration::from_secs(600);
 
 impl<L: Ledger> Server<L> {
-    /// Prolongs an allocation, or ends it with lifetime zero.
-    pub(super) fn refresh(&mut self, now: Now, request: &Authenticated<'_>) -> Result<(), Reject> {
-        let id = self.owned(request)?;
+    /// Prolongs an allocation, or ends it with lifetime zero. With a ticket it is the one that the
+    /// ticket names (RFC 8016 §3.2.2), and moves to where the request came from.
+    pub(super) fn refresh(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+    ) -> Result<Verdict, Reject> {
+        let (id, travel) = match self.presented(&request.message)? {
+            None => (self.owned(request)?, None),
+            Some(ticket) => match self.travel(now, request, ticket)? {
+                Journey::HandedOver => return Ok(Verdict::Leaves),
+                Journey::Here(id, travel) => (id, Some(travel)),
+            },
+        };
         let wanted = request.message.read::<Lifetime>()?.map(|Lifetime(seconds)| seconds);
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
         let families = selected(allocation, request)?;
@@ -30,7 +42,7 @@ impl<L: Ledger> Server<L> {
             self.succeed(&request.exchange, |writer| {
                 writer.add(&Lifetime(0));
             });
-            return Ok(());
+            return Ok(Verdict::Handled);
         }
         // A credential opens nothing once it expired, but a call that runs may go on a little.
         let last = request.identity.expires.plus(self.config.refresh_grace.as_secs());
@@ -42,10 +54,14 @@ impl<L: Ledger> Server<L> {
             allocation.prolong(family, now.mono + lifetime);
         }
         self.arm_by(id, now.mono + lifetime);
+        let ticket = travel.and_then(|travel| self.relocate(now, id, request, travel));
         self.succeed(&request.exchange, |writer| {
             writer.add(&Lifetime(seconds(lifetime)));
+            if let Some(ticket) = ticket {
+                writer.add(&MobilityTicket(&ticket.0));
+            }
         });
-        Ok(())
+        Ok(Verdict::Handled)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::reject::{DropReason, Reject, Why};
 use crate::stun::{Class, Fingerprint, Message, Method};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
 use crate::turn::config::Config;
+use crate::turn::connection::Connections;
 use crate::turn::exchange::Exchange;
 use crate::turn::expiry::Expiry;
 use crate::turn::gate::{Authenticated, KNOWN, all_known};
@@ -21,9 +22,10 @@ use crate::turn::nonce::Nonces;
 use crate::turn::ports::Ports;
 use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
-use crate::turn::table::{Found, Table};
+use crate::turn::table::Table;
 use crate::turn::tally::{AllocationView, ListenerTally, Procedure, Tally};
 use crate::turn::throttle::{Rate, Throttle};
+use crate::turn::ticket::{self, Tickets};
 
 /// A TURN server: state and procedures, no I/O.
 ///
@@ -36,8 +38,12 @@ pub struct Server<L> {
     pub(super) table: Table,
     pub(super) ports: Ports,
     pub(super) expiry: Expiry,
+    pub(super) connections: Connections,
     pub(super) reservations: Reservations,
     pub(super) nonces: Nonces,
+    pub(super) tickets: Tickets,
+    /// Stands for this life of the server in tickets.
+    pub(super) instance: u64,
     pub(super) random: Random,
     pub(super) tally: Tally,
     pub(super) listeners: Vec<ListenerTally>,
@@ -57,8 +63,11 @@ impl<L: Ledger> Server<L> {
         Self {
             table: Table::new(capacity, random.number()),
             expiry: Expiry::default(),
+            connections: Connections::default(),
             reservations: Reservations::default(),
             nonces: Nonces::new(&config.authority, &seed, config.nonce_lifetime),
+            tickets: Tickets::new(&config.authority, &seed),
+            instance: ticket::instance(&seed),
             tally: Tally { ports_total: ports.total() as u64, ..Tally::default() },
             listeners: vec![ListenerTally::default(); config.edge.listeners().len()],
             actions: VecDeque::new(),
@@ -124,13 +133,21 @@ impl<L: Ledger> Server<L> {
         self.table.serves(client)
     }
 
-    /// A client's stream has ended: what it held is released (ALLOC-026).
+    /// A client's stream has ended: what it held is released, unless a ticket can bring the
+    /// client back to it (ALLOC-026).
     pub fn client_gone(&mut self, now: Now, client: FiveTuple) {
-        match self.table.find(client) {
-            None => {}
-            Some(Found::Opening(id)) => self.abandon(now, id),
-            Some(Found::Open(id, _)) => self.close(now, id, CloseReason::ClientGone),
+        if let Some(id) = self.table.opening_of(client) {
+            self.abandon(now, id);
+        } else if !self.departs(client)
+            && let Some((id, _)) = self.table.open_of(client)
+        {
+            self.close(now, id, CloseReason::ClientGone);
         }
+    }
+
+    /// A client could not be given to the worker that [`Action::HandOver`] named.
+    pub fn hand_over_failed(&mut self) {
+        self.dropped(DropReason::WorkerBusy);
     }
 
     /// The next piece of work for the shell.
@@ -140,7 +157,8 @@ impl<L: Ledger> Server<L> {
 
     /// When [`Server::timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.expiry.next(), self.reservations.next()].into_iter().flatten().min()
+        let next = [self.expiry.next(), self.reservations.next(), self.connections.next()];
+        next.into_iter().flatten().min()
     }
 
     /// Ends what has expired.
@@ -148,12 +166,17 @@ impl<L: Ledger> Server<L> {
         while let Some(id) = self.expiry.due(now.mono) {
             self.expire(now, id);
         }
+        self.expire_connections(now);
         self.lapse(now);
     }
 
     /// Counters of everything.
     pub fn tally(&self) -> Tally {
-        Tally { ports_used: self.ports.used() as u64, ..self.tally }
+        Tally {
+            ports_used: self.ports.used() as u64,
+            connections: self.connections.len() as u64,
+            ..self.tally
+        }
     }
 
     /// Counters by listener, in order of [`crate::addr::ListenerId`].
@@ -247,13 +270,19 @@ impl<L: Ledger> Server<L> {
             Procedure::Binding if !self.answers(now, from) => {
                 return self.dropped(DropReason::Throttled);
             }
-            Procedure::Binding => self.binding(&exchange, &message),
+            Procedure::Binding => self.binding(&exchange, &message).map(|()| Verdict::Handled),
+            // Without the feature these are methods nobody heard of.
+            Procedure::Connect | Procedure::ConnectionBind if !self.config.tcp_relays => {
+                return self.dropped(DropReason::UnexpectedMessage);
+            }
             Procedure::Allocate
             | Procedure::Refresh
             | Procedure::CreatePermission
-            | Procedure::ChannelBind => match self.admit(now, &exchange, message) {
+            | Procedure::ChannelBind
+            | Procedure::Connect
+            | Procedure::ConnectionBind => match self.admit(now, &exchange, message) {
                 Err(reject) => Err(reject),
-                Ok(_) if matches!(self.table.find(from), Some(Found::Opening(_))) => {
+                Ok(_) if self.table.opening_of(from).is_some() => {
                     return self.dropped(DropReason::AwaitingSocket);
                 }
                 Ok(request) => {
@@ -262,7 +291,10 @@ impl<L: Ledger> Server<L> {
                 }
             },
         };
-        let Err(reject) = outcome else { return Verdict::Handled };
+        let reject = match outcome {
+            Ok(verdict) => return verdict,
+            Err(reject) => reject,
+        };
         // Who knows the password is no stranger, even with a nonce of yesterday.
         let stranger = exchange.signer.is_none()
             && procedure != Procedure::Binding
@@ -285,19 +317,25 @@ impl<L: Ledger> Server<L> {
         now: Now,
         request: &Authenticated<'_>,
         procedure: Procedure,
-    ) -> Result<(), Reject> {
+    ) -> Result<Verdict, Reject> {
         all_known(&request.message, KNOWN)?;
         match procedure {
-            Procedure::Allocate => {
-                let mut digest = self.digests.build_hasher();
-                digest.write(request.message.bytes());
-                self.allocate(now, request, digest.finish())
-            }
-            Procedure::Refresh => self.refresh(now, request),
-            Procedure::CreatePermission => self.create_permission(now, request),
-            Procedure::ChannelBind => self.channel_bind(now, request),
-            Procedure::Binding => self.binding(&request.exchange, &request.message),
+            Procedure::Allocate => self.allocate(now, request)?,
+            Procedure::Refresh => return self.refresh(now, request),
+            Procedure::CreatePermission => self.create_permission(now, request)?,
+            Procedure::ChannelBind => self.channel_bind(now, request)?,
+            Procedure::Connect => self.connect(now, request)?,
+            Procedure::ConnectionBind => return self.connection_bind(request),
+            Procedure::Binding => self.binding(&request.exchange, &request.message)?,
         }
+        Ok(Verdict::Handled)
+    }
+
+    /// Stands for the bytes of a request, so that its repetition is known.
+    pub(super) fn digest(&self, message: &Message<'_>) -> u64 {
+        let mut digest = self.digests.build_hasher();
+        digest.write(message.bytes());
+        digest.finish()
     }
 
     /// The allocation of the five-tuple, if it belongs to the user (RFC 8656 §5).

@@ -17,7 +17,7 @@ use crate::turn::allocation::Allocation;
 /// The allocations of one worker, opening and open.
 #[derive(Debug)]
 pub(crate) struct Table {
-    by_client: HashMap<Key, u32, SeedableRandomState>,
+    by_client: HashMap<Key, Seat, SeedableRandomState>,
     slots: Vec<Slot>,
     free: Vec<u32>,
 }
@@ -43,6 +43,14 @@ impl From<FiveTuple> for Key {
     }
 }
 
+/// Where the allocation of a five-tuple lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    slot: u32,
+    /// The client moves here and has not yet sent payload from here (RFC 8016 §3.2.2).
+    pub(crate) arriving: bool,
+}
+
 /// Begins on a cache line: uplink reads the first two lines of it.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -60,15 +68,6 @@ enum State {
     Open(Allocation),
 }
 
-/// What a five-tuple has.
-#[derive(Debug)]
-pub(crate) enum Found<'a> {
-    /// Relayed sockets are being opened.
-    Opening(AllocationId),
-    /// An allocation.
-    Open(AllocationId, &'a mut Allocation),
-}
-
 impl Table {
     /// Room for `capacity` allocations from the start, so that nothing moves under load. `secret`
     /// keeps clients from choosing addresses that collide.
@@ -81,26 +80,48 @@ impl Table {
         }
     }
 
-    /// What a client has.
+    /// Where the allocation of a client lies.
     #[inline]
-    pub(crate) fn find(&mut self, client: FiveTuple) -> Option<Found<'_>> {
-        let slot = *self.by_client.get(&client.into())?;
-        let Slot { generation, state } = self.slots.get_mut(slot as usize)?;
-        let id = AllocationId { slot, generation: *generation };
-        match state {
-            State::Free => None,
-            State::Opening(_) => Some(Found::Opening(id)),
-            State::Open(allocation) => Some(Found::Open(id, allocation)),
+    pub(crate) fn seat(&self, client: FiveTuple) -> Option<Seat> {
+        self.by_client.get(&client.into()).copied()
+    }
+
+    /// The allocation there, unless its sockets are still being opened.
+    #[inline]
+    pub(crate) fn open_at(&mut self, seat: Seat) -> Option<(AllocationId, &mut Allocation)> {
+        match self.slots.get_mut(seat.slot as usize)? {
+            Slot { generation, state: State::Open(allocation) } => {
+                Some((AllocationId { slot: seat.slot, generation: *generation }, allocation))
+            }
+            Slot { state: State::Free | State::Opening(_), .. } => None,
         }
     }
 
     /// The allocation of a client.
     #[inline]
     pub(crate) fn open_of(&mut self, client: FiveTuple) -> Option<(AllocationId, &mut Allocation)> {
-        match self.find(client)? {
-            Found::Opening(_) => None,
-            Found::Open(id, allocation) => Some((id, allocation)),
+        self.open_at(self.seat(client)?)
+    }
+
+    /// The allocation of a client, if it still waits for its relayed sockets.
+    pub(crate) fn opening_of(&self, client: FiveTuple) -> Option<AllocationId> {
+        let Seat { slot, .. } = self.seat(client)?;
+        match self.slots.get(slot as usize)? {
+            Slot { generation, state: State::Opening(_) } => {
+                Some(AllocationId { slot, generation: *generation })
+            }
+            Slot { state: State::Free | State::Open(_), .. } => None,
         }
+    }
+
+    /// Lets a five-tuple find an allocation, in place of what it found before.
+    pub(crate) fn sit(&mut self, client: FiveTuple, id: AllocationId, arriving: bool) {
+        self.by_client.insert(client.into(), Seat { slot: id.slot, arriving });
+    }
+
+    /// Lets a five-tuple find nothing.
+    pub(crate) fn rise(&mut self, client: FiveTuple) {
+        self.by_client.remove(&client.into());
     }
 
     /// The allocation of this id, unless it is over.
@@ -131,7 +152,7 @@ impl Table {
             self.slots.push(Slot { generation: 0, state: State::Free });
             u32::try_from(self.slots.len() - 1).expect("fewer allocations than relayed ports")
         });
-        self.by_client.insert(client.into(), slot);
+        self.by_client.insert(client.into(), Seat { slot, arriving: false });
         let place = &mut self.slots[slot as usize];
         place.state = state;
         AllocationId { slot, generation: place.generation }
@@ -152,12 +173,16 @@ impl Table {
         self.slots[id.slot as usize].state = State::Open(allocation);
     }
 
-    /// Frees a slot.
+    /// Frees the slot of an opening allocation.
     pub(crate) fn vacate(&mut self, id: AllocationId, client: FiveTuple) {
+        self.rise(client);
+        self.free(id);
+    }
+
+    fn free(&mut self, id: AllocationId) {
         let slot = &mut self.slots[id.slot as usize];
         slot.state = State::Free;
         slot.generation = slot.generation.wrapping_add(1);
-        self.by_client.remove(&client.into());
         self.free.push(id.slot);
     }
 
@@ -166,7 +191,10 @@ impl Table {
         self.open(id)?;
         let state = std::mem::replace(&mut self.slots[id.slot as usize].state, State::Free);
         let State::Open(allocation) = state else { return None };
-        self.vacate(id, allocation.client);
+        for client in allocation.seats() {
+            self.rise(client);
+        }
+        self.free(id);
         Some(allocation)
     }
 
@@ -177,7 +205,7 @@ impl Table {
 
     /// Whether there is neither an opening nor an open allocation.
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_client.is_empty()
+        self.free.len() == self.slots.len()
     }
 
     /// Every open allocation, in order of its slot.
@@ -200,9 +228,22 @@ impl Table {
             .collect()
     }
 
-    /// How many five-tuples are known.
+    /// Panics unless every five-tuple finds what says that it sits there.
     #[cfg(any(test, debug_assertions))]
-    pub(crate) fn len(&self) -> usize {
-        self.by_client.len()
+    pub(crate) fn check(&self) {
+        let mut seats = 0;
+        for (slot, number) in self.slots.iter().zip(0..) {
+            let State::Open(allocation) = &slot.state else {
+                seats += usize::from(matches!(slot.state, State::Opening(_)));
+                continue;
+            };
+            for client in allocation.seats() {
+                let arriving = client != allocation.client;
+                let seat = Seat { slot: number, arriving };
+                assert_eq!(self.seat(client), Some(seat), "{client:?} finds its allocation");
+                seats += 1;
+            }
+        }
+        assert_eq!(self.by_client.len(), seats, "no five-tuple finds what is over");
     }
 }

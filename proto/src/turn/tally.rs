@@ -76,12 +76,23 @@ pub enum Procedure {
     CreatePermission,
     /// `ChannelBind`.
     ChannelBind,
+    /// Connect.
+    Connect,
+    /// `ConnectionBind`.
+    ConnectionBind,
 }
 
 impl Procedure {
     /// Every procedure, in order of its index.
-    pub const ALL: [Self; 5] =
-        [Self::Binding, Self::Allocate, Self::Refresh, Self::CreatePermission, Self::ChannelBind];
+    pub const ALL: [Self; 7] = [
+        Self::Binding,
+        Self::Allocate,
+        Self::Refresh,
+        Self::CreatePermission,
+        Self::ChannelBind,
+        Self::Connect,
+        Self::ConnectionBind,
+    ];
 
     /// The procedure of a request's method; `None` for methods that a server does not serve.
     pub fn of(method: Method) -> Option<Self> {
@@ -91,6 +102,8 @@ impl Procedure {
             Method::REFRESH => Some(Self::Refresh),
             Method::CREATE_PERMISSION => Some(Self::CreatePermission),
             Method::CHANNEL_BIND => Some(Self::ChannelBind),
+            Method::CONNECT => Some(Self::Connect),
+            Method::CONNECTION_BIND => Some(Self::ConnectionBind),
             _ => None,
         }
     }
@@ -103,6 +116,8 @@ impl Procedure {
             Self::Refresh => "refresh",
             Self::CreatePermission => "create_permission",
             Self::ChannelBind => "channel_bind",
+            Self::Connect => "connect",
+            Self::ConnectionBind => "connection_bind",
         }
     }
 }
@@ -124,6 +139,8 @@ pub struct Tally {
     pub via_channel: Usage,
     /// Relayed through Send and Data indications, both directions.
     pub via_indication: Usage,
+    /// Relayed through TCP connections, both directions; a packet is what was read at once.
+    pub via_connection: Usage,
     /// ICMP messages that clients were told of.
     pub icmp_reported: u64,
     /// Gauge: allocations alive.
@@ -132,6 +149,8 @@ pub struct Tally {
     pub permissions: u64,
     /// Gauge: channels bound.
     pub channels: u64,
+    /// Gauge: TCP connections to peers, being made, waiting or joined.
+    pub connections: u64,
     /// Gauge: relayed ports in use or reserved.
     pub ports_used: u64,
     /// Gauge: relayed ports of this worker's share, over all relay addresses.
@@ -148,10 +167,12 @@ impl Default for Tally {
             opened: 0,
             via_channel: Usage::default(),
             via_indication: Usage::default(),
+            via_connection: Usage::default(),
             icmp_reported: 0,
             allocations: 0,
             permissions: 0,
             channels: 0,
+            connections: 0,
             ports_used: 0,
             ports_total: 0,
         }

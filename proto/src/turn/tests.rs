@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::addr::{
     ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side, Transport,
+    steer,
 };
 use crate::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
 use crate::now::Now;
@@ -19,15 +20,15 @@ use crate::policy::{
 };
 use crate::reject::{DropReason, Why};
 use crate::stun::attribute::{
-    Channel, ErrorCode, EvenPort, Lifetime, Nonce, PROTOCOL_UDP, Realm, RequestedTransport,
-    ReservationToken, Username, XorPeerAddress, XorRelayedAddress,
+    Channel, ErrorCode, EvenPort, Lifetime, MobilityTicket, Nonce, PROTOCOL_UDP, Realm,
+    RequestedTransport, ReservationToken, Username, XorPeerAddress, XorRelayedAddress,
 };
 use crate::stun::{
     AttributeType, Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId,
     Writer,
 };
 use crate::turn::action::{Action, OpenFailure, Verdict, Wrap};
-use crate::turn::config::{Config, Share};
+use crate::turn::config::{Config, MobilityPolicy, Share};
 use crate::turn::server::Server;
 use crate::turn::throttle::Rate;
 
@@ -69,7 +70,13 @@ impl Ledger for Shared {
 
 fn pool_key() -> PoolKey {
     let secret = |byte| Secret::new(vec![byte; 32]);
-    PoolKey { id: KeyId([1; 4]), credentials: secret(2), nonces: secret(3), users: secret(4) }
+    PoolKey {
+        id: KeyId([1; 4]),
+        credentials: secret(2),
+        nonces: secret(3),
+        users: secret(4),
+        tickets: secret(5),
+    }
 }
 
 fn config(share: Share) -> Config {
@@ -92,6 +99,8 @@ fn config(share: Share) -> Config {
             allocations_per_client: 100,
             permissions: 16,
             channels: 16,
+            peer_connections: 16,
+            peer_connections_waiting: 4,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: vec![] }),
@@ -105,6 +114,9 @@ fn config(share: Share) -> Config {
         refresh_grace: Duration::from_secs(600),
         port_quarantine: Duration::from_secs(60),
         rfc5766_channels: false,
+        mobility: MobilityPolicy::Allowed,
+        udp_relays: true,
+        tcp_relays: true,
     }
 }
 
@@ -115,6 +127,8 @@ struct Stage {
     client: FiveTuple,
     credential: Credential,
     next: u64,
+    /// Actions that ask for no answer.
+    others: Vec<Action>,
 }
 
 impl Stage {
@@ -135,6 +149,7 @@ impl Stage {
             },
             credential: mint(&pool_key(), &grant).unwrap(),
             next: 0,
+            others: Vec::new(),
         }
     }
 
@@ -178,7 +193,7 @@ impl Stage {
             match action {
                 Action::OpenRelay { id, .. } => self.server.relay_opened(self.now, id, Ok(())),
                 Action::Send { bytes, .. } => response = Some(bytes.into()),
-                Action::CloseRelay(_) | Action::CloseClient(_) | Action::Changed(_) => {}
+                other => self.others.push(other),
             }
             self.server.check();
         }
@@ -319,9 +334,7 @@ fn alloc_019_ports_that_others_hold_are_tried_a_bounded_number_of_times() {
                 stage.server.relay_opened(stage.now, id, outcome);
             }
             Action::Send { bytes, .. } => response = Some(bytes),
-            Action::CloseRelay(_) | Action::CloseClient(_) | Action::Changed(_) => {
-                panic!("nothing was open")
-            }
+            other => panic!("nothing was open: {other:?}"),
         }
         stage.server.check();
     }
@@ -501,4 +514,86 @@ fn sec_007_a_flood_of_strangers_is_not_answered_and_hurts_no_login() {
     assert_eq!(answered, 100);
     assert_eq!(stage.server.tally().dropped[DropReason::Throttled.index()], 900);
     stage.opened(|_| {});
+}
+
+/// Two workers of one relay; the client of the second is steered there.
+fn colleagues() -> (Stage, Stage) {
+    let ledger = Shared::default();
+    let port = |worker| {
+        let client = |port| ClientAddr::new(SocketAddr::from(([81, 2, 69, 1], port)));
+        (5000..6000).find(|port| steer(client(*port), 2) == worker).unwrap()
+    };
+    let stage = |index| Stage::new(&ledger, Share { index, of: 2 }, port(index));
+    (stage(0), stage(1))
+}
+
+#[test]
+fn mob_006_a_client_moves_to_where_another_worker_hears_it() {
+    let (mut home, mut away) = colleagues();
+    let response = home.opened(|writer| {
+        writer.add(&MobilityTicket(&[]));
+    });
+    assert!(home.others.iter().all(|action| !matches!(action, Action::Divert(_))));
+    let ticket = |response: &[u8]| {
+        let MobilityTicket(ticket) = Message::parse(response).unwrap().require().unwrap();
+        ticket.to_vec()
+    };
+    let first = ticket(&response);
+    away.ask(Method::REFRESH, |writer| {
+        writer.add(&MobilityTicket(&first));
+    });
+    assert_eq!(away.carry_out(), None, "the other worker answers");
+    let [Action::HandOver { client, worker: 0, bytes }] = &away.others[..] else {
+        panic!("{:?}", away.others)
+    };
+    assert_eq!(*client, away.client);
+    for repeated in [false, true] {
+        home.others.clear();
+        home.server.client_input(home.now, *client, bytes);
+        let response = home.carry_out().unwrap();
+        assert_eq!(Message::parse(&response).unwrap().class(), Class::Success);
+        assert_ne!(ticket(&response), first);
+        let diverted = home.others.contains(&Action::Divert(*client));
+        assert_eq!(diverted, !repeated, "datagrams of the new address come here, once asked for");
+    }
+    // Released from the new address: steering rules again.
+    home.others.clear();
+    home.client = *client;
+    home.ask(Method::REFRESH, |writer| {
+        writer.add(&Lifetime(0));
+    });
+    home.carry_out();
+    assert!(home.others.contains(&Action::EndDiversion(*client)));
+    assert_eq!(home.server.tally().allocations, 0);
+}
+
+#[test]
+fn mob_006_a_client_with_an_allocation_is_not_handed_over() {
+    let (mut home, mut away) = colleagues();
+    let response = home.opened(|writer| {
+        writer.add(&MobilityTicket(&[]));
+    });
+    let MobilityTicket(ticket) = Message::parse(&response).unwrap().require().unwrap();
+    away.opened(|_| {});
+    away.others.clear();
+    away.ask(Method::REFRESH, |writer| {
+        writer.add(&MobilityTicket(ticket));
+    });
+    assert_eq!(code(&away.carry_out().unwrap()), 437);
+    assert_eq!(away.others, []);
+}
+
+#[test]
+fn mob_003_a_worker_that_does_not_exist_has_no_allocation() {
+    let ledger = Shared::default();
+    let mut many = Stage::new(&ledger, Share { index: 6, of: 7 }, 5000);
+    let response = many.opened(|writer| {
+        writer.add(&MobilityTicket(&[]));
+    });
+    let MobilityTicket(ticket) = Message::parse(&response).unwrap().require().unwrap();
+    let mut few = Stage::new(&ledger, Share { index: 0, of: 2 }, 5001);
+    few.ask(Method::REFRESH, |writer| {
+        writer.add(&MobilityTicket(ticket));
+    });
+    assert_eq!(code(&few.carry_out().unwrap()), 437);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proto::addr::Family;
 use proto::policy::{Limits, Listener, RelayAddress};
+use proto::turn::config::MobilityPolicy;
 
 use super::error::Problem;
 use super::file;
@@ -79,6 +80,19 @@ pub(super) fn timers(found: &file::Timers) -> Result<Timers, Problem> {
     })
 }
 
+/// What becomes of clients that ask for mobility.
+pub(super) fn mobility(found: Option<&toml::Value>) -> Result<MobilityPolicy, Problem> {
+    let key = "features.mobility";
+    let why = "true, false or \"forbidden\" is right.";
+    match found {
+        None | Some(toml::Value::Boolean(false)) => Ok(MobilityPolicy::Ignored),
+        Some(toml::Value::Boolean(true)) => Ok(MobilityPolicy::Allowed),
+        Some(toml::Value::String(word)) if word == "forbidden" => Ok(MobilityPolicy::Forbidden),
+        Some(toml::Value::String(word)) => Err(Problem::text(key, word, why)),
+        Some(_) => Err(Problem::at(key, why)),
+    }
+}
+
 /// The most allocations that ports and descriptors leave room for, with a fifth to spare.
 /// `each` is how many descriptors an allocation may take.
 pub(super) fn room(
@@ -106,6 +120,8 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
         allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
         permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
         channels: count("limits.channels", found.channels, 256, 4_096)? as usize,
+        peer_connections: 64,
+        peer_connections_waiting: 16,
     })
 }
 

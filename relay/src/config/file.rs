@@ -113,6 +113,8 @@ pub(super) struct Timers {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Features {
+    pub(super) mobility: Option<toml::Value>,
+    pub(super) udp_relays: Option<bool>,
     #[serde(default)]
     pub(super) nat_discovery: Vec<NatDiscovery>,
 }

@@ -21,7 +21,7 @@ use proto::addr::Transport;
 use proto::auth::{Authority, KeyRing};
 use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn;
-use proto::turn::config::Share;
+use proto::turn::config::{MobilityPolicy, Share};
 
 use crate::stream::{StreamConfig, StreamLimits};
 use crate::sys;
@@ -52,6 +52,8 @@ pub struct Config {
     authority: Authority,
     timers: Timers,
     rfc5766_channels: bool,
+    mobility: MobilityPolicy,
+    udp_relays: bool,
     pub(crate) metrics: Option<Metrics>,
 }
 
@@ -114,6 +116,9 @@ impl Config {
             refresh_grace: self.timers.refresh_grace,
             port_quarantine: self.timers.port_quarantine,
             rfc5766_channels: self.rfc5766_channels,
+            mobility: self.mobility,
+            udp_relays: self.udp_relays,
+            tcp_relays: false,
         }
     }
 
@@ -179,6 +184,8 @@ impl Config {
             authority: secrets::authority(&file.pool, &file.auth, directory, keys)?,
             timers: check::timers(&file.timers)?,
             rfc5766_channels: file.compat.rfc5766_channels,
+            mobility: check::mobility(file.features.mobility.as_ref())?,
+            udp_relays: file.features.udp_relays.unwrap_or(true),
             metrics,
             listeners,
         })

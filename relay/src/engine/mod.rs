@@ -5,6 +5,7 @@
 
 mod batch;
 mod departure;
+mod diversions;
 mod dress;
 mod relays;
 mod sockets;
@@ -13,7 +14,7 @@ use std::io;
 use std::time::Duration;
 
 use mio::event::Event;
-use proto::addr::{RelayId, RelayedAddr};
+use proto::addr::{FiveTuple, RelayId, RelayedAddr};
 use proto::turn::OpenFailure;
 
 pub(crate) use batch::{Batch, Origin, Way};
@@ -44,8 +45,14 @@ pub(crate) trait Engine {
     /// Closes it.
     fn close_relay(&mut self, id: RelayId);
 
-    /// Closes all of them and forgets what was to be received there.
+    /// Closes all of them, ends every diversion, and forgets what was to be received there.
     fn close_relays(&mut self);
+
+    /// Lets datagrams of a client arrive here, whatever the steering of its listener says.
+    fn divert(&mut self, client: FiveTuple);
+
+    /// Leaves them to steering again.
+    fn end_diversion(&mut self, client: FiveTuple);
 
     /// Reads those counters that only a system call tells.
     fn survey(&mut self);
@@ -88,4 +95,7 @@ pub(crate) struct EngineTally {
     pub(crate) lost_at_relays: u64,
     /// How often all relayed sockets were closed at once, because the worker began anew.
     pub(crate) restarts: u64,
+    /// Clients that moved and whose datagrams could not be brought here: out of descriptors, or
+    /// too many of them.
+    pub(crate) diversions_failed: u64,
 }

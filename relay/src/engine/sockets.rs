@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use proto::addr::{Family, ListenerId, RelayId, RelayedAddr};
+use proto::addr::{Family, FiveTuple, ListenerId, RelayId, RelayedAddr};
 use proto::marks::Marks;
 use proto::turn::OpenFailure;
 use socket2::{Domain, Socket, Type};
 
 use super::batch::{Batch, Origin, Run, SLOTS, Way};
 use super::departure::Door;
+use super::diversions::Diversions;
 use super::relays::{Relay, Relays};
 use super::{Engine, EngineTally, Wake};
 use crate::sys::{self, Outbound};
@@ -52,6 +53,8 @@ const FIRST_LISTENER: usize = usize::MAX - 1 - u16::MAX as usize;
 /// The bit of a token that makes a socket somebody else's: of a relayed address it is the
 /// highest bit of the slot, and no worker has that many allocations.
 pub(crate) const FOREIGN: usize = 1 << 31;
+/// The token of the first diversion; the others follow, far fewer than there are numbers.
+const FIRST_DIVERSION: usize = FIRST_LISTENER - 1 - u16::MAX as usize;
 
 /// One worker's sockets.
 pub(crate) struct MioEngine {
@@ -60,8 +63,10 @@ pub(crate) struct MioEngine {
     /// By id; a listener that is served elsewhere has no socket here.
     listeners: Vec<Option<Listener>>,
     relays: Relays,
+    diversions: Diversions,
     ready_listeners: VecDeque<ListenerId>,
     ready_relays: VecDeque<RelayId>,
+    ready_diversions: VecDeque<usize>,
     outbound: Outbound,
     tally: EngineTally,
 }
@@ -86,8 +91,10 @@ impl MioEngine {
             events: Events::with_capacity(EVENTS),
             listeners: Vec::with_capacity(listeners.len()),
             relays: Relays::default(),
+            diversions: Diversions::default(),
             ready_listeners: VecDeque::with_capacity(listeners.len()),
             ready_relays: VecDeque::with_capacity(EVENTS),
+            ready_diversions: VecDeque::new(),
             outbound: Outbound::with_capacity(OUTBOUND.0, OUTBOUND.1),
             tally: EngineTally::default(),
         };
@@ -135,6 +142,14 @@ impl MioEngine {
                         self.ready_listeners.push_back(ListenerId(index as u16));
                     }
                 }
+                Token(diversion) if diversion >= FIRST_DIVERSION => {
+                    let place = diversion - FIRST_DIVERSION;
+                    if let Some(diversion) = self.diversions.find(place)
+                        && !std::mem::replace(&mut diversion.queued, true)
+                    {
+                        self.ready_diversions.push_back(place);
+                    }
+                }
                 Token(other) if other & FOREIGN != 0 => foreign(event),
                 Token(relay) => {
                     let id = RelayId::from_token(relay as u64);
@@ -161,6 +176,20 @@ impl MioEngine {
         listener.hope = (2 * (batch.filled() - before)).max(FEWEST);
         if listener.queued {
             self.ready_listeners.push_back(id);
+        }
+        true
+    }
+
+    /// Reads the next ready diversion; false if none is ready.
+    fn receive_at_diversion(&mut self, batch: &mut Batch) -> bool {
+        let Some(place) = self.ready_diversions.pop_front() else { return false };
+        // Ended meanwhile: nothing to read.
+        let Some(diversion) = self.diversions.find(place) else { return true };
+        let (socket, origin) =
+            (diversion.socket.as_fd(), Origin::Listener(diversion.client.listener));
+        diversion.queued = self.tally.fill(batch, socket, origin, RELAY_SLOTS);
+        if diversion.queued {
+            self.ready_diversions.push_back(place);
         }
         true
     }
@@ -235,7 +264,9 @@ impl Engine for MioEngine {
         at_most: Option<Duration>,
         foreign: &mut dyn FnMut(&Event),
     ) -> io::Result<Wake> {
-        let pending = !self.ready_listeners.is_empty() || !self.ready_relays.is_empty();
+        let pending = !self.ready_listeners.is_empty()
+            || !self.ready_relays.is_empty()
+            || !self.ready_diversions.is_empty();
         let timeout = if pending { Some(Duration::ZERO) } else { at_most };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => Ok(self.queue_ready(foreign)),
@@ -247,6 +278,7 @@ impl Engine for MioEngine {
     fn receive(&mut self, batch: &mut Batch) {
         let kept = if self.ready_relays.is_empty() { 0 } else { SLOTS / 2 };
         while batch.room() > kept && self.receive_at_listener(batch, batch.room() - kept) {}
+        while batch.room() > kept / 2 && self.receive_at_diversion(batch) {}
         while batch.room() > 0 && batch.room_for_reports() > 0 && self.receive_at_relay(batch) {}
         while batch.room() > 0 && self.receive_at_listener(batch, batch.room()) {}
     }
@@ -280,7 +312,25 @@ impl Engine for MioEngine {
         self.tally.restarts += 1;
         self.relays = Relays::default();
         self.ready_relays.clear();
+        self.diversions = Diversions::default();
+        self.ready_diversions.clear();
         self.listeners.iter_mut().flatten().for_each(|listener| listener.outgoing.clear());
+    }
+
+    fn divert(&mut self, client: FiveTuple) {
+        let Some(listener) = found(&mut self.listeners, client.listener.index()) else { return };
+        let registry = self.poll.registry();
+        let opened = listener
+            .socket
+            .local_addr()
+            .and_then(|local| self.diversions.open(registry, FIRST_DIVERSION, client, local));
+        if opened.is_err() {
+            self.tally.diversions_failed += 1;
+        }
+    }
+
+    fn end_diversion(&mut self, client: FiveTuple) {
+        self.diversions.close(client);
     }
 
     fn survey(&mut self) {

@@ -83,7 +83,9 @@ impl<L: Ledger> Bench<'_, L> {
                 Some(Ending::Garbled)
             }
             // The server counted it, or queued actions. Nothing of a client goes to a client.
-            Verdict::Handled | Verdict::Dropped(_) | Verdict::ToClient { .. } => None,
+            Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) | Verdict::ToClient { .. } => {
+                None
+            }
         }
     }
 }

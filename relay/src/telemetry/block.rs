@@ -99,10 +99,12 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
         opened,
         via_channel,
         via_indication,
+        via_connection,
         icmp_reported,
         allocations,
         permissions,
         channels,
+        connections,
         ports_used,
         ports_total,
     } = tally;
@@ -112,8 +114,11 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
     closed.iter_mut().for_each(&mut *each);
     usage(via_channel, each);
     usage(via_indication, each);
-    for word in [opened, icmp_reported, allocations, permissions, channels, ports_used, ports_total]
-    {
+    usage(via_connection, each);
+    for word in [opened, icmp_reported, allocations, permissions, channels, connections] {
+        each(word);
+    }
+    for word in [ports_used, ports_total] {
         each(word);
     }
 }
@@ -133,12 +138,15 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         lost_at_listeners,
         lost_at_relays,
         restarts,
+        diversions_failed,
     } = tally;
     for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
         each(word);
     }
-    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays, restarts]
-    {
+    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays] {
+        each(word);
+    }
+    for word in [restarts, diversions_failed] {
         each(word);
     }
 }

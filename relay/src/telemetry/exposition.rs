@@ -170,6 +170,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "how often a worker lost its allocations to a defect and began anew; report it with the log",
     ),
     (
+        Kind::Counter,
+        "av_edge_relay_diversions_failed_total",
+        Unit::Count,
+        "clients that moved, and whose datagrams could not be brought to the worker that has their allocation: out of descriptors, or more than a thousand of them",
+    ),
+    (
         Kind::Gauge,
         "av_edge_relay_connections",
         Unit::Count,
@@ -305,7 +311,11 @@ fn server(worker: &str, snapshot: &Snapshot) {
         let labels = [("worker", worker), ("reason", reason.name())];
         count("av_edge_relay_dropped_total", &labels, tally.dropped[reason.index()]);
     }
-    for (framing, usage) in [("channel", tally.via_channel), ("indication", tally.via_indication)] {
+    for (framing, usage) in [
+        ("channel", tally.via_channel),
+        ("indication", tally.via_indication),
+        ("connection", tally.via_connection),
+    ] {
         for (direction, flow) in directions(&usage) {
             let labels = [("worker", worker), ("framing", framing), ("direction", direction)];
             count("av_edge_relay_framed_packets_total", &labels, flow.packets);
@@ -337,6 +347,7 @@ fn engine(worker: &str, snapshot: &Snapshot) {
     }
     count("av_edge_relay_runs_sent_total", &[("worker", worker)], tally.runs_out);
     count("av_edge_relay_worker_restarts_total", &[("worker", worker)], tally.restarts);
+    count("av_edge_relay_diversions_failed_total", &[("worker", worker)], tally.diversions_failed);
 }
 
 fn streams(worker: &str, snapshot: &Snapshot) {

@@ -61,6 +61,9 @@ impl Log {
                     );
                 }
             }
+            Change::ClientMoved { id, client } => {
+                debug!(worker, allocation = name(*id), ?client, "client moved");
+            }
             Change::PermissionSet { id, peer } => {
                 debug!(worker, allocation = name(*id), peer = %peer.ip(), "permission set");
             }

@@ -1,17 +1,22 @@
-//! What the office asks of a worker.
+//! What the office asks of a worker, and what other workers bring it.
 //!
-//! An order is a state and cannot get lost or wait; questions wait in a short queue, and one too
-//! many is dropped: who asked hears nothing, which is the answer of a worker in trouble.
+//! An order is a state and cannot get lost or wait; questions and parcels wait in short queues.
+//! One question too many is dropped: who asked hears nothing, which is the answer of a worker in
+//! trouble. One parcel too many is refused, and counted by who brought it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mio::Waker;
+use proto::addr::FiveTuple;
 use proto::turn::tally::AllocationView;
 
 /// Questions that may wait at a time.
-const CAPACITY: usize = 32;
+const QUESTIONS: usize = 32;
+
+/// Parcels that may wait at a time.
+const PARCELS: usize = 256;
 
 /// How a worker shall go on. Later ones outrank earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +33,21 @@ pub(crate) enum Order {
 /// Where a worker puts its allocations when asked.
 pub(crate) type Answer = SyncSender<Vec<AllocationView>>;
 
-/// Where orders and questions are put in, from any thread.
+/// A client whose allocation another worker has.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    /// The client.
+    pub(crate) client: FiveTuple,
+    /// The message it sent.
+    pub(crate) bytes: Box<[u8]>,
+}
+
+/// Where orders, questions and parcels are put in, from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Letterbox {
     order: Arc<AtomicU8>,
     questions: SyncSender<Answer>,
+    parcels: SyncSender<Parcel>,
     waker: Arc<Waker>,
 }
 
@@ -40,14 +55,17 @@ pub(crate) struct Letterbox {
 pub(crate) struct Inbox {
     order: Arc<AtomicU8>,
     questions: Receiver<Answer>,
+    parcels: Receiver<Parcel>,
 }
 
 /// Both ends; the waker wakes the worker that reads.
 pub(crate) fn open(waker: Waker) -> (Letterbox, Inbox) {
     let order = Arc::new(AtomicU8::new(Order::Serve as u8));
-    let (asked, questions) = sync_channel(CAPACITY);
+    let (asked, questions) = sync_channel(QUESTIONS);
+    let (brought, parcels) = sync_channel(PARCELS);
     let waker = Arc::new(waker);
-    (Letterbox { order: Arc::clone(&order), questions: asked, waker }, Inbox { order, questions })
+    let inbox = Inbox { order: Arc::clone(&order), questions, parcels };
+    (Letterbox { order, questions: asked, parcels: brought, waker }, inbox)
 }
 
 impl Letterbox {
@@ -64,6 +82,13 @@ impl Letterbox {
             self.wake();
         }
         receiver
+    }
+
+    /// Brings a parcel; false if there is no room for it.
+    pub(super) fn bring(&self, parcel: Parcel) -> bool {
+        let taken = self.parcels.try_send(parcel).is_ok();
+        self.wake();
+        taken
     }
 
     fn wake(&self) {
@@ -86,5 +111,10 @@ impl Inbox {
     /// The next question.
     pub(super) fn question(&self) -> Option<Answer> {
         self.questions.try_recv().ok()
+    }
+
+    /// The next parcel.
+    pub(super) fn parcel(&self) -> Option<Parcel> {
+        self.parcels.try_recv().ok()
     }
 }

@@ -21,7 +21,7 @@ use crate::telemetry::block::Block;
 
 pub(crate) use inbox::{Letterbox, Order, open};
 
-use inbox::Inbox;
+use inbox::{Inbox, Parcel};
 use outbox::{Hands, Outbox};
 
 /// Counters are at most so old, and fresh when somebody asks.
@@ -42,6 +42,8 @@ pub(crate) struct Desk<L> {
     pub(crate) ledger: L,
     /// Where commands arrive.
     pub(crate) inbox: Inbox,
+    /// Those of all workers, in order of their numbers.
+    pub(crate) letterboxes: Arc<[Letterbox]>,
 }
 
 /// One core's share of the relay.
@@ -73,7 +75,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             published: clock.last().mono,
             clock,
             hands: Hands { batch: Batch::new(), streams },
-            outbox: Outbox::new(desk.index),
+            outbox: desk.outbox(),
             desk,
             engine,
             block,
@@ -104,7 +106,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.engine.close_relays();
             self.hands.streams.close_all();
             self.hands.batch = Batch::new();
-            self.outbox = Outbox::new(self.desk.index);
+            self.outbox = self.desk.outbox();
             self.desk.ledger.forget();
             // Another seed: the first one would give out the same tokens and ports again.
             self.desk.seed = random_seed()?;
@@ -120,6 +122,13 @@ impl Desk<SharedLedger> {
     /// A server without allocations.
     fn server(&self) -> Server<SharedLedger> {
         Server::new(Arc::clone(&self.config), self.ledger.clone(), self.seed)
+    }
+}
+
+impl<L> Desk<L> {
+    /// An outbox with nothing in it.
+    fn outbox(&self) -> Outbox {
+        Outbox::new(self.index, Arc::clone(&self.letterboxes))
     }
 }
 
@@ -193,7 +202,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                         batch.send_to_client(&arrival, way, wrap, payload);
                     }
                     // The server counted it, or queued actions.
-                    Verdict::Handled | Verdict::Dropped(_) => {}
+                    Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => {}
                 }
             }
         }
@@ -205,6 +214,10 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Order::Serve => {}
             Order::Drain => self.server.drain(),
             Order::Stop => self.server.shut_down(now),
+        }
+        while let Some(Parcel { client, bytes }) = self.desk.inbox.parcel() {
+            // A request: whatever comes of it is an action.
+            self.server.client_input(now, client, &bytes);
         }
         while let Some(answer) = self.desk.inbox.question() {
             self.engine.survey();
@@ -261,6 +274,8 @@ mod tests {
         fn close_relays(&mut self) {
             self.closed.set(self.closed.get() + 1);
         }
+        fn divert(&mut self, _: FiveTuple) {}
+        fn end_diversion(&mut self, _: FiveTuple) {}
         fn survey(&mut self) {}
         fn tally(&self) -> EngineTally {
             EngineTally::default()
@@ -284,6 +299,7 @@ mod tests {
             seed: [7; 32],
             ledger: ledger.of_worker(1),
             inbox,
+            letterboxes: Arc::new([]),
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
         (Worker::new(desk, engine, streams, Arc::new(Block::new(1))), ledger)

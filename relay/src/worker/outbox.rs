@@ -1,5 +1,7 @@
 //! Carries out what the server asks for.
 
+use std::sync::Arc;
+
 use proto::addr::RelayId;
 use proto::now::Now;
 use proto::policy::Ledger;
@@ -8,6 +10,7 @@ use proto::turn::{Action, Change, Server};
 use crate::engine::{Batch, Engine};
 use crate::stream::Streams;
 use crate::telemetry::log::Log;
+use crate::worker::inbox::{Letterbox, Parcel};
 
 /// What leaves toward clients and peers.
 pub(crate) struct Hands {
@@ -17,18 +20,20 @@ pub(crate) struct Hands {
     pub(crate) streams: Streams,
 }
 
-/// Work that waits for the end of a turn, and who follows changes.
+/// Work that waits for the end of a turn, who follows changes, and the other workers.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// Relayed sockets to close when what the batch holds for them has left.
     closing: Vec<RelayId>,
     log: Log,
+    /// Of all workers, in order of their numbers.
+    letterboxes: Arc<[Letterbox]>,
 }
 
 impl Outbox {
     /// The outbox of a worker.
-    pub(crate) fn new(worker: u16) -> Self {
-        Self { closing: Vec::new(), log: Log::new(worker) }
+    pub(crate) fn new(worker: u16, letterboxes: Arc<[Letterbox]>) -> Self {
+        Self { closing: Vec::new(), log: Log::new(worker), letterboxes }
     }
 
     /// Carries actions out until none is left; replies join the batch, or a stream's queue.
@@ -54,7 +59,24 @@ impl Outbox {
                     server.relay_opened(now, id, outcome);
                 }
                 Action::CloseRelay(id) => self.closing.push(id),
+                Action::HandOver { client, .. } if hands.streams.serves(client.listener) => {
+                    server.hand_over_failed();
+                    hands.streams.close(client);
+                }
+                Action::HandOver { client, worker, bytes } => {
+                    let letterbox = self.letterboxes.get(usize::from(worker));
+                    if !letterbox.is_some_and(|to| to.bring(Parcel { client, bytes })) {
+                        server.hand_over_failed();
+                    }
+                }
+                Action::Divert(client) => engine.divert(client),
+                Action::EndDiversion(client) => engine.end_diversion(client),
                 Action::CloseClient(client) => hands.streams.close(client),
+                // Features that no configuration reaches yet.
+                Action::ListenRelay { .. }
+                | Action::ConnectPeer { .. }
+                | Action::Join { .. }
+                | Action::ClosePeer(_) => {}
                 Action::Changed(change) => {
                     if let Change::AllocationOpened { client, .. } = &change {
                         hands.streams.admitted(*client);

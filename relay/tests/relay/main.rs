@@ -3,7 +3,9 @@
 
 mod configuration;
 mod life;
+mod mobility;
 mod network;
 mod payload;
+mod raw;
 mod site;
 mod streams;

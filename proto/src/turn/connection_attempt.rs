@@ -1,0 +1,64 @@
+//! `ConnectionAttempt` (RFC 6062 §5.3): a peer has connected to the relayed address.
+
+use crate::addr::{ConnectionId, PeerAddr, RelayId, RelayedAddr};
+use crate::now::Now;
+use crate::policy::Ledger;
+use crate::reject::DropReason;
+use crate::stun::attribute::{ConnectionId as WireConnectionId, XorPeerAddress};
+use crate::stun::{Class, Method, Writer};
+use crate::turn::connection::{CLAIM_PATIENCE, Connection, Side, State};
+use crate::turn::server::Server;
+
+/// Bytes of the indication for an IPv6 peer.
+const INDICATION: usize = 20 + 24 + 8;
+
+impl<L: Ledger> Server<L> {
+    /// A peer's connection was accepted at a relayed address: the name to keep it under, or
+    /// `None` if it must be closed at once.
+    pub fn peer_arrived(&mut self, now: Now, at: RelayId, from: PeerAddr) -> Option<ConnectionId> {
+        match self.attempt(now, at, from) {
+            Ok(id) => Some(id),
+            Err(reason) => {
+                self.dropped(reason);
+                None
+            }
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        now: Now,
+        at: RelayId,
+        from: PeerAddr,
+    ) -> Result<ConnectionId, DropReason> {
+        let allocation = self.table.open(at.allocation).ok_or(DropReason::StaleRelay)?;
+        let permission = allocation.permission(from.ip()).ok_or(DropReason::NoPermission)?;
+        if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
+            return Err(DropReason::PeerDenied);
+        }
+        if allocation.away {
+            return Err(DropReason::ClientAway);
+        }
+        let client = allocation.client;
+        if !self.connections.has_room(&allocation.owner.connections, &self.config.limits) {
+            return Err(DropReason::TooManyConnections);
+        }
+        let connection = Connection {
+            allocation: at.allocation,
+            peer: from,
+            begun_by: Side::Peer,
+            state: State::Unclaimed { until: now.mono + CLAIM_PATIENCE },
+        };
+        let id = self.add_connection(connection).ok_or(DropReason::StaleRelay)?;
+        let mut buffer = [0; INDICATION];
+        let (class, method) = (Class::Indication, Method::CONNECTION_ATTEMPT);
+        let mut writer = Writer::new(&mut buffer, class, method, self.random.transaction());
+        writer
+            .add(&XorPeerAddress(self.config.edge.present(from).socket()))
+            .add(&WireConnectionId(id.0));
+        if let Ok(bytes) = writer.finish() {
+            self.send_control(client, bytes.into());
+        }
+        Ok(id)
+    }
+}

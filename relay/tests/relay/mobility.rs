@@ -1,0 +1,91 @@
+//! A client that moves, over real sockets and between workers.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use proto::addr::{ClientAddr, steer};
+use proto::stun::attribute::{
+    Channel, Lifetime, MobilityTicket, PROTOCOL_UDP, RequestedTransport, XorPeerAddress,
+    XorRelayedAddress,
+};
+use proto::stun::{AttributeType, Message, Method};
+
+use crate::raw::{Speaker, code, next, over_udp, value};
+use crate::site::{SOON, Site, pattern, peer};
+
+/// A socket whose datagrams to the relay are steered to this worker, of two.
+fn steered(worker: u16, server: SocketAddr) -> UdpSocket {
+    loop {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        if steer(ClientAddr::new(socket.local_addr().unwrap()), 2) == worker {
+            socket.connect(server).unwrap();
+            socket.set_read_timeout(Some(SOON)).unwrap();
+            return socket;
+        }
+    }
+}
+
+/// ChannelData.
+fn channel_data(number: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap();
+    [&number.to_be_bytes(), &length.to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn mob_006_an_allocation_follows_its_client_between_workers() {
+    let site = Site::open_with(20, 2, "features.mobility = true");
+    let peer = peer();
+    let at = peer.local_addr().unwrap();
+    let mut alice = Speaker::new("alice");
+    let mut place = steered(0, site.server);
+    let wish = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&RequestedTransport(PROTOCOL_UDP)).add(&MobilityTicket(&[]));
+    };
+    let answer = alice.ask(Method::ALLOCATE, wish, over_udp(&place));
+    let mut ticket = value(&answer, AttributeType::MOBILITY_TICKET);
+    let relayed = Message::parse(&answer).unwrap().require::<XorRelayedAddress>().unwrap().0;
+    let bind = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&Channel(0x4000)).add(&XorPeerAddress(at));
+    };
+    assert_eq!(code(&alice.ask(Method::CHANNEL_BIND, bind, over_udp(&place))), 0);
+
+    let mut buffer = [0; 2_000];
+    // To the other worker, back, and to the other one again.
+    for worker in [1, 0, 1] {
+        let elsewhere = steered(worker, site.server);
+        let bring = |writer: &mut proto::stun::Writer<'_>| {
+            writer.add(&Lifetime(600)).add(&MobilityTicket(&ticket));
+        };
+        let answer = alice.ask(Method::REFRESH, bring, over_udp(&elsewhere));
+        ticket = value(&answer, AttributeType::MOBILITY_TICKET);
+        // The old place serves until payload comes from the new one.
+        peer.send_to(b"old place", relayed).unwrap();
+        assert_eq!(next(&place), channel_data(0x4000, b"old place"));
+        for message in 0..50 {
+            let payload = pattern(message, 100 + message);
+            elsewhere.send(&channel_data(0x4000, &payload)).unwrap();
+            let (len, from) = peer.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], from), (&payload[..], relayed));
+            peer.send_to(&payload, relayed).unwrap();
+            assert_eq!(next(&elsewhere), channel_data(0x4000, &payload));
+        }
+        place = elsewhere;
+    }
+    // Others are served as before, by both workers.
+    for worker in [0, 1, 0, 1] {
+        let socket = steered(worker, site.server);
+        let mut bob = Speaker::new("bob");
+        assert_eq!(code(&bob.ask(Method::ALLOCATE, wish, over_udp(&socket))), 0);
+    }
+    // Released, and the address is steered as any other.
+    let release = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&Lifetime(0));
+    };
+    assert_eq!(code(&alice.ask(Method::REFRESH, release, over_udp(&place))), 0);
+    assert_eq!(code(&alice.ask(Method::ALLOCATE, wish, over_udp(&place))), 0);
+    let sessions = site.relay.observer().sessions();
+    let moved =
+        sessions.iter().find(|it| it.view.client.client.socket() == place.local_addr().unwrap());
+    assert_eq!(moved.unwrap().worker, 1);
+    assert_eq!(site.metric("av_edge_relay_diversions_failed_total", &[]), 0);
+    site.close();
+}
