@@ -48,11 +48,16 @@ pub(crate) fn bind(config: &Config) -> Result<Vec<Sockets>, StartError> {
                 steer(&workers, address, config.workers)?;
             }
             Transport::Tcp | Transport::Tls => {
+                let plan = config.door(id);
+                if plan.listener() != id {
+                    // Its door is that of the other transport at this address.
+                    continue;
+                }
                 drop(open_door(address, false).map_err(blame)?);
                 for worker in &mut workers {
                     let socket = open_door(address, true).map_err(blame)?;
                     socket.listen(BACKLOG).map_err(blame)?;
-                    worker.doors.push((DoorPlan { plain: id }, socket.into()));
+                    worker.doors.push((plan.clone(), socket.into()));
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! through their inboxes, on a thread that may block.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{future, io};
@@ -17,14 +18,19 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::certificates::{Certificates, Unusable};
 use crate::config::{Config, ConfigError, Metrics};
 use crate::service::{Observer, StartError};
 use crate::telemetry::exposition;
+
+/// How often the files of certificates are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// An office with its door open and nobody in it.
 pub(crate) struct Vacant {
     door: Option<(TcpListener, Metrics)>,
     drain: Duration,
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// An office at work.
@@ -45,7 +51,7 @@ pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
             Some((listener, metrics))
         }
     };
-    Ok(Vacant { door, drain: config.drain })
+    Ok(Vacant { door, drain: config.drain, certificates: config.certificates() })
 }
 
 fn refusal(config: &Config, metrics: Metrics, error: io::Error) -> StartError {
@@ -78,6 +84,7 @@ impl Vacant {
                     _ = closed => {}
                     () = serve(self.door, observer.clone()) => {}
                     () = obey(signals, observer, self.drain) => {}
+                    () = watch(self.certificates) => {}
                 }
             });
         };
@@ -136,6 +143,33 @@ async fn show_metrics(State((observer, metrics)): State<(Observer, Metrics)>) ->
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Reads certificates again when their files have changed.
+async fn watch(certificates: Option<Arc<Certificates>>) {
+    let Some(certificates) = certificates else { return future::pending().await };
+    let mut seen = certificates.first_traces();
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let watched = Arc::clone(&certificates);
+        let look = move || {
+            let traces = watched.traces();
+            let changed = traces != seen;
+            (changed.then(|| watched.reload()), traces)
+        };
+        let Ok((outcome, traces)) = tokio::task::spawn_blocking(look).await else {
+            tracing::error!("certificates are no longer watched");
+            return future::pending().await;
+        };
+        seen = traces;
+        match outcome {
+            None => {}
+            Some(Ok(())) => tracing::info!("new certificates are in use"),
+            Some(Err(Unusable { index, file, path, why })) => tracing::error!(
+                "tls.certificates[{index}].{file} = {path:?}: {why} The certificates in use stay."
+            ),
+        }
     }
 }
 

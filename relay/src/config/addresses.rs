@@ -15,7 +15,7 @@ use super::file;
 use crate::sys;
 
 /// Transports a listener may have.
-const SERVED: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+const SERVED: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
 
 /// The addresses of this host.
 pub(super) struct Host(BTreeSet<IpAddr>);
@@ -56,6 +56,8 @@ pub(super) struct Entry {
     pub(super) key: String,
     /// What it says.
     pub(super) address: String,
+    /// Balancers in front of it.
+    pub(super) proxies: Vec<IpNet>,
 }
 
 /// Listeners, and for each the entry it comes from.
@@ -72,6 +74,7 @@ pub(super) fn listeners(
     for (index, entry) in entries.iter().enumerate() {
         let key = format!("listen[{index}].address");
         let template = listener(index, entry, host)?;
+        let proxies = proxies(index, entry, template.transport)?;
         let local = template.local;
         let ips: Vec<_> = if local.ip().is_unspecified() {
             host.behind_wildcard(Family::of(local.ip())).collect()
@@ -95,7 +98,8 @@ pub(super) fn listeners(
                 return Err(Problem::text(&key, &entry.address, &why));
             }
             listeners.push(Listener { local, ..template });
-            origins.push(Entry { key: key.clone(), address: entry.address.clone() });
+            let (key, proxies) = (key.clone(), proxies.clone());
+            origins.push(Entry { key, address: entry.address.clone(), proxies });
         }
     }
     if listeners.len() > usize::from(u16::MAX) {
@@ -145,6 +149,20 @@ fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener,
         .map(|ip| advertised(&key("advertise"), ip, local.ip()))
         .transpose()?;
     Ok(Listener { local, advertised, transport, side })
+}
+
+/// Balancers that begin with a PROXY header.
+fn proxies(
+    index: usize,
+    entry: &file::Listen,
+    transport: Transport,
+) -> Result<Vec<IpNet>, Problem> {
+    let key = format!("listen[{index}].proxy_protocol_from");
+    if !entry.proxy_protocol_from.is_empty() && transport == Transport::Udp {
+        let why = "PROXY headers begin connections: \"tcp\" or \"tls\" is the transport for them.";
+        return Err(Problem::at(&key, why));
+    }
+    ranges(&key, &entry.proxy_protocol_from)
 }
 
 /// Relay addresses; without any, those of the external listeners.
@@ -220,19 +238,21 @@ fn advertised(key: &str, found: &str, local: IpAddr) -> Result<IpAddr, Problem> 
 
 /// Ranges opened and closed on purpose.
 pub(super) fn peers(found: &file::Peers) -> Result<PeerAcl, Problem> {
-    let parse = |list: &str, ranges: &[String]| {
-        let range = |(index, text): (usize, &String)| {
-            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(
-                |_| {
-                    let why =
-                        "not a range of addresses. For instance \"10.0.0.0/8\" or \"fd00::/8\".";
-                    Problem::text(&format!("peers.{list}[{index}]"), text, why)
-                },
-            )
-        };
-        ranges.iter().enumerate().map(range).collect::<Result<Vec<_>, _>>()
+    Ok(PeerAcl {
+        allow: ranges("peers.allow", &found.allow)?,
+        deny: ranges("peers.deny", &found.deny)?,
+    })
+}
+
+/// Ranges of addresses, or single ones.
+fn ranges(key: &str, found: &[String]) -> Result<Vec<IpNet>, Problem> {
+    let range = |(index, text): (usize, &String)| {
+        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+            let why = "not a range of addresses. For instance \"10.0.0.0/8\" or \"fd00::/8\".";
+            Problem::text(&format!("{key}[{index}]"), text, why)
+        })
     };
-    Ok(PeerAcl { allow: parse("allow", &found.allow)?, deny: parse("deny", &found.deny)? })
+    found.iter().enumerate().map(range).collect()
 }
 
 fn is_link_local(ip: IpAddr) -> bool {

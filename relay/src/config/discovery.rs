@@ -31,7 +31,8 @@ pub(super) fn corners(
         differ(&key("alternate"), &table.alternate, primary.local, alternate)?;
         let hosts = [primary.local.ip(), alternate.ip()];
         let ports = [primary.local.port(), alternate.port()];
-        let entry = Entry { key: key("alternate"), address: table.alternate.clone() };
+        let entry =
+            Entry { key: key("alternate"), address: table.alternate.clone(), proxies: Vec::new() };
         let corners = Corners::new(hosts.map(|ip| {
             ports.map(|port| corner(SocketAddr::new(ip, port), primary, &entry, listeners, entries))
         }));

@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) auth: Auth,
     #[serde(default)]
     pub(super) listen: Vec<Listen>,
+    pub(super) tls: Option<Tls>,
     #[serde(default)]
     pub(super) relay: Relay,
     #[serde(default)]
@@ -61,6 +62,33 @@ pub(super) struct Listen {
     pub(super) transport: Option<String>,
     pub(super) side: Option<String>,
     pub(super) advertise: Option<String>,
+    #[serde(default)]
+    pub(super) proxy_protocol_from: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    #[serde(default)]
+    pub(super) certificates: Vec<Certificate>,
+    pub(super) pass_through: Option<PassThrough>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PassThrough {
+    pub(super) to: String,
+    #[serde(default)]
+    pub(super) names: Vec<String>,
+    #[serde(default)]
+    pub(super) proxy_header: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,24 +11,28 @@ mod error;
 mod file;
 mod secrets;
 mod summary;
+mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto::addr::Transport;
+use proto::addr::{ListenerId, Transport};
 use proto::auth::{Authority, KeyRing};
 use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn;
 use proto::turn::config::{MobilityPolicy, Share};
 
-use crate::stream::{StreamConfig, StreamLimits};
+use crate::certificates::Certificates;
+use crate::stream::{DoorPlan, StreamConfig, StreamLimits};
 use crate::sys;
 use addresses::{Entry, Host};
 pub use error::ConfigError;
 use error::Problem;
 use file::File;
+use tls::Tls;
 
 /// A complete, valid configuration.
 #[derive(Clone, Debug)]
@@ -49,6 +53,7 @@ pub struct Config {
     peers: PeerAcl,
     pub(crate) limits: Limits,
     streams: StreamLimits,
+    tls: Option<Tls>,
     authority: Authority,
     timers: Timers,
     rfc5766_channels: bool,
@@ -132,7 +137,33 @@ impl Config {
             limits: self.streams,
             transports: self.listeners.iter().map(transport).collect(),
             rfc5766_channels: self.rfc5766_channels,
+            tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
+            pass_through: self.tls.as_ref().and_then(|tls| tls.pass_through.clone()),
         }
+    }
+
+    /// What the listener of this id shares its door with.
+    pub(crate) fn door(&self, id: ListenerId) -> DoorPlan {
+        let mut plan = DoorPlan::default();
+        let local = self.listeners[id.index()].local;
+        for ((id, listener), entry) in (0..).map(ListenerId).zip(&self.listeners).zip(&self.entries)
+        {
+            let place = match listener.transport {
+                Transport::Tcp => &mut plan.plain,
+                Transport::Tls => &mut plan.tls,
+                Transport::Udp | Transport::Dtls => continue,
+            };
+            if listener.local == local {
+                *place = Some(id);
+                plan.proxies.extend(&entry.proxies);
+            }
+        }
+        plan
+    }
+
+    /// Certificates whose files are to be watched.
+    pub(crate) fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.tls.as_ref().map(|tls| Arc::clone(&tls.certificates))
     }
 
     fn build(
@@ -164,7 +195,9 @@ impl Config {
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = check::streams(&file.limits)?;
-        let on_streams = listeners.iter().any(|it| it.transport == Transport::Tcp);
+        let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
+        let on_streams =
+            listeners.iter().any(|it| matches!(it.transport, Transport::Tcp | Transport::Tls));
         let each = if on_streams { 2 } else { 1 };
         let room = check::room(&relays, &ports, descriptors, each);
         Ok(Self {
@@ -181,6 +214,7 @@ impl Config {
             peers: addresses::peers(&file.peers)?,
             limits: check::limits(&file.limits, room)?,
             streams,
+            tls,
             authority: secrets::authority(&file.pool, &file.auth, directory, keys)?,
             timers: check::timers(&file.timers)?,
             rfc5766_channels: file.compat.rfc5766_channels,

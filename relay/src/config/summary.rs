@@ -15,6 +15,12 @@ impl Config {
             let (transport, side) = (listener.transport.name(), listener.side.name());
             format!("listens on {}/{transport}, {side} side{outside}", listener.local)
         }));
+        if let Some(tls) = &self.tls {
+            lines.push(format!("shows {} TLS certificates by name", tls.certificates.count()));
+            lines.extend(tls.pass_through.iter().map(|pass| {
+                format!("passes TLS of others on to {}, {} host names", pass.to, pass.names.len())
+            }));
+        }
         lines.extend(self.relays.iter().map(|relay| {
             let outside = if relay.local == relay.advertised {
                 String::new()

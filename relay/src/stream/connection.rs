@@ -12,10 +12,17 @@ use proto::addr::FiveTuple;
 
 use super::queue::{Queue, Spares};
 use super::tally::{Ending, StreamTally};
+use super::tls::{self, Session};
+
+/// The most that is read from one connection in a turn.
+pub(super) const READ: usize = 64 * 1024;
 
 /// How long a connection may be without an allocation, from its beginning or after the last.
 /// Whatever arrives meanwhile does not prolong it.
 pub(super) const STRANGER: Duration = Duration::from_secs(30);
+
+/// How long a client may take to say what it is, and to finish a TLS handshake.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a frame may take from its first byte to its last.
 pub(super) const FRAME: Duration = Duration::from_secs(30);
@@ -24,10 +31,16 @@ pub(super) const FRAME: Duration = Duration::from_secs(30);
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// One client on a stream.
-#[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(super) struct Connection {
     socket: TcpStream,
+    pub(super) layer: Layer,
+    /// Since when there is one.
+    accepted: Instant,
+    /// Records that wait to be written: what was sealed is never dropped.
+    unsent: Vec<u8>,
+    /// Bytes of them that have left.
+    left: usize,
     /// Who it is.
     pub(super) client: FiveTuple,
     /// The beginning of a frame whose rest has not come.
@@ -60,6 +73,62 @@ pub(super) struct Connection {
     pub(super) reported: bool,
 }
 
+/// What lies between the client's bytes and its frames.
+pub(super) enum Layer {
+    /// Its first bytes will tell; `proxied` if they must be a PROXY header.
+    Unknown {
+        /// The door it came in at.
+        door: usize,
+        /// Whether a balancer brings it, and has not said whom.
+        proxied: bool,
+    },
+    /// Nothing.
+    Plain,
+    /// TLS.
+    Tls(Box<Session>),
+}
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    /// Nothing was there.
+    Nothing,
+    /// So many bytes, perhaps none of them for us; there may be more at once.
+    Bytes {
+        /// Bytes put into the room.
+        bytes: usize,
+        /// Whether the socket was not read empty.
+        more: bool,
+    },
+    /// The client sends no more.
+    End,
+    /// Its TLS cannot be understood.
+    Failed,
+}
+
+/// What the connections of a worker share.
+pub(super) struct Tools {
+    /// Empty buffers.
+    pub(super) spares: Spares,
+    /// Counters.
+    pub(super) tally: StreamTally,
+    /// Room for what is read of TLS.
+    pub(super) records: Box<[u8]>,
+    /// Records just sealed.
+    pub(super) sealed: Vec<u8>,
+}
+
+impl Tools {
+    pub(super) fn new() -> Self {
+        Self {
+            spares: Spares::default(),
+            tally: StreamTally::default(),
+            records: vec![0; READ + tls::LONGEST_RECORD].into_boxed_slice(),
+            sealed: Vec::with_capacity(2 * tls::SEALED_AT_ONCE),
+        }
+    }
+}
+
 /// What a deadline means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
@@ -72,9 +141,13 @@ pub(super) enum Overdue {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, client: FiveTuple, now: Instant) -> Self {
+    pub(super) fn new(socket: TcpStream, layer: Layer, client: FiveTuple, now: Instant) -> Self {
         let mut connection = Self {
             socket,
+            layer,
+            accepted: now,
+            unsent: Vec::new(),
+            left: 0,
             client,
             begun: Vec::new(),
             missing: 0,
@@ -95,16 +168,65 @@ impl Connection {
         connection
     }
 
-    /// Reads into `room`, behind the bytes of a frame that has begun; `None` if nothing is there.
-    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
-        loop {
-            match self.socket.read(room) {
-                Ok(bytes) => return Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    /// Whether it is not known yet who speaks there, or how.
+    pub(super) fn is_unshaken(&self) -> bool {
+        match &self.layer {
+            Layer::Unknown { .. } => true,
+            Layer::Plain => false,
+            Layer::Tls(session) => !session.is_open(),
         }
+    }
+
+    /// Looks at what has arrived without taking it; `None` if nothing has.
+    pub(super) fn peek(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.socket.peek(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Takes bytes that were looked at.
+    pub(super) fn skip(&mut self, bytes: usize, room: &mut [u8]) -> io::Result<()> {
+        self.socket.read_exact(&mut room[..bytes])
+    }
+
+    /// Reads what the client says into `room`.
+    pub(super) fn read(&mut self, room: &mut [u8], tools: &mut Tools) -> io::Result<Got> {
+        let Layer::Tls(session) = &mut self.layer else {
+            let room = &mut room[..READ];
+            return Ok(match read(&mut self.socket, room, &mut tools.tally)? {
+                None => Got::Nothing,
+                Some(0) => Got::End,
+                Some(bytes) => Got::Bytes { bytes, more: bytes == READ },
+            });
+        };
+        let begun = session.begun.len();
+        tools.records[..begun].copy_from_slice(&session.begun);
+        let Tools { records, tally, .. } = tools;
+        let bytes = match read(&mut self.socket, &mut records[begun..begun + READ], tally)? {
+            None => return Ok(Got::Nothing),
+            Some(0) => return Ok(Got::End),
+            Some(bytes) => bytes,
+        };
+        let was_open = session.is_open();
+        tools.sealed.clear();
+        let outcome = session.receive(&mut tools.records[..begun + bytes], room, &mut tools.sealed);
+        tools.tally.handshakes += u64::from(session.is_open() && !was_open);
+        self.send(tools)?;
+        Ok(match outcome {
+            Err(tls::Failed) => Got::Failed,
+            Ok(opened) => Got::Bytes { bytes: opened, more: bytes == READ },
+        })
+    }
+
+    /// Whether the client has said that it sends no more.
+    pub(super) fn has_finished(&self) -> bool {
+        matches!(&self.layer, Layer::Tls(session) if session.is_finished())
+    }
+
+    /// Whether it is good for NAT discovery only (RFC 7443).
+    pub(super) fn is_for_discovery(&self) -> bool {
+        matches!(&self.layer, Layer::Tls(session) if session.is_for_discovery())
     }
 
     /// Keeps the beginning of a frame that lacks so many bytes at least.
@@ -126,32 +248,83 @@ impl Connection {
     }
 
     /// Writes what waits, as much as the kernel takes.
-    pub(super) fn write(&mut self, spares: &mut Spares, tally: &mut StreamTally) -> io::Result<()> {
-        while !self.blocked && !self.queue.is_empty() {
-            let waiting = self.queue.waiting();
-            let all = waiting.len();
-            tally.writes += 1;
-            match self.socket.write(waiting) {
-                Ok(written) => {
-                    tally.bytes_out += written as u64;
-                    self.blocked = written < all;
-                    self.queue.advance(written, spares);
+    pub(super) fn write(&mut self, tools: &mut Tools) -> io::Result<()> {
+        while !self.blocked && !self.has_left() {
+            if !self.unsent.is_empty() {
+                self.left += write(&mut self.socket, &self.unsent[self.left..], &mut tools.tally)?;
+                if self.left == self.unsent.len() {
+                    (self.unsent, self.left) = (Vec::new(), 0);
+                } else {
+                    self.blocked = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            } else if let Layer::Tls(session) = &mut self.layer {
+                tools.sealed.clear();
+                let sealed = session.seal(self.queue.waiting(), &mut tools.sealed);
+                let sealed = sealed.map_err(|tls::Failed| io::ErrorKind::InvalidData)?;
+                if sealed == 0 {
+                    // Before the end of the handshake nothing may be said.
+                    return Ok(());
+                }
+                self.queue.advance(sealed, &mut tools.spares);
+                self.send(tools)?;
+            } else {
+                let waiting = self.queue.waiting();
+                let written = write(&mut self.socket, waiting, &mut tools.tally)?;
+                self.blocked = written < waiting.len();
+                self.queue.advance(written, &mut tools.spares);
             }
         }
         Ok(())
     }
 
+    /// Whether everything that was said to the client has left.
+    pub(super) fn has_left(&self) -> bool {
+        self.queue.is_empty() && self.unsent.is_empty()
+    }
+
+    /// Forgets what waits.
+    pub(super) fn silence(&mut self, spares: &mut Spares) {
+        self.queue.clear(spares);
+        (self.unsent, self.left) = (Vec::new(), 0);
+    }
+
+    /// Says good-bye if TLS demands it; then the socket may be dropped.
+    pub(super) fn take_leave(&mut self, tools: &mut Tools) {
+        if let Layer::Tls(session) = &mut self.layer
+            && self.queue.is_empty()
+            && self.unsent.is_empty()
+        {
+            tools.sealed.clear();
+            session.say_goodbye(&mut tools.sealed);
+            // Whoever does not hear it is gone already.
+            drop(self.send(tools));
+        }
+    }
+
+    /// The socket alone, for somebody else.
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    /// Sends the records that were just sealed, behind those that wait.
+    fn send(&mut self, tools: &mut Tools) -> io::Result<()> {
+        let mut written = 0;
+        if self.unsent.is_empty() && !self.blocked && !tools.sealed.is_empty() {
+            written = write(&mut self.socket, &tools.sealed, &mut tools.tally)?;
+            self.blocked = written < tools.sealed.len();
+        }
+        self.unsent.extend_from_slice(&tools.sealed[written..]);
+        Ok(())
+    }
+
     /// When somebody has to look at it next.
     pub(super) fn deadline(&self) -> Instant {
-        if self.begun.is_empty() || self.ending.is_some() {
-            self.patience
-        } else {
-            self.patience.min(self.since + FRAME)
+        if self.ending.is_some() {
+            return self.patience;
         }
+        let frame = (!self.begun.is_empty()).then(|| self.since + FRAME);
+        let handshake = self.is_unshaken().then(|| self.accepted + HANDSHAKE);
+        [frame, handshake].into_iter().flatten().fold(self.patience, Instant::min)
     }
 
     /// It ends, and has a while to read what was left.
@@ -166,6 +339,9 @@ impl Connection {
         if self.ending.is_some() {
             return if self.patience <= now { Overdue::Drop } else { Overdue::Nothing };
         }
+        if self.is_unshaken() && self.accepted + HANDSHAKE <= now {
+            return Overdue::End(Ending::HandshakeTimeout);
+        }
         if !self.begun.is_empty() && self.since + FRAME <= now {
             return Overdue::End(Ending::HalfFrame);
         }
@@ -177,5 +353,35 @@ impl Connection {
             self.patience = now + STRANGER;
         }
         Overdue::Nothing
+    }
+}
+
+/// Reads once; `None` if nothing is there.
+fn read(
+    socket: &mut TcpStream,
+    room: &mut [u8],
+    tally: &mut StreamTally,
+) -> io::Result<Option<usize>> {
+    match socket.read(room) {
+        Ok(bytes) => {
+            tally.reads += 1;
+            tally.bytes_in += bytes as u64;
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes as much as the kernel takes.
+fn write(socket: &mut TcpStream, bytes: &[u8], tally: &mut StreamTally) -> io::Result<usize> {
+    tally.writes += 1;
+    match socket.write(bytes) {
+        Ok(written) => {
+            tally.bytes_out += written as u64;
+            Ok(written)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(error),
     }
 }

@@ -1,9 +1,10 @@
 //! Where streams come in: one listening socket for each address, in every worker.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use proto::addr::ListenerId;
@@ -17,10 +18,14 @@ const CLOSED: Duration = Duration::from_millis(200);
 const UNSENT: u32 = 64 * 1024;
 
 /// What is served behind a door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DoorPlan {
     /// The listener of clients that speak plainly.
-    pub(crate) plain: ListenerId,
+    pub(crate) plain: Option<ListenerId>,
+    /// The listener of clients that speak TLS.
+    pub(crate) tls: Option<ListenerId>,
+    /// Balancers, which begin with a PROXY header.
+    pub(crate) proxies: Vec<IpNet>,
 }
 
 /// The doors of one worker.
@@ -37,14 +42,27 @@ struct Door {
     ready: bool,
 }
 
+impl DoorPlan {
+    /// The listener of whoever comes in, until it is known better.
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.tls.or(self.plain).unwrap_or(ListenerId(u16::MAX))
+    }
+
+    /// Whether this host is a balancer.
+    pub(super) fn is_balancer(&self, host: IpAddr) -> bool {
+        let host = host.to_canonical();
+        self.proxies.iter().any(|range| range.contains(&host))
+    }
+}
+
 /// Who was at a door.
 pub(super) enum Call {
     /// Nobody at any.
     Nobody,
     /// Somebody, but there is no descriptor for it.
     Exhausted,
-    /// A client.
-    Client(TcpStream, SocketAddr, ListenerId),
+    /// A client, at the door of this number.
+    Client(TcpStream, SocketAddr, usize),
 }
 
 impl Doors {
@@ -66,6 +84,11 @@ impl Doors {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.doors.len()
+    }
+
+    /// What is served behind a door.
+    pub(super) fn plan(&self, number: usize) -> &DoorPlan {
+        &self.doors[number].plan
     }
 
     /// Somebody is at a door.
@@ -91,11 +114,11 @@ impl Doors {
             return Call::Nobody;
         }
         self.closed_until = None;
-        for door in self.doors.iter_mut().filter(|door| door.ready) {
+        for (number, door) in self.doors.iter_mut().enumerate().filter(|(_, door)| door.ready) {
             match door.listener.accept() {
                 Ok((socket, from)) => {
                     prepare(&socket);
-                    return Call::Client(socket, from, door.plan.plain);
+                    return Call::Client(socket, from, number);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => door.ready = false,
                 Err(error) if is_exhaustion(&error) => {

@@ -23,6 +23,8 @@ pub(super) struct Bench<'a, L> {
     pub(super) server: &'a mut Server<L>,
     pub(super) batch: &'a mut Batch,
     pub(super) rfc5766_channels: bool,
+    /// Whether the connection is good for Binding only.
+    pub(super) for_discovery: bool,
 }
 
 impl<L: Ledger> Bench<'_, L> {
@@ -72,6 +74,9 @@ impl<L: Ledger> Bench<'_, L> {
     fn judge(&mut self, connection: &Connection, at: usize, len: usize) -> Option<Ending> {
         let frame = Batch::frame(connection.client, at, len);
         let bytes = self.batch.bytes(&frame);
+        if self.for_discovery && !is_binding(bytes) {
+            return Some(Ending::NotForTurn);
+        }
         match self.server.client_input(self.now, connection.client, bytes) {
             Verdict::ToPeer { via, peer, marks, payload } => {
                 self.batch.send_to_peer(&frame, Way::to_peer(via, peer, marks), payload);
@@ -88,6 +93,11 @@ impl<L: Ledger> Bench<'_, L> {
             }
         }
     }
+}
+
+/// Whether a message is of the Binding method: request or indication.
+fn is_binding(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, 0x01 | 0x11, ..])
 }
 
 fn has_cookie(bytes: &[u8]) -> bool {

@@ -5,50 +5,58 @@
 //! from where it was read; what goes to a client waits in its queue until the turn ends and then
 //! leaves in one write. Who reads slowly loses its own media and disturbs nobody.
 //!
-//! `connection` knows one client, `frames` what it says, `queue` what waits for it, `roster` who is where, `door` how
-//! they come in, `tally` what is counted.
+//! `door` is where they come in, `entrance` how, `opening` what they turn out to be; `connection` knows one
+//! client, `tls` its encryption, `frames` what it says, `queue` what waits for it; `roster` knows
+//! who is where, `passage` who is passed on to another server, `tally` what is counted.
 
 mod connection;
 mod door;
+mod entrance;
 mod frames;
+mod opening;
+mod passage;
 mod queue;
 mod roster;
 mod tally;
+mod tls;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-use proto::addr::{ClientAddr, FiveTuple, ListenerId, Transport};
+use mio::{Registry, Token};
+use proto::addr::{FiveTuple, ListenerId, Transport};
 use proto::framing::turn as framing;
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{Server, Wrap};
+use rustls::ServerConfig;
 
 use crate::engine::{self, Batch, FOREIGN};
 use crate::ledger::SharedLedger;
 
 pub(crate) use door::DoorPlan;
+pub(crate) use opening::PassThrough;
 pub use tally::{Ending, Refusal};
 pub(crate) use tally::{StreamTally, TRANSPORTS};
 
-use connection::{Connection, Overdue};
-use door::{Call, Doors};
+use connection::{Got, Layer, Overdue, READ, Tools};
+use door::Doors;
 use frames::Bench;
-use queue::{Loss, Spares, Worth};
+use passage::Passages;
+use queue::{Loss, Worth};
 use roster::{Key, Roster};
-
-/// The most that is read from one connection in a turn.
-const READ: usize = 64 * 1024;
-
-/// Connections taken at one door in a turn.
-const CALLS: usize = 32;
 
 /// Slots of tokens from here on are doors.
 const FIRST_DOOR: usize = 0x7FFF_0000;
+
+/// The bit of a slot that makes it a side of a passage.
+const PASSAGE: usize = 1 << 30;
+
+/// Room that one read may fill: a begun frame, and what a read brings, after TLS or without it.
+const ROOM: usize = framing::LONGEST + READ + tls::LONGEST_RECORD;
 
 /// Bounds of streams.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +69,13 @@ pub(crate) struct StreamLimits {
     pub(crate) queue_bytes: usize,
 }
 
+impl StreamLimits {
+    /// The same without a bound for one client.
+    fn in_all(self) -> Self {
+        Self { connections_per_client: u32::MAX, ..self }
+    }
+}
+
 /// What the streams of a worker are told.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamConfig {
@@ -70,6 +85,10 @@ pub(crate) struct StreamConfig {
     pub(crate) transports: Vec<Option<Transport>>,
     /// Whether channel numbers of RFC 5766 are spoken.
     pub(crate) rfc5766_channels: bool,
+    /// What TLS is served with.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    /// Where foreign TLS goes.
+    pub(crate) pass_through: Option<PassThrough>,
 }
 
 /// The streams of one worker.
@@ -85,8 +104,8 @@ pub(crate) struct Streams {
     dirty: Vec<Key>,
     /// Connections that the server has to hear the end of.
     ended: Vec<Key>,
-    spares: Spares,
-    tally: StreamTally,
+    passages: Passages,
+    tools: Tools,
 }
 
 impl Streams {
@@ -107,8 +126,8 @@ impl Streams {
             ready: VecDeque::new(),
             dirty: Vec::new(),
             ended: Vec::new(),
-            spares: Spares::default(),
-            tally: StreamTally::default(),
+            passages: Passages::default(),
+            tools: Tools::new(),
         })
     }
 
@@ -119,15 +138,17 @@ impl Streams {
 
     /// Counters.
     pub(crate) fn tally(&self) -> StreamTally {
-        self.tally
+        StreamTally { passing: self.passages.count() as u64, ..self.tools.tally }
     }
 
     /// How long the engine may wait because of streams; `None`: for ever.
     pub(crate) fn patience(&mut self, now: Instant) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.ended.is_empty() || self.doors.are_ready() {
+        let pending = !self.ready.is_empty() || !self.ended.is_empty();
+        if pending || self.doors.are_ready() || self.passages.are_ready() {
             return Some(Duration::ZERO);
         }
-        let next = [self.roster.next_deadline(), self.doors.reopen_at()];
+        let next =
+            [self.roster.next_deadline(), self.doors.reopen_at(), self.passages.next_deadline()];
         next.into_iter().flatten().min().map(|at| at.saturating_duration_since(now))
     }
 
@@ -139,11 +160,16 @@ impl Streams {
             self.doors.knock(slot - FIRST_DOOR);
             return;
         }
+        if slot & PASSAGE != 0 {
+            let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+            self.passages.wake(token & !PASSAGE, readable, event.is_writable());
+            return;
+        }
         let key = Key::from_token(token);
         let Some(connection) = self.roster.find(key) else { return };
         if event.is_writable() {
             connection.unblock();
-            if !connection.queue.is_empty() && !std::mem::replace(&mut connection.dirty, true) {
+            if !connection.has_left() && !std::mem::replace(&mut connection.dirty, true) {
                 self.dirty.push(key);
             }
         }
@@ -162,12 +188,15 @@ impl Streams {
         }
         self.accept(now, server);
         for _ in 0..self.ready.len() {
-            if batch.stream_room().len() < framing::LONGEST + READ {
+            if batch.stream_room().len() < ROOM {
                 break;
             }
             if let Some(key) = self.ready.pop_front() {
-                self.read(now, key, server, batch);
+                self.attend(now, key, server, batch);
             }
+        }
+        for client in self.passages.turn(now.mono, &mut self.tools.records) {
+            self.ledger.dismiss_stranger(client);
         }
     }
 
@@ -208,13 +237,13 @@ impl Streams {
         for key in dirty.drain(..) {
             let Some(connection) = self.roster.find(key) else { continue };
             connection.dirty = false;
-            let broken = connection.write(&mut self.spares, &mut self.tally).is_err();
+            let broken = connection.write(&mut self.tools).is_err();
             if broken {
-                connection.queue.clear(&mut self.spares);
+                connection.silence(&mut self.tools.spares);
             }
             match connection.ending {
                 None if broken => self.end(key, Ending::Reset),
-                Some(_) if connection.queue.is_empty() && connection.reported => {
+                Some(_) if connection.has_left() && connection.reported => {
                     self.remove(key);
                 }
                 None | Some(_) => {}
@@ -230,11 +259,14 @@ impl Streams {
         for key in self.roster.keys() {
             if let Some(connection) = self.roster.find(key) {
                 // What cannot be written now is lost with the connection.
-                let _ = connection.write(&mut self.spares, &mut self.tally);
+                let _ = connection.write(&mut self.tools);
                 connection.ending.get_or_insert(Ending::ShutDown);
-                connection.queue.clear(&mut self.spares);
+                connection.silence(&mut self.tools.spares);
             }
             self.remove(key);
+        }
+        for client in self.passages.close_all() {
+            self.ledger.dismiss_stranger(client);
         }
     }
 
@@ -245,13 +277,13 @@ impl Streams {
         }
         let limit = self.config.limits.queue_bytes;
         let Ok(Loss { frames, bytes }) =
-            connection.queue.put(worth, parts, limit, &mut self.spares)
+            connection.queue.put(worth, parts, limit, &mut self.tools.spares)
         else {
-            connection.queue.clear(&mut self.spares);
+            connection.silence(&mut self.tools.spares);
             return self.end(key, Ending::QueueFull);
         };
-        self.tally.dropped_frames += frames;
-        self.tally.dropped_bytes += bytes;
+        self.tools.tally.dropped_frames += frames;
+        self.tools.tally.dropped_bytes += bytes;
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key);
         }
@@ -263,7 +295,7 @@ impl Streams {
             let Some(connection) = self.roster.find(key) else { continue };
             server.client_gone(now, connection.client);
             connection.reported = true;
-            if connection.queue.is_empty() {
+            if connection.has_left() {
                 self.remove(key);
             } else {
                 connection.linger(now.mono);
@@ -284,79 +316,50 @@ impl Streams {
         }
     }
 
-    /// Takes whoever waits at a door, within the limits.
-    fn accept<L: Ledger>(&mut self, now: Now, server: &mut Server<L>) {
-        for _ in 0..CALLS * self.doors.len() {
-            match self.doors.call(now.mono) {
-                Call::Nobody => return,
-                Call::Exhausted => {
-                    self.tally.refused[Refusal::Exhausted as usize] += 1;
-                    return;
-                }
-                Call::Client(socket, from, listener) => {
-                    let client = FiveTuple { listener, client: ClientAddr::new(from) };
-                    self.welcome(now, socket, client, server);
-                }
-            }
-        }
-    }
-
-    fn welcome<L: Ledger>(
-        &mut self,
-        now: Now,
-        mut socket: TcpStream,
-        client: FiveTuple,
-        server: &mut Server<L>,
-    ) {
-        if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &self.config.limits) {
-            self.tally.refused[refusal as usize] += 1;
-            return;
-        }
-        if let Some((old, connection)) = self.roster.of(client) {
-            // The kernel gives a port away only when the old connection is gone.
-            connection.ending = Some(Ending::Replaced);
-            server.client_gone(now, client);
-            self.remove(old);
-        }
-        let key = self.roster.next_key();
-        let token = Token(FOREIGN | key.to_token());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.registry.register(&mut socket, token, interest).is_err() {
-            self.tally.refused[Refusal::Exhausted as usize] += 1;
-            self.ledger.dismiss_stranger(client.client.ip());
-            return;
-        }
-        self.tally.accepted += 1;
-        self.count_open(client, true);
-        self.roster.insert(Connection::new(socket, client, now.mono));
-    }
-
-    /// Reads one connection once and judges every frame that is complete.
-    fn read<L: Ledger>(&mut self, now: Now, key: Key, server: &mut Server<L>, batch: &mut Batch) {
+    /// A connection has something to say.
+    fn attend<L: Ledger>(&mut self, now: Now, key: Key, server: &mut Server<L>, batch: &mut Batch) {
         let Some(connection) = self.roster.find(key) else { return };
         connection.ready = false;
         if connection.ending.is_some() {
             return;
         }
-        let begun = connection.begun.len();
-        let ending = match connection.read(&mut batch.stream_room()[begun..begun + READ]) {
-            Ok(None) => None,
-            Ok(Some(0)) => Some(Ending::ByClient),
-            Ok(Some(bytes)) => {
-                self.tally.reads += 1;
-                self.tally.bytes_in += bytes as u64;
-                if bytes == READ || connection.half_closed {
-                    connection.ready = true;
-                    self.ready.push_back(key);
-                }
-                let rfc5766_channels = self.config.rfc5766_channels;
-                Bench { now, server, batch, rfc5766_channels }.digest(connection, bytes)
-            }
-            Err(_) => Some(Ending::Reset),
+        let ending = if let Layer::Unknown { door, proxied } = connection.layer {
+            self.recognise(now, key, (door, proxied), server)
+        } else {
+            self.read(now, key, server, batch)
         };
         if let Some(ending) = ending {
             self.end(key, ending);
         }
+    }
+
+    /// Reads one connection once and judges every frame that is complete.
+    fn read<L: Ledger>(
+        &mut self,
+        now: Now,
+        key: Key,
+        server: &mut Server<L>,
+        batch: &mut Batch,
+    ) -> Option<Ending> {
+        let connection = self.roster.find(key)?;
+        let begun = connection.begun.len();
+        let room = &mut batch.stream_room()[begun..];
+        let (bytes, more) = match connection.read(room, &mut self.tools) {
+            Ok(Got::Nothing) => return None,
+            Ok(Got::End) => return Some(Ending::ByClient),
+            Ok(Got::Failed) => return Some(Ending::Tls),
+            Ok(Got::Bytes { bytes, more }) => (bytes, more),
+            Err(_) => return Some(Ending::Reset),
+        };
+        if more || connection.half_closed {
+            connection.ready = true;
+            self.ready.push_back(key);
+        }
+        let rfc5766_channels = self.config.rfc5766_channels;
+        let for_discovery = connection.is_for_discovery();
+        let ending =
+            Bench { now, server, batch, rfc5766_channels, for_discovery }.digest(connection, bytes);
+        ending.or_else(|| connection.has_finished().then_some(Ending::ByClient))
     }
 
     /// A connection reads no more. The server hears of it in the next turn, when what the client
@@ -372,20 +375,23 @@ impl Streams {
     /// Closes a connection.
     fn remove(&mut self, key: Key) {
         let Some(mut connection) = self.roster.remove(key) else { return };
-        connection.queue.clear(&mut self.spares);
+        if connection.ending != Some(Ending::Reset) {
+            connection.take_leave(&mut self.tools);
+        }
+        connection.silence(&mut self.tools.spares);
         if connection.stranger {
             self.ledger.dismiss_stranger(connection.client.client.ip());
         }
         self.count_open(connection.client, false);
         let ending = connection.ending.unwrap_or(Ending::ShutDown);
-        self.tally.closed[ending as usize] += 1;
+        self.tools.tally.closed[ending as usize] += 1;
     }
 
     /// Counts a connection that came or went, by its transport.
     fn count_open(&mut self, client: FiveTuple, came: bool) {
         let transport = self.config.transports.get(client.listener.index()).copied().flatten();
         if let Some(place) = TRANSPORTS.iter().position(|&it| Some(it) == transport) {
-            let open = &mut self.tally.open[place];
+            let open = &mut self.tools.tally.open[place];
             *open = if came { *open + 1 } else { *open - 1 };
         }
     }

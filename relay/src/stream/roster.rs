@@ -33,14 +33,13 @@ impl Key {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Place {
     generation: u32,
     connection: Option<Connection>,
 }
 
 /// The connections of one worker.
-#[derive(Debug)]
 pub(super) struct Roster {
     places: Vec<Place>,
     free: Vec<u32>,
@@ -101,6 +100,15 @@ impl Roster {
         self.deadlines.push(Reverse((connection.armed, key)));
         self.places[key.slot as usize].connection = Some(connection);
         key
+    }
+
+    /// A connection is of another client than it seemed.
+    pub(super) fn rename(&mut self, key: Key, client: FiveTuple) {
+        self.strike(key);
+        if let Some(connection) = self.find(key) {
+            connection.client = client;
+            self.by_client.insert(client, key);
+        }
     }
 
     /// The client of this connection is found no more; the connection itself is.

@@ -62,6 +62,16 @@ pub enum Ending {
     Idle,
     /// An answer found no room: the client does not read.
     QueueFull,
+    /// The TLS handshake was not finished in time, or nothing was said at a shared port.
+    HandshakeTimeout,
+    /// The client's TLS is not ours.
+    Tls,
+    /// A balancer did not say whom it brings.
+    ProxyHeader,
+    /// TURN on a connection that was opened for NAT discovery.
+    NotForTurn,
+    /// It is for another server, to which it was passed on.
+    PassedOn,
     /// The client opened another connection from the same address and port.
     Replaced,
     /// The server asked for it.
@@ -72,7 +82,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending, in order of its index.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::ByClient,
         Self::Reset,
         Self::Garbled,
@@ -80,6 +90,11 @@ impl Ending {
         Self::HalfFrame,
         Self::Idle,
         Self::QueueFull,
+        Self::HandshakeTimeout,
+        Self::Tls,
+        Self::ProxyHeader,
+        Self::NotForTurn,
+        Self::PassedOn,
         Self::Replaced,
         Self::Told,
         Self::ShutDown,
@@ -95,6 +110,11 @@ impl Ending {
             Self::HalfFrame => "half_frame",
             Self::Idle => "idle",
             Self::QueueFull => "queue_full",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Tls => "tls",
+            Self::ProxyHeader => "proxy_header",
+            Self::NotForTurn => "not_for_turn",
+            Self::PassedOn => "passed_on",
             Self::Replaced => "replaced",
             Self::Told => "told",
             Self::ShutDown => "shut_down",
@@ -116,6 +136,20 @@ impl Ending {
             Self::QueueFull => {
                 "an answer could not be queued: the client does not read what it asked for"
             }
+            Self::HandshakeTimeout => {
+                "no complete TLS handshake in ten seconds, or not a word at a shared port"
+            }
+            Self::Tls => {
+                "the TLS handshake failed: a client that trusts another authority, speaks TLS 1.1 \
+                 or older, or no TLS at all; or a record was broken"
+            }
+            Self::ProxyHeader => {
+                "a host of proxy_protocol_from did not begin with a PROXY header, version 2"
+            }
+            Self::NotForTurn => {
+                "TURN on a connection that was opened for NAT discovery (stun.nat-discovery)"
+            }
+            Self::PassedOn => "TLS for another server; it went to tls.pass_through.to",
             Self::Replaced => "the client came again from the same port before it had closed",
             Self::Told => "the server no longer needs the connection",
             Self::ShutDown => "the relay ended, or its worker began anew after a defect",
@@ -144,6 +178,10 @@ pub(crate) struct StreamTally {
     pub(crate) dropped_frames: u64,
     /// Their bytes.
     pub(crate) dropped_bytes: u64,
+    /// TLS handshakes done.
+    pub(crate) handshakes: u64,
+    /// Gauge: connections that are passed on.
+    pub(crate) passing: u64,
     /// Gauge: connections open, by transport.
     pub(crate) open: [u64; TRANSPORTS.len()],
 }

@@ -41,7 +41,8 @@ impl Stage {
         listener.set_nonblocking(true).unwrap();
         let door = listener.local_addr().unwrap();
         let ledger = SharedLedger::new([]);
-        let doors = vec![(DoorPlan { plain: ListenerId(0) }, listener)];
+        let plan = DoorPlan { plain: Some(ListenerId(0)), ..DoorPlan::default() };
+        let doors = vec![(plan, listener)];
         let registry = engine.registry().unwrap();
         Self {
             streams: Streams::new(config.streams(), registry, doors, ledger.clone()).unwrap(),

@@ -163,12 +163,17 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
         bytes_out,
         dropped_frames,
         dropped_bytes,
+        handshakes,
+        passing,
         open,
     } = tally;
     refused.iter_mut().for_each(&mut *each);
     closed.iter_mut().for_each(&mut *each);
     open.iter_mut().for_each(&mut *each);
-    for word in [accepted, reads, writes, bytes_in, bytes_out, dropped_frames, dropped_bytes] {
+    for word in [accepted, reads, writes, bytes_in, bytes_out] {
+        each(word);
+    }
+    for word in [dropped_frames, dropped_bytes, handshakes, passing] {
         each(word);
     }
 }

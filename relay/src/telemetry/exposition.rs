@@ -182,6 +182,13 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "connections of clients open, by transport",
     ),
     (
+        Kind::Gauge,
+        "av_edge_relay_connections_passing",
+        Unit::Count,
+        "connections open that are passed on to tls.pass_through.to",
+    ),
+    (Kind::Counter, "av_edge_relay_tls_handshakes_total", Unit::Count, "TLS handshakes completed"),
+    (
         Kind::Counter,
         "av_edge_relay_connections_accepted_total",
         Unit::Count,
@@ -356,6 +363,8 @@ fn streams(worker: &str, snapshot: &Snapshot) {
         let labels = [("worker", worker.to_owned()), ("transport", transport.name().to_owned())];
         gauge!("av_edge_relay_connections", &labels).set(float(open));
     }
+    gauge!("av_edge_relay_connections_passing", "worker" => worker.to_owned())
+        .set(float(tally.passing));
     for (refusal, &refused) in Refusal::ALL.iter().zip(&tally.refused) {
         let labels = [("worker", worker), ("reason", refusal.name())];
         count("av_edge_relay_connections_refused_total", &labels, refused);
@@ -374,6 +383,7 @@ fn streams(worker: &str, snapshot: &Snapshot) {
     }
     for (name, total) in [
         ("av_edge_relay_connections_accepted_total", tally.accepted),
+        ("av_edge_relay_tls_handshakes_total", tally.handshakes),
         ("av_edge_relay_stream_dropped_packets_total", tally.dropped_frames),
         ("av_edge_relay_stream_dropped_bytes_total", tally.dropped_bytes),
     ] {

@@ -9,3 +9,4 @@ mod payload;
 mod raw;
 mod site;
 mod streams;
+mod tls;

@@ -1,0 +1,161 @@
+//! The certificates of TLS listeners: read from files, chosen by name, read again when changed.
+//!
+//! Workers ask for one at each handshake; the office looks at the files now and then. What
+//! replaces a certificate is complete and fits its key, or nothing is replaced.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+use zeroize::Zeroizing;
+
+/// Application protocols of RFC 7443.
+pub(crate) const PROTOCOLS: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
+
+/// A certificate's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The chain in PEM, the server's own certificate first.
+    pub(crate) certificate: PathBuf,
+    /// Its private key in PEM.
+    pub(crate) key: PathBuf,
+}
+
+/// Which of the files is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unusable {
+    /// Position in the list.
+    pub(crate) index: usize,
+    /// "certificate" or "key".
+    pub(crate) file: &'static str,
+    /// Its path.
+    pub(crate) path: String,
+    /// What was found, and what would be right.
+    pub(crate) why: String,
+}
+
+/// Certificates in use, the default first.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    files: Vec<Files>,
+    first: Traces,
+    current: RwLock<Vec<Arc<CertifiedKey>>>,
+}
+
+/// What tells that files have changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traces(Vec<Option<(u64, u64, i64, i64)>>);
+
+impl Certificates {
+    /// Reads all of them.
+    pub(crate) fn load(files: Vec<Files>) -> Result<Self, Unusable> {
+        let first = traces(&files);
+        let current = RwLock::new(read_all(&files)?);
+        Ok(Self { files, first, current })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// What the files looked like before they were read first.
+    pub(crate) fn first_traces(&self) -> Traces {
+        self.first.clone()
+    }
+
+    /// What the files look like now.
+    pub(crate) fn traces(&self) -> Traces {
+        traces(&self.files)
+    }
+
+    /// Reads all of them again; on failure those in use stay.
+    pub(crate) fn reload(&self) -> Result<(), Unusable> {
+        let fresh = read_all(&self.files)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// What a worker's TLS is told. TLS 1.2 and 1.3, suites with forward secrecy only; no
+    /// sessions are kept, so nothing outlives a connection.
+    pub(crate) fn server_config(self: Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(self);
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    /// The first certificate that is good for the name; the default for any other, or none.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let good = name.and_then(|name| current.iter().find(|it| is_good_for(it, &name)));
+        good.or(current.first()).cloned()
+    }
+}
+
+fn traces(files: &[Files]) -> Traces {
+    let paths = files.iter().flat_map(|files| [&files.certificate, &files.key]);
+    let trace = |it: Metadata| (it.ino(), it.size(), it.mtime(), it.mtime_nsec());
+    Traces(paths.map(|path| fs::metadata(path).ok().map(trace)).collect())
+}
+
+fn is_good_for(certificate: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let own = certificate.end_entity_cert().and_then(ParsedCertificate::try_from);
+    own.is_ok_and(|own| verify_server_name(&own, name).is_ok())
+}
+
+fn read_all(files: &[Files]) -> Result<Vec<Arc<CertifiedKey>>, Unusable> {
+    let provider = ring::default_provider();
+    files.iter().enumerate().map(|(index, files)| read(index, files, &provider)).collect()
+}
+
+fn read(
+    index: usize,
+    files: &Files,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, Unusable> {
+    let wrong = |file, path: &Path, why: &str| Unusable {
+        index,
+        file,
+        path: path.display().to_string(),
+        why: why.to_owned(),
+    };
+    let at_fault = |why: &str| wrong("certificate", &files.certificate, why);
+    let pem = fs::read(&files.certificate)
+        .map_err(|error| at_fault(&format!("cannot be read: {error}.")))?;
+    let chain = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| at_fault(&format!("broken PEM: {error}.")))?;
+    if chain.is_empty() {
+        let why = "holds no certificate. A chain in PEM is right, the server's own first.";
+        return Err(at_fault(why));
+    }
+    let at_fault = |why: &str| wrong("key", &files.key, why);
+    let unreadable = |error: std::io::Error| at_fault(&format!("cannot be read: {error}."));
+    let mode = fs::metadata(&files.key).map_err(unreadable)?.permissions().mode();
+    if mode & 0o007 != 0 {
+        return Err(at_fault("others may read this file. Take that away: chmod o= FILE."));
+    }
+    let pem = Zeroizing::new(fs::read(&files.key).map_err(unreadable)?);
+    let key = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|error| at_fault(&format!("no private key in PEM: {error}.")))?;
+    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| {
+        at_fault(&format!("does not go with the certificate, or is unusable: {error}."))
+    })
+}
