@@ -250,6 +250,10 @@ pub(crate) struct ConformanceArgs {
     /// Private key in PEM of the pool, to mint both credentials with.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "other_user"])]
     pub(crate) key: Option<PathBuf>,
+    /// The secret the server shares with its credential service (TURN REST), to mint credentials
+    /// with, and for the cases about them.
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Option<String>,
     /// Address of this host that the server can send to and permits as a peer; may be given for
     /// IPv4 twice and for IPv6. Without it, the address this host speaks to the server from.
     #[arg(long, value_name = "IP")]

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use client::Credentials;
-use client::conformance::{self, Case, Outcome, Plan, Verdict};
+use client::conformance::{self, Case, Outcome, Plan, Verdict, rest_credentials};
 use serde_json::{Value, json};
 
 use crate::cli::ConformanceArgs;
+use crate::clock;
 use crate::failure::Failure;
 use crate::probe::mint_with;
 use crate::target::Target;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<(), Failure> {
         transport: target.transport(&args.trust).map_err(Failure::setup)?,
         credentials,
         other,
+        secret: args.secret.clone(),
         peers: if args.peer.is_empty() { own_addresses(server) } else { args.peer.clone() },
         timeout: Duration::from_millis(args.timeout),
     };
@@ -74,7 +76,10 @@ fn list(cases: &[Case], as_json: bool) {
     }
 }
 
-/// The credential given, or two minted with the pool's key.
+/// Lifetime of credentials minted here.
+const CREDENTIAL_LIFETIME_S: u64 = 600;
+
+/// The credential given, or two minted with the shared secret or the pool's key.
 fn credentials(
     args: &ConformanceArgs,
     uri: &str,
@@ -82,14 +87,23 @@ fn credentials(
     let pair = |user: &Option<String>, password: &Option<String>| {
         Some(Credentials::new(user.as_ref()?, password.as_ref()?))
     };
-    match (pair(&args.user, &args.password), &args.key) {
-        (Some(credentials), _) => Ok((credentials, pair(&args.other_user, &args.other_password))),
+    let minted = |user: &str| {
+        let expiry = clock::now().unix.plus(CREDENTIAL_LIFETIME_S).0;
+        let secret = args.secret.as_ref()?;
+        Some(rest_credentials(secret, &format!("{expiry}:{user}")))
+    };
+    let given = pair(&args.user, &args.password);
+    match (given.or_else(|| minted("conformance")), &args.key) {
+        (Some(credentials), _) => {
+            let other = pair(&args.other_user, &args.other_password);
+            Ok((credentials, other.or_else(|| minted("conformance-other"))))
+        }
         (None, Some(key)) => {
             Ok((mint_with(key, "conformance")?, Some(mint_with(key, "conformance-other")?)))
         }
         (None, None) => Err(Failure::setup(format!(
-            "{uri}: a TURN server asks for a credential. Give --user and --password, or --key with \
-             the pool's private key"
+            "{uri}: a TURN server asks for a credential. Give --user and --password, or --secret, \
+             or --key with the pool's private key"
         ))),
     }
 }

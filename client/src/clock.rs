@@ -1,11 +1,17 @@
 //! The only reader of clocks in this crate.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The monotonic time.
 #[expect(clippy::disallowed_methods, reason = "this is the clock module of the client")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Seconds since 1970; a wall clock before reads as 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the clock module of the client")]
+pub(crate) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Lets time pass where no event can tell that it has.

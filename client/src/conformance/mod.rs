@@ -18,16 +18,21 @@ mod channel;
 mod compatibility;
 mod data;
 mod discovery;
+mod iphdr;
 mod message;
+mod mobility;
 mod numbers;
 mod peer;
 mod permission;
 mod refresh;
+mod rest;
 mod seat;
 mod security;
 mod stage;
+mod streams;
 mod stun;
 mod survey;
+mod tcp_relay;
 mod verdict;
 
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +41,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::{Credentials, Transport, clock};
+pub use rest::credentials as rest_credentials;
 use stage::Stage;
 use verdict::Finding;
 pub use verdict::Verdict;
@@ -112,6 +118,7 @@ impl Case {
 pub fn cases() -> Vec<Case> {
     [
         stun::CASES,
+        streams::CASES,
         compatibility::CASES,
         auth_order::CASES,
         auth_answers::CASES,
@@ -121,6 +128,10 @@ pub fn cases() -> Vec<Case> {
         permission::CASES,
         data::CASES,
         channel::CASES,
+        iphdr::CASES,
+        tcp_relay::CASES,
+        mobility::CASES,
+        rest::CASES,
         discovery::CASES,
         security::CASES,
         attributes::CASES,
@@ -137,6 +148,8 @@ pub struct Plan {
     pub credentials: Credentials,
     /// A second user, for the cases that need one.
     pub other: Option<Credentials>,
+    /// The secret the server shares with its credential service (TURN REST), if it may be known.
+    pub secret: Option<String>,
     /// Addresses of this host that the server can reach and lets clients send to.
     pub peers: Vec<IpAddr>,
     /// How long an answer may take.

@@ -1,4 +1,4 @@
-//! Numbers of the wire (RFC 8489 §18, RFC 8656 §17–20, RFC 5780 §7).
+//! Numbers of the wire (RFC 8489 §18, RFC 8656 §17–20, RFC 6062 §6, RFC 8016 §3.3, RFC 5780 §7).
 
 pub(super) const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 
@@ -10,6 +10,10 @@ pub(super) const SEND: u16 = 0x006;
 pub(super) const DATA_METHOD: u16 = 0x007;
 pub(super) const CREATE_PERMISSION: u16 = 0x008;
 pub(super) const CHANNEL_BIND: u16 = 0x009;
+
+pub(super) const CONNECT: u16 = 0x00A;
+pub(super) const CONNECTION_BIND: u16 = 0x00B;
+pub(super) const CONNECTION_ATTEMPT: u16 = 0x00C;
 
 pub(super) const INDICATION: u16 = 0x0010;
 pub(super) const SUCCESS: u16 = 0x0100;
@@ -41,21 +45,25 @@ pub(super) const XOR_MAPPED: u16 = 0x0020;
 pub(super) const RESERVATION: u16 = 0x0022;
 pub(super) const PADDING: u16 = 0x0026;
 pub(super) const RESPONSE_PORT: u16 = 0x0027;
+pub(super) const CONNECTION_ID: u16 = 0x002A;
 pub(super) const ADDITIONAL_FAMILY: u16 = 0x8000;
 pub(super) const ADDRESS_ERROR: u16 = 0x8001;
 pub(super) const ALGORITHMS: u16 = 0x8002;
+pub(super) const ICMP: u16 = 0x8004;
 pub(super) const SOFTWARE: u16 = 0x8022;
 pub(super) const TRANSMIT_COUNTER: u16 = 0x8025;
 pub(super) const FINGERPRINT: u16 = 0x8028;
 pub(super) const RESPONSE_ORIGIN: u16 = 0x802B;
 pub(super) const OTHER_ADDRESS: u16 = 0x802C;
 pub(super) const THIRD_PARTY: u16 = 0x802E;
+pub(super) const MOBILITY_TICKET: u16 = 0x8030;
 
 /// Required attributes nobody has assigned.
 pub(super) const UNASSIGNED: [u16; 3] = [0x7FFF, 0x7FFE, 0x7FFD];
 
 /// REQUESTED-TRANSPORT and the families of RFC 8656 §18.
 pub(super) const UDP: [u8; 4] = [17, 0, 0, 0];
+pub(super) const TCP: [u8; 4] = [6, 0, 0, 0];
 pub(super) const IPV4: [u8; 4] = [1, 0, 0, 0];
 pub(super) const IPV6: [u8; 4] = [2, 0, 0, 0];
 

@@ -1,10 +1,13 @@
-//! A peer of the server under test: a UDP socket of this host.
+//! A peer of the server under test: a socket of this host.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::message::Draft;
 use super::seat::Seat;
+use super::stage::Stage;
 use super::verdict::{Finding, demand, fail};
 
 /// A peer.
@@ -23,6 +26,10 @@ impl Peer {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
     }
 
     pub(super) fn send(&self, to: SocketAddr, payload: &[u8]) -> Finding {
@@ -66,5 +73,47 @@ impl Peer {
             }
             None => Err(fail("a Send indication to reach its peer", "nothing arrived")),
         }
+    }
+}
+
+/// A peer that speaks TCP: it listens, and connects from the same address.
+pub(super) struct TcpPeer {
+    listener: TcpListener,
+    address: SocketAddr,
+    timeout: Duration,
+}
+
+impl TcpPeer {
+    /// On a free port of the first peer's address.
+    pub(super) fn open(stage: &Stage<'_>) -> Finding<Self> {
+        let ip = stage.peer()?.address().ip();
+        let listener = TcpListener::bind((ip, 0))?;
+        // What bounds reading bounds accepting too.
+        SockRef::from(&listener).set_read_timeout(Some(stage.plan.timeout))?;
+        Ok(Self { address: listener.local_addr()?, listener, timeout: stage.plan.timeout })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next connection to this peer.
+    pub(super) fn accept(&self) -> Finding<TcpStream> {
+        let accepted = self.listener.accept();
+        let (stream, _) = accepted.map_err(|error| fail("a connection to the peer", error))?;
+        stream.set_read_timeout(Some(self.timeout))?;
+        stream.set_write_timeout(Some(self.timeout))?;
+        Ok(stream)
+    }
+
+    /// A connection of this peer, from another port of its address.
+    pub(super) fn connect(&self, to: SocketAddr) -> Finding<TcpStream> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddr::new(self.address.ip(), 0).into())?;
+        let connected = socket.connect_timeout(&to.into(), self.timeout);
+        connected.map_err(|error| fail(format!("a connection to {to}"), error))?;
+        socket.set_read_timeout(Some(self.timeout))?;
+        socket.set_write_timeout(Some(self.timeout))?;
+        Ok(socket.into())
     }
 }

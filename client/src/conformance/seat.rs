@@ -292,6 +292,11 @@ impl<'a> Seat<'a> {
         self.relayed = success.addresses(RELAYED);
     }
 
+    /// Takes an allocation that has moved here, to be released at the end.
+    pub(super) fn take_over(&mut self, relayed: SocketAddr) {
+        self.relayed = vec![relayed];
+    }
+
     /// Forgets the allocation: it has ended, or has moved to another client.
     pub(super) fn forget(&mut self) {
         self.relayed.clear();

@@ -116,6 +116,11 @@ impl<'a> Stage<'a> {
         self.peer_at(self.survey.other_peer.clone().map_err(not_offered)?)
     }
 
+    /// A peer with an IPv6 address.
+    pub(super) fn peer6(&self) -> Finding<Peer> {
+        self.peer_at(self.survey.peer6.clone().map_err(not_offered)?)
+    }
+
     pub(super) fn peer_at(&self, ip: IpAddr) -> Finding<Peer> {
         Peer::open(ip, self.plan.timeout)
     }

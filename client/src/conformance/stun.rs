@@ -147,24 +147,6 @@ pub(super) const CASES: &[Case] = &[
         "SOFTWARE, if present, is text of fewer than 128 characters.",
         software,
     ),
-    Case::must(
-        "STUN-025",
-        "RFC 8489 §6.2.2, §6.3.1.2",
-        "On a stream, messages are cut at their own length: in pieces, and several at once.",
-        stream_cuts,
-    ),
-    Case::should(
-        "STUN-026",
-        "RFC 8489 §6.2.2",
-        "A connection stays open while its client is silent.",
-        idle_connection,
-    ),
-    Case::should(
-        "STUN-027",
-        "RFC 7983 §7; RFC 8656 §12",
-        "A stream that goes on with a byte that starts no message is closed.",
-        garbled_stream,
-    ),
 ];
 
 fn broken_headers(stage: &Stage<'_>) -> Finding {
@@ -458,48 +440,6 @@ fn software(stage: &Stage<'_>) -> Finding {
     for text in texts {
         let short = std::str::from_utf8(text).is_ok_and(|text| text.chars().count() < 128);
         demand(short, "fewer than 128 characters of UTF-8", format!("{} bytes", text.len()))?;
-    }
-    Ok(())
-}
-
-fn stream_cuts(stage: &Stage<'_>) -> Finding {
-    stage.demand_stream()?;
-    let mut seat = stage.seat()?;
-    let request = Draft::binding();
-    let (last, first) = request.bytes().split_last().unwrap_or((&0, &[]));
-    for byte in first {
-        seat.send_raw(&[*byte])?;
-    }
-    let early = seat.gather(stage.grace())?;
-    demand(early.is_empty(), "no answer before the last byte", "an answer")?;
-    seat.send_raw(&[*last])?;
-    let answers = seat.gather(stage.plan.timeout / 4)?;
-    equal("answers to a request in single bytes:", &answers.len(), &1)?;
-    let three = [Draft::binding(), Draft::binding(), Draft::binding()];
-    seat.send_raw(&three.each_ref().map(Draft::bytes).concat())?;
-    let answers = seat.gather(stage.plan.timeout / 4)?;
-    equal("answers to three requests in one segment:", &answers.len(), &3)
-}
-
-fn idle_connection(stage: &Stage<'_>) -> Finding {
-    stage.demand_stream()?;
-    let mut seat = stage.allocated()?;
-    let came = seat.gather(stage.plan.timeout)?;
-    demand(came.is_empty(), "nothing", "something")?;
-    seat.request(Draft::refresh(600))?.expect_success().at("after a silence")
-}
-
-fn garbled_stream(stage: &Stage<'_>) -> Finding {
-    stage.demand_stream()?;
-    for first in [0xFF, 0x80, 0x20, 0x04] {
-        let mut seat = stage.seat()?;
-        seat.ask(&Draft::binding())?.expect_success()?;
-        seat.send_raw(&[first; 64])?;
-        let until = crate::clock::now() + stage.plan.timeout;
-        let mut buffer = [0; 256];
-        // Closed in order, or by a reset: either will do.
-        let open = matches!(seat.link().receive_raw(until, &mut buffer), Ok(None | Some(1..)));
-        demand(!open, format!("{first:#04x} closes the connection"), "it stays open")?;
     }
     Ok(())
 }
