@@ -61,8 +61,7 @@ pub struct Case {
     /// How strongly it is required.
     pub level: Level,
     run: fn(&Stage<'_>) -> Finding,
-    /// Whether it runs by itself, after the others.
-    alone: bool,
+    turn: Turn,
 }
 
 /// How strongly something is required.
@@ -84,6 +83,14 @@ impl Level {
     }
 }
 
+/// When a case runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    First,
+    Beside,
+    Alone,
+}
+
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Case").field("id", &self.id).finish_non_exhaustive()
@@ -97,7 +104,7 @@ impl Case {
         rule: &'static str,
         run: fn(&Stage<'_>) -> Finding,
     ) -> Self {
-        Self { id, rule, source, level: Level::Must, run, alone: false }
+        Self { id, rule, source, level: Level::Must, run, turn: Turn::Beside }
     }
 
     const fn should(
@@ -106,11 +113,17 @@ impl Case {
         rule: &'static str,
         run: fn(&Stage<'_>) -> Finding,
     ) -> Self {
-        Self { id, rule, source, level: Level::Should, run, alone: false }
+        Self { id, rule, source, level: Level::Should, run, turn: Turn::Beside }
     }
 
+    /// Begins before the others, because it waits for long.
+    const fn first(self) -> Self {
+        Self { turn: Turn::First, ..self }
+    }
+
+    /// Runs by itself, after the others.
     const fn last(self) -> Self {
-        Self { alone: true, ..self }
+        Self { turn: Turn::Alone, ..self }
     }
 }
 
@@ -177,7 +190,8 @@ pub fn run(
 ) -> Result<Vec<Outcome>, String> {
     let mut stage = Stage::new(server, plan);
     stage.survey = survey::take(&stage).map_err(survey::obstacle)?;
-    let (alone, beside): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| case.alone);
+    let (alone, beside): (Vec<Case>, Vec<Case>) =
+        cases.iter().partition(|case| case.turn == Turn::Alone);
     let mut outcomes = side_by_side(&stage, &beside, &mut tell);
     for case in alone {
         let outcome = try_out(&stage, case);
@@ -193,24 +207,23 @@ fn try_out(stage: &Stage<'_>, case: Case) -> Outcome {
     Outcome { case, verdict, took: clock::now() - start }
 }
 
-/// Runs these a few at a time; tells them in order nevertheless.
+/// Runs these a few at a time, the longest first; tells them in the given order nevertheless.
 fn side_by_side(
     stage: &Stage<'_>,
     cases: &[Case],
     tell: &mut impl FnMut(&Outcome),
 ) -> Vec<Outcome> {
-    let next = AtomicUsize::new(0);
+    let mut order: Vec<(usize, Case)> = cases.iter().copied().enumerate().collect();
+    order.sort_by_key(|(_, case)| case.turn);
+    let (order, next) = (&order, &AtomicUsize::new(0));
     let (done, ended) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {
-            let (done, next) = (done.clone(), &next);
+            let done = done.clone();
             scope.spawn(move || {
-                while let Some(case) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    cases.get(index).map(|case| (index, *case))
-                } {
+                while let Some((index, case)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // The receiver outlives this thread.
-                    done.send((case.0, try_out(stage, case.1))).ok();
+                    done.send((*index, try_out(stage, *case))).ok();
                 }
             });
         }

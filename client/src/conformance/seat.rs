@@ -50,7 +50,11 @@ impl Arrival {
             Self::Channel(number, payload) => {
                 format!("ChannelData of {} bytes on {number:#06x}", payload.len())
             }
-            Self::Other(bytes) => format!("{} bytes that are no message", bytes.len()),
+            Self::Other(bytes) => {
+                let head: Vec<String> =
+                    bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                format!("{} bytes that are no message: {} …", bytes.len(), head.join(" "))
+            }
         }
     }
 }
