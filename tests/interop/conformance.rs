@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::edge::{Home, RelayFile, command, start_relay};
+use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, await_ready, command};
 use crate::process::Process;
 use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, INTERNAL6, Site};
 
@@ -32,30 +32,22 @@ const KNOWN_OF_COTURN: &[&str] = &[
 fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &for_peers_of_the_client());
+    let _relay = start_ours(&site, &home);
     let _coturn = start_coturn(&site, home.path(""));
     open_the_way_to_the_client(&site);
-    let key = home.path("pool.pem");
-    let key = key.to_str().expect("a path in UTF-8");
-    let ours = verdicts(&site, &format!("turn:{INTERNAL}"), &["--key", key]);
-    let users = ["--user", "alice", "--password", "secret1"];
-    let others = ["--other-user", "bob", "--other-password", "secret2"];
-    let uri = format!("turn:{INTERNAL}:{COTURN_PORT}");
-    let coturn = verdicts(&site, &uri, &[users, others].concat());
-
-    println!("{:<12}{:<6}coturn", "", "ours");
-    for (id, (verdict, _)) in &ours {
-        println!("{id:<12}{verdict:<6}{}", coturn[id].0);
-    }
-    let failed = |column: &BTreeMap<String, (String, String)>| -> Vec<String> {
-        let failed = column.iter().filter(|(_, (verdict, _))| verdict == "fail");
-        failed.map(|(id, (_, words))| format!("{id}: {words}")).collect()
-    };
-    assert!(failed(&ours).is_empty(), "{:#?}", failed(&ours));
-    let passed = ours.values().filter(|(verdict, _)| verdict == "pass").count();
-    assert!(passed > 140, "only {passed} requirements could be tried");
-    for id in KNOWN_OF_COTURN {
-        assert_eq!(coturn[*id].0, "fail", "{id} of coturn: {:#?}", failed(&coturn));
+    for query in ["", "?transport=tcp"] {
+        let ours = verdicts(&site, &format!("turn:{INTERNAL}{query}"), &OURS);
+        let theirs = verdicts(&site, &format!("turn:{INTERNAL}:{COTURN_PORT}{query}"), &THEIRS);
+        println!("{:<12}{:<6}coturn{query}", "", "ours");
+        for (id, (verdict, _)) in &ours {
+            println!("{id:<12}{verdict:<6}{}", theirs[id].0);
+        }
+        assert!(failed(&ours).is_empty(), "{query}: {:#?}", failed(&ours));
+        let passed = ours.values().filter(|(verdict, _)| verdict == "pass").count();
+        assert!(passed > 140, "{query}: only {passed} requirements could be tried");
+        for id in KNOWN_OF_COTURN {
+            assert_eq!(theirs[*id].0, "fail", "{id} of coturn{query}: {:#?}", failed(&theirs));
+        }
     }
 }
 
@@ -63,18 +55,45 @@ fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
 fn ours_fails_no_requirement_over_ipv6() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &for_peers_of_the_client());
+    let _relay = start_ours(&site, &home);
     open_the_way_to_the_client(&site);
-    let key = home.path("pool.pem");
-    let key = key.to_str().expect("a path in UTF-8");
-    let found = verdicts(&site, &format!("turn:[{INTERNAL6}]"), &["--key", key]);
-    let failed: Vec<_> = found.iter().filter(|(_, (verdict, _))| verdict == "fail").collect();
-    assert!(failed.is_empty(), "{failed:#?}");
+    for query in ["", "?transport=tcp"] {
+        let found = verdicts(&site, &format!("turn:[{INTERNAL6}]{query}"), &OURS);
+        assert!(failed(&found).is_empty(), "{query}: {:#?}", failed(&found));
+    }
 }
 
-/// A relay whose clients may send to the client's own machine.
-fn for_peers_of_the_client() -> RelayFile {
-    RelayFile { allow: r#""10.25.1.0/24", "fd25:1::/64""#, ..RelayFile::default() }
+/// Credentials at our relay, and at coturn.
+const OURS: [&str; 2] = ["--secret", REST_SECRET];
+const THEIRS: [&str; 8] = [
+    "--user",
+    "alice",
+    "--password",
+    "secret1",
+    "--other-user",
+    "bob",
+    "--other-password",
+    "secret2",
+];
+
+/// What failed, in words.
+fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
+    let failed = column.iter().filter(|(_, (verdict, _))| verdict == "fail");
+    failed.map(|(id, (_, words))| format!("{id}: {words}")).collect()
+}
+
+/// A relay on UDP and TCP whose clients may send to the client's own machine.
+fn start_ours(site: &Site, home: &Home) -> Process {
+    let file = RelayFile { allow: r#""10.25.1.0/24", "fd25:1::/64""#, ..RelayFile::default() };
+    let on_tcp = |host: &str| {
+        format!("[[listen]]\naddress = \"{host}:3478\"\ntransport = \"tcp\"\nside = \"internal\"\n")
+    };
+    let toml = file.toml() + &on_tcp(INTERNAL) + &on_tcp(&format!("[{INTERNAL6}]"));
+    let path = home.write("relay.toml", &toml);
+    let path = path.to_str().expect("a path in UTF-8");
+    let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
+    await_ready(&site.relay, &mut relay, METRICS);
+    relay
 }
 
 /// The peers are sockets of the client's machine: what they send must reach the external side,

@@ -219,9 +219,9 @@ fn old_nonce(stage: &Stage<'_>) -> Finding {
     let mut new = stage.seat()?;
     new.challenge = old.challenge.clone();
     new.scheme = old.scheme;
-    let stale = new.ask(&new.dress()?.on(refresh_with(&ticket)))?;
-    stale.expect(438).at("the old place's nonce")?;
-    new.learn(&stale)?;
+    let refusal = new.ask(&new.dress()?.on(refresh_with(&ticket)))?;
+    refusal.expect(438).at("the old place's nonce")?;
+    new.learn(&refusal)?;
     let answer = new.ask(&new.dress()?.on(refresh_with(&ticket)))?;
     answer.expect_success().at("the new nonce")?;
     old.forget();

@@ -106,8 +106,8 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// How long RFC 6062 lets a connection wait for its ConnectionBind.
-const UNCLAIMED: Duration = Duration::from_secs(30);
+/// How long a connection waits for its `ConnectionBind`, in seconds (RFC 6062 §5.2, §5.3).
+const UNCLAIMED_S: u64 = 30;
 
 fn ask_for_relay() -> Draft {
     Draft::new(super::numbers::ALLOCATE).add(TRANSPORT, &TCP)
@@ -306,7 +306,7 @@ fn connection_ids(stage: &Stage<'_>) -> Finding {
     Ok(())
 }
 
-/// The peer and the id that a ConnectionAttempt announces.
+/// The peer and the id that a `ConnectionAttempt` announces.
 fn announced(seat: &mut Seat<'_>) -> Finding<(Option<SocketAddr>, [u8; 4])> {
     match seat.arrival()? {
         Arrival::Message(message) if message.kind() == CONNECTION_ATTEMPT | INDICATION => {
@@ -338,7 +338,7 @@ fn unclaimed(stage: &Stage<'_>) -> Finding {
     let mut seat = relay(stage)?;
     connect(&mut seat, peer.address())?;
     let mut far = peer.accept()?;
-    let early = is_closed_at_peer(&mut far, UNCLAIMED - Duration::from_secs(3));
+    let early = is_closed_at_peer(&mut far, Duration::from_secs(UNCLAIMED_S - 3));
     demand(!early, "a connection that waits for 30 s", "its end before")?;
     let closed = is_closed_at_peer(&mut far, Duration::from_secs(6));
     demand(closed, "its end after 30 s", "it stays open")
