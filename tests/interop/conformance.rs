@@ -129,7 +129,7 @@ fn start_coturn(site: &Site, home: impl AsRef<Path>) -> Process {
 
 /// Verdict and words of each requirement.
 fn verdicts(site: &Site, uri: &str, user: &[&str]) -> BTreeMap<String, (String, String)> {
-    let mut program = command(&site.client, &["conformance", uri, "--json"]);
+    let mut program = command(&site.client, &["conformance", uri, "--json", "--timeout", "5000"]);
     for peer in ["10.25.1.2", "10.25.1.3", "fd25:1::2"] {
         program.args(["--peer", peer]);
     }

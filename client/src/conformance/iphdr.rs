@@ -74,6 +74,17 @@ fn receive_marked(socket: &UdpSocket, wait: Duration) -> Finding<Option<(Vec<u8>
     Ok(Some((buffer, tos.ok_or_else(|| fail("a TOS byte with a datagram", "none"))?)))
 }
 
+/// The TOS byte that exactly this datagram comes with; others, such as second answers, pass by.
+fn tos_of(socket: &UdpSocket, wanted: &[u8], wait: Duration) -> Finding<u8> {
+    loop {
+        match receive_marked(socket, wait)? {
+            Some((found, tos)) if found == wanted => return Ok(tos),
+            Some(_) => {}
+            None => return Err(fail("a datagram with this mark to arrive", "nothing")),
+        }
+    }
+}
+
 /// A client over UDP and IPv4 whose socket, like its peer's, tells TOS bytes.
 fn marked<'a>(stage: &'a Stage<'a>) -> Finding<(Seat<'a>, Peer)> {
     stage.demand_udp()?;
@@ -91,17 +102,16 @@ fn marked<'a>(stage: &'a Stage<'a>) -> Finding<(Seat<'a>, Peer)> {
 /// What a TOS byte becomes on the way to the peer, and on the way back.
 fn carried(seat: &mut Seat<'_>, peer: &Peer, tos: u8) -> Finding<[u8; 2]> {
     let (relayed, wait) = (seat.relayed()?, seat.stage.plan.timeout);
-    let lost = || fail("a datagram with this mark to arrive", "nothing");
     SockRef::from(peer.socket()).set_tos_v4(tos.into())?;
     if let Some(socket) = seat.link().udp() {
         SockRef::from(socket).set_tos_v4(tos.into())?;
     }
-    seat.send(&super::message::channel_data(0x4000, &[tos]))?;
-    let (_, there) = receive_marked(peer.socket(), wait)?.ok_or_else(lost)?;
+    let frame = super::message::channel_data(0x4000, &[tos]);
+    seat.send(&frame)?;
+    let there = tos_of(peer.socket(), &[tos], wait)?;
     peer.send(relayed, &[tos])?;
-    let socket = seat.link().udp().ok_or_else(lost)?;
-    let (_, back) = receive_marked(socket, wait)?.ok_or_else(lost)?;
-    Ok([there, back])
+    let socket = seat.link().udp().ok_or_else(|| fail("a socket", "none"))?;
+    Ok([there, tos_of(socket, &frame, wait)?])
 }
 
 fn dscp(stage: &Stage<'_>) -> Finding {
@@ -160,7 +170,7 @@ fn icmp_of(stage: &Stage<'_>, seat: &mut Seat<'_>, by_channel: bool) -> Finding<
     };
     for _ in 0..3 {
         seat.send(&bytes)?;
-        for arrival in seat.gather(stage.grace())? {
+        for arrival in seat.gather_at_least(1)? {
             let Arrival::Message(message) = arrival else { continue };
             if message.kind() == DATA_METHOD | INDICATION && message.has(ICMP) {
                 equal("ICMP about", &message.address(PEER), &Some(closed))?;

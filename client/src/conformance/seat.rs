@@ -326,6 +326,17 @@ impl<'a> Seat<'a> {
         Ok(self.arrived.drain(..).collect())
     }
 
+    /// Waits until so many have come, or an answer's time has passed; all that came, and what
+    /// came shortly after.
+    pub(super) fn gather_at_least(&mut self, count: usize) -> Finding<Vec<Arrival>> {
+        let until = clock::now() + self.stage.plan.timeout;
+        while self.arrived.len() < count {
+            let Some(arrival) = self.next(until)? else { break };
+            self.arrived.push_back(arrival);
+        }
+        self.gather(self.stage.grace())
+    }
+
     /// Demands that none of these is answered.
     pub(super) fn demand_silence(&mut self, messages: &[Vec<u8>]) -> Finding {
         let came = self.probe(messages)?;

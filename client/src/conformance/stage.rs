@@ -39,7 +39,7 @@ impl<'a> Stage<'a> {
 
     /// How long what should not come is waited for.
     pub(super) fn grace(&self) -> Duration {
-        (self.plan.timeout / 20).max(Duration::from_millis(20))
+        (self.plan.timeout / 20).clamp(Duration::from_millis(20), Duration::from_millis(150))
     }
 
     pub(super) fn is_stream(&self) -> bool {
