@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
         dscp,
     ),
     Case::should("IPHDR-002", "RFC 8656 §14", "ECN is copied with all its marks, or Not-ECT.", ecn),
-    Case::should(
+    Case::must(
         "IPHDR-007",
         "RFC 8656 §13.1, §13.3",
         "Data passes between a client of one family and a relayed address of the other.",
