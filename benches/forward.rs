@@ -4,9 +4,11 @@
 //! many callers make them.
 
 use std::hint::black_box;
+use std::num::NonZeroU8;
 
 use benches::{Call, Stage};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use proto::marks::{Datagram, Marks};
 use proto::turn::{Verdict, Wrap};
 
 /// Payload of a voice packet.
@@ -39,15 +41,14 @@ impl Packets {
     fn up(&mut self) -> Verdict {
         let turn = self.turn();
         let (call, bytes) = &self.calls[turn];
-        self.stage.server.client_input(self.stage.now, call.client, black_box(bytes))
+        self.stage.server.client_input(self.stage.now, call.client, datagram(bytes))
     }
 
     /// One packet from a peer.
     fn down(&mut self) -> Verdict {
         let turn = self.turn();
         let (call, _) = &self.calls[turn];
-        let payload = black_box(&PAYLOAD[..]);
-        self.stage.server.peer_input(self.stage.now, call.relay, call.peer, payload)
+        self.stage.server.peer_input(self.stage.now, call.relay, call.peer, datagram(&PAYLOAD))
     }
 
     /// Every packet is forwarded, and none allocates.
@@ -65,6 +66,12 @@ impl Packets {
         assert_eq!(counted.count_total, 0, "allocations over {COUNTED} packets each way");
         println!("{} allocations: none while {COUNTED} packets each way", self.calls.len());
     }
+}
+
+/// A voice packet from the next network.
+fn datagram(bytes: &[u8]) -> Datagram<'_> {
+    let marks = Marks { class: 0xB8, hops: NonZeroU8::new(57), dont_fragment: false };
+    black_box(Datagram { marks, bytes })
 }
 
 fn forward(c: &mut Criterion) {

@@ -33,6 +33,13 @@ const RUNS: &[Run] = &[
     },
     Run { case: "indications", server: INTERNAL, peer: PEER, clients: 4, options: &["-c", "-s"] },
     Run {
+        case: "DONT-FRAGMENT",
+        server: INTERNAL,
+        peer: PEER,
+        clients: 4,
+        options: &["-c", "-s", "-g"],
+    },
+    Run {
         case: "IPv6 channels",
         server: INTERNAL6,
         peer: PEER6,

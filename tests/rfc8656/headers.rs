@@ -135,6 +135,26 @@ fn iphdr_005_from_a_stream_nothing_is_carried_but_the_wish_for_df() {
 }
 
 #[test]
+fn iphdr_006_into_a_stream_nothing_is_carried_and_a_datagram_is_one_frame() {
+    let mut world = World::seeded(6).with_tcp_client("alice").with_peer("bob");
+    let relayed = world.client("alice").relay();
+    world.client("alice").permit(&["bob"]).expect_success();
+    world.marks = Marks { dont_fragment: true, ..marks(0xBB, 2) };
+    // What fragments carried arrives here as one datagram, up to the most that UDP carries.
+    for size in [1, 1_472, 1_473, 9_000, 65_507 - 36] {
+        let payload = world.dice.bytes(size);
+        world.peer("bob").send(relayed, &payload);
+        world.client("alice").expect_data("bob", &payload);
+        assert_eq!(world.client("alice").state().marks, Marks::PLAIN);
+    }
+    world.marks = Marks::PLAIN;
+    world.client("alice").bind(0x4000, "bob").expect_success();
+    let payload = world.dice.bytes(65_507);
+    world.peer("bob").send(relayed, &payload);
+    world.client("alice").expect_channel(0x4000, &payload);
+}
+
+#[test]
 fn iphdr_007_between_families_hops_are_carried_and_the_wish_for_df_is_ignored() {
     for (client, peer) in &PAIRINGS[1..] {
         let mut world = call(7, client, peer);
