@@ -17,6 +17,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use zeroize::Zeroizing;
 
+use crate::dtls;
+
 /// Application protocols of RFC 7443.
 pub(crate) const PROTOCOLS: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
 
@@ -82,6 +84,12 @@ impl Certificates {
         let fresh = read_all(&self.files)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// The first certificate that DTLS can use.
+    pub(crate) fn for_dtls(&self) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.iter().find(|it| dtls::can_use(it)).cloned()
     }
 
     /// What a worker's TLS is told. TLS 1.2 and 1.3, suites with forward secrecy only; no

@@ -10,6 +10,7 @@
 mod certificates;
 mod clock;
 mod config;
+mod dtls;
 mod engine;
 mod ledger;
 mod listen;
@@ -23,3 +24,5 @@ mod worker;
 pub use config::{Config, ConfigError};
 pub use service::{ListenerAddr, Observer, Relay, Session, StartError, run, start};
 pub use stream::{Ending, Refusal};
+
+pub use dtls::{Greeting, Loss, Parting};

@@ -40,6 +40,8 @@ pub(crate) fn bind(config: &Config) -> Result<Vec<Sockets>, StartError> {
         let address = listener.local;
         let blame = |error| refusal(config, id.index(), address, error);
         match listener.transport {
+            // It shares the socket of the UDP listener at the same address.
+            Transport::Dtls if config.has_udp(address) => {}
             Transport::Udp | Transport::Dtls => {
                 drop(open(address, false).map_err(blame)?);
                 for worker in &mut workers {

@@ -12,7 +12,9 @@ use proto::policy::Listener;
 use proto::turn::Tally;
 use proto::turn::tally::AllocationView;
 
+use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::dtls::Sessions;
 use crate::engine::MioEngine;
 use crate::ledger::SharedLedger;
 use crate::office::{self, Office};
@@ -269,6 +271,10 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
         let registry = engine.registry().map_err(failed)?;
         let streams =
             Streams::new(config.streams(), registry, doors, ledger.clone()).map_err(failed)?;
+        let secret = worker::random_seed().map_err(failed)?;
+        let begin = Clock::new().last().mono;
+        let dtls = Sessions::new(config.dtls(), ledger.clone(), &secret, begin)
+            .map_err(|error| StartError::system("DTLS", io::Error::other(error)))?;
         let block = Arc::new(Block::new(config.listeners.len()));
         let desk = worker::Desk {
             index,
@@ -279,7 +285,7 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
             letterboxes: Arc::clone(&letterboxes),
         };
         blocks.push(Arc::clone(&block));
-        crew.push((index, Worker::new(desk, engine, streams, block)));
+        crew.push((index, Worker::new(desk, engine, (streams, dtls), block)));
     }
 
     announce(&config, descriptors);

@@ -2,8 +2,8 @@
 //!
 //! Until a client has shown that it hears us, nothing is kept of it (RFC 6347 §4.2.1, RFC 9147
 //! §5.1). So the cookie is judged before any DTLS engine exists, and the engine is later told
-//! what it missed: [`Hello::first`] is the ClientHello that came before the cookie. A hello in
-//! several pieces cannot be judged without keeping the first, and is not read.
+//! what it missed: [`Hello::firsts`] are what the ClientHello before the cookie can have been. A
+//! hello in several pieces cannot be judged without keeping the first, and is not read.
 
 use std::ops::Range;
 
@@ -91,7 +91,8 @@ pub struct Hello<'a> {
     cookie: Cookie,
     versions: Option<&'a [u8]>,
     shares: &'a [u8],
-    padded: bool,
+    /// Place of the whole padding extension.
+    padding: Option<Range<usize>>,
 }
 
 impl<'a> Hello<'a> {
@@ -121,7 +122,7 @@ impl<'a> Hello<'a> {
             cookie: Cookie::None,
             versions: None,
             shares: &[],
-            padded: false,
+            padding: None,
         };
         let at = |rest: &Fields<'_>| body.len().saturating_sub(rest.0.len());
         fields.short_vector()?; // session
@@ -156,7 +157,7 @@ impl<'a> Hello<'a> {
                     value.vector()?;
                     cookie.replace(start..at(&rest)).is_some()
                 }
-                PADDING => std::mem::replace(&mut self.padded, true),
+                PADDING => self.padding.replace(start..at(&rest)).is_some(),
                 _ => continue,
             };
             if repeated {
@@ -204,16 +205,15 @@ impl<'a> Hello<'a> {
         self.versions.is_none() || self.offers(DTLS_1_2)
     }
 
-    /// Whether it can be answered in DTLS 1.3 without keeping it: it offers that version, a key
-    /// of one of these groups, so that nothing but a cookie need be asked for, and has no
-    /// padding, whose length may change when the cookie is added (RFC 8446 §4.1.2).
+    /// Whether it can be answered in DTLS 1.3 without keeping it: it offers that version, and a
+    /// key of one of these groups, so that nothing but a cookie need be asked for.
     pub fn offers_1_3(&self, groups: &[u16]) -> bool {
         let mut shares = Fields(self.shares);
         let mut found = false;
         while let (Ok(group), Ok(_)) = (shares.number(), shares.vector()) {
             found |= groups.contains(&group);
         }
-        found && !self.padded && self.offers(DTLS_1_3)
+        found && self.offers(DTLS_1_3)
     }
 
     fn offers(&self, version: u16) -> bool {
@@ -221,21 +221,50 @@ impl<'a> Hello<'a> {
         versions.iter().any(|it| u16::from_be_bytes(*it) == version)
     }
 
-    /// The datagram that the client sent before it had a cookie.
-    pub fn first(&self) -> Vec<u8> {
-        let part = |range: Range<usize>| self.body.get(range).unwrap_or_default();
-        let end = self.body.len();
-        let body = match &self.cookie {
-            Cookie::None => self.body.to_vec(),
-            Cookie::Field(at) => [part(0..at.start), &[0], part(at.end..end)].concat(),
-            Cookie::Extension { list, at } => {
-                let value = list.saturating_add(2);
-                let length = end.saturating_sub(value).saturating_sub(at.len());
-                let length = u16::try_from(length).unwrap_or(0).to_be_bytes();
-                let parts = [part(0..*list), &length, part(value..at.start), part(at.end..end)];
-                parts.concat()
-            }
+    /// The datagrams that the client can have sent before it had a cookie: nothing but the cookie
+    /// changes, or the padding as well, so that the whole is as long as before (RFC 8446 §4.1.2
+    /// allows that; RFC 7685 is made for it).
+    pub fn firsts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let same_length = self.padding.is_some() && matches!(self.cookie, Cookie::Extension { .. });
+        [Some(false), same_length.then_some(true)]
+            .into_iter()
+            .flatten()
+            .map(|same_length| self.first(same_length))
+    }
+
+    fn first(&self, same_length: bool) -> Vec<u8> {
+        let (cookie, list) = match &self.cookie {
+            Cookie::None => (0..0, None),
+            Cookie::Field(at) => (at.clone(), None),
+            Cookie::Extension { list, at } => (at.clone(), Some(*list)),
         };
+        // What takes the place of the cookie: the length of none, or nothing.
+        let in_place: &[u8] = if list.is_none() && !cookie.is_empty() { &[0] } else { &[] };
+        let mut edits = vec![(cookie.clone(), in_place.to_vec())];
+        if same_length && let Some(padding) = &self.padding {
+            let zeros = padding.len().saturating_sub(4).saturating_add(cookie.len());
+            let length = u16::try_from(zeros).unwrap_or(0).to_be_bytes();
+            edits.push((
+                padding.clone(),
+                [&PADDING.to_be_bytes(), &length, &vec![0; zeros][..]].concat(),
+            ));
+        }
+        edits.sort_by_key(|(place, _)| place.start);
+        let mut body = Vec::with_capacity(self.body.len());
+        let mut taken = 0;
+        for (place, instead) in edits {
+            body.extend_from_slice(self.body.get(taken..place.start).unwrap_or_default());
+            body.extend(instead);
+            taken = place.end;
+        }
+        body.extend_from_slice(self.body.get(taken..).unwrap_or_default());
+        if let Some(list) = list {
+            let value = list.saturating_add(2);
+            let length = u16::try_from(body.len().saturating_sub(value)).unwrap_or(0);
+            if let Some(place) = body.get_mut(list..value) {
+                place.copy_from_slice(&length.to_be_bytes());
+            }
+        }
         [&heads(CLIENT_HELLO, body.len())[..], &body].concat()
     }
 }

@@ -306,7 +306,7 @@ impl<L: Ledger> Server<L> {
     }
 
     /// Whether a stranger at this source gets one more answer.
-    fn answers(&mut self, now: Now, from: FiveTuple) -> bool {
+    pub fn answers(&mut self, now: Now, from: FiveTuple) -> bool {
         let Some(throttle) = &mut self.throttle else { return true };
         throttle.admits(now.mono, from.client.ip())
     }

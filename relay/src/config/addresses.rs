@@ -15,7 +15,7 @@ use super::file;
 use crate::sys;
 
 /// Transports a listener may have.
-const SERVED: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+const SERVED: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Dtls];
 
 /// The addresses of this host.
 pub(super) struct Host(BTreeSet<IpAddr>);

@@ -26,6 +26,7 @@ use proto::turn;
 use proto::turn::config::{MobilityPolicy, Share};
 
 use crate::certificates::Certificates;
+use crate::dtls::{Door, DtlsConfig};
 use crate::stream::{DoorPlan, StreamConfig, StreamLimits};
 use crate::sys;
 use addresses::{Entry, Host};
@@ -164,6 +165,35 @@ impl Config {
     /// Certificates whose files are to be watched.
     pub(crate) fn certificates(&self) -> Option<Arc<Certificates>> {
         self.tls.as_ref().map(|tls| Arc::clone(&tls.certificates))
+    }
+
+    /// What the DTLS of a worker is told.
+    pub(crate) fn dtls(&self) -> DtlsConfig {
+        let ids = || (0..).map(ListenerId).zip(&self.listeners);
+        let twin = |of: &Listener| {
+            let same = |it: &Listener| it.transport == Transport::Dtls && it.local == of.local;
+            ids().find(|(_, it)| same(it)).map(|(id, _)| id)
+        };
+        let door = |(id, listener): (ListenerId, &Listener)| match listener.transport {
+            Transport::Udp => twin(listener).map(|inside| Door { inside, socket: id }),
+            Transport::Dtls if !self.has_udp(listener.local) => {
+                Some(Door { inside: id, socket: id })
+            }
+            Transport::Dtls | Transport::Tcp | Transport::Tls => None,
+        };
+        let doors: Vec<_> = ids().map(door).collect();
+        let served = doors.iter().any(Option::is_some);
+        DtlsConfig {
+            certificates: self.certificates().filter(|_| served),
+            doors,
+            limits: self.streams,
+        }
+    }
+
+    /// Whether UDP is served at an address.
+    pub(crate) fn has_udp(&self, address: SocketAddr) -> bool {
+        let udp = |it: &Listener| it.transport == Transport::Udp && it.local == address;
+        self.listeners.iter().any(udp)
     }
 
     fn build(

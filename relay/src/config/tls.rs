@@ -31,9 +31,10 @@ pub(super) fn tls(
     directory: &Path,
 ) -> Result<Option<Tls>, Problem> {
     let key = "tls.certificates";
-    let needed = listeners.iter().any(|listener| listener.transport == Transport::Tls);
+    let has = |transport| listeners.iter().any(|it| it.transport == transport);
+    let needed = has(Transport::Tls) || has(Transport::Dtls);
     let Some(found) = found else {
-        let why = "missing, while a listener speaks TLS. Name a certificate and its key: \
+        let why = "missing, while a listener speaks TLS or DTLS. Name a certificate and its key: \
                    certificates = [{ certificate = \"turn.pem\", key = \"turn.key\" }].";
         return if needed { Err(Problem::at(key, why)) } else { Ok(None) };
     };
@@ -46,6 +47,11 @@ pub(super) fn tls(
         key: directory.join(&it.key),
     });
     let certificates = Certificates::load(files.collect()).map(Arc::new).map_err(unusable)?;
+    if has(Transport::Dtls) && certificates.for_dtls().is_none() {
+        let why = "none has a key that DTLS can use here, which is ECDSA on P-256 or P-384. Add \
+                   such a certificate; TLS goes on with all of them.";
+        return Err(Problem::at(key, why));
+    }
     let server = Arc::clone(&certificates)
         .server_config()
         .map_err(|error| Problem::at("tls", &format!("{error}.")))?;

@@ -278,6 +278,13 @@ impl Batch {
         }
     }
 
+    /// A frame that lies nowhere yet: copied, and kept until the turn ends.
+    pub(crate) fn copied_frame(&mut self, from: FiveTuple, frame: Datagram<'_>) -> Arrival {
+        let Piece { store, at, len, .. } = self.put_aside(frame.bytes);
+        let (origin, from) = (Origin::Listener(from.listener), from.client.socket());
+        Arrival { origin, from, marks: frame.marks, store, at, len, headroom: false }
+    }
+
     /// Sends a part of a datagram to a peer.
     pub(crate) fn send_to_peer(&mut self, arrival: &Arrival, way: Way, part: Span) {
         let piece = Piece::of(arrival.store, arrival.at + part.start, part.len);
@@ -310,8 +317,13 @@ impl Batch {
 
     /// Sends a control message to a client.
     pub(crate) fn reply(&mut self, to: FiveTuple, bytes: &[u8]) {
+        self.send_copied(Way::to_client(to, Marks::PLAIN), bytes);
+    }
+
+    /// Sends bytes that lie nowhere yet.
+    pub(crate) fn send_copied(&mut self, way: Way, bytes: &[u8]) {
         let piece = self.put_aside(bytes);
-        self.append(Way::to_client(to, Marks::PLAIN), &[piece]);
+        self.append(way, &[piece]);
     }
 
     /// Everything to send, in order; runs of one socket and destination in order of arrival.
@@ -337,6 +349,19 @@ impl Batch {
         self.pieces.clear();
         self.runs.clear();
         self.reports.clear();
+    }
+
+    /// What was to be sent, datagram by datagram; the batch is empty then.
+    #[cfg(test)]
+    pub(crate) fn take_sent(&mut self) -> Vec<(Origin, SocketAddr, Vec<u8>)> {
+        let mut sent = Vec::new();
+        for run in &self.runs {
+            let bytes: Vec<_> = self.pieces(run).flatten().copied().collect();
+            let datagrams = bytes.chunks(run.size.max(1) as usize);
+            sent.extend(datagrams.map(|it| (run.way.door, run.way.to, it.to_vec())));
+        }
+        self.clear();
+        sent
     }
 
     fn piece_bytes(&self, piece: &Piece) -> &[u8] {

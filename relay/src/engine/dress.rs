@@ -32,7 +32,7 @@ pub(crate) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
 
 /// Zero bytes to add after the payload: attributes fill words (RFC 8489 §14), ChannelData in a
 /// datagram is not padded (RFC 8656 §12.5).
-pub(super) fn padding(wrap: Wrap, len: u32) -> usize {
+pub(crate) fn padding(wrap: Wrap, len: u32) -> usize {
     match wrap {
         Wrap::Channel(_) => 0,
         Wrap::Indication(..) => (len.next_multiple_of(4) - len) as usize,

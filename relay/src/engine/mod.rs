@@ -17,8 +17,8 @@ use mio::event::Event;
 use proto::addr::{FiveTuple, RelayId, RelayedAddr};
 use proto::turn::OpenFailure;
 
-pub(crate) use batch::{Batch, Origin, Way};
-pub(crate) use dress::{LONGEST as LONGEST_HEAD, head};
+pub(crate) use batch::{Arrival, Batch, Origin, Way};
+pub(crate) use dress::{LONGEST as LONGEST_HEAD, head, padding};
 pub(crate) use sockets::{FOREIGN, MioEngine};
 
 /// Moves packets between sockets and batches.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proto::turn::Tally;
 use proto::turn::tally::{Flow, ListenerTally, Usage};
 
+use crate::dtls::DtlsTally;
 use crate::engine::EngineTally;
 use crate::stream::StreamTally;
 
@@ -17,6 +18,8 @@ pub(crate) struct Snapshot {
     pub(crate) engine: EngineTally,
     /// Of the streams.
     pub(crate) streams: StreamTally,
+    /// Of DTLS.
+    pub(crate) dtls: DtlsTally,
     /// Of each listener.
     pub(crate) listeners: Vec<ListenerTally>,
 }
@@ -34,6 +37,7 @@ impl Block {
         server(&mut Tally::default(), &mut |_| words += 1);
         engine(&mut EngineTally::default(), &mut |_| words += 1);
         streams(&mut StreamTally::default(), &mut |_| words += 1);
+        dtls(&mut DtlsTally::default(), &mut |_| words += 1);
         for _ in 0..listeners {
             listener(&mut ListenerTally::default(), &mut |_| words += 1);
         }
@@ -44,7 +48,7 @@ impl Block {
     pub(crate) fn publish(
         &self,
         mut of_server: Tally,
-        (mut of_engine, mut of_streams): (EngineTally, StreamTally),
+        (mut of_engine, mut of_streams, mut of_dtls): (EngineTally, StreamTally, DtlsTally),
         of_listeners: &[ListenerTally],
     ) {
         let mut words = self.0.iter();
@@ -56,6 +60,7 @@ impl Block {
         server(&mut of_server, &mut store);
         engine(&mut of_engine, &mut store);
         streams(&mut of_streams, &mut store);
+        dtls(&mut of_dtls, &mut store);
         for mut of_listener in of_listeners.iter().copied() {
             listener(&mut of_listener, &mut store);
         }
@@ -74,6 +79,7 @@ impl Block {
         server(&mut snapshot.server, &mut load);
         engine(&mut snapshot.engine, &mut load);
         streams(&mut snapshot.streams, &mut load);
+        dtls(&mut snapshot.dtls, &mut load);
         for of_listener in &mut snapshot.listeners {
             listener(of_listener, &mut load);
         }
@@ -178,6 +184,16 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
     }
 }
 
+/// The same for DTLS.
+fn dtls(tally: &mut DtlsTally, each: &mut impl FnMut(&mut u64)) {
+    let DtlsTally { greeted, parted, lost, finished, open } = tally;
+    greeted.iter_mut().for_each(&mut *each);
+    parted.iter_mut().for_each(&mut *each);
+    lost.iter_mut().for_each(&mut *each);
+    each(finished);
+    each(open);
+}
+
 /// The same for a listener's.
 fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
     let ListenerTally { relayed, control_in, control_out } = tally;
@@ -212,11 +228,12 @@ mod tests {
         server(&mut expected.server, &mut number);
         engine(&mut expected.engine, &mut number);
         streams(&mut expected.streams, &mut number);
+        dtls(&mut expected.dtls, &mut number);
         expected.listeners.iter_mut().for_each(|tally| listener(tally, &mut number));
 
         let block = Block::new(2);
         assert_eq!(block.0.len() as u64, next);
-        let below = (expected.engine, expected.streams);
+        let below = (expected.engine, expected.streams, expected.dtls);
         block.publish(expected.server, below, &expected.listeners);
         assert_eq!(block.read(2), expected);
     }

@@ -14,6 +14,7 @@ use super::block::Snapshot;
 use super::log;
 use super::process::Process;
 use crate::config::Metrics;
+use crate::dtls::{Greeting, Loss, Parting};
 use crate::service::Session;
 use crate::stream::{Ending, Refusal, TRANSPORTS};
 
@@ -230,6 +231,25 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Bytes,
         "their size with the headers of TURN",
     ),
+    (
+        Kind::Counter,
+        "av_edge_relay_dtls_hellos_total",
+        Unit::Count,
+        "hellos of DTLS clients, by what became of them; each client sends two, the second with the cookie it was asked for",
+    ),
+    (Kind::Counter, "av_edge_relay_dtls_handshakes_total", Unit::Count, "DTLS handshakes finished"),
+    (
+        Kind::Counter,
+        "av_edge_relay_dtls_closed_total",
+        Unit::Count,
+        "DTLS sessions ended, by reason",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_dtls_lost_total",
+        Unit::Count,
+        "records of no session, datagrams that are not DTLS, and messages no session could carry",
+    ),
     (Kind::Gauge, "process_open_fds", Unit::Count, "descriptors open"),
     (Kind::Gauge, "process_max_fds", Unit::Count, "descriptors the process may have"),
     (Kind::Gauge, "process_resident_memory_bytes", Unit::Bytes, "memory in use"),
@@ -253,6 +273,7 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
             server(&worker, snapshot);
             engine(&worker, snapshot);
             streams(&worker, snapshot);
+            dtls(&worker, snapshot);
             listeners(&worker, snapshot, &scrape.listeners);
         }
         sessions(&scrape.sessions, config);
@@ -388,6 +409,25 @@ fn streams(worker: &str, snapshot: &Snapshot) {
         ("av_edge_relay_stream_dropped_bytes_total", tally.dropped_bytes),
     ] {
         count(name, &[("worker", worker)], total);
+    }
+}
+
+fn dtls(worker: &str, snapshot: &Snapshot) {
+    let tally = &snapshot.dtls;
+    let labels = [("worker", worker.to_owned()), ("transport", "dtls".to_owned())];
+    gauge!("av_edge_relay_connections", &labels).set(float(tally.open));
+    count("av_edge_relay_dtls_handshakes_total", &[("worker", worker)], tally.finished);
+    let by_reason = |name, reason, total| {
+        count(name, &[("worker", worker), ("reason", reason)], total);
+    };
+    for (greeting, &total) in Greeting::ALL.iter().zip(&tally.greeted) {
+        by_reason("av_edge_relay_dtls_hellos_total", greeting.name(), total);
+    }
+    for (parting, &total) in Parting::ALL.iter().zip(&tally.parted) {
+        by_reason("av_edge_relay_dtls_closed_total", parting.name(), total);
+    }
+    for (loss, &total) in Loss::ALL.iter().zip(&tally.lost) {
+        by_reason("av_edge_relay_dtls_lost_total", loss.name(), total);
     }
 }
 

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::addr::{ClientAddr, FiveTuple, PeerAddr};
+use proto::marks::Marks;
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{self, Server, Verdict};
 
 use crate::clock::Clock;
+use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
 use crate::stream::Streams;
@@ -66,7 +68,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
     pub(crate) fn new(
         desk: Desk<SharedLedger>,
         engine: E,
-        streams: Streams,
+        (streams, dtls): (Streams, Sessions),
         block: Arc<Block>,
     ) -> Self {
         let clock = Clock::new();
@@ -74,7 +76,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             server: desk.server(),
             published: clock.last().mono,
             clock,
-            hands: Hands { batch: Batch::new(), streams },
+            hands: Hands { batch: Batch::new(), streams, dtls },
             outbox: desk.outbox(),
             desk,
             engine,
@@ -106,6 +108,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.engine.close_relays();
             self.hands.streams.close_all();
             self.hands.batch = Batch::new();
+            self.hands.dtls.close_all(&mut self.hands.batch);
             self.outbox = self.desk.outbox();
             self.desk.ledger.forget();
             // Another seed: the first one would give out the same tokens and ports again.
@@ -146,17 +149,25 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             let last = self.clock.last().mono;
             let deadline = self.server.poll_timeout().map(|at| at.saturating_duration_since(last));
             let streams = &mut self.hands.streams;
-            let at_most = deadline.into_iter().chain(streams.patience(last)).min();
+            let sessions = self.hands.dtls.patience(last);
+            let waits = [deadline, streams.patience(last), sessions];
+            let at_most = waits.into_iter().flatten().min();
             let wake = self.engine.wait(at_most, &mut |event| streams.wake(event))?;
             let now = self.clock.tick();
             self.server.timeout(now);
             if wake.inbox {
                 self.obey(now);
             }
+            let Hands { batch, dtls, .. } = &mut self.hands;
+            let marks = Marks::PLAIN;
+            dtls.timeout(&mut Turn { now, server: &mut self.server, batch, marks });
             self.engine.receive(&mut self.hands.batch);
             self.judge(now);
             self.hands.streams.turn(now, &mut self.server, &mut self.hands.batch);
             self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.hands);
+            if self.order == Order::Stop {
+                self.hands.dtls.close_all(&mut self.hands.batch);
+            }
             self.outbox.send_and_close(&mut self.engine, &mut self.hands.batch);
             self.hands.streams.flush();
             if now.mono.saturating_duration_since(self.published) >= PUBLISH_EVERY {
@@ -174,7 +185,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     /// Asks the server about every datagram received; payload is sent from where it lies.
     fn judge(&mut self, now: Now) {
-        let Self { server, hands: Hands { batch, streams }, .. } = self;
+        let Self { server, hands: Hands { batch, streams, dtls }, .. } = self;
         for (at, report) in batch.reports() {
             server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
         }
@@ -184,6 +195,12 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 let verdict = match arrival.origin {
                     Origin::Listener(listener) => {
                         let client = ClientAddr::new(arrival.from);
+                        if let Some(listener) = dtls.claims(listener, batch.bytes(&arrival)) {
+                            let marks = datagram.marks;
+                            let mut turn = Turn { now, server, batch, marks };
+                            dtls.hear(&mut turn, FiveTuple { listener, client }, &arrival);
+                            continue;
+                        }
                         server.client_input(now, FiveTuple { listener, client }, datagram)
                     }
                     Origin::Relay(id) => {
@@ -196,6 +213,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                     }
                     Verdict::ToClient { to, wrap, payload, .. } if streams.serves(to.listener) => {
                         streams.relay(to, wrap, batch.part(&arrival, payload));
+                    }
+                    Verdict::ToClient { to, wrap, marks, payload } if dtls.serves(to.listener) => {
+                        dtls.relay((to, marks), wrap, (&arrival, payload), batch);
                     }
                     Verdict::ToClient { to, wrap, marks, payload } => {
                         let way = Way::to_client(to, marks);
@@ -229,7 +249,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     fn publish(&mut self, now: Now) {
         self.published = now.mono;
-        let below = (self.engine.tally(), self.hands.streams.tally());
+        let below = (self.engine.tally(), self.hands.streams.tally(), self.hands.dtls.tally());
         self.block.publish(self.server.tally(), below, self.server.listeners());
     }
 }
@@ -291,8 +311,10 @@ mod tests {
         let (letterbox, inbox) = open(sockets.waker().unwrap());
         let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local));
         let registry = sockets.registry().unwrap();
-        let streams =
-            Streams::new(config.streams(), registry, Vec::new(), ledger.of_worker(1)).unwrap();
+        let of_worker = ledger.of_worker(1);
+        let begin = Clock::new().last().mono;
+        let dtls = Sessions::new(config.dtls(), of_worker.clone(), &[7; 32], begin).unwrap();
+        let streams = Streams::new(config.streams(), registry, Vec::new(), of_worker).unwrap();
         let desk = Desk {
             index: 1,
             config: Arc::new(config.server(1)),
@@ -302,7 +324,7 @@ mod tests {
             letterboxes: Arc::new([]),
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
-        (Worker::new(desk, engine, streams, Arc::new(Block::new(1))), ledger)
+        (Worker::new(desk, engine, (streams, dtls), Arc::new(Block::new(1))), ledger)
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use proto::addr::RelayId;
+use proto::marks::Marks;
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{Action, Change, Server};
 
+use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
 use crate::stream::Streams;
 use crate::telemetry::log::Log;
@@ -18,6 +20,8 @@ pub(crate) struct Hands {
     pub(crate) batch: Batch,
     /// On streams.
     pub(crate) streams: Streams,
+    /// As datagrams, sealed.
+    pub(crate) dtls: Sessions,
 }
 
 /// Work that waits for the end of a turn, who follows changes, and the other workers.
@@ -49,6 +53,9 @@ impl Outbox {
                 Action::Send { to, bytes } if hands.streams.serves(to.listener) => {
                     hands.streams.reply(to, &bytes);
                 }
+                Action::Send { to, bytes } if hands.dtls.serves(to.listener) => {
+                    hands.dtls.reply(to, &bytes, &mut hands.batch);
+                }
                 Action::Send { to, bytes } => hands.batch.reply(to, &bytes),
                 Action::OpenRelay { id, want } => {
                     // The port may be one that was released in this very turn.
@@ -59,9 +66,18 @@ impl Outbox {
                     server.relay_opened(now, id, outcome);
                 }
                 Action::CloseRelay(id) => self.closing.push(id),
+                Action::CloseClient(client) if hands.dtls.serves(client.listener) => {
+                    let (batch, marks) = (&mut hands.batch, Marks::PLAIN);
+                    let mut turn = Turn { now, server, batch, marks };
+                    hands.dtls.close(&mut turn, client);
+                }
                 Action::HandOver { client, .. } if hands.streams.serves(client.listener) => {
                     server.hand_over_failed();
                     hands.streams.close(client);
+                }
+                // A session lives where it began.
+                Action::HandOver { client, .. } if hands.dtls.serves(client.listener) => {
+                    server.hand_over_failed();
                 }
                 Action::HandOver { client, worker, bytes } => {
                     let letterbox = self.letterboxes.get(usize::from(worker));
@@ -80,6 +96,7 @@ impl Outbox {
                 Action::Changed(change) => {
                     if let Change::AllocationOpened { client, .. } = &change {
                         hands.streams.admitted(*client);
+                        hands.dtls.admitted(*client);
                     }
                     self.log.change(now, &change);
                 }

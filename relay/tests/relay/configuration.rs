@@ -77,6 +77,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "listen[0].transport = \"sctp\"",
         "udp",
     ),
+    (LISTEN, "address = \"127.0.0.1:21090\"\ntransport = \"dtls\"", "tls.certificates", "missing"),
     (
         LISTEN,
         "address = \"127.0.0.1:21090\"\ntransport = \"tls\"",
@@ -233,6 +234,41 @@ fn rest_016_a_secret_file_that_others_may_read_is_refused() {
     }
 }
 
+#[test]
+fn dtls_needs_a_certificate_it_can_use() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    for (algorithm, accepted) in [
+        (&rcgen::PKCS_ECDSA_P256_SHA256, true),
+        (&rcgen::PKCS_ECDSA_P384_SHA384, true),
+        (&rcgen::PKCS_ED25519, false),
+    ] {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let names = ["turn.example.org".to_owned()];
+        let made = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let file = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            path
+        };
+        let (certificate, key) = (file("c.pem", made.pem()), file("k.pem", key.serialize_pem()));
+        let tls = format!(
+            "[tls]\ncertificates = [{{ certificate = '{}', key = '{}' }}]\n\
+             [[listen]]\naddress = \"127.0.0.1:21091\"\ntransport = \"dtls\"\n[peers]",
+            certificate.display(),
+            key.display()
+        );
+        let outcome = Config::from_toml(&altered("[peers]", &tls), "test.toml", None);
+        assert_eq!(outcome.is_ok(), accepted, "{algorithm:?}: {:?}", outcome.err());
+        if let Err(error) = outcome {
+            let text = error.to_string();
+            assert!(text.starts_with("test.toml: tls.certificates: none has a key"), "{text}");
+        }
+    }
+}
+
 /// The documented configuration, with the two keys that need a host of its own replaced.
 fn documented() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
@@ -253,7 +289,6 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
     let shown: Vec<_> = text.lines().filter(|l| l.starts_with("# ") && l.contains(" = ")).collect();
     assert!(shown.len() >= 20, "{shown:?}");
     for line in shown {
-        // Addresses and files of the examples are of another host.
         // What needs files or addresses of a host is tried with its subject.
         let elsewhere = [
             "advertise",

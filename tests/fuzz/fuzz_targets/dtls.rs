@@ -7,16 +7,16 @@ use proto::framing::dtls::{Hello, is_dtls, is_handshake};
 fuzz_target!(|data: &[u8]| {
     let Ok(hello) = Hello::parse(data) else { return };
     assert!(is_dtls(data) && is_handshake(data));
-    let first = hello.first();
-    let before = Hello::parse(&first).expect("what is put back can be read");
-    assert_eq!((before.cookie(), before.sequence()), (None, 0));
-    assert_eq!(before.random(), hello.random());
-    assert_eq!(before.first(), first);
-    if let Some(cookie) = hello.cookie() {
-        assert!(first.len() < data.len() && cookie.len() < data.len());
-        if !hello.has_cookie_of_1_2() {
-            assert_eq!(before.offers_1_3(&[29]), hello.offers_1_3(&[29]));
+    for (index, first) in hello.firsts().enumerate() {
+        let before = Hello::parse(&first).expect("what is put back can be read");
+        assert_eq!((before.cookie(), before.sequence()), (None, 0));
+        assert_eq!(before.random(), hello.random());
+        assert!(before.firsts().eq([first.clone()]));
+        if let Some(cookie) = hello.cookie() {
+            assert_eq!(first.len() < data.len(), index == 0);
+            assert!(first.len() <= data.len() && cookie.len() < data.len());
         }
+        assert_eq!(before.offers_1_3(&[29]), hello.offers_1_3(&[29]));
+        assert_eq!(before.offers_1_2(), hello.offers_1_2());
     }
-    assert_eq!(before.offers_1_2(), hello.offers_1_2());
 });
