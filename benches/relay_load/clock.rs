@@ -13,3 +13,9 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// Lets time pass where no event can tell that it has.
+#[expect(clippy::disallowed_methods, reason = "a server that starts sends no event")]
+pub(crate) fn rest(time: std::time::Duration) {
+    std::thread::sleep(time);
+}

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use client::load::Lane;
-use client::{Event, Options};
+use client::{Event, Options, Transport};
 
 use crate::server::{Kind, credentials};
 use crate::site::{CLIENT, PEER, Room, Site};
@@ -24,12 +24,18 @@ impl Fleet {
     /// Opens an allocation for each port, which client and peer then have in common, and proves
     /// that it carries payload both ways. A port must not come twice: a server may remember the
     /// client that had it for a while.
-    pub(crate) fn open(site: &Site, kind: Kind, ports: Range<u16>) -> io::Result<Self> {
+    pub(crate) fn open(
+        site: &Site,
+        kind: Kind,
+        transport: &Transport,
+        ports: Range<u16>,
+    ) -> io::Result<Self> {
         let count = ports.len();
         let lanes = site.enter(Room::Clients, || {
             ports
                 .map(|port| {
                     let options = Options {
+                        transport: transport.clone(),
                         bind: Some(SocketAddr::new(CLIENT.into(), port)),
                         buffer_bytes: Some(1 << 20),
                         ..Options::default()

@@ -1,9 +1,10 @@
-//! `relay_load`: real UDP through a release relay and through coturn, in the same run.
+//! `relay_load`: real media through a release relay and through coturn, in the same run.
 //!
 //! Builds a row of namespaces ([`site`]), starts both servers there on one core ([`server`]),
 //! opens allocations ([`fleet`]) and loads them from the other core ([`traffic`]), server by
 //! server in turn, window after window, because the machine is noisy. [`cpu`] reads what the
-//! relay's core spent, [`report`] prints medians. Everything made here is removed at the end,
+//! relay's core spent, [`report`] prints medians. Clients on TCP and TLS read their own streams
+//! ([`streams`]); those that only stay connected are weighed ([`idle`]). Everything made here is removed at the end,
 //! also after Ctrl-C or a panic.
 #![expect(
     clippy::cast_precision_loss,
@@ -13,9 +14,11 @@
 mod clock;
 mod cpu;
 mod fleet;
+mod idle;
 mod report;
 mod server;
 mod site;
+mod streams;
 mod traffic;
 
 use std::io;
@@ -33,7 +36,7 @@ use serde_json::json;
 use cpu::{Calibration, Spent};
 use fleet::Fleet;
 use report::{Row, Series, Window};
-use server::{Kind, Server};
+use server::{Carrier, Kind, Order, Server};
 use site::Site;
 use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
 
@@ -55,6 +58,13 @@ struct Args {
     /// Numbers of allocations.
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_parser = allocations)]
     allocations: Vec<usize>,
+    /// How clients speak to the servers.
+    #[arg(long, value_enum, default_value = "udp")]
+    transport: Carrier,
+    /// Load nothing: open this many allocations, leave them idle, and print the memory of the
+    /// servers, one after the other.
+    #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    idle: Option<u16>,
     /// Measure this server alone.
     #[arg(long, value_name = "ours|coturn", value_parser = kind)]
     server: Option<Kind>,
@@ -103,10 +113,20 @@ fn run(args: &Args) -> io::Result<()> {
     let stop = Stop::on_signals()?;
     let folder = tempfile::tempdir()?;
     let site = Site::build(args.relay_core, args.segmentation_offload)?;
-    let kinds = Kind::ALL.iter().filter(|kind| args.server.is_none_or(|only| only == **kind));
-    let servers = kinds
-        .map(|kind| Server::start(*kind, &site, args.relay_core, &binary, folder.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let kinds = Kind::ALL.into_iter().filter(|kind| args.server.is_none_or(|only| only == *kind));
+    let order = |kind| Order {
+        kind,
+        carrier: args.transport,
+        allocations: most_allocations(args),
+        core: args.relay_core,
+        binary: &binary,
+        folder: folder.path(),
+    };
+    if let Some(clients) = args.idle {
+        return idle::weigh(&site, kinds.map(order), clients);
+    }
+    let servers =
+        kinds.map(|kind| Server::start(&site, order(kind))).collect::<io::Result<Vec<_>>>()?;
     cpu::pin(args.load_core)?;
     site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
     if args.real_time {
@@ -136,17 +156,24 @@ fn run(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
+/// The most allocations a server must bear at a time.
+fn most_allocations(args: &Args) -> usize {
+    let idle = args.idle.unwrap_or(0).into();
+    args.allocations.iter().copied().max().unwrap_or(0).max(idle)
+}
+
 /// What the figures are, in a few lines.
 fn describe(args: &Args) -> String {
     let cut = if args.segmentation_offload { "by the link" } else { "on the sender's core" };
     format!(
-        "One core for the relay and its links' polling, another for load and sinks. Medians of {} \
-         rounds of {} s, servers in turn.\n\
+        "Clients on {}. One core for the relay and its links' polling, another for load and sinks. \
+         Medians of {} rounds of {} s, servers in turn.\n\
          pps: flood, {} packets underway. ns/pkt: the relay core's time that is not idle, softirq \
          included, per packet that arrived, at {} voice or {} video packets/s in bursts of {}; \
          thread ns: run time of the server's threads and link pollers alone.\n\
          voice: 160 B, each packet of a burst to another allocation. video: 1,200 B, a burst to \
-         one allocation (UDP_SEGMENT, cut {cut}).",
+         one allocation (UDP_SEGMENT, cut {cut}; on a stream one write).",
+        args.transport.name(),
         args.rounds,
         args.seconds,
         args.window,
@@ -172,10 +199,12 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// All scenarios over one number of allocations.
     fn stage(&mut self, allocations: usize) -> io::Result<Vec<Row>> {
+        let carrier = self.args.transport;
         let scenarios: Vec<Scenario> = [Media::Voice, Media::Video]
             .into_iter()
             .flat_map(|media| {
                 [Direction::Up, Direction::Down].map(|direction| Scenario {
+                    carrier,
                     media,
                     direction,
                     allocations,
@@ -186,18 +215,19 @@ impl Bench<'_> {
         if scenarios.is_empty() {
             return Ok(Vec::new());
         }
+        let transport = carrier.transport()?;
         let mut fleets = Vec::new();
         for server in self.servers {
             let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
-            fleets.push(Fleet::open(self.site, server.kind, self.next_port..end)?);
+            fleets.push(Fleet::open(self.site, server.kind, &transport, self.next_port..end)?);
             self.next_port = end;
         }
         let mut rows = Vec::new();
         for scenario in scenarios {
             fleets.iter_mut().try_for_each(Fleet::renew)?;
-            self.site.set_sinks(true)?;
-            let row = self.row(scenario, &fleets);
-            self.site.set_sinks(false)?;
+            self.site.set_sinks(scenario.deaf_rooms(), true)?;
+            let row = self.row(scenario, &mut fleets);
+            self.site.set_sinks(scenario.deaf_rooms(), false)?;
             let row = row?;
             row.print();
             rows.push(row);
@@ -206,10 +236,10 @@ impl Bench<'_> {
         Ok(rows)
     }
 
-    fn row(&mut self, scenario: Scenario, fleets: &[Fleet]) -> io::Result<Row> {
+    fn row(&mut self, scenario: Scenario, fleets: &mut [Fleet]) -> io::Result<Row> {
         let mut row = Row { scenario, series: [Series::default(), Series::default()] };
         for round in 0..self.args.rounds {
-            let mut turn: Vec<_> = self.servers.iter().zip(fleets).collect();
+            let mut turn: Vec<_> = self.servers.iter().zip(fleets.iter_mut()).collect();
             if round % 2 == 1 {
                 turn.reverse();
             }
@@ -223,16 +253,22 @@ impl Bench<'_> {
     }
 
     /// Paced, then flooded.
-    fn window(&mut self, scenario: Scenario, server: &Server, fleet: &Fleet) -> io::Result<Window> {
+    fn window(
+        &mut self,
+        scenario: Scenario,
+        server: &Server,
+        fleet: &mut Fleet,
+    ) -> io::Result<Window> {
         let slowness = self.calibration.slowness(self.args.relay_core)?;
         let rate = match scenario.media {
             Media::Voice => self.args.voice_pps,
             Media::Video => self.args.video_pps,
         };
-        let mut generator = Generator::new(scenario, fleet);
-        let (paced, spent) = self.measure(&mut generator, Mode::Paced(rate), scenario, server)?;
+        let device = self.site.arrivals(scenario.sink())?;
+        let mut generator = Generator::new(scenario, fleet, device);
+        let (paced, spent) = self.measure(&mut generator, Mode::Paced(rate), server)?;
         let flood = Mode::Flood(self.args.window);
-        let (flooded, busy) = self.measure(&mut generator, flood, scenario, server)?;
+        let (flooded, busy) = self.measure(&mut generator, flood, server)?;
         let arrived = paced.arrived.max(1) as f64;
         Ok(Window {
             flood_pps: flooded.arrived as f64 / flooded.took.as_secs_f64(),
@@ -248,14 +284,12 @@ impl Bench<'_> {
         &self,
         generator: &mut Generator<'_>,
         mode: Mode,
-        scenario: Scenario,
         server: &Server,
     ) -> io::Result<(Counted, Spent)> {
-        let sink = self.site.arrivals(scenario.sink())?;
         let spent = || Spent::read(self.args.relay_core, server.id(), &self.site.pollers);
-        generator.run(mode, &sink, Duration::from_millis(150))?;
+        generator.run(mode, Duration::from_millis(150))?;
         let before = spent()?;
-        let counted = generator.run(mode, &sink, Duration::from_secs_f64(self.args.seconds))?;
+        let counted = generator.run(mode, Duration::from_secs_f64(self.args.seconds))?;
         Ok((counted, spent()?.since(before)))
     }
 }
@@ -306,9 +340,10 @@ fn check_surroundings(args: &Args) -> io::Result<()> {
         }
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = 4 * args.allocations.iter().max().copied().unwrap_or(0) as u64 + 256;
+    // Servers inherit it: a client on a stream costs them two descriptors.
+    let wanted = 4 * most_allocations(args) as u64 + 1024;
     if soft < wanted {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::Kind;
+use crate::server::{Carrier, Kind};
 use crate::traffic::{Media, Scenario};
 
 /// One measured window.
@@ -77,6 +77,9 @@ const SHARED: f64 = 1.35;
 
 /// Core time per packet that we aim not to exceed, as a share of coturn's.
 fn aim(scenario: Scenario) -> Option<f64> {
+    if scenario.carrier != Carrier::Udp {
+        return Some(0.6);
+    }
     match (scenario.media, scenario.allocations) {
         (Media::Voice, 0..100) => None,
         (Media::Voice, _) => Some(1.0),
@@ -88,7 +91,7 @@ impl Row {
     /// Prints the heading.
     pub(crate) fn print_heading() {
         println!(
-            "{:<16}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  aim",
+            "{:<20}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  aim",
             "scenario",
             "ours pps",
             "coturn pps",
@@ -116,7 +119,7 @@ impl Row {
             }
         });
         println!(
-            "{:<16}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  {aim}{}",
+            "{:<20}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  {aim}{}",
             self.scenario.name(),
             text(core[0]),
             text(core[1]),

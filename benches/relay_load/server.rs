@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use client::{Credentials, Options, TurnClient};
+use clap::ValueEnum;
+use client::transport::{Tls, Trust};
+use client::{Credentials, Options, Transport, TurnClient};
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
@@ -63,10 +66,61 @@ impl Kind {
 
     fn ports(self) -> (u16, u16) {
         match self {
-            Self::Ours => (40_000, 47_999),
-            Self::Coturn => (50_000, 57_999),
+            Self::Ours => (10_000, 34_999),
+            Self::Coturn => (35_000, 59_999),
         }
     }
+}
+
+/// How clients speak to the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Carrier {
+    /// As datagrams.
+    Udp,
+    /// On connections.
+    Tcp,
+    /// On connections inside TLS.
+    Tls,
+}
+
+impl Carrier {
+    /// The name in tables, JSON and configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The client's side. Whose certificate it is does not matter here.
+    pub(crate) fn transport(self) -> io::Result<Transport> {
+        Ok(match self {
+            Self::Udp => Transport::Udp,
+            Self::Tcp => Transport::Tcp,
+            Self::Tls => Transport::Tls(Tls::new(NAME, &Trust::Anything, &[])?),
+        })
+    }
+}
+
+/// The name in the certificate.
+const NAME: &str = "load.example";
+
+/// What a server is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'a> {
+    /// Which.
+    pub(crate) kind: Kind,
+    /// How clients speak to it.
+    pub(crate) carrier: Carrier,
+    /// How many allocations it must bear.
+    pub(crate) allocations: usize,
+    /// The core it runs on.
+    pub(crate) core: usize,
+    /// Our binary.
+    pub(crate) binary: &'a Path,
+    /// Where its files go.
+    pub(crate) folder: &'a Path,
 }
 
 /// A running server; ended when dropped.
@@ -79,16 +133,14 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts one in the relay's namespace, on the relay's core, and waits until it answers.
-    pub(crate) fn start(
-        kind: Kind,
-        site: &Site,
-        core: usize,
-        binary: &Path,
-        folder: &Path,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(site: &Site, order: Order<'_>) -> io::Result<Self> {
+        let Order { kind, carrier, core, folder, .. } = order;
+        if carrier == Carrier::Tls {
+            make_certificate(folder)?;
+        }
         let arguments = match kind {
-            Kind::Ours => ours(binary, folder)?,
-            Kind::Coturn => coturn(folder),
+            Kind::Ours => ours(order)?,
+            Kind::Coturn => coturn(order),
         };
         let log = fs::File::create(folder.join(format!("{}.log", kind.name())))?;
         // Each of these replaces itself by the next, so the process id stays the server's.
@@ -101,7 +153,7 @@ impl Server {
             .stderr(log)
             .spawn()?;
         let mut server = Self { kind, process };
-        server.wait(site, folder)?;
+        server.wait(site, carrier, folder)?;
         server.pin(core)?;
         Ok(server)
     }
@@ -111,8 +163,19 @@ impl Server {
         self.process.id()
     }
 
-    fn wait(&mut self, site: &Site, folder: &Path) -> io::Result<()> {
+    /// Bytes of memory it holds now.
+    pub(crate) fn resident_bytes(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+            .and_then(|kib| kib.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("the kernel tells no VmRSS"))
+    }
+
+    fn wait(&mut self, site: &Site, carrier: Carrier, folder: &Path) -> io::Result<()> {
         let options = Options {
+            transport: carrier.transport()?,
             retransmit_after: Duration::from_millis(50),
             timeout: Duration::from_millis(300),
             ..Options::default()
@@ -129,6 +192,8 @@ impl Server {
             if answers {
                 return Ok(());
             }
+            // A connection is refused at once.
+            clock::rest(Duration::from_millis(50));
         }
         let log = fs::read_to_string(folder.join(format!("{}.log", self.kind.name())))?;
         let tail: Vec<&str> = log.lines().rev().take(5).collect();
@@ -167,10 +232,23 @@ pub(crate) fn credentials(user: u16) -> Credentials {
     Credentials::new(username, password)
 }
 
-fn ours(binary: &Path, folder: &Path) -> io::Result<Vec<String>> {
+/// A certificate and its key, for both servers.
+fn make_certificate(folder: &Path) -> io::Result<()> {
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).map_err(io::Error::other)?;
+    fs::write(folder.join("load.pem"), made.cert.pem())?;
+    let mut file = fs::File::options();
+    file.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = file.open(folder.join("load.key"))?;
+    io::Write::write_all(&mut file, made.signing_key.serialize_pem().as_bytes())
+}
+
+fn ours(order: Order<'_>) -> io::Result<Vec<String>> {
+    let Order { carrier, allocations, binary, folder, .. } = order;
     let (first, last) = Kind::Ours.ports();
     let listen = Kind::Ours.addr();
-    let text = format!(
+    // Room for those that come while others have not left.
+    let most = 2 * allocations + 64;
+    let mut text = format!(
         r#"realm = "load"
 workers = 1
 
@@ -179,7 +257,7 @@ rest_secrets = ["{SECRET}"]
 
 [[listen]]
 address = "{listen}"
-transport = "udp"
+transport = "{}"
 side = "external"
 
 [relay]
@@ -190,11 +268,15 @@ ports = "{first}-{last}"
 allow = ["10.77.2.0/24"]
 
 [limits]
-allocations = 4000
-allocations_per_user = 4000
-allocations_per_client = 4000
-"#
+allocations = {most}
+allocations_per_user = {most}
+allocations_per_client = {most}
+"#,
+        carrier.name()
     );
+    if carrier == Carrier::Tls {
+        text += "\n[tls]\ncertificates = [{ certificate = \"load.pem\", key = \"load.key\" }]\n";
+    }
     let path = folder.join("relay.toml");
     fs::write(&path, text)?;
     let words =
@@ -202,21 +284,35 @@ allocations_per_client = 4000
     Ok(words.map(Cow::into_owned).to_vec())
 }
 
-fn coturn(folder: &Path) -> Vec<String> {
+fn coturn(order: Order<'_>) -> Vec<String> {
+    let Order { carrier, folder, .. } = order;
     let (first, last) = Kind::Coturn.ports();
     let port = Kind::Coturn.addr().port();
     let inside = |name: &str| folder.join(name).display().to_string();
     let mut words: Vec<String> =
-        ["turnserver", "-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp"]
-            .map(str::to_owned)
-            .to_vec();
+        ["turnserver", "-n", "--no-cli", "--no-dtls"].map(str::to_owned).to_vec();
+    match carrier {
+        Carrier::Udp => {
+            words.extend(["--no-tls", "--no-tcp"].map(str::to_owned));
+            words.push(format!("--listening-port={port}"));
+        }
+        Carrier::Tcp => {
+            words.push("--no-tls".to_owned());
+            words.push(format!("--listening-port={port}"));
+        }
+        Carrier::Tls => words.extend([
+            format!("--listening-port={}", port + 10),
+            format!("--tls-listening-port={port}"),
+            format!("--cert={}", inside("load.pem")),
+            format!("--pkey={}", inside("load.key")),
+        ]),
+    }
     words.extend(["-m", "1", "--use-auth-secret", "--log-file=/dev/null"].map(str::to_owned));
     words.extend([
         format!("--static-auth-secret={SECRET}"),
         "--realm=load".to_owned(),
         format!("--listening-ip={LISTEN}"),
         format!("--relay-ip={RELAYED}"),
-        format!("--listening-port={port}"),
         format!("--min-port={first}"),
         format!("--max-port={last}"),
         format!("--pidfile={}", inside("coturn.pid")),

@@ -126,8 +126,8 @@ impl Site {
 
     /// Counts and drops, or again delivers, what arrives at clients and peers: with another
     /// hardware address than the relay sends to, a device takes packets for somebody else's.
-    pub(crate) fn set_sinks(&self, dropping: bool) -> io::Result<()> {
-        for (room, far, ip, ..) in LINKS {
+    pub(crate) fn set_sinks(&self, rooms: &[Room], dropping: bool) -> io::Result<()> {
+        for (room, far, ip, ..) in LINKS.into_iter().filter(|link| rooms.contains(&link.0)) {
             let address = if dropping { DEAF.to_owned() } else { mac(ip) };
             self.within(room, &format!("ip link set {far} address {address}"))?;
         }

@@ -10,13 +10,16 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::load::Burst;
+use client::transport::Link;
 
 use crate::clock;
 use crate::fleet::Fleet;
+use crate::server::Carrier;
 use crate::site::{Arrivals, Room};
+use crate::streams::Readers;
 
 /// Packets of a burst of voice, and of a video frame.
 pub(crate) const BURST: usize = 16;
@@ -57,6 +60,8 @@ pub(crate) enum Mode {
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scenario {
+    /// How clients speak to the server.
+    pub(crate) carrier: Carrier,
     /// What.
     pub(crate) media: Media,
     /// Which way.
@@ -76,7 +81,11 @@ impl Scenario {
             Direction::Up => "up",
             Direction::Down => "down",
         };
-        format!("{media}-{direction}-{}", self.allocations)
+        let carrier = match self.carrier {
+            Carrier::Udp => String::new(),
+            Carrier::Tcp | Carrier::Tls => format!("{}-", self.carrier.name()),
+        };
+        format!("{carrier}{media}-{direction}-{}", self.allocations)
     }
 
     /// Where its packets arrive.
@@ -84,6 +93,14 @@ impl Scenario {
         match self.direction {
             Direction::Up => Room::Peers,
             Direction::Down => Room::Clients,
+        }
+    }
+
+    /// Where packets may be dropped when they have been counted; a stream needs its answers.
+    pub(crate) fn deaf_rooms(self) -> &'static [Room] {
+        match self.carrier {
+            Carrier::Udp => &[Room::Clients, Room::Peers],
+            Carrier::Tcp | Carrier::Tls => &[Room::Peers],
         }
     }
 
@@ -95,13 +112,30 @@ impl Scenario {
     }
 }
 
-/// Sends a scenario's packets.
+/// Sends a scenario's packets and counts those that arrive.
 #[derive(Debug)]
 pub(crate) struct Generator<'a> {
     scenario: Scenario,
-    /// Sockets in turn, each with what it sends.
-    sources: Vec<(&'a UdpSocket, Burst)>,
+    /// In turn, each with what it sends.
+    sources: Vec<(Source<'a>, Burst)>,
     next: usize,
+    sink: Sink<'a>,
+}
+
+/// Where packets come from.
+#[derive(Debug)]
+enum Source<'a> {
+    Socket(&'a UdpSocket),
+    Stream(&'a mut Link),
+}
+
+/// Where packets are counted.
+#[derive(Debug)]
+enum Sink<'a> {
+    /// At the far end of a link.
+    Device(Arrivals),
+    /// Where clients read their streams.
+    Readers(Readers<'a>),
 }
 
 /// What a window of load came to.
@@ -117,21 +151,37 @@ pub(crate) struct Counted {
 
 impl<'a> Generator<'a> {
     /// Prepares every packet.
-    pub(crate) fn new(scenario: Scenario, fleet: &'a Fleet) -> Self {
+    pub(crate) fn new(scenario: Scenario, fleet: &'a mut Fleet, device: Arrivals) -> Self {
         let count = match scenario.media {
             Media::Voice => 1,
             Media::Video => BURST,
         };
         let len = scenario.payload_len();
-        let sources =
-            fleet.lanes.iter().zip(&fleet.peers).map(|(lane, peer)| match scenario.direction {
-                Direction::Up => (
-                    lane.client.socket().expect("lanes speak UDP"),
-                    Burst::channel(lane.channel, len, count),
-                ),
-                Direction::Down => (peer, Burst::plain(len, count)),
-            });
-        Self { scenario, sources: sources.collect(), next: 0 }
+        let streams = scenario.carrier != Carrier::Udp;
+        let mut sources = Vec::new();
+        let mut links = Vec::new();
+        for (lane, peer) in fleet.lanes.iter_mut().zip(&fleet.peers) {
+            match scenario.direction {
+                Direction::Up => {
+                    let burst = Burst::channel(lane.channel, len, count);
+                    if streams {
+                        sources.push((Source::Stream(lane.client.link()), burst));
+                    } else if let Some(socket) = lane.client.socket() {
+                        sources.push((Source::Socket(socket), burst));
+                    }
+                }
+                Direction::Down => {
+                    sources.push((Source::Socket(peer), Burst::plain(len, count)));
+                    links.push(lane.client.link());
+                }
+            }
+        }
+        let sink = if streams && scenario.direction == Direction::Down {
+            Sink::Readers(Readers::new(links, len))
+        } else {
+            Sink::Device(device)
+        };
+        Self { scenario, sources, next: 0, sink }
     }
 
     /// Sends one burst; returns its packets.
@@ -140,54 +190,85 @@ impl<'a> Generator<'a> {
         while sent < BURST {
             let index = self.next % self.sources.len();
             self.next = index + 1;
-            let Some((socket, burst)) = self.sources.get(index) else { break };
-            sent += match self.scenario.media {
-                Media::Voice => {
+            let Some((source, burst)) = self.sources.get_mut(index) else { break };
+            let packets = match (source, self.scenario.media) {
+                (Source::Socket(socket), Media::Voice) => {
                     burst.message(0).map_or(Ok(0), |message| socket.send(message).map(|_| 1))?
                 }
-                Media::Video => burst.send_as_run(socket, None)?,
+                (Source::Socket(socket), Media::Video) => burst.send_as_run(socket, None)?,
+                (Source::Stream(link), _) => {
+                    link.send_raw(burst.bytes()).map(|()| burst.count())?
+                }
             };
+            if let Sink::Readers(readers) = &mut self.sink {
+                readers.expect(index, packets);
+            }
+            sent += packets;
         }
         Ok(sent as u64)
     }
 
+    /// Packets that have arrived, ever.
+    fn arrived(&mut self) -> io::Result<u64> {
+        match &mut self.sink {
+            Sink::Device(arrivals) => arrivals.packets(),
+            Sink::Readers(readers) => readers.read(),
+        }
+    }
+
     /// Applies load for some time.
-    pub(crate) fn run(
-        &mut self,
-        mode: Mode,
-        sink: &Arrivals,
-        lasting: Duration,
-    ) -> io::Result<Counted> {
-        let before = sink.packets()?;
+    pub(crate) fn run(&mut self, mode: Mode, lasting: Duration) -> io::Result<Counted> {
+        let before = self.arrived()?;
         let start = clock::now();
         let end = start + lasting;
         let sent = match mode {
             Mode::Paced(rate) => self.paced(rate, end)?,
-            Mode::Flood(window) => self.flood(window, sink, end)?,
+            Mode::Flood(window) => self.flood(window, end)?,
         };
         let took = clock::now() - start;
-        Ok(Counted { sent, arrived: sink.packets()? - before, took })
+        Ok(Counted { sent, arrived: self.arrived()? - before, took })
     }
 
-    fn paced(&mut self, rate: f64, end: std::time::Instant) -> io::Result<u64> {
+    fn paced(&mut self, rate: f64, end: Instant) -> io::Result<u64> {
         let pause = Duration::from_secs_f64(BURST as f64 / rate);
         let mut due = clock::now();
         let mut sent = 0;
         while due < end {
             let mut now = clock::now();
             while now < due {
-                std::hint::spin_loop();
+                self.pass_time()?;
                 now = clock::now();
             }
             sent += self.burst()?;
             // What could not be sent in time is not made up for: that would be another load.
             due = if now - due > LATE { now } else { due + pause };
         }
+        self.settle()?;
         Ok(sent)
     }
 
-    fn flood(&mut self, window: u64, sink: &Arrivals, end: std::time::Instant) -> io::Result<u64> {
-        let base = sink.packets()?;
+    /// Until the next burst: clients on streams read.
+    fn pass_time(&mut self) -> io::Result<()> {
+        match &mut self.sink {
+            Sink::Device(_) => std::hint::spin_loop(),
+            Sink::Readers(readers) => drop(readers.read()?),
+        }
+        Ok(())
+    }
+
+    /// Gives what is under way to readers the time to arrive.
+    fn settle(&mut self) -> io::Result<()> {
+        let until = clock::now() + LOST_AFTER;
+        while matches!(&self.sink, Sink::Readers(readers) if readers.waits())
+            && clock::now() < until
+        {
+            self.pass_time()?;
+        }
+        Ok(())
+    }
+
+    fn flood(&mut self, window: u64, end: Instant) -> io::Result<u64> {
+        let base = self.arrived()?;
         let (mut sent, mut lost, mut arrived) = (0, 0, 0);
         let mut moved = clock::now();
         loop {
@@ -195,7 +276,7 @@ impl<'a> Generator<'a> {
             if now >= end {
                 return Ok(sent);
             }
-            let seen = sink.packets()? - base;
+            let seen = self.arrived()? - base;
             if seen != arrived {
                 (arrived, moved) = (seen, now);
             } else if now - moved > LOST_AFTER {

@@ -128,6 +128,11 @@ impl Burst {
         Ok(sent.count())
     }
 
+    /// All of them, as they go over a stream, if each is a multiple of four bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// One message, as it goes over the wire.
     pub fn message(&self, index: usize) -> Option<&[u8]> {
         self.bytes.chunks_exact(self.segment.max(1)).nth(index)

@@ -9,8 +9,10 @@ mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{MsgFlags, recv};
 use rustls::{ClientConnection, StreamOwned};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -212,6 +214,37 @@ impl Link {
         }
     }
 
+    /// Reads what has come on a stream, without waiting: how many bytes there were (inside TLS).
+    /// For callers that count; what they say is lost.
+    pub fn drain(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut drained = 0;
+        loop {
+            let read = match &mut self.wire {
+                Wire::Udp(_) => return Ok(0),
+                Wire::Tcp(stream) => AtOnce(stream).read(buffer),
+                Wire::Tls(tls) => match tls.conn.reader().read(buffer) {
+                    Err(error) if is_timeout(&error) => {
+                        let StreamOwned { conn, sock } = &mut **tls;
+                        let fresh = conn.read_tls(&mut AtOnce(sock));
+                        conn.process_new_packets().map_err(io::Error::other)?;
+                        match fresh {
+                            Ok(0) => Ok(0),
+                            Ok(_) => continue,
+                            Err(error) => Err(error),
+                        }
+                    }
+                    other => other,
+                },
+            };
+            match read {
+                Ok(0) => return Err(closed()),
+                Ok(len) => drained += len,
+                Err(error) if is_timeout(&error) => return Ok(drained),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Says that nothing more will be sent; reading goes on.
     pub fn finish(&mut self) -> io::Result<()> {
         match &mut self.wire {
@@ -233,8 +266,7 @@ impl Link {
             Wire::Tls(tls) => tls.read(&mut chunk)?,
         };
         if len == 0 {
-            let closed = "the server closed the connection";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed));
+            return Err(closed());
         }
         self.frames.add(chunk.get(..len).unwrap_or_default());
         Ok(Arrived::Piece)
@@ -249,6 +281,19 @@ impl Link {
             Wire::Tls(tls) => tls.sock.set_read_timeout(left),
         }
     }
+}
+
+/// A connection that is read without waiting.
+struct AtOnce<'a>(&'a TcpStream);
+
+impl Read for AtOnce<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")
 }
 
 /// What a read brought.
