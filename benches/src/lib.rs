@@ -19,7 +19,7 @@ use proto::stun::attribute::{
 use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
 };
-use proto::turn::config::{MobilityPolicy, Share};
+use proto::turn::config::{MobilityPolicy, Redirect, Share};
 use proto::turn::{Action, Config, Server};
 
 const REALM: &str = "turn.example.org";
@@ -195,6 +195,7 @@ fn pool_key() -> PoolKey {
         nonces: secret(3),
         users: secret(4),
         tickets: secret(5),
+        tokens: secret(5),
     }
 }
 
@@ -204,6 +205,7 @@ fn config(pool_key: PoolKey) -> Config {
         advertised: None,
         transport: Transport::Udp,
         side: Side::External,
+        anycast: false,
     };
     let relay = |last| {
         let local = Ipv4Addr::new(93, 184, 217, last).into();
@@ -227,6 +229,8 @@ fn config(pool_key: PoolKey) -> Config {
         authority: Authority {
             ring: Some(KeyRing { current: pool_key, previous: vec![] }),
             rest_secrets: vec![],
+            users: None,
+            tokens: None,
             max_lifetime_s: 86_400,
         },
         ports: 10_000..=49_999,
@@ -239,5 +243,7 @@ fn config(pool_key: PoolKey) -> Config {
         mobility: MobilityPolicy::Ignored,
         udp_relays: true,
         tcp_relays: false,
+        rfc3489: false,
+        redirect: Redirect::default(),
     }
 }

@@ -110,6 +110,7 @@ impl PrivateKey {
             nonces: secret(b"nonces"),
             users: secret(b"users"),
             tickets: secret(b"tickets"),
+            tokens: secret(b"access tokens"),
         }
     }
 }

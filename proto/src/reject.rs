@@ -74,6 +74,7 @@ reasons! {
         WrongPassword "wrong_password" [401] "the integrity check failed: wrong password, or a pool key that differs from the minting service's";
         WrongRealm "wrong_realm" [401] "the client signed for another realm; it uses a stale challenge or another pool's";
         Expired "expired_credential" [401] "the credential's time is over; mint a new one, and check both hosts' clocks";
+        BadToken "bad_access_token" [401] "no access token of ours: broken, sealed with another key than the one it names, or for another auth.server_name";
         TooFarAhead "expiry_too_far_ahead" [401] "the credential claims to live longer than auth.max_lifetime_s allows; check the minting service's clock and settings";
         IncompleteCredentials "incomplete_credentials" [400] "message integrity without user name, realm or nonce";
         AlgorithmNegotiation "algorithm_negotiation" [400] "PASSWORD-ALGORITHMS does not repeat what was offered, or PASSWORD-ALGORITHM is not in it: a broken client, or somebody on the path weakens the negotiation";
@@ -92,6 +93,9 @@ reasons! {
         UserQuota "user_quota" [486] "the user holds as many allocations as limits.allocations_per_user allows; raise it, or look for a client that does not release";
         ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
         TotalQuota "total_quota" [508] "the relay holds as many allocations as limits.allocations allows; add a relay";
+        RedirectedAnycast "redirected_anycast" [300] "the client came to an anycast listener, which sends everybody to redirect.alternates";
+        RedirectedDraining "redirected_draining" [300] "the relay is shutting down, the client was sent to redirect.alternates";
+        RedirectedFull "redirected_full" [300] "the relay holds as many allocations as limits.allocations allows, the client was sent to redirect.alternates; if this lasts, add a relay";
         Draining "draining" [403] "the relay is shutting down and takes no new allocation";
         TunnelledClient "tunnelled_client" [403] "the client's own address is of Teredo or 6to4, which RFC 8656 keeps out of relays";
         WrongSide "wrong_side" [403] "the credential is for the other side of the edge";
@@ -115,6 +119,7 @@ reasons! {
         TooManyConnections "too_many_connections" [508] "the allocation has limits.peer_connections connections to peers, or limits.peer_connections_waiting of them wait";
         UnknownConnection "unknown_connection" [400] "ConnectionBind for a connection that never was, is over, or was claimed before; the client has half a minute to claim one";
         ControlConnection "control_connection" [400] "ConnectionBind over a connection that has an allocation: it needs one of its own";
+        ClassicDtls "rfc3489_over_dtls" [500] "a Binding request without magic cookie over DTLS, which RFC 3489 never knew: a broken client";
         ServerError "server_error" [500] "the operating system refused the relayed socket for another reason; see the log";
     }
 }
@@ -126,6 +131,7 @@ reasons! {
         TooManyConnections "too_many_connections" "a peer's TCP connection to an allocation that has limits.peer_connections of them, or limits.peer_connections_waiting that wait for the client";
         Unrecognised "unrecognised" "not STUN and not ChannelData by its first byte";
         MalformedStun "malformed_stun" "header or attributes of the message are broken";
+        ClassicStun "rfc3489" "a Binding request of RFC 3489, without magic cookie; compat.rfc3489 = true would answer those over UDP";
         BadFingerprint "bad_fingerprint" "the FINGERPRINT is wrong: corrupted, or not STUN at all";
         MalformedChannelData "malformed_channel_data" "the datagram is shorter than its length field says";
         UnexpectedMessage "unexpected_message" "a method or class a server does not take: stray responses, unknown methods";

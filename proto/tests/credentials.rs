@@ -8,7 +8,7 @@ use proto::addr::Side;
 use proto::auth::authority::CLOCK_SKEW_S;
 use proto::auth::credential::{EXPIRY_MAX, Name, NameError, Password, inspect, mint_rest};
 use proto::auth::{
-    Authority, Credential, Grant, GrantError, KeyId, KeyRing, PoolKey, Secret, Verified, mint,
+    Authority, Credential, Grant, GrantError, KeyId, KeyRing, PoolKey, Secret, Term, Verified, mint,
 };
 use proto::now::UnixTime;
 use proto::policy::UserKey;
@@ -29,6 +29,7 @@ fn pool_key(seed: u8) -> PoolKey {
         nonces: secret(2),
         users: secret(3),
         tickets: secret(4),
+        tokens: secret(4),
     }
 }
 
@@ -45,7 +46,7 @@ fn secret(text: &str) -> Secret {
 
 fn authority(ring: Option<KeyRing>, secrets: &[&str]) -> Authority {
     let rest_secrets = secrets.iter().map(|text| secret(text)).collect();
-    Authority { ring, rest_secrets, max_lifetime_s: 86_400 }
+    Authority { ring, rest_secrets, users: None, tokens: None, max_lifetime_s: 86_400 }
 }
 
 fn grant(user: &str) -> Grant {
@@ -80,7 +81,7 @@ fn a_pool_credential_verifies_with_its_key_and_says_its_limits() {
     assert_eq!(credential.username, "1800003600:01010101:s=e,n=3:alice:laptop");
     assert_eq!(credential.password.len(), 44);
     let Verified { identity, key } = present(&authority, &credential).unwrap();
-    assert_eq!(identity.expires, NOW.plus(3600));
+    assert_eq!(identity.term, Term::Until(NOW.plus(3600)));
     assert_eq!((identity.side, identity.allocations), (Some(Side::External), Some(3)));
     let Credential { username, password } = &credential;
     let own = MessageKey::long_term(PasswordAlgorithm::Sha256, username, REALM, password);

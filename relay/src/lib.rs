@@ -21,7 +21,7 @@ mod sys;
 mod telemetry;
 mod worker;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, opaque_string};
 pub use service::{ListenerAddr, Observer, Relay, Session, StartError, run, start};
 pub use stream::{Ending, Refusal};
 

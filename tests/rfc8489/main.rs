@@ -8,5 +8,7 @@ mod long_term;
 mod messages;
 mod negotiation;
 mod nonces;
+mod redirect;
 mod rest;
 mod streams;
+mod users;

@@ -34,6 +34,8 @@ pub struct Client {
     pub listener: ListenerId,
     /// Its credential.
     pub login: Login,
+    /// The key of its access token: signs instead of the password's.
+    pub bearer: Option<HMACKey>,
     /// Its generation of the protocol.
     pub scheme: Scheme,
     /// What the server told it last.
@@ -55,6 +57,7 @@ impl Client {
             address,
             listener: ListenerId(0),
             login,
+            bearer: None,
             scheme: Scheme::Sha256,
             challenge: None,
             relayed: None,
@@ -66,6 +69,9 @@ impl Client {
 
     /// The key of its requests, once it has been challenged.
     pub fn key(&self) -> HMACKey {
+        if let Some(key) = &self.bearer {
+            return key.clone();
+        }
         let challenge = self.challenge.as_ref().expect("challenged before");
         self.login.key(&challenge.realm, self.scheme.algorithm())
     }

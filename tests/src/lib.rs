@@ -26,6 +26,7 @@ pub mod script;
 pub mod shadow;
 pub mod site;
 pub mod stream;
+pub mod token;
 pub mod world;
 
 pub use dial::Manner;
@@ -33,4 +34,5 @@ pub use draft::Draft;
 pub use heard::{Arrival, Heard};
 pub use link::Link;
 pub use login::{Login, Scheme};
+pub use token::Token;
 pub use world::World;

@@ -7,7 +7,7 @@ use proto::addr::{ListenerId, Side, Transport};
 use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
 use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
-use proto::turn::config::{MobilityPolicy, Share};
+use proto::turn::config::{MobilityPolicy, Redirect, Share};
 
 use crate::login::Login;
 
@@ -19,6 +19,8 @@ pub const REALM: &str = "edge.test";
 pub const REST_SECRET: &[u8] = b"a shared secret of the rig";
 /// The pool's secret that turns user names into passwords.
 pub const POOL_SECRET: &[u8] = &[0x5A; 32];
+/// The pool's secret that seals access tokens.
+pub const POOL_TOKEN_SECRET: &[u8; 32] = &[0x96; 32];
 /// The pool key's id as it stands in user names.
 pub const KEY_ID: &str = "0badcafe";
 
@@ -55,6 +57,7 @@ pub fn pool_key() -> PoolKey {
         nonces: Secret::new(vec![0xA5; 32]),
         users: Secret::new(vec![0x3C; 32]),
         tickets: Secret::new(vec![0xC3; 32]),
+        tokens: Secret::new(POOL_TOKEN_SECRET.to_vec()),
     }
 }
 
@@ -65,6 +68,7 @@ pub fn default_config() -> Config {
         advertised: None,
         transport: Transport::Udp,
         side,
+        anycast: false,
     };
     let relay = |address: &str| {
         let ip = address.parse().expect("an address");
@@ -96,6 +100,8 @@ pub fn default_config() -> Config {
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),
             rest_secrets: vec![Secret::new(REST_SECRET.to_vec())],
+            users: None,
+            tokens: None,
             max_lifetime_s: 30 * 86_400,
         },
         ports: 50_000..=59_999,
@@ -108,5 +114,7 @@ pub fn default_config() -> Config {
         mobility: MobilityPolicy::Ignored,
         udp_relays: true,
         tcp_relays: false,
+        rfc3489: false,
+        redirect: Redirect::default(),
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use pool_key::PrivateKey;
 use proto::addr::Side;
 use proto::auth::credential::{Name, inspect};
-use proto::auth::{Authority, KeyRing};
+use proto::auth::{Authority, KeyRing, TokenKey};
 use proto::stun::integrity::{MessageKey, PasswordAlgorithm, equal};
 use serde_json::{Value, json};
 
@@ -14,8 +16,13 @@ use crate::harness::{self, KEY, OTHER_KEY, Service, now};
 
 /// Whether a relay that holds these keys takes the credential.
 fn verifies(ring: &KeyRing, username: &str, password: &str) -> bool {
-    let authority =
-        Authority { ring: Some(ring.clone()), rest_secrets: Vec::new(), max_lifetime_s: 86_400 };
+    let authority = Authority {
+        ring: Some(ring.clone()),
+        rest_secrets: Vec::new(),
+        users: None,
+        tokens: None,
+        max_lifetime_s: 86_400,
+    };
     let algorithm = PasswordAlgorithm::Md5;
     let signed = MessageKey::long_term(algorithm, username, "realm", password);
     let verified = authority
@@ -409,4 +416,42 @@ fn health_and_readiness_are_told_without_a_key() {
             assert_eq!(harness::ask(&format!("http://{door}"), "GET", path, &[], "").status, 200);
         }
     }
+}
+
+#[test]
+fn oauth_004_a_minted_token_opens_with_the_pools_key_for_the_relays_name() {
+    let service = Service::start("token_server_name = \"turn.example.org\"");
+    let headers = [("Authorization", service.bearer()), ("Content-Type", "application/json")];
+    let answer = service.post("/v1/tokens", &headers, "{\"lifetime_s\": 600}");
+    assert_eq!(answer.status, 200, "{}", answer.json);
+    let key = TokenKey::of_pool(&service.ring.current).unwrap();
+    assert_eq!(text(&answer.json, "/kid"), key.id());
+    assert_eq!(answer.json["expires_in"], 600);
+    let sealed = STANDARD.decode(text(&answer.json, "/access_token")).unwrap();
+    let token = key.open("turn.example.org", &sealed).expect("the relays' name");
+    assert!(key.open("turn.example.com", &sealed).is_none());
+    assert_eq!(token.mac_key.bytes(), STANDARD.decode(text(&answer.json, "/key")).unwrap());
+    assert!((600..=605).contains(&token.left(now()).expect("fresh").as_secs()));
+    let again = service.post("/v1/tokens", &headers, "{}");
+    assert_ne!(again.json["key"], answer.json["key"], "a key is never given twice");
+    assert_eq!(again.json["expires_in"], 86_400);
+}
+
+#[test]
+fn rest_001_tokens_need_a_key_and_a_name_of_the_relays() {
+    let service = Service::start("token_server_name = \"turn.example.org\"");
+    assert_eq!(service.post("/v1/tokens", &[], "{}").status, 401);
+    let json = [("Authorization", service.bearer()), ("Content-Type", "application/json")];
+    for (case, headers, body, status) in [
+        ("no JSON", &json[..], "", 400),
+        ("an unknown member", &json, "{\"user\": \"u\"}", 400),
+        ("no lifetime", &json, "{\"lifetime_s\": 0}", 400),
+        ("too long", &json, "{\"lifetime_s\": 86401}", 400),
+        ("another type", &json[..1], "{}", 415),
+    ] {
+        assert_eq!(service.post("/v1/tokens", headers, body).status, status, "{case}");
+    }
+    let without = Service::start("");
+    let json = [("Authorization", without.bearer()), ("Content-Type", "application/json")];
+    assert_eq!(without.post("/v1/tokens", &json, "{}").status, 404);
 }

@@ -1,15 +1,21 @@
 //! Verifies the credentials of every form this relay accepts.
 //!
 //! A user name decides which secrets may have signed it; [`Authority::derive`] collects them,
-//! [`Derived::authenticate`] tries them. A name that none of them can have signed is tried
-//! against a decoy, so that neither answer nor time tells it from a wrong password.
+//! [`Derived::authenticate`] tries them: the keys of a user whom the configuration names, and for
+//! names that begin with an expiry those of the pool or of the shared secrets. What no secret can
+//! have signed is tried against a decoy, so that neither answer nor time tells it from a wrong
+//! password. A third party's access token brings its key along ([`Authority::open_token`]).
+
+use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::auth::access_token::TokenKeys;
 use crate::auth::credential::{Password, PoolName, Recognised, RestName, recognise};
-use crate::auth::identity::Identity;
+use crate::auth::identity::{Identity, Term};
 use crate::auth::pool_key::{KeyRing, PoolKey, Secret};
+use crate::auth::users::{UserKeys, Users};
 use crate::now::UnixTime;
 use crate::policy::UserKey;
 use crate::reject::Why;
@@ -26,6 +32,10 @@ pub struct Authority {
     /// Shared secrets of the TURN REST form, the current one first; each at least
     /// [`SECRET_MIN`] bytes.
     pub rest_secrets: Vec<Secret>,
+    /// Users whom the configuration names.
+    pub users: Option<Users>,
+    /// Access tokens of third parties (RFC 7635).
+    pub tokens: Option<TokenKeys>,
     /// Expiries further ahead than this many seconds are refused (REST-011).
     pub max_lifetime_s: u64,
 }
@@ -36,39 +46,91 @@ pub const CLOCK_SKEW_S: u64 = 60;
 impl Authority {
     /// Which secrets can have signed this user name. Knows no clock: see [`Authority::in_time`].
     pub fn derive<'a>(&'a self, username: &'a str) -> Derived<'a> {
+        let user = self.users.as_ref().and_then(|users| users.find(username));
         let found = recognise(username, |id| self.ring.as_ref()?.find(id));
+        let timed = found.is_ok();
         let signer = match found {
             Ok(Recognised::Pool(key, name)) => Signer::Pool(key, name),
             Ok(Recognised::Rest(name)) if !self.rest_secrets.is_empty() => Signer::Rest(name),
             Ok(Recognised::Rest(_)) | Err(_) => Signer::Nobody,
         };
-        Derived { authority: self, username, signer }
+        Derived { authority: self, username, user, timed, signer }
+    }
+
+    /// As [`Authority::derive`], for the name behind a USERHASH (RFC 8489 §14.4): only users whom
+    /// the configuration names can be found so.
+    pub fn derive_hash(&self, hash: &[u8; 32]) -> Derived<'_> {
+        let username = self.users.as_ref().and_then(|users| users.name(hash));
+        self.derive(username.unwrap_or_default())
+    }
+
+    /// Whether every user can be found by the hash of the name: clients may then hide it.
+    pub fn knows_everybody(&self) -> bool {
+        self.users.is_some()
+            && self.ring.is_none()
+            && self.rest_secrets.is_empty()
+            && self.tokens.is_none()
+    }
+
+    /// Verifies a message by the access token in it (RFC 7635 §7); `key_id` is its USERNAME.
+    pub fn open_token(
+        &self,
+        now: UnixTime,
+        key_id: &str,
+        sealed: &[u8],
+        verify: impl Fn(&MessageKey) -> bool,
+    ) -> Result<Verified, Why> {
+        let tokens = self.tokens.as_ref().ok_or(Why::UnknownUser)?;
+        let Some(token) = tokens.open(key_id, sealed) else {
+            let _ = verify(&MessageKey::of_bytes(&[0; 32]));
+            return Err(if tokens.knows(key_id) { Why::BadToken } else { Why::UnknownUser });
+        };
+        if !verify(&token.mac_key) {
+            return Err(Why::WrongPassword);
+        }
+        let left = token.left(now).ok_or(Why::Expired)?;
+        if u64::from(token.lifetime_s) > self.max_lifetime_s.saturating_add(CLOCK_SKEW_S) {
+            return Err(Why::TooFarAhead);
+        }
+        let user = self.user_key(b"token\0", token.mac_key.bytes());
+        let term = Term::Token(left);
+        Ok(Verified {
+            identity: Identity { user, term, side: None, allocations: None },
+            key: token.mac_key,
+        })
     }
 
     /// Whether a new allocation may be made with this credential now (REST-006, REST-011). A
     /// minting host whose clock runs ahead by less than [`CLOCK_SKEW_S`] does no harm.
     /// Requests on an allocation that exists are not held against it (REST-007).
     pub fn in_time(&self, identity: &Identity, now: UnixTime) -> Result<(), Why> {
-        if identity.expires <= now {
+        let Term::Until(expires) = identity.term else { return Ok(()) };
+        let furthest = self.max_lifetime_s.saturating_add(CLOCK_SKEW_S);
+        if expires <= now {
             Err(Why::Expired)
-        } else if identity.expires.seconds_since(now)
-            > self.max_lifetime_s.saturating_add(CLOCK_SKEW_S)
-        {
+        } else if expires.seconds_since(now) > furthest {
             Err(Why::TooFarAhead)
         } else {
             Ok(())
         }
     }
 
+    /// What stands for a user whom nothing names but the network: equal on all relays of the pool.
+    pub fn network_key(&self, network: IpAddr) -> UserKey {
+        self.user_key(b"network\0", network.to_string().as_bytes())
+    }
+
     /// The keyed hash of a user id: equal for all credentials of the user, old keys and new.
-    fn user_key(&self, user: &str) -> UserKey {
-        let secret = match &self.ring {
-            Some(ring) => ring.current.users.bytes(),
-            None => self.rest_secrets.first().map_or(&[][..], Secret::bytes),
-        };
+    /// `kind` keeps namesakes of different forms apart.
+    fn user_key(&self, kind: &[u8], user: &[u8]) -> UserKey {
+        let ring = self.ring.as_ref().map(|ring| &ring.current.users);
+        let secret = ring
+            .or(self.rest_secrets.first())
+            .or(self.users.as_ref().map(Users::secret))
+            .map_or(&[][..], Secret::bytes);
         let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes any key length");
-        mac.update(b"user\0");
-        mac.update(user.as_bytes());
+        mac.update(kind);
+        mac.update(user);
         let hash = mac.finalize().into_bytes();
         let half = hash.first_chunk::<8>().expect("a SHA-256 hash has 32 bytes");
         UserKey(u64::from_be_bytes(*half))
@@ -80,6 +142,11 @@ impl Authority {
 pub struct Derived<'a> {
     authority: &'a Authority,
     username: &'a str,
+    /// The keys of a user whom the configuration names.
+    user: Option<&'a UserKeys>,
+    /// Whether the name begins with an expiry, as minted ones do.
+    timed: bool,
+    /// Who minted it.
     signer: Signer<'a>,
 }
 
@@ -99,20 +166,66 @@ pub struct Verified {
     pub key: MessageKey,
 }
 
-impl Derived<'_> {
+impl<'a> Derived<'a> {
+    /// The user name.
+    pub fn username(&self) -> &'a str {
+        self.username
+    }
+
     /// Tries the keys of the name until `verify` (a constant-time check of the message) takes
     /// one. Refuses with [`Why::WrongPassword`], or [`Why::UnknownUser`] after trying a decoy.
+    ///
+    /// What is tried depends on the form of the name alone, not on who exists.
     pub fn authenticate(
         &self,
         realm: &str,
         algorithm: PasswordAlgorithm,
         verify: impl Fn(&MessageKey) -> bool,
     ) -> Result<Verified, Why> {
-        let attempt = |password: Password| {
-            let key = MessageKey::long_term(algorithm, self.username, realm, password.text());
-            verify(&key).then_some(key)
+        let named = self.try_user(algorithm, &verify);
+        let minted = if self.timed || self.authority.users.is_none() {
+            self.try_minted(|password: Password| {
+                let key = MessageKey::long_term(algorithm, self.username, realm, password.text());
+                verify(&key).then_some(key)
+            })
+        } else {
+            None
         };
-        let key = match &self.signer {
+        if let Some(key) = named {
+            let user = self.authority.user_key(b"static\0", self.username.as_bytes());
+            let term = Term::Unlimited;
+            return Ok(Verified {
+                identity: Identity { user, term, side: None, allocations: None },
+                key,
+            });
+        }
+        let (user, expires, side, allocations) = match self.signer {
+            Signer::Pool(_, name) => (name.user, name.expires, name.side, name.allocations),
+            Signer::Rest(name) => (name.user.unwrap_or(self.username), name.expires, None, None),
+            Signer::Nobody if self.user.is_some() => return Err(Why::WrongPassword),
+            Signer::Nobody => return Err(Why::UnknownUser),
+        };
+        let key = minted.ok_or(Why::WrongPassword)?;
+        let user = self.authority.user_key(b"user\0", user.as_bytes());
+        let term = Term::Until(expires);
+        Ok(Verified { identity: Identity { user, term, side, allocations }, key })
+    }
+
+    /// Tries the key of a user whom the configuration names, or a decoy.
+    fn try_user(
+        &self,
+        algorithm: PasswordAlgorithm,
+        verify: impl Fn(&MessageKey) -> bool,
+    ) -> Option<MessageKey> {
+        let users = self.authority.users.as_ref()?;
+        let own = self.user.and_then(|keys| keys.of(algorithm));
+        let fits = verify(own.unwrap_or(users.decoy()));
+        own.filter(|_| fits).cloned()
+    }
+
+    /// Tries the passwords that secrets make of the name, or a decoy.
+    fn try_minted(&self, attempt: impl Fn(Password) -> Option<MessageKey>) -> Option<MessageKey> {
+        match &self.signer {
             Signer::Pool(pool, _) => attempt(Password::of_pool(pool, self.username)),
             Signer::Rest(_) => {
                 let mut secrets = self.authority.rest_secrets.iter();
@@ -122,15 +235,7 @@ impl Derived<'_> {
                 self.try_decoy(attempt);
                 None
             }
-        };
-        let (user, expires, side, allocations) = match self.signer {
-            Signer::Pool(_, name) => (name.user, name.expires, name.side, name.allocations),
-            Signer::Rest(name) => (name.user.unwrap_or(self.username), name.expires, None, None),
-            Signer::Nobody => return Err(Why::UnknownUser),
-        };
-        let key = key.ok_or(Why::WrongPassword)?;
-        let user = self.authority.user_key(user);
-        Ok(Verified { identity: Identity { user, expires, side, allocations }, key })
+        }
     }
 
     /// Does the work that a wrong password of the form in use costs. No key is returned, even

@@ -1,5 +1,7 @@
 //! What a verified user name proves.
 
+use std::time::Duration;
+
 use crate::addr::Side;
 use crate::now::UnixTime;
 use crate::policy::UserKey;
@@ -9,10 +11,29 @@ use crate::policy::UserKey;
 pub struct Identity {
     /// Keyed hash of the user-id part: equal for every credential of the same user.
     pub user: UserKey,
-    /// When the credential expires.
-    pub expires: UnixTime,
+    /// How long the credential is good.
+    pub term: Term,
     /// The only side of the edge it is good on; `None`: both.
     pub side: Option<Side>,
     /// Allocations the user may hold, if the credential says less than the configuration.
     pub allocations: Option<u32>,
+}
+
+impl Identity {
+    /// Whether an access token proved it.
+    pub fn is_by_token(&self) -> bool {
+        matches!(self.term, Term::Token(_))
+    }
+}
+
+/// How long a credential is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// Until then; the user name says so.
+    Until(UnixTime),
+    /// As long as the configuration names the user.
+    Unlimited,
+    /// It came with an access token, whose allocation may live this long from now on
+    /// (RFC 7635 §9).
+    Token(Duration),
 }

@@ -69,6 +69,8 @@ pub struct PoolKey {
     pub users: Secret,
     /// Seals mobility tickets; 32 bytes.
     pub tickets: Secret,
+    /// Seals access tokens of RFC 7635; 32 bytes.
+    pub tokens: Secret,
 }
 
 /// The pool keys in force: minting uses the current one, verifying all of them.

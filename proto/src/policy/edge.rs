@@ -20,6 +20,9 @@ pub struct Listener {
     pub transport: Transport,
     /// Which leg of the edge it stands on.
     pub side: Side,
+    /// Whether the address is shared with other relays (RFC 8155 §6): clients that want to
+    /// allocate are sent elsewhere.
+    pub anycast: bool,
 }
 
 impl Listener {
@@ -142,6 +145,7 @@ mod tests {
                 advertised: Some("198.51.100.7".parse().unwrap()),
                 transport: Transport::Udp,
                 side: Side::External,
+                anycast: false,
             }],
             vec![RelayAddress {
                 local: "10.0.0.5".parse().unwrap(),

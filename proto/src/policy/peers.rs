@@ -215,6 +215,7 @@ mod tests {
                 advertised: None,
                 transport: Transport::Udp,
                 side: Side::External,
+                anycast: false,
             }],
             vec![RelayAddress {
                 local: "10.0.0.5".parse().unwrap(),

@@ -53,6 +53,7 @@ types! {
     ADDITIONAL_ADDRESS_FAMILY 0x8000 "RFC 8656 §18.11.";
     ADDRESS_ERROR_CODE 0x8001 "RFC 8656 §18.12.";
     PASSWORD_ALGORITHMS 0x8002 "RFC 8489 §14.11.";
+    ALTERNATE_DOMAIN 0x8003 "RFC 8489 §14.16.";
     ICMP 0x8004 "RFC 8656 §18.13.";
     SOFTWARE 0x8022 "RFC 8489 §14.14.";
     ALTERNATE_SERVER 0x8023 "RFC 8489 §14.15.";
@@ -188,6 +189,8 @@ texts! {
     Realm REALM 0..=763;
     /// Fewer than 128 characters, so at most 763 bytes of UTF-8 (RFC 8489 §14.14).
     Software SOFTWARE 0..=763;
+    /// The name in another server's certificate (RFC 8489 §14.16).
+    AlternateDomain ALTERNATE_DOMAIN 0..=255;
     /// The server name of a third party's tokens (RFC 7635 §6.1).
     ThirdPartyAuthorization THIRD_PARTY_AUTHORIZATION 0..=65535;
 }

@@ -87,6 +87,15 @@ impl MessageKey {
         Some(Self { bytes, len: key.len() })
     }
 
+    /// A key of exactly this many bytes, such as a decoy.
+    pub fn of_bytes(key: &[u8; 32]) -> Self {
+        let mut bytes = Zeroizing::new([0; KEY_MAX]);
+        for (to, from) in bytes.iter_mut().zip(key) {
+            *to = *from;
+        }
+        Self { bytes, len: key.len() }
+    }
+
     fn of_digest<D: Digest>(parts: &[&[u8]]) -> Self {
         let mut hash = D::new();
         for part in parts {

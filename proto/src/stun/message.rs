@@ -196,20 +196,7 @@ impl<'a> Message<'a> {
     /// Types 0x0000–0x7FFF among the attributes that count which are not in `known`, each once,
     /// in order, at most [`UNKNOWN_MAX`]. Integrity and FINGERPRINT are known to the codec.
     pub fn unknown_required(&self, known: &[AttributeType]) -> Vec<u16> {
-        let mut unknown = Vec::new();
-        for AttributeType(kind) in self.attributes().map(|attribute| attribute.kind) {
-            let is_known = !AttributeType(kind).is_required()
-                || AttributeType(kind) == AttributeType::MESSAGE_INTEGRITY
-                || AttributeType(kind) == AttributeType::MESSAGE_INTEGRITY_SHA256
-                || known.contains(&AttributeType(kind));
-            if !is_known && !unknown.contains(&kind) {
-                unknown.push(kind);
-                if unknown.len() == UNKNOWN_MAX {
-                    break;
-                }
-            }
-        }
-        unknown
+        unknown(self.attributes().map(|attribute| attribute.kind), known)
     }
 
     /// Which attribute decides about integrity: the SHA-256 one if both are there (AUTH-006);
@@ -263,14 +250,35 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Required types that are not in `known`; see [`Message::unknown_required`].
+pub(super) fn unknown(
+    types: impl Iterator<Item = AttributeType>,
+    known: &[AttributeType],
+) -> Vec<u16> {
+    let mut unknown = Vec::new();
+    for AttributeType(kind) in types {
+        let is_known = !AttributeType(kind).is_required()
+            || AttributeType(kind) == AttributeType::MESSAGE_INTEGRITY
+            || AttributeType(kind) == AttributeType::MESSAGE_INTEGRITY_SHA256
+            || known.contains(&AttributeType(kind));
+        if !is_known && !unknown.contains(&kind) {
+            unknown.push(kind);
+            if unknown.len() == UNKNOWN_MAX {
+                break;
+            }
+        }
+    }
+    unknown
+}
+
 /// Steps over attributes: 16-bit type, 16-bit length, value padded to four bytes.
-struct Walk<'a> {
-    rest: &'a [u8],
-    offset: usize,
+pub(super) struct Walk<'a> {
+    pub(super) rest: &'a [u8],
+    pub(super) offset: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn step(&mut self) -> Result<Option<Attribute<'a>>, Malformed> {
+    pub(super) fn step(&mut self) -> Result<Option<Attribute<'a>>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }

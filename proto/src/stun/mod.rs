@@ -11,12 +11,14 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod attribute;
+pub mod classic;
 pub mod header;
 pub mod integrity;
 pub mod message;
 pub mod writer;
 
 pub use attribute::{AttributeType, Value};
+pub use classic::ClassicBinding;
 pub use header::{Class, HEADER_LEN, MAGIC_COOKIE, Method, TransactionId};
 pub use integrity::{Integrity, MessageKey, PasswordAlgorithm};
 pub use message::{Attribute, BadValue, Fingerprint, Malformed, Message};

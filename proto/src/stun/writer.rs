@@ -28,11 +28,27 @@ impl<'b> Writer<'b> {
         transaction: TransactionId,
     ) -> Self {
         let mut writer = Self { buffer, len: 0, full: false, transaction };
-        writer.put(&join_type(class, method).to_be_bytes());
-        writer.put(&[0, 0]);
-        writer.put(&MAGIC_COOKIE.to_be_bytes());
-        writer.put(&transaction.0);
+        writer.header(join_type(class, method), MAGIC_COOKIE.to_be_bytes());
         writer
+    }
+
+    /// Starts the answer to a Binding request of RFC 3489; `old` stands where the cookie does.
+    pub(super) fn classic(
+        buffer: &'b mut [u8],
+        class: Class,
+        old: [u8; 4],
+        transaction: TransactionId,
+    ) -> Self {
+        let mut writer = Self { buffer, len: 0, full: false, transaction };
+        writer.header(join_type(class, Method::BINDING), old);
+        writer
+    }
+
+    fn header(&mut self, kind: u16, cookie: [u8; 4]) {
+        self.put(&kind.to_be_bytes());
+        self.put(&[0, 0]);
+        self.put(&cookie);
+        self.put(&self.transaction.0.clone());
     }
 
     /// The transaction of the message.

@@ -12,19 +12,20 @@ use std::time::Duration;
 use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr, Transport};
 use crate::auth::Identity;
 use crate::now::Now;
-use crate::policy::{Claim, Lease, Ledger};
+use crate::policy::{Claim, Lease, Ledger, UserKey};
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{
     AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, MobilityTicket, PROTOCOL_TCP,
     PROTOCOL_UDP, RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
     XorRelayedAddress,
 };
-use crate::stun::{AttributeType, Message};
+use crate::stun::{AttributeType, Message, MessageKey};
 use crate::turn::action::{Action, Change, OpenFailure};
 use crate::turn::allocation::{Allocation, Owner, Relay};
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::Authenticated;
 use crate::turn::ports::Parity;
+use crate::turn::redirect::Cause;
 use crate::turn::refresh::{granted, seconds};
 use crate::turn::server::Server;
 
@@ -38,6 +39,7 @@ pub(crate) struct Opening {
     digest: u64,
     username: Box<str>,
     identity: Identity,
+    bearer: Option<MessageKey>,
     lease: Lease,
     lifetime: Duration,
     parity: Parity,
@@ -94,13 +96,12 @@ impl<L: Ledger> Server<L> {
         }
         let mobile = self.wants_ticket(&request.message)?;
         // Step 10: policy and quota.
-        if self.draining {
-            return Err(Why::Draining.into());
-        }
         self.welcome(client, &request.identity)?;
+        self.takes(client)?;
         let user = request.identity.user;
         if wish.parity == Parity::Pair
-            && self.reservations.of(user) >= self.config.limits.allocations_per_user
+            && self.reservations.of(self.holder(client, &request.identity))
+                >= self.config.limits.allocations_per_user
         {
             // A port that is kept counts like an allocation, or releasing and asking again
             // would empty the pool.
@@ -111,9 +112,15 @@ impl<L: Ledger> Server<L> {
             client: Claim::network(client.client.ip()),
             user_limit: request.identity.allocations,
         };
-        let lease = self.ledger.lease(&claim, &self.config.limits)?;
+        let lease = self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {
+            Why::TotalQuota => self.redirected(client, Cause::Full).unwrap_or(why),
+            other => other,
+        })?;
         let wants = match wish.token {
-            Some(token) => self.wants_reserved(now, token, &request.identity),
+            Some(token) => {
+                let holder = self.holder(client, &request.identity);
+                self.wants_reserved(now, token, holder)
+            }
             None => self.wants(now, &wish),
         };
         if let Some(why) = hopeless(&wants) {
@@ -123,10 +130,11 @@ impl<L: Ledger> Server<L> {
         let opening = Opening {
             exchange: request.exchange.clone(),
             digest,
-            username: request.username.into(),
+            username: request.username.as_ref().into(),
             identity: request.identity.clone(),
+            bearer: request.bearer(),
             lease,
-            lifetime: granted(wish.lifetime, self.config.lifetime_max),
+            lifetime: granted(wish.lifetime, self.config.lifetime_max, request.identity.term),
             parity: wish.parity,
             redeemed: wish.token.is_some(),
             mobile,
@@ -171,8 +179,24 @@ impl<L: Ledger> Server<L> {
             return Err(Why::TunnelledClient);
         }
         let listener = self.config.edge.listener(client.listener);
-        match (identity.side, listener) {
-            (Some(side), Some(listener)) if side != listener.side => Err(Why::WrongSide),
+        if let (Some(side), Some(listener)) = (identity.side, listener)
+            && side != listener.side
+        {
+            return Err(Why::WrongSide);
+        }
+        Ok(())
+    }
+
+    /// Whether new allocations are made here: 403 if not, or 300 if another relay makes them
+    /// (RFC 8656 §7.2 step 11).
+    fn takes(&self, client: FiveTuple) -> Result<(), Why> {
+        if self.draining {
+            return Err(self.redirected(client, Cause::Draining).unwrap_or(Why::Draining));
+        }
+        let listener = self.config.edge.listener(client.listener);
+        let anycast = listener.is_some_and(|listener| listener.anycast);
+        match self.redirected(client, Cause::Anycast) {
+            Some(why) if anycast => Err(why),
             _ => Ok(()),
         }
     }
@@ -188,6 +212,16 @@ impl<L: Ledger> Server<L> {
             // A token may stand for a port of either family.
             || message.has(AttributeType::RESERVATION_TOKEN) && self.ports.serves(Family::V6);
         untranslated && !six
+    }
+
+    /// To whom a reservation belongs: the user, or as tokens name nobody, and one client has
+    /// many of them, the client's network.
+    fn holder(&self, client: FiveTuple, identity: &Identity) -> UserKey {
+        if identity.is_by_token() {
+            self.config.authority.network_key(Claim::network(client.client.ip()))
+        } else {
+            identity.user
+        }
     }
 
     /// Draws a port for each wanted family.
@@ -208,9 +242,9 @@ impl<L: Ledger> Server<L> {
     }
 
     /// Takes the port a token stands for.
-    fn wants_reserved(&mut self, now: Now, token: [u8; 8], identity: &Identity) -> [Want; 2] {
+    fn wants_reserved(&mut self, now: Now, token: [u8; 8], holder: UserKey) -> [Want; 2] {
         let mut wants = [Want::Nothing; 2];
-        match self.redeem(now, token, identity.user) {
+        match self.redeem(now, token, holder) {
             Some(port) => wants[port.family().index()] = Want::Asked(port),
             None => wants[0] = Want::Failed(Why::ReservationUnknown),
         }
@@ -276,7 +310,8 @@ impl<L: Ledger> Server<L> {
                     relays[family.index()] = Some(Relay { addr, expires });
                     self.ledger.set_live(addr, true);
                     if opening.parity == Parity::Pair {
-                        token = Some(self.reserve(now, opening.identity.user, successor(addr)));
+                        let holder = self.holder(exchange.client, &opening.identity);
+                        token = Some(self.reserve(now, holder, successor(addr)));
                     }
                 }
                 Want::Failed(why) => missing = Some((family, why)),
@@ -287,6 +322,7 @@ impl<L: Ledger> Server<L> {
         let owner = Owner {
             username: opening.username,
             identity: opening.identity,
+            bearer: opening.bearer,
             lease: opening.lease,
             transaction: exchange.transaction,
             digest: opening.digest,

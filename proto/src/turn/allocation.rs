@@ -12,7 +12,7 @@ use crate::auth::Identity;
 use crate::channel_data::ChannelNumber;
 use crate::policy::{AdmittedPeer, Lease};
 use crate::reject::Why;
-use crate::stun::TransactionId;
+use crate::stun::{MessageKey, TransactionId};
 use crate::turn::channel::{CHANNEL_LIFETIME, Channel};
 use crate::turn::few::Few;
 use crate::turn::mobility::Mobility;
@@ -62,6 +62,9 @@ pub(crate) struct Owner {
     pub(crate) username: Box<str>,
     /// What it proved.
     pub(crate) identity: Identity,
+    /// The key of the access token in force, which also signs requests without a token; `None`
+    /// for every other credential.
+    pub(crate) bearer: Option<MessageKey>,
     /// What the ledger charged.
     pub(crate) lease: Lease,
     /// The Allocate that opened it, to know a retransmission.

@@ -1,5 +1,6 @@
 //! What a server needs to know, already valid.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -25,6 +26,20 @@ pub enum MobilityPolicy {
     Forbidden,
     /// They get tickets.
     Allowed,
+}
+
+/// Where clients are sent that this relay does not take (RFC 8489 §10).
+#[derive(Clone, Debug, Default)]
+pub struct Redirect {
+    /// Other relays, by [`Family::index`](crate::addr::Family::index); clients are spread over those of their family.
+    pub alternates: [Vec<SocketAddr>; 2],
+    /// The name in the others' certificate, if it is not the one of this relay's: at most 255
+    /// characters of ASCII.
+    pub domain: Option<String>,
+    /// Whether this is done while the relay drains.
+    pub when_draining: bool,
+    /// Whether this is done while it holds as many allocations as it may.
+    pub when_full: bool,
 }
 
 /// Configuration of one server. Every field is valid: the shell refuses anything else.
@@ -62,4 +77,8 @@ pub struct Config {
     pub udp_relays: bool,
     /// Whether clients may have relays for TCP (RFC 6062).
     pub tcp_relays: bool,
+    /// Answer Binding requests of RFC 3489 clients, which send no magic cookie.
+    pub rfc3489: bool,
+    /// Where clients are sent that are not taken here.
+    pub redirect: Redirect,
 }

@@ -37,7 +37,7 @@ impl<L: Ledger> Server<L> {
             return Err(Why::UnknownConnection.into());
         }
         let allocation = self.table.open(connection.allocation).ok_or(Why::UnknownConnection)?;
-        if *allocation.owner.username != *request.username {
+        if !request.owns(&allocation.owner) {
             return Err(Why::OtherUser.into());
         }
         self.connections.advance(id, State::Bound);

@@ -9,14 +9,16 @@ use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{
-    ErrorCode, Nonce, PasswordAlgorithms, Realm, Software, UnknownAttributes,
+    ErrorCode, Nonce, PasswordAlgorithms, Realm, Software, ThirdPartyAuthorization,
+    UnknownAttributes,
 };
 use crate::stun::{Class, Integrity, MessageKey, Method, TransactionId, Writer};
 use crate::turn::action::{Action, Verdict};
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
 
-/// Room for the largest response: realm and SOFTWARE of 127 four-byte characters.
+/// Room for the largest response: realm and SOFTWARE of 127 four-byte characters, or a realm and
+/// the server name of access tokens.
 const RESPONSE_MAX: usize = 1_280;
 
 /// What a response needs to know of its request.
@@ -65,11 +67,15 @@ impl<L: Ledger> Server<L> {
         self.tally.rejected[reject.why.index()] += 1;
         let code = reject.why.code().0;
         let error = ErrorCode { code, reason: "" };
+        let elsewhere = (code == 300).then(|| self.elsewhere(exchange));
         if !reject.why.challenges() {
             self.respond(&mut [0; RESPONSE_MAX], exchange, Class::Error, |writer| {
                 writer.add(&error);
                 if !reject.unknown.is_empty() {
                     writer.add(&UnknownAttributes::new(&reject.unknown));
+                }
+                if let Some(elsewhere) = elsewhere {
+                    elsewhere.write(writer);
                 }
             });
             return Verdict::Handled;
@@ -85,6 +91,9 @@ impl<L: Ledger> Server<L> {
                 .add(&Realm(&config.realm))
                 .add(&Nonce(&nonce))
                 .add(&PasswordAlgorithms::OFFERED);
+            if let Some(tokens) = &config.authority.tokens {
+                writer.add(&ThirdPartyAuthorization(&tokens.server_name));
+            }
         });
         Verdict::Handled
     }

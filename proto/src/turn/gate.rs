@@ -2,7 +2,11 @@
 //!
 //! The order of the checks is part of the specification: no integrity, incomplete, negotiation,
 //! unknown user, wrong password, stale nonce. A name nobody minted is checked against a decoy, so
-//! that it takes as long as a wrong password and earns the same answer.
+//! that it takes as long as a wrong password and earns the same answer. Who brings an access token
+//! (RFC 7635) passes the same checks; its key then stands for the token in all requests but
+//! Allocate and Refresh.
+
+use std::borrow::Cow;
 
 use crate::addr::{FiveTuple, Transport};
 use crate::auth::Identity;
@@ -11,7 +15,10 @@ use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{ChosenAlgorithm, Nonce, PasswordAlgorithms, UserHash};
-use crate::stun::{AttributeType, BadValue, Integrity, Message, PasswordAlgorithm};
+use crate::stun::{
+    AttributeType, BadValue, Integrity, Message, MessageKey, Method, PasswordAlgorithm,
+};
+use crate::turn::allocation::Owner;
 use crate::turn::exchange::{Exchange, Signer};
 use crate::turn::nonce::offers_algorithms;
 use crate::turn::server::Server;
@@ -24,11 +31,29 @@ pub(crate) struct Authenticated<'a> {
     /// The request.
     pub(crate) message: Message<'a>,
     /// The whole user name.
-    pub(crate) username: &'a str,
+    pub(crate) username: Cow<'a, str>,
     /// What it proved.
     pub(crate) identity: Identity,
     /// Keeps others from making one.
     _gate: (),
+}
+
+impl Authenticated<'_> {
+    /// Whether an allocation of this owner is the asker's. A token names nobody: whoever has a
+    /// good one may go on with what another began (RFC 7635 §9).
+    pub(crate) fn owns(&self, owner: &Owner) -> bool {
+        if self.identity.is_by_token() {
+            owner.bearer.is_some()
+        } else {
+            owner.bearer.is_none() && *owner.username == *self.username
+        }
+    }
+
+    /// The key that the access token brought, if one did.
+    pub(crate) fn bearer(&self) -> Option<MessageKey> {
+        let signer = self.exchange.signer.as_ref().filter(|_| self.identity.is_by_token());
+        signer.map(|signer| signer.key.clone())
+    }
 }
 
 /// Comprehension-required attributes this server understands, wherever they stand (STUN-016).
@@ -84,42 +109,128 @@ impl<L: Ledger> Server<L> {
         // (2) User name, realm and nonce belong to it.
         let realm = message.first(AttributeType::REALM).ok_or(Why::IncompleteCredentials)?;
         let Nonce(nonce) = message.read()?.ok_or(Why::IncompleteCredentials)?;
-        let name = message.first(AttributeType::USERNAME);
-        let hash = message.read::<UserHash>()?;
-        if name.is_none() && hash.is_none() {
-            return Err(Why::IncompleteCredentials.into());
-        }
-        if name.is_some_and(|name| name.len() > USERNAME_PARSED) {
-            return Err(Why::BadAttribute.into());
-        }
+        let user = User::of(&message)?;
         // (3) The algorithm of the key.
         let (algorithm, implicit) = negotiated(&message, nonce)?;
         if realm != self.config.realm.as_bytes() {
             return Err(Why::WrongRealm.into());
         }
-        // (4) The user. A hash alone cannot be inverted without a database (AUTH-025).
-        let name = name.and_then(|name| std::str::from_utf8(name).ok());
-        let Some(username) = name else { return Err(Why::UnknownUser.into()) };
-        // (5) The password.
-        let derived = self.config.authority.derive(username);
-        let Verified { identity, key } =
-            derived
-                .authenticate(&self.config.realm, algorithm, |key| message.verify(key, carried))?;
+        // (4) and (5) The user and the password, or the token and its key.
+        let verify = |key: &MessageKey| message.verify(key, carried);
+        let token = message.first(AttributeType::ACCESS_TOKEN);
+        let proven = match (token, user) {
+            (Some(token), User::Name(id)) if self.config.authority.tokens.is_some() => {
+                let verified = self.config.authority.open_token(now.unix, id, token, verify);
+                verified.map(|verified| (Cow::Borrowed(id), verified))
+            }
+            _ => match self.borne(exchange, user, verify) {
+                Some(verified) => Ok(verified),
+                None => self.identify(user, algorithm, verify),
+            },
+        };
+        let (username, Verified { identity, key }) = proven.map_err(|why| match token {
+            // Such a client has no other credential: that its token is none tells it more.
+            Some(_) if self.config.authority.tokens.is_none() => {
+                let unknown = message.unknown_required(KNOWN);
+                Reject { why: Why::UnknownAttribute, unknown }
+            }
+            _ => why.into(),
+        })?;
         // (6) The nonce, last.
         let FiveTuple { client, .. } = exchange.client;
         if !self.nonces.is_good(now, nonce, client, self.transport(exchange.client)) {
             return Err(Why::StaleNonce.into());
         }
-        let integrity = if implicit { Integrity::Sha1 } else { Integrity::Sha256 };
+        let integrity = match implicit {
+            // A key that came in a token was made by no algorithm.
+            _ if identity.is_by_token() => carried,
+            true => Integrity::Sha1,
+            false => Integrity::Sha256,
+        };
         let signer = Some(Signer { key, integrity });
         let exchange = Exchange { signer, ..exchange.clone() };
         Ok(Authenticated { exchange, message, username, identity, _gate: () })
+    }
+
+    /// Tries the long-term credentials of a user.
+    fn identify<'a>(
+        &self,
+        user: User<'a>,
+        algorithm: PasswordAlgorithm,
+        verify: impl Fn(&MessageKey) -> bool,
+    ) -> Result<(Cow<'a, str>, Verified), Why> {
+        let (authority, realm) = (&self.config.authority, &self.config.realm);
+        match user {
+            User::Name(name) => {
+                let verified = authority.derive(name).authenticate(realm, algorithm, verify)?;
+                Ok((Cow::Borrowed(name), verified))
+            }
+            User::Hash(hash) => {
+                let derived = authority.derive_hash(&hash);
+                let verified = derived.authenticate(realm, algorithm, verify)?;
+                Ok((Cow::Owned(derived.username().to_owned()), verified))
+            }
+            User::Unreadable => Err(Why::UnknownUser),
+        }
+    }
+
+    /// Tries the key of the token that the allocation of the five-tuple was made or refreshed
+    /// with: only Allocate and Refresh must bring a token (RFC 7635 §9).
+    fn borne<'a>(
+        &self,
+        exchange: &Exchange,
+        user: User<'a>,
+        verify: impl Fn(&MessageKey) -> bool,
+    ) -> Option<(Cow<'a, str>, Verified)> {
+        let User::Name(name) = user else { return None };
+        if matches!(exchange.method, Method::ALLOCATE | Method::REFRESH) {
+            return None;
+        }
+        let owner = self.table.owner_of(exchange.client)?;
+        let key = owner.bearer.as_ref().filter(|_| *owner.username == *name)?;
+        let verified = || Verified { identity: owner.identity.clone(), key: key.clone() };
+        verify(key).then(|| (Cow::Borrowed(name), verified()))
+    }
+
+    /// 420 with the list, unless every required attribute of an authenticated request is known.
+    pub(super) fn understood(&self, message: &Message<'_>) -> Result<(), Reject> {
+        let mut unknown = message.unknown_required(KNOWN);
+        if self.config.authority.tokens.is_some() {
+            unknown.retain(|&kind| kind != AttributeType::ACCESS_TOKEN.0);
+        }
+        if unknown.is_empty() {
+            Ok(())
+        } else {
+            Err(Reject { why: Why::UnknownAttribute, unknown })
+        }
     }
 
     /// The transport a client speaks.
     pub(super) fn transport(&self, client: FiveTuple) -> Transport {
         let listener = self.config.edge.listener(client.listener);
         listener.map_or(Transport::Udp, |listener| listener.transport)
+    }
+}
+
+/// Whom a request names.
+#[derive(Clone, Copy)]
+enum User<'a> {
+    Name(&'a str),
+    /// The hash of a name; a name beside it wins (AUTH-026).
+    Hash([u8; 32]),
+    /// A name that is no UTF-8.
+    Unreadable,
+}
+
+impl<'a> User<'a> {
+    fn of(message: &Message<'a>) -> Result<Self, Reject> {
+        let hash = message.read::<UserHash>()?;
+        match (message.first(AttributeType::USERNAME), hash) {
+            (None, None) => Err(Why::IncompleteCredentials.into()),
+            (None, Some(UserHash(hash))) => Ok(Self::Hash(hash)),
+            (Some(name), _) if name.len() > USERNAME_PARSED => Err(Why::BadAttribute.into()),
+            (Some(name), _) => Ok(std::str::from_utf8(name).map_or(Self::Unreadable, Self::Name)),
+        }
     }
 }
 

@@ -127,7 +127,7 @@ impl<L: Ledger> Server<L> {
         } else {
             Travel::Move
         };
-        if *allocation.owner.username != *request.username {
+        if !request.owns(&allocation.owner) {
             return Err(Why::OtherUser.into());
         }
         if seat.is_some() && !allocation.seats().any(|seat| seat == client) {

@@ -21,9 +21,18 @@ use crate::now::{Now, UnixTime};
 /// PASSWORD-ALGORITHMS as offered: SHA-256 first, then MD5, no parameters (RFC 8489 §14.11).
 pub(crate) const OFFERED: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
 
+/// Says that security features follow (RFC 8489 §9.2).
+const COOKIE: &[u8; 9] = b"obMatJos2";
+
+/// Cookie and features in base64.
+type Prefix = [u8; COOKIE.len() + 4];
+
 /// Nonce cookie and security features: password algorithms yes, user-name anonymity no. Bit 0 is
 /// the least significant one (RFC 8489 §9.2 with erratum 6290).
-const PREFIX: &[u8; 13] = b"obMatJos2AAAB";
+const NAMED: &Prefix = b"obMatJos2AAAB";
+
+/// The same with user-name anonymity, where every user can be found by hash.
+const ANONYMOUS: &Prefix = b"obMatJos2AAAD";
 
 /// Length of a nonce; a multiple of four, so that the attribute needs no padding.
 pub(crate) const LENGTH: usize = 32;
@@ -38,6 +47,7 @@ const SKEW_S: u64 = 5;
 pub(crate) struct Nonces {
     /// The first key issues; all verify.
     keys: Vec<Hmac<Sha256>>,
+    prefix: &'static Prefix,
     lifetime_s: u64,
 }
 
@@ -60,12 +70,13 @@ impl Nonces {
             let derived = keyed(seed).chain_update(b"av-edge nonces").finalize().into_bytes();
             keys.push(keyed(&derived));
         }
-        Self { keys, lifetime_s: lifetime.as_secs() }
+        let prefix = if authority.knows_everybody() { ANONYMOUS } else { NAMED };
+        Self { keys, prefix, lifetime_s: lifetime.as_secs() }
     }
 
     /// A fresh nonce for a client.
     pub(crate) fn issue(&self, now: Now, client: ClientAddr, transport: Transport) -> [u8; LENGTH] {
-        write(&self.keys[0], seconds(now.unix), client, transport)
+        self.write(&self.keys[0], seconds(now.unix), client, transport)
     }
 
     /// Whether a nonce was issued to this client and is young enough.
@@ -81,15 +92,50 @@ impl Nonces {
         let young =
             now.unix.seconds_since(at) < self.lifetime_s && at.seconds_since(now.unix) <= SKEW_S;
         let genuine = self.keys.iter().fold(subtle::Choice::from(0), |found, key| {
-            found | write(key, issued, client, transport).as_slice().ct_eq(nonce)
+            found | self.write(key, issued, client, transport).as_slice().ct_eq(nonce)
         });
         young && bool::from(genuine)
+    }
+
+    /// The whole nonce, as only the holder of the key can write it.
+    fn write(
+        &self,
+        key: &Hmac<Sha256>,
+        issued: u32,
+        client: ClientAddr,
+        transport: Transport,
+    ) -> [u8; LENGTH] {
+        let ip = match client.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let hash = key
+            .clone()
+            .chain_update(self.prefix)
+            .chain_update(OFFERED)
+            .chain_update(issued.to_be_bytes())
+            .chain_update([transport as u8])
+            .chain_update(ip.octets())
+            .chain_update(client.port().to_be_bytes())
+            .finalize()
+            .into_bytes();
+        let mut opaque = [0; 4 + HASH];
+        let (time, rest) = opaque.split_at_mut(4);
+        time.copy_from_slice(&issued.to_be_bytes());
+        rest.copy_from_slice(&hash[..HASH]);
+        let mut nonce = [0; LENGTH];
+        let (prefix, text) = nonce.split_at_mut(self.prefix.len());
+        prefix.copy_from_slice(self.prefix);
+        STANDARD_NO_PAD.encode_slice(opaque, text).expect("14 bytes are 19 characters");
+        nonce
     }
 }
 
 /// Whether a nonce claims that password algorithms were offered with it.
 pub(crate) fn offers_algorithms(nonce: &[u8]) -> bool {
-    nonce.starts_with(PREFIX)
+    let features = nonce.strip_prefix(COOKIE).and_then(|rest| rest.first_chunk::<4>());
+    let bits = features.and_then(|features| STANDARD_NO_PAD.decode(features).ok());
+    bits.is_some_and(|bits| bits.last().is_some_and(|last| last & 1 == 1))
 }
 
 fn keyed(secret: &[u8]) -> Hmac<Sha256> {
@@ -101,44 +147,12 @@ fn seconds(time: UnixTime) -> u32 {
     u32::try_from(time.0).unwrap_or(u32::MAX)
 }
 
-/// The whole nonce, as only the holder of the key can write it.
-fn write(
-    key: &Hmac<Sha256>,
-    issued: u32,
-    client: ClientAddr,
-    transport: Transport,
-) -> [u8; LENGTH] {
-    let ip = match client.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    let hash = key
-        .clone()
-        .chain_update(PREFIX)
-        .chain_update(OFFERED)
-        .chain_update(issued.to_be_bytes())
-        .chain_update([transport as u8])
-        .chain_update(ip.octets())
-        .chain_update(client.port().to_be_bytes())
-        .finalize()
-        .into_bytes();
-    let mut opaque = [0; 4 + HASH];
-    let (time, rest) = opaque.split_at_mut(4);
-    time.copy_from_slice(&issued.to_be_bytes());
-    rest.copy_from_slice(&hash[..HASH]);
-    let mut nonce = [0; LENGTH];
-    let (prefix, text) = nonce.split_at_mut(PREFIX.len());
-    prefix.copy_from_slice(PREFIX);
-    STANDARD_NO_PAD.encode_slice(opaque, text).expect("14 bytes are 19 characters");
-    nonce
-}
-
 /// The time of issue a nonce claims.
 fn time_of(nonce: &[u8]) -> Option<u32> {
     if nonce.len() != LENGTH {
         return None;
     }
-    let opaque = STANDARD_NO_PAD.decode(nonce.get(PREFIX.len()..)?).ok()?;
+    let opaque = STANDARD_NO_PAD.decode(nonce.get(NAMED.len()..)?).ok()?;
     opaque.first_chunk::<4>().map(|time| u32::from_be_bytes(*time))
 }
 
@@ -158,11 +172,18 @@ mod tests {
             nonces: secret(),
             users: secret(),
             tickets: secret(),
+            tokens: secret(),
         }
     }
 
     fn nonces(ring: Option<KeyRing>, seed: u8) -> Nonces {
-        let authority = Authority { ring, rest_secrets: Vec::new(), max_lifetime_s: 86_400 };
+        let authority = Authority {
+            ring,
+            rest_secrets: Vec::new(),
+            users: None,
+            tokens: None,
+            max_lifetime_s: 86_400,
+        };
         Nonces::new(&authority, &[seed; 32], LIFETIME)
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::addr::Family;
+use crate::auth::Term;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
@@ -45,11 +46,16 @@ impl<L: Ledger> Server<L> {
             return Ok(Verdict::Handled);
         }
         // A credential opens nothing once it expired, but a call that runs may go on a little.
-        let last = request.identity.expires.plus(self.config.refresh_grace.as_secs());
-        if now.unix >= last {
+        if let Term::Until(expires) = request.identity.term
+            && now.unix >= expires.plus(self.config.refresh_grace.as_secs())
+        {
             return Err(Why::Expired.into());
         }
-        let lifetime = granted(wanted, self.config.lifetime_max);
+        if let Some(key) = request.bearer() {
+            allocation.owner.username = request.username.as_ref().into();
+            allocation.owner.bearer = Some(key);
+        }
+        let lifetime = granted(wanted, self.config.lifetime_max, request.identity.term);
         for family in families {
             allocation.prolong(family, now.mono + lifetime);
         }
@@ -83,9 +89,15 @@ fn selected(
 }
 
 /// The lifetime that is granted (RFC 8656 §7.2): at least the default, at most `max`.
-pub(super) fn granted(wanted: Option<u32>, max: Duration) -> Duration {
+/// A token bounds it, below the default too (RFC 7635 §9).
+pub(super) fn granted(wanted: Option<u32>, max: Duration, term: Term) -> Duration {
     let wanted = wanted.map_or(LIFETIME_DEFAULT, |seconds| Duration::from_secs(seconds.into()));
-    wanted.min(max).max(LIFETIME_DEFAULT)
+    let granted = wanted.min(max).max(LIFETIME_DEFAULT);
+    match term {
+        // Zero would say that the allocation is gone.
+        Term::Token(left) => granted.min(left).max(Duration::from_secs(1)),
+        Term::Until(_) | Term::Unlimited => granted,
+    }
 }
 
 /// Whole seconds for LIFETIME.
@@ -109,8 +121,9 @@ mod tests {
             (Some(1_000_000_000), 3_600),
             (Some(u32::MAX), 3_600),
         ] {
-            assert_eq!(granted(wanted, max).as_secs(), expected, "{wanted:?}");
+            assert_eq!(granted(wanted, max, Term::Unlimited).as_secs(), expected, "{wanted:?}");
         }
-        assert_eq!(granted(Some(700), Duration::from_secs(60)), LIFETIME_DEFAULT, "floor");
+        let low = Duration::from_secs(60);
+        assert_eq!(granted(Some(700), low, Term::Unlimited), LIFETIME_DEFAULT, "floor");
     }
 }

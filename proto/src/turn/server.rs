@@ -11,13 +11,13 @@ use crate::marks::Datagram;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
-use crate::stun::{Class, Fingerprint, Message, Method};
+use crate::stun::{Class, Fingerprint, Malformed, Message, Method};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
 use crate::turn::config::Config;
 use crate::turn::connection::Connections;
 use crate::turn::exchange::Exchange;
 use crate::turn::expiry::Expiry;
-use crate::turn::gate::{Authenticated, KNOWN, all_known};
+use crate::turn::gate::Authenticated;
 use crate::turn::nonce::Nonces;
 use crate::turn::ports::Ports;
 use crate::turn::random::Random;
@@ -50,7 +50,7 @@ pub struct Server<L> {
     pub(super) actions: VecDeque<Action>,
     pub(super) draining: bool,
     throttle: Option<Throttle>,
-    digests: foldhash::quality::SeedableRandomState,
+    pub(super) digests: foldhash::quality::SeedableRandomState,
 }
 
 impl<L: Ledger> Server<L> {
@@ -230,8 +230,10 @@ impl<L: Ledger> Server<L> {
     /// A message that looks like STUN.
     fn stun(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
         let Datagram { marks, bytes } = datagram;
-        let Ok(message) = Message::parse(bytes) else {
-            return self.dropped(DropReason::MalformedStun);
+        let message = match Message::parse(bytes) {
+            Ok(message) => message,
+            Err(Malformed::Cookie) => return self.classic(now, from, bytes),
+            Err(_) => return self.dropped(DropReason::MalformedStun),
         };
         if message.fingerprint() == Fingerprint::Wrong {
             return self.dropped(DropReason::BadFingerprint);
@@ -318,7 +320,7 @@ impl<L: Ledger> Server<L> {
         request: &Authenticated<'_>,
         procedure: Procedure,
     ) -> Result<Verdict, Reject> {
-        all_known(&request.message, KNOWN)?;
+        self.understood(&request.message)?;
         match procedure {
             Procedure::Allocate => self.allocate(now, request)?,
             Procedure::Refresh => return self.refresh(now, request),
@@ -342,13 +344,13 @@ impl<L: Ledger> Server<L> {
     pub(super) fn owned(&mut self, request: &Authenticated<'_>) -> Result<AllocationId, Why> {
         match self.table.open_of(request.exchange.client) {
             None => Err(Why::NoAllocation),
-            Some((_, it)) if *it.owner.username != *request.username => Err(Why::OtherUser),
+            Some((_, it)) if !request.owns(&it.owner) => Err(Why::OtherUser),
             Some((id, _)) => Ok(id),
         }
     }
 
     /// Whether no client can be there (STUN-028): an answer would go astray or in circles.
-    fn is_spoofed(&self, from: FiveTuple) -> bool {
+    pub(super) fn is_spoofed(&self, from: FiveTuple) -> bool {
         let client = from.client;
         client.port() == 0
             || client.ip().is_multicast()

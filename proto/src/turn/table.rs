@@ -12,7 +12,7 @@ use foldhash::fast::SeedableRandomState;
 
 use crate::addr::{AllocationId, FiveTuple};
 use crate::turn::allocate::Opening;
-use crate::turn::allocation::Allocation;
+use crate::turn::allocation::{Allocation, Owner};
 
 /// The allocations of one worker, opening and open.
 #[derive(Debug)]
@@ -122,6 +122,15 @@ impl Table {
     /// Lets a five-tuple find nothing.
     pub(crate) fn rise(&mut self, client: FiveTuple) {
         self.by_client.remove(&client.into());
+    }
+
+    /// The owner of a client's allocation, to look at.
+    pub(crate) fn owner_of(&self, client: FiveTuple) -> Option<&Owner> {
+        let Seat { slot, .. } = self.seat(client)?;
+        match &self.slots.get(slot as usize)?.state {
+            State::Open(allocation) => Some(&allocation.owner),
+            State::Free | State::Opening(_) => None,
+        }
     }
 
     /// The allocation of this id, unless it is over.

@@ -28,7 +28,7 @@ use crate::stun::{
     Writer,
 };
 use crate::turn::action::{Action, OpenFailure, Verdict, Wrap};
-use crate::turn::config::{Config, MobilityPolicy, Share};
+use crate::turn::config::{Config, MobilityPolicy, Redirect, Share};
 use crate::turn::server::Server;
 use crate::turn::throttle::Rate;
 
@@ -76,6 +76,7 @@ fn pool_key() -> PoolKey {
         nonces: secret(3),
         users: secret(4),
         tickets: secret(5),
+        tokens: secret(5),
     }
 }
 
@@ -86,6 +87,7 @@ fn config(share: Share) -> Config {
         advertised: None,
         transport: Transport::Udp,
         side: Side::External,
+        anycast: false,
     };
     let relays = vec![RelayAddress { local: ip("10.0.0.5"), advertised: ip("93.184.216.35") }];
     Config {
@@ -105,6 +107,8 @@ fn config(share: Share) -> Config {
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: vec![] }),
             rest_secrets: vec![],
+            users: None,
+            tokens: None,
             max_lifetime_s: 86_400,
         },
         ports: 50_000..=50_099,
@@ -117,6 +121,8 @@ fn config(share: Share) -> Config {
         mobility: MobilityPolicy::Allowed,
         udp_relays: true,
         tcp_relays: true,
+        rfc3489: false,
+        redirect: Redirect::default(),
     }
 }
 

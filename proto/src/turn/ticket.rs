@@ -166,6 +166,7 @@ mod tests {
             credentials: secret(1),
             nonces: secret(2),
             users: secret(3),
+            tokens: secret(4),
             tickets: secret(4),
         }
     }
@@ -173,7 +174,9 @@ mod tests {
     fn tickets(keys: &[u8]) -> Tickets {
         let mut keys = keys.iter().map(|&byte| pool_key(byte));
         let ring = keys.next().map(|current| KeyRing { current, previous: keys.collect() });
-        Tickets::new(&Authority { ring, rest_secrets: vec![], max_lifetime_s: 0 }, &[9; 32])
+        let authority =
+            Authority { ring, rest_secrets: vec![], users: None, tokens: None, max_lifetime_s: 0 };
+        Tickets::new(&authority, &[9; 32])
     }
 
     const PASS: Pass = Pass {

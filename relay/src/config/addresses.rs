@@ -148,7 +148,7 @@ fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener,
         .as_ref()
         .map(|ip| advertised(&key("advertise"), ip, local.ip()))
         .transpose()?;
-    Ok(Listener { local, advertised, transport, side })
+    Ok(Listener { local, advertised, transport, side, anycast: entry.anycast })
 }
 
 /// Balancers that begin with a PROXY header.

@@ -28,6 +28,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) peers: Peers,
     #[serde(default)]
+    pub(super) redirect: Redirect,
+    #[serde(default)]
     pub(super) limits: Limits,
     #[serde(default)]
     pub(super) timers: Timers,
@@ -53,6 +55,21 @@ pub(super) struct Auth {
     pub(super) rest_secrets: Vec<String>,
     pub(super) rest_secret_file: Option<PathBuf>,
     pub(super) max_lifetime_s: Option<u64>,
+    pub(super) users_file: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
+    #[serde(default)]
+    pub(super) pool_tokens: bool,
+    #[serde(default)]
+    pub(super) oauth: Vec<Oauth>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Oauth {
+    pub(super) kid: String,
+    pub(super) key: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) cipher: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -64,6 +81,8 @@ pub(super) struct Listen {
     pub(super) advertise: Option<String>,
     #[serde(default)]
     pub(super) proxy_protocol_from: Vec<String>,
+    #[serde(default)]
+    pub(super) anycast: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +108,15 @@ pub(super) struct PassThrough {
     pub(super) names: Vec<String>,
     #[serde(default)]
     pub(super) proxy_header: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Redirect {
+    #[serde(default)]
+    pub(super) alternates: Vec<String>,
+    pub(super) domain: Option<String>,
+    pub(super) when: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -159,6 +187,8 @@ pub(super) struct NatDiscovery {
 pub(super) struct Compat {
     #[serde(default)]
     pub(super) rfc5766_channels: bool,
+    #[serde(default)]
+    pub(super) rfc3489: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

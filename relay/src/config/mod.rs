@@ -9,9 +9,12 @@ mod check;
 mod discovery;
 mod error;
 mod file;
+mod redirect;
 mod secrets;
 mod summary;
 mod tls;
+mod tokens;
+mod users;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -23,7 +26,7 @@ use proto::addr::{ListenerId, Transport};
 use proto::auth::{Authority, KeyRing};
 use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn;
-use proto::turn::config::{MobilityPolicy, Share};
+use proto::turn::config::{MobilityPolicy, Redirect, Share};
 
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
@@ -34,6 +37,7 @@ pub use error::ConfigError;
 use error::Problem;
 use file::File;
 use tls::Tls;
+pub use users::opaque_string;
 
 /// A complete, valid configuration.
 #[derive(Clone, Debug)]
@@ -60,6 +64,8 @@ pub struct Config {
     rfc5766_channels: bool,
     mobility: MobilityPolicy,
     udp_relays: bool,
+    rfc3489: bool,
+    redirect: Redirect,
     pub(crate) metrics: Option<Metrics>,
 }
 
@@ -125,6 +131,8 @@ impl Config {
             mobility: self.mobility,
             udp_relays: self.udp_relays,
             tcp_relays: false,
+            rfc3489: self.rfc3489,
+            redirect: self.redirect.clone(),
         }
     }
 
@@ -230,10 +238,10 @@ impl Config {
             listeners.iter().any(|it| matches!(it.transport, Transport::Tcp | Transport::Tls));
         let each = if on_streams { 2 } else { 1 };
         let room = check::room(&relays, &ports, descriptors, each);
+        let realm = check::realm(file.realm.as_deref())?;
         Ok(Self {
             name: name.to_owned(),
             entries,
-            realm: check::realm(file.realm.as_deref())?,
             software: check::software(file.software)?,
             workers,
             drain: check::seconds("drain_s", file.drain_s, 30, 0..=86_400)?,
@@ -245,11 +253,14 @@ impl Config {
             limits: check::limits(&file.limits, room)?,
             streams,
             tls,
-            authority: secrets::authority(&file.pool, &file.auth, directory, keys)?,
+            authority: secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?,
+            realm,
+            redirect: redirect::redirect(&file.redirect, &listeners)?,
             timers: check::timers(&file.timers)?,
             rfc5766_channels: file.compat.rfc5766_channels,
             mobility: check::mobility(file.features.mobility.as_ref())?,
             udp_relays: file.features.udp_relays.unwrap_or(true),
+            rfc3489: file.compat.rfc3489,
             metrics,
             listeners,
         })

@@ -9,11 +9,13 @@ use zeroize::Zeroizing;
 use super::check;
 use super::error::Problem;
 use super::file;
+use super::{tokens, users};
 
 /// The shortest shared secret, in bytes.
 const SHORTEST_SECRET: usize = 16;
 
 pub(super) fn authority(
+    realm: &str,
     pool: &file::Pool,
     auth: &file::Auth,
     directory: &Path,
@@ -35,14 +37,18 @@ pub(super) fn authority(
     if let Some(path) = &auth.rest_secret_file {
         rest_secrets.extend(secret_file(&directory.join(path))?);
     }
-    if ring.is_none() && rest_secrets.is_empty() {
-        let why = "missing, and no shared secret either: nobody could log in. Make a key with \
-                   `av-edge key generate`, or set auth.rest_secrets.";
+    let users = auth.users_file.as_ref().map(|path| users::load(realm, &directory.join(path)));
+    let users = users.transpose()?;
+    let tokens = tokens::tokens(realm, auth, directory, ring.as_ref())?;
+    if ring.is_none() && rest_secrets.is_empty() && users.is_none() && tokens.is_none() {
+        let why = "missing, and neither shared secrets, users nor keys of tokens are given: nobody \
+                   could log in. Make a key with `av-edge key generate`, or set \
+                   auth.rest_secrets or auth.users_file.";
         return Err(Problem::at("pool.key", why));
     }
     let max_lifetime_s =
         check::number("auth.max_lifetime_s", auth.max_lifetime_s, 86_400, 60..=15_552_000)?;
-    Ok(Authority { ring, rest_secrets, max_lifetime_s })
+    Ok(Authority { ring, rest_secrets, users, tokens, max_lifetime_s })
 }
 
 fn load(pool: &file::Pool, key: &Path, directory: &Path) -> Result<KeyRing, Problem> {
@@ -53,6 +59,18 @@ fn load(pool: &file::Pool, key: &Path, directory: &Path) -> Result<KeyRing, Prob
 /// Secrets of a file: one a line, the current one first.
 fn secret_file(path: &Path) -> Result<Vec<Secret>, Problem> {
     let key = "auth.rest_secret_file";
+    let text = read(key, path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let secrets = lines.map(|line| rest_secret(key, line)).collect::<Result<Vec<_>, _>>()?;
+    if secrets.is_empty() {
+        let shown = path.display().to_string();
+        return Err(Problem::text(key, &shown, "empty. It holds one secret a line."));
+    }
+    Ok(secrets)
+}
+
+/// The text of a file that `key` names and nobody else may read.
+pub(super) fn read(key: &str, path: &Path) -> Result<Zeroizing<String>, Problem> {
     let shown = path.display().to_string();
     let unreadable =
         |error: std::io::Error| Problem::text(key, &shown, &format!("cannot be read: {error}."));
@@ -61,13 +79,7 @@ fn secret_file(path: &Path) -> Result<Vec<Secret>, Problem> {
         let why = "others may read this file. Take that away: chmod o= FILE.";
         return Err(Problem::text(key, &shown, why));
     }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let secrets = lines.map(|line| rest_secret(key, line)).collect::<Result<Vec<_>, _>>()?;
-    if secrets.is_empty() {
-        return Err(Problem::text(key, &shown, "empty. It holds one secret a line."));
-    }
-    Ok(secrets)
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)
 }
 
 fn rest_secret(key: &str, secret: &str) -> Result<Secret, Problem> {

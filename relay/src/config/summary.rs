@@ -43,6 +43,22 @@ impl Config {
         if !self.authority.rest_secrets.is_empty() {
             lines.push(format!("verifies {} shared secrets", self.authority.rest_secrets.len()));
         }
+        if let Some(users) = &self.authority.users {
+            lines.push(format!("knows {} users by name", users.len()));
+        }
+        if let Some(tokens) = &self.authority.tokens {
+            let keys: Vec<_> = tokens.keys.iter().map(|key| format!("{:?}", key.id())).collect();
+            lines.push(format!(
+                "takes access tokens for {:?}, sealed with keys {}",
+                tokens.server_name,
+                keys.join(", ")
+            ));
+        }
+        let others: Vec<_> =
+            self.redirect.alternates.iter().flatten().map(ToString::to_string).collect();
+        if !others.is_empty() {
+            lines.push(format!("sends clients it does not take to {}", others.join(", ")));
+        }
         lines.push(self.metrics_addr().map_or_else(
             || "no metrics".to_owned(),
             |address| format!("metrics on http://{address}/metrics"),

@@ -61,6 +61,53 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "auth.max_lifetime_s = 1",
         "60",
     ),
+    (SECRETS, "users_file = \"/none\"", "auth.users_file = \"/none\"", "read"),
+    (SECRETS, "server_name = \"\"", "auth.server_name = \"\"", "1 to 255"),
+    (SECRETS, "pool_tokens = true", "auth.pool_tokens = true", "pool.key"),
+    (SECRETS, "oauth = [{ kid = \"\", key = \"\" }]", "auth.oauth[0].kid = \"\"", "1 to 508"),
+    (SECRETS, "oauth = [{ kid = \"a\" }]", "auth.oauth[0].key", "missing"),
+    (SECRETS, "oauth = [{ kid = \"a\", key = \"AAAA\" }]", "auth.oauth[0].key", "32 bytes"),
+    (
+        SECRETS,
+        "oauth = [{ kid = \"a\", key = \"AAAA\", key_file = \"a\" }]",
+        "auth.oauth[0].key",
+        "key_file",
+    ),
+    (SECRETS, "oauth = [{ kid = \"a\", key_file = \"/none\" }]", "auth.oauth[0].key_file", "read"),
+    (
+        SECRETS,
+        "oauth = [{ kid = \"a\", key = \"AAAA\", cipher = \"A512GCM\" }]",
+        "auth.oauth[0].cipher = \"A512GCM\"",
+        "A256GCM",
+    ),
+    (
+        SECRETS,
+        "oauth = [{ kid = \"a\", cipher = \"A128GCM\", key = \"MDEyMzQ1Njc4OTAxMjM0NQ==\" }, \
+         { kid = \"a\", cipher = \"A128GCM\", key = \"MDEyMzQ1Njc4OTAxMjM0NQ==\" }]",
+        "auth.oauth[1].kid = \"a\"",
+        "another key",
+    ),
+    (
+        ALLOW,
+        "[redirect]\nalternates = [\"192.0.2.1\"]",
+        "redirect.alternates[0] = \"192.0.2.1\"",
+        "port",
+    ),
+    (
+        ALLOW,
+        "[redirect]\nalternates = [\"192.0.2.1:0\"]",
+        "redirect.alternates[0] = \"192.0.2.1:0\"",
+        "no client",
+    ),
+    (
+        ALLOW,
+        "[redirect]\nalternates = [\"127.0.0.1:21090\"]",
+        "redirect.alternates[0]",
+        "this relay itself",
+    ),
+    (ALLOW, "[redirect]\nwhen = [\"always\"]", "redirect.when[0] = \"always\"", "overload"),
+    (ALLOW, "[redirect]\ndomain = \"a b\"", "redirect.domain = \"a b\"", "DNS name"),
+    (LISTEN, "address = \"127.0.0.1:21090\"\nanycast = true", "redirect.alternates", "anycast"),
     (LISTEN, "address = \"127.0.0.1\"", "listen[0].address = \"127.0.0.1\"", "port"),
     (LISTEN, "address = \"127.0.0.1:0\"", "listen[0].address", "port 0"),
     (LISTEN, "address = \"192.0.2.77:21090\"", "listen[0].address", "not an address of this host"),
@@ -215,22 +262,74 @@ fn auth_032_a_relay_without_credentials_does_not_start() {
     assert_eq!(error.exit_code(), 2);
 }
 
-#[test]
-fn rest_016_a_secret_file_that_others_may_read_is_refused() {
+/// A configuration file beside another file, of this mode, that replaces the shared secrets.
+fn beside(name: &str, content: &str, mode: u32, keys: &str) -> Result<Config, String> {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
-    let secret = directory.path().join("secret");
-    std::fs::write(&secret, "a secret of more than sixteen bytes\n").unwrap();
+    let path = directory.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
     let file = directory.path().join("relay.toml");
-    let text = altered(
-        "rest_secrets = [\"a secret of more than sixteen bytes\"]",
-        "rest_secret_file = \"secret\"",
-    );
-    std::fs::write(&file, text).unwrap();
-    for (mode, accepted) in [(0o644, false), (0o640, true), (0o600, true)] {
-        std::fs::set_permissions(&secret, PermissionsExt::from_mode(mode)).unwrap();
-        let outcome = Config::from_file(&file);
-        assert_eq!(outcome.is_ok(), accepted, "{mode:o}: {:?}", outcome.err());
+    std::fs::write(&file, altered(SECRETS, keys)).unwrap();
+    Config::from_file(&file).map_err(|error| error.to_string())
+}
+
+#[test]
+fn rest_016_a_secret_file_that_others_may_read_is_refused() {
+    let user = "alice:a long password";
+    let token = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n";
+    for (content, keys) in [
+        ("a secret of more than sixteen bytes\n", "rest_secret_file = \"secret\""),
+        (user, "users_file = \"secret\""),
+        (token, "oauth = [{ kid = \"a\", key_file = \"secret\" }]"),
+    ] {
+        for (mode, accepted) in [(0o644, false), (0o640, true), (0o600, true)] {
+            let outcome = beside("secret", content, mode, keys);
+            assert_eq!(outcome.is_ok(), accepted, "{mode:o}, {keys}: {:?}", outcome.err());
+        }
+    }
+}
+
+#[test]
+fn auth_035_a_line_of_a_user_that_is_wrong_is_told_by_its_number() {
+    let (md5, sha256) = ("0f".repeat(16), "A0".repeat(32));
+    for (case, text, expected) in [
+        ("nobody", "# nobody yet\n\n".to_owned(), "no user"),
+        ("no colon", "\nalice".to_owned(), "line 2: there is no colon"),
+        ("no name", ":a long password".to_owned(), "line 1: the user name"),
+        ("a name with a tab in it", "a\tb:a long password".to_owned(), "line 1: the user name"),
+        ("a long name", format!("{}:a long password", "u".repeat(509)), "508"),
+        ("no password", "alice:".to_owned(), "line 1: the password"),
+        ("a short password", "alice:1234567".to_owned(), "7 bytes"),
+        ("a short key", "alice:sha256:00ff".to_owned(), "64 hexadecimal digits"),
+        ("a key of the other length", format!("alice:sha256:{md5}"), "64 hexadecimal digits"),
+        ("a key that is none", format!("alice:md5:{}", "xy".repeat(16)), "32 hexadecimal digits"),
+        ("the same again", format!("alice:md5:{md5}\nalice:md5:{md5}"), "line 2: the user has"),
+        (
+            "a password beside a key",
+            format!("alice:sha256:{sha256}\nalice:a long password"),
+            "line 2: the user has",
+        ),
+    ] {
+        let error = beside("users", &text, 0o600, "users_file = \"users\"").expect_err(case);
+        assert!(error.contains("auth.users_file = "), "{case}: {error}");
+        assert!(error.contains(expected), "{case}: {error}");
+        assert!(!error.contains("a long password"), "{case}: the password is shown");
+    }
+}
+
+#[test]
+fn users_and_keys_of_tokens_are_counted_in_the_summary() {
+    let users = format!("bob:a:long:password\nalice:md5:{}\n", "0f".repeat(16))
+        + &format!("  # a comment\nalice:sha256:{}\n", "0f".repeat(32));
+    let keys = "users_file = \"users\"\nserver_name = \"turn.test\"\noauth = [{ kid = \"north\", \
+                key = \"MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\" }]";
+    let summary = beside("users", &users, 0o600, keys).unwrap().summary();
+    for line in [
+        "knows 2 users by name",
+        "takes access tokens for \"turn.test\", sealed with keys \"north\"",
+    ] {
+        assert!(summary.iter().any(|found| found == line), "{line:?} is not in {summary:?}");
     }
 }
 
@@ -298,6 +397,8 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
             "nat_discovery",
             "certificates",
             "pass_through",
+            "users_file",
+            "key_file",
         ];
         if elsewhere.iter().any(|key| line.contains(key)) {
             continue;

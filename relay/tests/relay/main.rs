@@ -1,6 +1,7 @@
 //! A whole relay on loopback, spoken to by a client that shares no code with it.
 #![expect(clippy::unwrap_used, reason = "in a test, what fails shall be loud")]
 
+mod access;
 mod configuration;
 mod dtls;
 mod life;
