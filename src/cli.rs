@@ -123,6 +123,20 @@ pub(crate) enum CredentialCommand {
     /// Say what a user name means and whether a password belongs to it. Exit status 1 unless all
     /// that was given fits and the credential is still good.
     Inspect(InspectArgs),
+    /// Derive the keys of a user for the relay's `auth.users_file`, from a password on standard
+    /// input.
+    Derive(DeriveArgs),
+}
+
+/// Arguments of `av-edge credential derive`.
+#[derive(Args, Debug)]
+pub(crate) struct DeriveArgs {
+    /// The realm of the relay.
+    #[arg(long, value_name = "REALM")]
+    pub(crate) realm: String,
+    /// The user name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: String,
 }
 
 /// Arguments of `av-edge credential mint`.
@@ -132,8 +146,14 @@ pub(crate) struct MintArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: PathBuf,
     /// Opaque id of the user, 1 to 255 bytes; it travels in clear, so use no real name.
-    #[arg(long, value_name = "ID")]
-    pub(crate) user: String,
+    #[arg(long, value_name = "ID", required_unless_present = "oauth", conflicts_with = "oauth")]
+    pub(crate) user: Option<String>,
+    /// Mint an access token of RFC 7635 instead, which relays with `auth.pool_tokens` take.
+    #[arg(long, requires = "server_name", conflicts_with_all = ["side", "allocations"])]
+    pub(crate) oauth: bool,
+    /// What the relays are called in tokens: their `auth.server_name`, by default the realm.
+    #[arg(long, value_name = "NAME", requires = "oauth")]
+    pub(crate) server_name: Option<String>,
     /// How long it is good for new allocations, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MINT_LIFETIME_MAX_S))]
     pub(crate) lifetime: u64,
@@ -155,9 +175,15 @@ const MINT_LIFETIME_MAX_S: u64 = 10 * 365 * 86_400;
 /// Arguments of `av-edge credential inspect`.
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// The user name of the credential.
+    /// The user name of the credential; of an access token the key id.
     #[arg(value_name = "USERNAME")]
     pub(crate) username: String,
+    /// Access token in base64 to open; needs --key and --server-name.
+    #[arg(long, value_name = "BASE64", requires_all = ["key", "server_name"], conflicts_with = "password")]
+    pub(crate) token: Option<String>,
+    /// What the relays are called in tokens.
+    #[arg(long, value_name = "NAME", requires = "token")]
+    pub(crate) server_name: Option<String>,
     /// Private key in PEM of the pool it should belong to.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,

@@ -1,5 +1,8 @@
 //! `av-edge credential`: mints and examines credentials without the service.
 
+mod derive;
+mod token;
+
 use std::io;
 
 use proto::addr::Side;
@@ -16,15 +19,18 @@ use crate::output::print;
 /// Runs a subcommand.
 pub(crate) fn run(command: &CredentialCommand) -> Result<(), Failure> {
     match command {
+        CredentialCommand::Mint(args) if args.oauth => token::mint(args),
         CredentialCommand::Mint(args) => mint_one(args),
+        CredentialCommand::Inspect(args) if args.token.is_some() => token::inspect(args),
         CredentialCommand::Inspect(args) => inspect(args),
+        CredentialCommand::Derive(args) => derive::run(args),
     }
 }
 
 fn mint_one(args: &MintArgs) -> Result<(), Failure> {
     let key = pool_key::load(&args.key).map_err(Failure::setup)?.pool_key();
     let grant = Grant {
-        user: args.user.clone(),
+        user: args.user.clone().unwrap_or_default(),
         expires: clock::now().unix.plus(args.lifetime),
         side: args.side.map(Side::from),
         allocations: args.allocations,
@@ -50,8 +56,12 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let key = args.key.as_ref().map(|path| pool_key::load(path)).transpose();
     let key = key.map_err(Failure::setup)?.map(|key| key.pool_key());
     let password = args.password.as_deref().map(password).transpose()?;
-    let name = take_apart(&args.username)
-        .map_err(|error| Failure::job(format!("not a credential of ours: {error}")))?;
+    let name = take_apart(&args.username).map_err(|error| {
+        Failure::job(format!(
+            "not a minted credential: {error}. It may be a user of a relay's auth.users_file, or \
+             the key id of an access token, which --token opens"
+        ))
+    })?;
     let now = clock::now().unix;
     let mut faults = Vec::new();
     let (mut lines, expires) = match name {
@@ -106,7 +116,7 @@ fn pool_lines(name: &PoolName<'_>) -> Vec<String> {
 }
 
 /// The password given, or the first line of standard input for `-`.
-fn password(given: &str) -> Result<String, Failure> {
+pub(super) fn password(given: &str) -> Result<String, Failure> {
     if given != "-" {
         return Ok(given.to_owned());
     }
@@ -118,7 +128,7 @@ fn password(given: &str) -> Result<String, Failure> {
 }
 
 /// How far away an instant is, in words of its two largest units.
-fn distance(then: UnixTime, now: UnixTime) -> String {
+pub(super) fn distance(then: UnixTime, now: UnixTime) -> String {
     let seconds = then.seconds_since(now).max(now.seconds_since(then));
     let units =
         [("day", 86_400, u64::MAX), ("hour", 3600, 24), ("minute", 60, 60), ("second", 1, 60)];
@@ -138,7 +148,7 @@ fn distance(then: UnixTime, now: UnixTime) -> String {
 }
 
 /// An instant in UTC, as RFC 3339 writes it; the calendar is the proleptic Gregorian one.
-fn date(time: UnixTime) -> String {
+pub(super) fn date(time: UnixTime) -> String {
     // Years that start in March put the leap day at their end; 146,097 days are 400 years.
     let days = time.0 / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -21,6 +21,7 @@ mod server;
 mod service;
 mod shared;
 mod telemetry;
+mod tokens;
 mod web;
 
 pub use config::{Config, ConfigError};

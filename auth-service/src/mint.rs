@@ -27,18 +27,24 @@ pub(crate) struct Minted {
     pub(crate) ttl_s: u64,
 }
 
-/// Mints with the current key of the ring.
+/// The lifetime a caller gets, in seconds.
 ///
-/// A lifetime beyond the maximum is refused rather than cut (REST-011): who asks for a day and
-/// silently gets an hour finds out when calls fail.
-pub(crate) fn mint(issue: &Issue, wish: Wish, now: UnixTime) -> Result<Minted, Refusal> {
-    let ttl_s = wish.lifetime_s.unwrap_or(issue.lifetime_default_s);
+/// One beyond the maximum is refused rather than cut (REST-011): who asks for a day and silently
+/// gets an hour finds out when calls fail.
+pub(crate) fn lifetime(issue: &Issue, wanted_s: Option<u64>) -> Result<u64, Refusal> {
+    let ttl_s = wanted_s.unwrap_or(issue.lifetime_default_s);
     if !(1..=issue.lifetime_max_s).contains(&ttl_s) {
         return Err(Refusal::new(
             Why::BadLifetime,
             format!("a lifetime must be from 1 to {} seconds", issue.lifetime_max_s),
         ));
     }
+    Ok(ttl_s)
+}
+
+/// Mints with the current key of the ring.
+pub(crate) fn mint(issue: &Issue, wish: Wish, now: UnixTime) -> Result<Minted, Refusal> {
+    let ttl_s = lifetime(issue, wish.lifetime_s)?;
     let expires = now.plus(ttl_s);
     let user = match wish.user {
         Some(user) => user,

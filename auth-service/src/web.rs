@@ -23,6 +23,7 @@ use crate::clock;
 use crate::mint::{Minted, Wish, mint};
 use crate::refusal::{Refusal, Why};
 use crate::shared::{Live, Shared, bearer};
+use crate::tokens::tokens;
 
 /// Longest body of a request, in bytes.
 pub(crate) const BODY_LIMIT_BYTES: usize = 4096;
@@ -38,6 +39,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) fn api(shared: &Arc<Shared>) -> Router {
     let routes = Router::new()
         .route("/v1/credentials", post(credentials))
+        .route("/v1/tokens", post(tokens))
         .route("/turn", get(turn_rest).post(turn_rest))
         .route("/healthz", get(health))
         .route("/readyz", get(ready));
@@ -231,7 +233,7 @@ async fn turn_rest(
 }
 
 /// The caller of a request. A bearer key counts before a `key` parameter.
-fn admit(
+pub(crate) fn admit(
     shared: &Shared,
     live: &Live,
     request: &Request,
@@ -254,7 +256,7 @@ fn mint_for(live: &Live, caller: CallerId, wish: Wish) -> Result<Minted, Refusal
 }
 
 /// Whether the body is of this type, whatever its parameters.
-fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
+pub(crate) fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -263,7 +265,7 @@ fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
 }
 
 /// The refusal of a body that cannot be taken.
-fn body_refusal(status: StatusCode, text: &str, otherwise: Why) -> Refusal {
+pub(crate) fn body_refusal(status: StatusCode, text: &str, otherwise: Why) -> Refusal {
     if status == StatusCode::PAYLOAD_TOO_LARGE {
         let message = format!("a body may have at most {BODY_LIMIT_BYTES} bytes");
         return Refusal::new(Why::BodyTooLarge, message);

@@ -103,3 +103,67 @@ fn users_that_no_name_can_hold_are_refused() {
         assert!(run.refusal().contains("--user"), "{user:?}: {}", run.err);
     }
 }
+
+#[test]
+fn a_token_is_minted_explained_and_opens_with_its_key_and_name_only() {
+    let directory = Directory::new();
+    let [ours, other] = ["ours.pem", "other.pem"].map(|name| directory.key(name));
+    let [ours, other] = [&ours, &other].map(|path| path.to_str().expect("a text"));
+    let name = ["--server-name", "turn.example.org"];
+    let own = ["credential", "mint", "--oauth", "--json", "--lifetime", "600", "--key", ours];
+    let run = Run::of(&[&own[..], &name].concat());
+    assert_eq!(run.status, 0, "{}", run.err);
+    let object: Value = serde_json::from_str(&run.out).expect("it is JSON");
+    let text = |name: &str| object[name].as_str().expect("a text");
+    assert_eq!((&object["expires_in"], text("token_type")), (&Value::from(600), "pop"));
+    let inspect = |key: &str, server: &str, token: &str| {
+        Run::of(&[
+            "credential",
+            "inspect",
+            text("kid"),
+            "--key",
+            key,
+            "--server-name",
+            server,
+            "--token",
+            token,
+        ])
+    };
+    let run = inspect(ours, name[1], text("access_token"));
+    assert_eq!((run.status, run.err.as_str()), (0, ""), "{}", run.out);
+    for line in ["form         access token (RFC 7635)", "mac key      20 bytes"] {
+        assert!(run.out.lines().any(|found| found == line), "{line:?} is missing in {}", run.out);
+    }
+    assert!(!run.out.contains(text("key")), "the key is shown");
+    for (case, run) in [
+        ("another key", inspect(other, name[1], text("access_token"))),
+        ("another name", inspect(ours, "turn.example.com", text("access_token"))),
+        ("no base64", inspect(ours, name[1], "?")),
+        ("another token", inspect(ours, name[1], "AAxub25jZQ==")),
+    ] {
+        assert_eq!(run.status, 1, "{case}: {}", run.out);
+    }
+    let run = Run::of(&own);
+    assert_eq!(run.status, 2, "a token needs a server name: {}", run.err);
+}
+
+#[test]
+fn auth_014_keys_of_a_user_are_derived_from_the_password() {
+    let derive = |user: &str, input: &str| {
+        let own = ["credential", "derive", "--realm", "realm", "--user", user];
+        Run::with_input(&own, input)
+    };
+    // MD5: the constant of RFC 8489 §9.2.2. SHA-256: `printf user:realm:pass | sha256sum`.
+    let run = derive("user", "pass\n");
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    let lines: Vec<_> = run.out.lines().collect();
+    assert_eq!(lines, [SHA256_LINE, "user:md5:8493fbc53ba582fb4c044c456bdc40eb"]);
+    for (case, user, input) in
+        [("no name", "", "pass"), ("a colon", "a:b", "pass"), ("no password", "user", "\n")]
+    {
+        assert_eq!(derive(user, input).status, 2, "{case}");
+    }
+}
+
+const SHA256_LINE: &str =
+    "user:sha256:07e934117abd40836e7c6329b54731b2b2d2a5f9a71f544922d75e0730d8251b";

@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) lifetime_default_s: u64,
     #[serde(default = "day")]
     pub(super) lifetime_max_s: u64,
+    pub(super) token_server_name: Option<String>,
     #[serde(default)]
     pub(super) callers: Vec<Caller>,
     #[serde(default)]

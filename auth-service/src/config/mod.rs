@@ -19,6 +19,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use proto::addr::Side;
 use proto::auth::KeyRing;
+use proto::auth::access_token::SERVER_NAME_MAX;
 
 use crate::callers::{CallerKey, Callers};
 use crate::limits::Rate;
@@ -55,6 +56,8 @@ pub(crate) struct Issue {
     pub(crate) uris: Uris,
     pub(crate) lifetime_default_s: u64,
     pub(crate) lifetime_max_s: u64,
+    /// What access tokens are sealed for; without it there are none.
+    pub(crate) token_server_name: Option<String>,
 }
 
 /// The relays' URIs, as clients are told them.
@@ -246,7 +249,22 @@ impl Reader<'_> {
             uris: self.uris(file)?,
             lifetime_default_s: file.lifetime_default_s,
             lifetime_max_s: file.lifetime_max_s,
+            token_server_name: self.server_name(file.token_server_name.as_deref())?,
         })
+    }
+
+    fn server_name(&self, found: Option<&str>) -> Result<Option<String>, ConfigError> {
+        let good = |name: &str| {
+            (1..=SERVER_NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+        };
+        match found {
+            Some(name) if !good(name) => Err(self.wrong(
+                "token_server_name",
+                quoted(name),
+                "must be 1 to 255 bytes without control characters, the relays' auth.server_name",
+            )),
+            other => Ok(other.map(str::to_owned)),
+        }
     }
 
     fn uris(&self, file: &file::File) -> Result<Uris, ConfigError> {
