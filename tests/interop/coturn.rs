@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(crate) options: &'static [&'static str],
 }
 
-const RUNS: &[Run] = &[
+pub(crate) const RUNS: &[Run] = &[
     Run { case: "channels", server: INTERNAL, peer: PEER, clients: 4, options: &["-c"] },
     Run {
         case: "channels, RTP and RTCP ports in pairs",
@@ -142,7 +142,7 @@ fn turnutils_stunclient_learns_its_address() {
 }
 
 /// A relay that takes the channel numbers of `turnutils_uclient`.
-fn for_coturn() -> RelayFile {
+pub(crate) fn for_coturn() -> RelayFile {
     RelayFile { old_channels: true, ..RelayFile::default() }
 }
 
@@ -194,7 +194,7 @@ impl Report {
 }
 
 /// coturn's echo on both addresses of the site's peer.
-fn start_peers(site: &Site) -> Process {
+pub(crate) fn start_peers(site: &Site) -> Process {
     start_peers_at(&site.peer, &[PEER, PEER6])
 }
 

@@ -85,6 +85,8 @@ pub(crate) struct RelayFile {
     pub(crate) old_channels: bool,
     /// Lines of the table of features.
     pub(crate) features: &'static str,
+    /// More keys of `[auth]`.
+    pub(crate) auth: String,
 }
 
 impl Default for RelayFile {
@@ -111,6 +113,7 @@ impl RelayFile {
             metrics: METRICS,
             old_channels: false,
             features: "",
+            auth: String::new(),
         }
     }
 
@@ -132,7 +135,7 @@ impl RelayFile {
             .collect();
         let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
-        let Self { ports, allow, metrics, old_channels, features, .. } = self;
+        let Self { ports, allow, metrics, old_channels, features, auth, .. } = self;
         let public = advertise(self.advertise, ", ");
         format!(
             r#"realm = "turn.example.org"
@@ -143,6 +146,7 @@ key = "{current}"
 previous = {previous:?}
 [auth]
 rest_secrets = ["{REST_SECRET}"]
+{auth}
 {listeners}
 [relay]
 addresses = [{{ local = "{EXTERNAL}"{public} }}, {{ local = "{EXTERNAL6}" }}]

@@ -4,6 +4,7 @@
 //! with a file and a key on disk, and lets programs speak to it that never heard of our code: coturn's tools,
 //! Chromium, Prometheus, openssl. Cases need root and run one at a time: `./test` does both.
 
+mod access;
 mod bad_input;
 mod browser;
 mod call;

@@ -4,19 +4,20 @@
 use libfuzzer_sys::fuzz_target;
 use proto::auth::credential;
 use proto::stun::attribute::{
-    AccessToken, AdditionalAddressFamily, AddressErrorCode, AlternateServer, Channel,
+    AccessToken, AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServer, Channel,
     ChosenAlgorithm, ConnectionId, Data, DontFragment, ErrorCode, EvenPort, Icmp, Lifetime,
     MappedAddress, MobilityTicket, Nonce, PasswordAlgorithms, Realm, RequestedAddressFamily,
     RequestedTransport, ReservationToken, Software, ThirdPartyAuthorization, UnknownAttributes,
     UserHash, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 use proto::stun::{
-    AttributeType, Fingerprint, HEADER_LEN, Integrity, MAGIC_COOKIE, Message, MessageKey,
+    AttributeType, Class, ClassicBinding, Fingerprint, HEADER_LEN, Integrity, MAGIC_COOKIE, Message, MessageKey,
     PasswordAlgorithm, Value, Writer,
 };
 
 fuzz_target!(|data: &[u8]| {
     check(data);
+    classic(data);
     // The same bytes behind an honest header, so that none are wasted on finding the cookie.
     let mut honest = data.to_vec();
     honest.truncate(honest.len() & !3);
@@ -27,6 +28,15 @@ fuzz_target!(|data: &[u8]| {
         check(&honest);
     }
 });
+
+fn classic(bytes: &[u8]) {
+    let Ok(request) = ClassicBinding::parse(bytes) else { return };
+    assert!(Message::parse(bytes).is_err(), "a message is of one generation");
+    assert!(request.unknown_required(&[]).iter().all(|&kind| kind < 0x8000));
+    let mut buffer = [0; HEADER_LEN];
+    let answer = request.answer(&mut buffer, Class::Success).finish().expect("a header fits");
+    assert_eq!(answer[4..], bytes[4..HEADER_LEN], "all sixteen bytes are repeated");
+}
 
 fn check(bytes: &[u8]) {
     let Ok(message) = Message::parse(bytes) else { return };
@@ -89,7 +99,7 @@ fn read_all(message: &Message<'_>) {
     assert!(!message.verify(&key, Integrity::Sha1) && !message.verify(&key, Integrity::Sha256));
     message.fingerprint();
     survive!(message:
-        MappedAddress, AlternateServer, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+        MappedAddress, AlternateDomain, AlternateServer, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
         Realm, Software, ThirdPartyAuthorization, Data, Nonce, AccessToken, MobilityTicket,
         Lifetime, Channel, RequestedTransport, RequestedAddressFamily, AdditionalAddressFamily,
         EvenPort, ReservationToken, DontFragment, UserHash, ConnectionId, Icmp, ErrorCode,
