@@ -19,7 +19,7 @@ use proto::stun::attribute::{
 use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
 };
-use proto::turn::config::{MobilityPolicy, Redirect, Share};
+use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
 use proto::turn::{Action, Config, Server};
 
 const REALM: &str = "turn.example.org";
@@ -239,11 +239,10 @@ fn config(pool_key: PoolKey) -> Config {
         nonce_lifetime: Duration::from_secs(3_600),
         refresh_grace: Duration::from_secs(600),
         port_quarantine: Duration::ZERO,
-        rfc5766_channels: false,
+        compat: Compat::default(),
         mobility: MobilityPolicy::Ignored,
         udp_relays: true,
         tcp_relays: false,
-        rfc3489: false,
         redirect: Redirect::default(),
     }
 }

@@ -12,25 +12,35 @@ use proto::stun::MessageKey;
 const SERVER: &str = "turn.example.org";
 const NONCE_OF_VECTORS: &[u8; NONCE] = b"nonce-of-12b";
 
-/// Cipher, key, key of the token, time stamp, lifetime, token in base64.
-const VECTORS: [(TokenCipher, &[u8], &[u8], u64, u32, &str); 2] = [
-    (
-        TokenCipher::A256Gcm,
-        b"01234567890123456789012345678901",
-        b"a mac key of thirty-two bytes !!",
-        1_800_000_000 << 16,
-        3600,
-        "AAxub25jZS1vZi0xMmJKAJ4F9vsNywe+UyKki19laobLWpjiF9L4DxdbQyZ3svaVvk1gMiHWMS1LigiU8pJzEzLezlBy\
+/// A token of the tool, and what went into it.
+struct Vector {
+    cipher: TokenCipher,
+    secret: &'static [u8],
+    mac_key: &'static [u8],
+    stamp: u64,
+    lifetime_s: u32,
+    /// In base64.
+    text: &'static str,
+}
+
+const VECTORS: [Vector; 2] = [
+    Vector {
+        cipher: TokenCipher::A256Gcm,
+        secret: b"01234567890123456789012345678901",
+        mac_key: b"a mac key of thirty-two bytes !!",
+        stamp: 1_800_000_000 << 16,
+        lifetime_s: 3600,
+        text: "AAxub25jZS1vZi0xMmJKAJ4F9vsNywe+UyKki19laobLWpjiF9L4DxdbQyZ3svaVvk1gMiHWMS1LigiU8pJzEzLezlBy\
          FQh7u5UagA==",
-    ),
-    (
-        TokenCipher::A128Gcm,
-        b"0123456789012345",
-        b"twenty bytes of a ke",
-        (1_800_000_000 << 16) + 32_000,
-        600,
-        "AAxub25jZS1vZi0xMmKL3NWrm5kXxPml4ocpM2M7t/UyOoeoEfpG3Ow9qUC/QEHOYO2JP3uuOYNCxJQj90muZA==",
-    ),
+    },
+    Vector {
+        cipher: TokenCipher::A128Gcm,
+        secret: b"0123456789012345",
+        mac_key: b"twenty bytes of a ke",
+        stamp: (1_800_000_000 << 16) + 32_000,
+        lifetime_s: 600,
+        text: "AAxub25jZS1vZi0xMmKL3NWrm5kXxPml4ocpM2M7t/UyOoeoEfpG3Ow9qUC/QEHOYO2JP3uuOYNCxJQj90muZA==",
+    },
 ];
 
 fn key(cipher: TokenCipher, bytes: &[u8]) -> TokenKey {
@@ -39,7 +49,7 @@ fn key(cipher: TokenCipher, bytes: &[u8]) -> TokenKey {
 
 #[test]
 fn oauth_004_tokens_of_another_implementation_open_and_are_sealed_alike() {
-    for (cipher, secret, mac_key, stamp, lifetime_s, text) in VECTORS {
+    for Vector { cipher, secret, mac_key, stamp, lifetime_s, text } in VECTORS {
         let sealed = STANDARD.decode(text).unwrap();
         let key = key(cipher, secret);
         let token = key.open(SERVER, &sealed).unwrap();
@@ -106,9 +116,9 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         flipped in any::<prop::sample::Index>(),
     ) {
-        let key = key(TokenCipher::A256Gcm, VECTORS[0].1);
+        let key = key(TokenCipher::A256Gcm, VECTORS[0].secret);
         prop_assert!(key.open(SERVER, &bytes).is_none());
-        let mut sealed = STANDARD.decode(VECTORS[0].5).unwrap();
+        let mut sealed = STANDARD.decode(VECTORS[0].text).unwrap();
         let bit = flipped.index(sealed.len() * 8);
         sealed[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(key.open(SERVER, &sealed).is_none());
@@ -117,7 +127,7 @@ proptest! {
 
 #[test]
 fn oauth_006_an_empty_or_endless_key_opens_nothing() {
-    let (cipher, secret, ..) = VECTORS[0];
+    let Vector { cipher, secret, .. } = VECTORS[0];
     let key = key(cipher, secret);
     for (length, opens) in [(0, false), (1, true), (64, true)] {
         let mac_key = MessageKey::raw(&vec![7; length]).unwrap();

@@ -1,5 +1,4 @@
 //! Users whom the configuration names: whose keys are tried, and how often.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::Cell;
 

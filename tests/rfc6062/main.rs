@@ -25,7 +25,13 @@ fn relays_tcp(config: &mut Config) {
         [(3478, Transport::Tcp), (5349, Transport::Tls), (5349, Transport::Dtls)]
     {
         let local = std::net::SocketAddr::from(([93, 184, 216, 34], port));
-        listeners.push(Listener { local, advertised: None, transport, side: Side::External });
+        listeners.push(Listener {
+            local,
+            advertised: None,
+            transport,
+            side: Side::External,
+            anycast: false,
+        });
     }
     let relays = Family::ALL.into_iter().flat_map(|family| config.edge.relays(family).copied());
     let relays = relays.collect();

@@ -20,7 +20,7 @@ fn old(draft: &Draft) -> Vec<u8> {
 }
 
 fn answered(config: &mut Config) {
-    config.rfc3489 = true;
+    config.compat.rfc3489 = true;
 }
 
 /// What a client of RFC 3489 hears.
@@ -139,7 +139,7 @@ fn old_003_nobody_is_answered_but_the_sender() {
 fn old_004_over_dtls_a_request_without_cookie_is_an_error() {
     for switch in [false, true] {
         let mut world = World::configured(4, |config| {
-            config.rfc3489 = switch;
+            config.compat.rfc3489 = switch;
             let mut listeners = config.edge.listeners().to_vec();
             listeners[0].transport = Transport::Dtls;
             let relays = config.edge.relays(proto::addr::Family::V4).copied().collect();
@@ -161,7 +161,8 @@ fn old_004_over_dtls_a_request_without_cookie_is_an_error() {
 fn old_005_turn_without_the_magic_cookie_is_dropped() {
     let methods = [method::ALLOCATE, method::REFRESH, method::CREATE_PERMISSION];
     for (method, switch) in methods.into_iter().flat_map(|m| [(m, false), (m, true)]) {
-        let mut world = World::configured(5, |config| config.rfc3489 = switch).with_client("alice");
+        let mut world =
+            World::configured(5, |config| config.compat.rfc3489 = switch).with_client("alice");
         let mut bytes = Draft::request(method).encode();
         bytes[4..8].copy_from_slice(b"old!");
         world.client("alice").send_bytes(&bytes);

@@ -66,7 +66,7 @@ fn old_009_channels_of_rfc_5766_need_a_switch() {
         (true, 0x8000, Some(400)),
         (true, 0x3FFF, Some(400)),
     ] {
-        let mut world = World::configured(9, |config| config.rfc5766_channels = switch)
+        let mut world = World::configured(9, |config| config.compat.rfc5766_channels = switch)
             .with_client("alice")
             .with_peer("bob");
         let relayed = world.client("alice").relay();

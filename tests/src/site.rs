@@ -7,7 +7,7 @@ use proto::addr::{ListenerId, Side, Transport};
 use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
 use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
-use proto::turn::config::{MobilityPolicy, Redirect, Share};
+use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
 
 use crate::login::Login;
 
@@ -110,11 +110,10 @@ pub fn default_config() -> Config {
         nonce_lifetime: Duration::from_secs(600),
         refresh_grace: Duration::from_secs(600),
         port_quarantine: Duration::from_secs(60),
-        rfc5766_channels: false,
+        compat: Compat::default(),
         mobility: MobilityPolicy::Ignored,
         udp_relays: true,
         tcp_relays: false,
-        rfc3489: false,
         redirect: Redirect::default(),
     }
 }

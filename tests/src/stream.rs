@@ -136,7 +136,7 @@ impl World {
     fn serve(&mut self, client: FiveTuple) {
         while let Some(stream) = self.streams.open.get_mut(&client) {
             let rules =
-                Rules { rfc5766_channels: self.config.rfc5766_channels, ..Rules::default() };
+                Rules { rfc5766_channels: self.config.compat.rfc5766_channels, ..Rules::default() };
             match cut(&stream.at_server, rules) {
                 Cut::NeedMore(_) => return,
                 Cut::Broken(_) => self.gone(client),

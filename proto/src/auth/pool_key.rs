@@ -88,3 +88,19 @@ impl KeyRing {
         std::iter::once(&self.current).chain(&self.previous).find(|key| key.id == id)
     }
 }
+
+#[cfg(test)]
+impl PoolKey {
+    /// A key for tests: of every byte another one.
+    pub(crate) fn of_test(byte: u8) -> Self {
+        let secret = |label: u8| Secret::new(vec![byte ^ label << 4; 32]);
+        Self {
+            id: KeyId([byte; 4]),
+            credentials: secret(1),
+            nonces: secret(2),
+            users: secret(3),
+            tickets: secret(4),
+            tokens: secret(5),
+        }
+    }
+}

@@ -78,7 +78,7 @@ impl<L: Ledger> Server<L> {
 
     /// A number that may be bound: of RFC 8656, or of RFC 5766 where that is configured.
     fn number(&self, number: u16) -> Option<ChannelNumber> {
-        if self.config.rfc5766_channels {
+        if self.config.compat.rfc5766_channels {
             ChannelNumber::new_rfc5766(number)
         } else {
             ChannelNumber::new(number)

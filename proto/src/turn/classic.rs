@@ -23,7 +23,7 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::MalformedStun);
         };
         let wrong = match self.transport(from) {
-            Transport::Udp if self.config.rfc3489 => None,
+            Transport::Udp if self.config.compat.rfc3489 => None,
             Transport::Dtls => Some(Why::ClassicDtls),
             Transport::Udp | Transport::Tcp | Transport::Tls => {
                 return self.dropped(DropReason::ClassicStun);

@@ -28,6 +28,15 @@ pub enum MobilityPolicy {
     Allowed,
 }
 
+/// What is granted to clients of older documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compat {
+    /// Accept channel numbers 0x5000–0x7FFF of RFC 5766 clients.
+    pub rfc5766_channels: bool,
+    /// Answer Binding requests of RFC 3489 clients, which send no magic cookie.
+    pub rfc3489: bool,
+}
+
 /// Where clients are sent that this relay does not take (RFC 8489 §10).
 #[derive(Clone, Debug, Default)]
 pub struct Redirect {
@@ -69,16 +78,14 @@ pub struct Config {
     pub refresh_grace: Duration,
     /// How long a released port rests before it is given out again.
     pub port_quarantine: Duration,
-    /// Accept channel numbers 0x5000–0x7FFF of RFC 5766 clients.
-    pub rfc5766_channels: bool,
+    /// What is granted to clients of older documents.
+    pub compat: Compat,
     /// Whether an allocation may follow its client to another address.
     pub mobility: MobilityPolicy,
     /// Whether clients may have relays for UDP.
     pub udp_relays: bool,
     /// Whether clients may have relays for TCP (RFC 6062).
     pub tcp_relays: bool,
-    /// Answer Binding requests of RFC 3489 clients, which send no magic cookie.
-    pub rfc3489: bool,
     /// Where clients are sent that are not taken here.
     pub redirect: Redirect,
 }

@@ -159,22 +159,10 @@ fn time_of(nonce: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{KeyId, KeyRing, PoolKey, Secret};
+    use crate::auth::{KeyRing, PoolKey};
     use crate::now::tests::start;
 
     const LIFETIME: Duration = Duration::from_secs(600);
-
-    fn pool_key(byte: u8) -> PoolKey {
-        let secret = || Secret::new(vec![byte; 32]);
-        PoolKey {
-            id: KeyId([byte; 4]),
-            credentials: secret(),
-            nonces: secret(),
-            users: secret(),
-            tickets: secret(),
-            tokens: secret(),
-        }
-    }
 
     fn nonces(ring: Option<KeyRing>, seed: u8) -> Nonces {
         let authority = Authority {
@@ -258,8 +246,8 @@ mod tests {
     #[test]
     fn auth_023_nonces_survive_a_change_of_the_pool_key() {
         let (now, home) = (start(), client("192.0.2.1:5000"));
-        let before = nonces(Some(KeyRing { current: pool_key(1), previous: vec![] }), 9);
-        let ring = KeyRing { current: pool_key(2), previous: vec![pool_key(1)] };
+        let before = nonces(Some(KeyRing { current: PoolKey::of_test(1), previous: vec![] }), 9);
+        let ring = KeyRing { current: PoolKey::of_test(2), previous: vec![PoolKey::of_test(1)] };
         let after = nonces(Some(ring), 8);
         let nonce = before.issue(now, home, Transport::Udp);
         assert!(after.is_good(now, &nonce, home, Transport::Udp));

@@ -102,8 +102,11 @@ impl<L: Ledger> Server<L> {
     ) -> Verdict {
         let datagram = datagram.into();
         let bytes = datagram.bytes;
-        let kind =
-            if self.config.rfc5766_channels { Kind::of_rfc5766(bytes) } else { Kind::of(bytes) };
+        let kind = if self.config.compat.rfc5766_channels {
+            Kind::of_rfc5766(bytes)
+        } else {
+            Kind::of(bytes)
+        };
         match kind {
             Kind::ChannelData => self.uplink(from, datagram),
             Kind::Stun => self.stun(now, from, datagram),

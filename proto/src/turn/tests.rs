@@ -11,7 +11,7 @@ use crate::addr::{
     ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side, Transport,
     steer,
 };
-use crate::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
+use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
 use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::{
@@ -28,7 +28,7 @@ use crate::stun::{
     Writer,
 };
 use crate::turn::action::{Action, OpenFailure, Verdict, Wrap};
-use crate::turn::config::{Config, MobilityPolicy, Redirect, Share};
+use crate::turn::config::{Compat, Config, MobilityPolicy, Redirect, Share};
 use crate::turn::server::Server;
 use crate::turn::throttle::Rate;
 
@@ -68,18 +68,6 @@ impl Ledger for Shared {
     }
 }
 
-fn pool_key() -> PoolKey {
-    let secret = |byte| Secret::new(vec![byte; 32]);
-    PoolKey {
-        id: KeyId([1; 4]),
-        credentials: secret(2),
-        nonces: secret(3),
-        users: secret(4),
-        tickets: secret(5),
-        tokens: secret(5),
-    }
-}
-
 fn config(share: Share) -> Config {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let listener = Listener {
@@ -105,7 +93,7 @@ fn config(share: Share) -> Config {
             peer_connections_waiting: 4,
         },
         authority: Authority {
-            ring: Some(KeyRing { current: pool_key(), previous: vec![] }),
+            ring: Some(KeyRing { current: PoolKey::of_test(1), previous: vec![] }),
             rest_secrets: vec![],
             users: None,
             tokens: None,
@@ -117,11 +105,10 @@ fn config(share: Share) -> Config {
         nonce_lifetime: Duration::from_secs(600),
         refresh_grace: Duration::from_secs(600),
         port_quarantine: Duration::from_secs(60),
-        rfc5766_channels: false,
+        compat: Compat::default(),
         mobility: MobilityPolicy::Allowed,
         udp_relays: true,
         tcp_relays: true,
-        rfc3489: false,
         redirect: Redirect::default(),
     }
 }
@@ -153,7 +140,7 @@ impl Stage {
                 listener: ListenerId(0),
                 client: ClientAddr::new(SocketAddr::from(([81, 2, 69, 1], port))),
             },
-            credential: mint(&pool_key(), &grant).unwrap(),
+            credential: mint(&PoolKey::of_test(1), &grant).unwrap(),
             next: 0,
             others: Vec::new(),
         }

@@ -157,22 +157,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::auth::{KeyId, KeyRing, PoolKey, Secret};
-
-    fn pool_key(byte: u8) -> PoolKey {
-        let secret = |label: u8| Secret::new(vec![byte ^ label; 32]);
-        PoolKey {
-            id: KeyId([byte; 4]),
-            credentials: secret(1),
-            nonces: secret(2),
-            users: secret(3),
-            tokens: secret(4),
-            tickets: secret(4),
-        }
-    }
+    use crate::auth::{KeyRing, PoolKey};
 
     fn tickets(keys: &[u8]) -> Tickets {
-        let mut keys = keys.iter().map(|&byte| pool_key(byte));
+        let mut keys = keys.iter().map(|&byte| PoolKey::of_test(byte));
         let ring = keys.next().map(|current| KeyRing { current, previous: keys.collect() });
         let authority =
             Authority { ring, rest_secrets: vec![], users: None, tokens: None, max_lifetime_s: 0 };

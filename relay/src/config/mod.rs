@@ -26,7 +26,7 @@ use proto::addr::{ListenerId, Transport};
 use proto::auth::{Authority, KeyRing};
 use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn;
-use proto::turn::config::{MobilityPolicy, Redirect, Share};
+use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
 
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
@@ -61,10 +61,9 @@ pub struct Config {
     tls: Option<Tls>,
     authority: Authority,
     timers: Timers,
-    rfc5766_channels: bool,
+    compat: Compat,
     mobility: MobilityPolicy,
     udp_relays: bool,
-    rfc3489: bool,
     redirect: Redirect,
     pub(crate) metrics: Option<Metrics>,
 }
@@ -127,11 +126,10 @@ impl Config {
             nonce_lifetime: self.timers.nonce_lifetime,
             refresh_grace: self.timers.refresh_grace,
             port_quarantine: self.timers.port_quarantine,
-            rfc5766_channels: self.rfc5766_channels,
+            compat: self.compat,
             mobility: self.mobility,
             udp_relays: self.udp_relays,
             tcp_relays: false,
-            rfc3489: self.rfc3489,
             redirect: self.redirect.clone(),
         }
     }
@@ -145,7 +143,7 @@ impl Config {
         StreamConfig {
             limits: self.streams,
             transports: self.listeners.iter().map(transport).collect(),
-            rfc5766_channels: self.rfc5766_channels,
+            rfc5766_channels: self.compat.rfc5766_channels,
             tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
             pass_through: self.tls.as_ref().and_then(|tls| tls.pass_through.clone()),
         }
@@ -257,10 +255,12 @@ impl Config {
             realm,
             redirect: redirect::redirect(&file.redirect, &listeners)?,
             timers: check::timers(&file.timers)?,
-            rfc5766_channels: file.compat.rfc5766_channels,
+            compat: Compat {
+                rfc5766_channels: file.compat.rfc5766_channels,
+                rfc3489: file.compat.rfc3489,
+            },
             mobility: check::mobility(file.features.mobility.as_ref())?,
             udp_relays: file.features.udp_relays.unwrap_or(true),
-            rfc3489: file.compat.rfc3489,
             metrics,
             listeners,
         })
