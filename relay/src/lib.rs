@@ -18,6 +18,7 @@ mod office;
 mod service;
 mod stream;
 mod sys;
+mod tcp_relay;
 mod telemetry;
 mod worker;
 

@@ -15,14 +15,15 @@ use proto::turn::tally::AllocationView;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::dtls::Sessions;
-use crate::engine::MioEngine;
+use crate::engine::{Batch, MioEngine};
 use crate::ledger::SharedLedger;
 use crate::office::{self, Office};
 use crate::stream::Streams;
+use crate::tcp_relay::TcpRelays;
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
 use crate::telemetry::process::Process;
-use crate::worker::{self, Letterbox, Order, Worker};
+use crate::worker::{self, Hands, Letterbox, Order, Worker};
 use crate::{listen, sys};
 
 /// How long an observer waits for a worker's answer.
@@ -285,7 +286,9 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
             letterboxes: Arc::clone(&letterboxes),
         };
         blocks.push(Arc::clone(&block));
-        crew.push((index, Worker::new(desk, engine, (streams, dtls), block)));
+        let tcp = TcpRelays::new(engine.registry().map_err(failed)?);
+        let hands = Hands { batch: Batch::new(), streams, dtls, tcp };
+        crew.push((index, Worker::new(desk, engine, hands, block)));
     }
 
     announce(&config, descriptors);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use proto::addr::Family;
+use proto::addr::{Family, Transport};
 use proto::policy::{Limits, Listener, RelayAddress};
 use proto::turn::config::MobilityPolicy;
 
@@ -80,6 +80,18 @@ pub(super) fn timers(found: &file::Timers) -> Result<Timers, Problem> {
     })
 }
 
+/// Whether clients may have TCP relays, which they can ask for over TCP or TLS only.
+pub(super) fn tcp_relays(wanted: bool, listeners: &[Listener]) -> Result<bool, Problem> {
+    let streams =
+        |listener: &Listener| matches!(listener.transport, Transport::Tcp | Transport::Tls);
+    if wanted && !listeners.iter().any(streams) {
+        let why = "no listener serves TCP or TLS, over which alone clients may ask for TCP \
+                   relays. Add a [[listen]] with transport \"tcp\" or \"tls\".";
+        return Err(Problem::new("features.tcp_relays", &true, why));
+    }
+    Ok(wanted)
+}
+
 /// What becomes of clients that ask for mobility.
 pub(super) fn mobility(found: Option<&toml::Value>) -> Result<MobilityPolicy, Problem> {
     let key = "features.mobility";
@@ -120,8 +132,14 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
         allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
         permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
         channels: count("limits.channels", found.channels, 256, 4_096)? as usize,
-        peer_connections: 64,
-        peer_connections_waiting: 16,
+        peer_connections: count("limits.peer_connections", found.peer_connections, 64, 4_096)?
+            as usize,
+        peer_connections_waiting: count(
+            "limits.peer_connections_waiting",
+            found.peer_connections_waiting,
+            16,
+            4_096,
+        )? as usize,
     })
 }
 

@@ -151,6 +151,8 @@ pub(super) struct Limits {
     pub(super) allocations_per_client: Option<u64>,
     pub(super) permissions: Option<u64>,
     pub(super) channels: Option<u64>,
+    pub(super) peer_connections: Option<u64>,
+    pub(super) peer_connections_waiting: Option<u64>,
     pub(super) connections: Option<u64>,
     pub(super) connections_per_client: Option<u64>,
     pub(super) stream_queue_bytes: Option<u64>,
@@ -171,6 +173,8 @@ pub(super) struct Timers {
 pub(super) struct Features {
     pub(super) mobility: Option<toml::Value>,
     pub(super) udp_relays: Option<bool>,
+    #[serde(default)]
+    pub(super) tcp_relays: bool,
     #[serde(default)]
     pub(super) nat_discovery: Vec<NatDiscovery>,
 }

@@ -65,6 +65,7 @@ pub struct Config {
     mobility: MobilityPolicy,
     udp_relays: bool,
     redirect: Redirect,
+    tcp_relays: bool,
     pub(crate) metrics: Option<Metrics>,
 }
 
@@ -129,7 +130,7 @@ impl Config {
             compat: self.compat,
             mobility: self.mobility,
             udp_relays: self.udp_relays,
-            tcp_relays: false,
+            tcp_relays: self.tcp_relays,
             redirect: self.redirect.clone(),
         }
     }
@@ -261,6 +262,7 @@ impl Config {
             },
             mobility: check::mobility(file.features.mobility.as_ref())?,
             udp_relays: file.features.udp_relays.unwrap_or(true),
+            tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
             metrics,
             listeners,
         })

@@ -59,6 +59,8 @@ pub(super) struct Connection {
     blocked: bool,
     /// Whether the end of the stream has arrived, perhaps behind bytes.
     pub(super) half_closed: bool,
+    /// Whether it goes elsewhere: nothing more of it is read here, and `begun` is the rest.
+    pub(super) leaving: bool,
     /// Whether it counts as a stranger.
     pub(super) stranger: bool,
     /// Whether it had an allocation when it was looked at last.
@@ -90,7 +92,7 @@ pub(super) enum Layer {
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Got {
+pub(crate) enum Got {
     /// Nothing was there.
     Nothing,
     /// So many bytes, perhaps none of them for us; there may be more at once.
@@ -107,7 +109,7 @@ pub(super) enum Got {
 }
 
 /// What the connections of a worker share.
-pub(super) struct Tools {
+pub(crate) struct Tools {
     /// Empty buffers.
     pub(super) spares: Spares,
     /// Counters.
@@ -157,6 +159,7 @@ impl Connection {
             dirty: false,
             blocked: false,
             half_closed: false,
+            leaving: false,
             stranger: true,
             served: false,
             patience: now + STRANGER,
@@ -301,6 +304,28 @@ impl Connection {
         }
     }
 
+    /// Writes bytes that are no frame, as many as are taken: none while something waits.
+    pub(super) fn pour(&mut self, bytes: &[u8], tools: &mut Tools) -> io::Result<usize> {
+        let mut poured = 0;
+        while poured < bytes.len() && self.has_left() && !self.blocked {
+            let Layer::Tls(session) = &mut self.layer else {
+                poured = write(&mut self.socket, bytes, &mut tools.tally)?;
+                self.blocked = poured < bytes.len();
+                break;
+            };
+            tools.sealed.clear();
+            let sealed = session.seal(&bytes[poured..], &mut tools.sealed);
+            poured += sealed.map_err(|tls::Failed| io::ErrorKind::InvalidData)?;
+            self.send(tools)?;
+        }
+        Ok(poured)
+    }
+
+    /// Its socket, to be registered elsewhere.
+    pub(super) fn socket_mut(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
     /// The socket alone, for somebody else.
     pub(super) fn into_socket(self) -> TcpStream {
         self.socket
@@ -338,6 +363,9 @@ impl Connection {
     pub(super) fn overdue(&mut self, now: Instant, served: bool) -> Overdue {
         if self.ending.is_some() {
             return if self.patience <= now { Overdue::Drop } else { Overdue::Nothing };
+        }
+        if self.leaving {
+            return Overdue::Nothing;
         }
         if self.is_unshaken() && self.accepted + HANDSHAKE <= now {
             return Overdue::End(Ending::HandshakeTimeout);

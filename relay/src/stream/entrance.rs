@@ -164,7 +164,7 @@ impl Streams {
     }
 
     /// Ends the connection of a client other than this one.
-    fn make_way<L: Ledger>(
+    pub(super) fn make_way<L: Ledger>(
         &mut self,
         now: Now,
         key: Option<Key>,

@@ -17,6 +17,16 @@ const LONGEST_OF_STRANGERS: usize = 4_096;
 /// The magic cookie's place and value in every STUN message of a stream (RFC 8489 §5).
 const COOKIE: (usize, [u8; 4]) = (4, [0x21, 0x12, 0xA4, 0x42]);
 
+/// What becomes of a connection after a frame of it.
+enum Judgement {
+    /// The next frame is cut.
+    Next,
+    /// It ends.
+    End(Ending),
+    /// It goes elsewhere, with what is behind the frame.
+    Leave,
+}
+
 /// Who judges the frames of a turn.
 pub(super) struct Bench<'a, L> {
     pub(super) now: Now,
@@ -51,10 +61,18 @@ impl<L: Ledger> Bench<'_, L> {
             let rest = Batch::frame(connection.client, at, end - at);
             match framing::cut(self.batch.bytes(&rest), rules) {
                 Cut::Complete { frame, wire } => {
-                    if let Some(ending) = self.judge(connection, at, frame) {
-                        return Some(ending);
-                    }
+                    let judgement = self.judge(connection, at, frame);
                     at += wire;
+                    match judgement {
+                        Judgement::Next => {}
+                        Judgement::End(ending) => return Some(ending),
+                        Judgement::Leave => {
+                            let rest = Batch::frame(connection.client, at, end - at);
+                            connection.leaving = true;
+                            connection.keep_begun(self.batch.bytes(&rest), 0);
+                            return None;
+                        }
+                    }
                 }
                 Cut::NeedMore(missing) => {
                     if at > first || begun == 0 {
@@ -71,26 +89,25 @@ impl<L: Ledger> Bench<'_, L> {
     }
 
     /// One frame.
-    fn judge(&mut self, connection: &Connection, at: usize, len: usize) -> Option<Ending> {
+    fn judge(&mut self, connection: &Connection, at: usize, len: usize) -> Judgement {
         let frame = Batch::frame(connection.client, at, len);
         let bytes = self.batch.bytes(&frame);
         if self.for_discovery && !is_binding(bytes) {
-            return Some(Ending::NotForTurn);
+            return Judgement::End(Ending::NotForTurn);
         }
         match self.server.client_input(self.now, connection.client, bytes) {
             Verdict::ToPeer { via, peer, marks, payload } => {
                 self.batch.send_to_peer(&frame, Way::to_peer(via, peer, marks), payload);
-                None
+                Judgement::Next
             }
             // Its length was believed, and it is no STUN message: where the next one starts is
             // unknown.
             Verdict::Dropped(DropReason::MalformedStun) if !has_cookie(bytes) => {
-                Some(Ending::Garbled)
+                Judgement::End(Ending::Garbled)
             }
+            Verdict::Leaves => Judgement::Leave,
             // The server counted it, or queued actions. Nothing of a client goes to a client.
-            Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) | Verdict::ToClient { .. } => {
-                None
-            }
+            Verdict::Handled | Verdict::Dropped(_) | Verdict::ToClient { .. } => Judgement::Next,
         }
     }
 }

@@ -7,12 +7,14 @@
 //!
 //! `door` is where they come in, `entrance` how, `opening` what they turn out to be; `connection` knows one
 //! client, `tls` its encryption, `frames` what it says, `queue` what waits for it; `roster` knows
-//! who is where, `passage` who is passed on to another server, `tally` what is counted.
+//! who is where, `passage` who is passed on to another server, `guest` who leaves for another worker or to be joined to a
+//! peer, `tally` what is counted.
 
 mod connection;
 mod door;
 mod entrance;
 mod frames;
+mod guest;
 mod opening;
 mod passage;
 mod queue;
@@ -37,12 +39,14 @@ use rustls::ServerConfig;
 use crate::engine::{self, Batch, FOREIGN};
 use crate::ledger::SharedLedger;
 
+pub(crate) use connection::{Got, Tools};
 pub(crate) use door::DoorPlan;
+pub(crate) use guest::{CHUNK, Guest};
 pub(crate) use opening::PassThrough;
 pub use tally::{Ending, Refusal};
 pub(crate) use tally::{StreamTally, TRANSPORTS};
 
-use connection::{Got, Layer, Overdue, READ, Tools};
+use connection::{Layer, Overdue, READ};
 use door::Doors;
 use frames::Bench;
 use passage::Passages;
@@ -224,6 +228,11 @@ impl Streams {
         }
     }
 
+    /// Memory and counters for connections that left.
+    pub(crate) fn tools(&mut self) -> &mut Tools {
+        &mut self.tools
+    }
+
     /// Closes a client's connection behind what waits for it.
     pub(crate) fn close(&mut self, client: FiveTuple) {
         if let Some((key, _)) = self.roster.of(client) {
@@ -320,7 +329,7 @@ impl Streams {
     fn attend<L: Ledger>(&mut self, now: Now, key: Key, server: &mut Server<L>, batch: &mut Batch) {
         let Some(connection) = self.roster.find(key) else { return };
         connection.ready = false;
-        if connection.ending.is_some() {
+        if connection.ending.is_some() || connection.leaving {
             return;
         }
         let ending = if let Layer::Unknown { door, proxied } = connection.layer {
@@ -359,7 +368,10 @@ impl Streams {
         let for_discovery = connection.is_for_discovery();
         let ending =
             Bench { now, server, batch, rfc5766_channels, for_discovery }.digest(connection, bytes);
-        ending.or_else(|| connection.has_finished().then_some(Ending::ByClient))
+        ending.or_else(|| {
+            let finished = connection.has_finished() && !connection.leaving;
+            finished.then_some(Ending::ByClient)
+        })
     }
 
     /// A connection reads no more. The server hears of it in the next turn, when what the client

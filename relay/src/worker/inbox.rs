@@ -12,6 +12,8 @@ use mio::Waker;
 use proto::addr::FiveTuple;
 use proto::turn::tally::AllocationView;
 
+use crate::stream::Guest;
+
 /// Questions that may wait at a time.
 const QUESTIONS: usize = 32;
 
@@ -33,13 +35,15 @@ pub(crate) enum Order {
 /// Where a worker puts its allocations when asked.
 pub(crate) type Answer = SyncSender<Vec<AllocationView>>;
 
-/// A client whose allocation another worker has.
+/// A client whose allocation, or connection to a peer, another worker has.
 #[derive(Debug)]
 pub(crate) struct Parcel {
     /// The client.
     pub(crate) client: FiveTuple,
     /// The message it sent.
     pub(crate) bytes: Box<[u8]>,
+    /// Its connection, if it speaks over one.
+    pub(crate) guest: Option<Box<Guest>>,
 }
 
 /// Where orders, questions and parcels are put in, from any thread.

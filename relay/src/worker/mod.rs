@@ -15,16 +15,18 @@ use proto::policy::Ledger;
 use proto::turn::{self, Server, Verdict};
 
 use crate::clock::Clock;
-use crate::dtls::{Sessions, Turn};
+use crate::dtls::Turn;
 use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
-use crate::stream::Streams;
+use crate::tcp_relay;
 use crate::telemetry::block::Block;
 
 pub(crate) use inbox::{Letterbox, Order, open};
 
 use inbox::{Inbox, Parcel};
-use outbox::{Hands, Outbox};
+use outbox::Outbox;
+
+pub(crate) use outbox::Hands;
 
 /// Counters are at most so old, and fresh when somebody asks.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
@@ -68,7 +70,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
     pub(crate) fn new(
         desk: Desk<SharedLedger>,
         engine: E,
-        (streams, dtls): (Streams, Sessions),
+        hands: Hands,
         block: Arc<Block>,
     ) -> Self {
         let clock = Clock::new();
@@ -76,7 +78,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             server: desk.server(),
             published: clock.last().mono,
             clock,
-            hands: Hands { batch: Batch::new(), streams, dtls },
+            hands,
             outbox: desk.outbox(),
             desk,
             engine,
@@ -107,6 +109,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             }
             self.engine.close_relays();
             self.hands.streams.close_all();
+            self.hands.tcp.close_all();
             self.hands.batch = Batch::new();
             self.hands.dtls.close_all(&mut self.hands.batch);
             self.outbox = self.desk.outbox();
@@ -148,11 +151,16 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         loop {
             let last = self.clock.last().mono;
             let deadline = self.server.poll_timeout().map(|at| at.saturating_duration_since(last));
-            let streams = &mut self.hands.streams;
-            let sessions = self.hands.dtls.patience(last);
-            let waits = [deadline, streams.patience(last), sessions];
-            let at_most = waits.into_iter().flatten().min();
-            let wake = self.engine.wait(at_most, &mut |event| streams.wake(event))?;
+            let Hands { streams, dtls, tcp, .. } = &mut self.hands;
+            let others = [streams.patience(last), dtls.patience(last), tcp.patience(last)];
+            let at_most = others.into_iter().flatten().chain(deadline).min();
+            let wake = self.engine.wait(at_most, &mut |event| {
+                if tcp_relay::is_ours(event.token()) {
+                    tcp.wake(event);
+                } else {
+                    streams.wake(event);
+                }
+            })?;
             let now = self.clock.tick();
             self.server.timeout(now);
             if wake.inbox {
@@ -163,7 +171,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             dtls.timeout(&mut Turn { now, server: &mut self.server, batch, marks });
             self.engine.receive(&mut self.hands.batch);
             self.judge(now);
-            self.hands.streams.turn(now, &mut self.server, &mut self.hands.batch);
+            let Hands { batch, streams, tcp, .. } = &mut self.hands;
+            streams.turn(now, &mut self.server, batch);
+            tcp.turn(now, &mut self.server, streams.tools());
             self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.hands);
             if self.order == Order::Stop {
                 self.hands.dtls.close_all(&mut self.hands.batch);
@@ -175,6 +185,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             }
             if self.order == Order::Stop {
                 self.hands.streams.close_all();
+                self.hands.tcp.close_all();
                 return Ok(());
             }
             if self.server.is_drained() && !std::mem::replace(&mut self.drained, true) {
@@ -185,7 +196,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     /// Asks the server about every datagram received; payload is sent from where it lies.
     fn judge(&mut self, now: Now) {
-        let Self { server, hands: Hands { batch, streams, dtls }, .. } = self;
+        let Self { server, hands: Hands { batch, streams, dtls, .. }, .. } = self;
         for (at, report) in batch.reports() {
             server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
         }
@@ -235,9 +246,13 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Order::Drain => self.server.drain(),
             Order::Stop => self.server.shut_down(now),
         }
-        while let Some(Parcel { client, bytes }) = self.desk.inbox.parcel() {
-            // A request: whatever comes of it is an action.
-            self.server.client_input(now, client, &bytes);
+        while let Some(Parcel { client, bytes, guest }) = self.desk.inbox.parcel() {
+            let Self { server, hands: Hands { batch, streams, .. }, .. } = self;
+            match guest {
+                Some(guest) => streams.adopt(now, (*guest, &bytes), server, batch),
+                // A request: whatever comes of it is an action.
+                None => drop(server.client_input(now, client, &*bytes)),
+            }
         }
         while let Some(answer) = self.desk.inbox.question() {
             self.engine.survey();
@@ -266,6 +281,8 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::engine::{EngineTally, MioEngine, Wake};
+    use crate::stream::Streams;
+    use crate::tcp_relay::TcpRelays;
 
     /// Panics as often as told, then has the worker stopped.
     struct Faulty {
@@ -324,7 +341,9 @@ mod tests {
             letterboxes: Arc::new([]),
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
-        (Worker::new(desk, engine, (streams, dtls), Arc::new(Block::new(1))), ledger)
+        let tcp = TcpRelays::new(sockets.registry().unwrap());
+        let hands = Hands { batch: Batch::new(), streams, dtls, tcp };
+        (Worker::new(desk, engine, hands, Arc::new(Block::new(1))), ledger)
     }
 
     #[test]

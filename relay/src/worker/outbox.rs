@@ -11,6 +11,7 @@ use proto::turn::{Action, Change, Server};
 use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
 use crate::stream::Streams;
+use crate::tcp_relay::TcpRelays;
 use crate::telemetry::log::Log;
 use crate::worker::inbox::{Letterbox, Parcel};
 
@@ -22,6 +23,8 @@ pub(crate) struct Hands {
     pub(crate) streams: Streams,
     /// As datagrams, sealed.
     pub(crate) dtls: Sessions,
+    /// Over the TCP connections of relayed addresses.
+    pub(crate) tcp: TcpRelays,
 }
 
 /// Work that waits for the end of a turn, who follows changes, and the other workers.
@@ -65,34 +68,44 @@ impl Outbox {
                     let outcome = engine.open_relay(id, want);
                     server.relay_opened(now, id, outcome);
                 }
-                Action::CloseRelay(id) => self.closing.push(id),
                 Action::CloseClient(client) if hands.dtls.serves(client.listener) => {
                     let (batch, marks) = (&mut hands.batch, Marks::PLAIN);
                     let mut turn = Turn { now, server, batch, marks };
                     hands.dtls.close(&mut turn, client);
                 }
-                Action::HandOver { client, .. } if hands.streams.serves(client.listener) => {
-                    server.hand_over_failed();
-                    hands.streams.close(client);
-                }
                 // A session lives where it began.
                 Action::HandOver { client, .. } if hands.dtls.serves(client.listener) => {
                     server.hand_over_failed();
                 }
+                Action::CloseRelay(id) => {
+                    self.closing.push(id);
+                    hands.tcp.close(id);
+                }
+                Action::ListenRelay { id, want } => {
+                    let outcome = hands.tcp.listen(id, want);
+                    server.relay_opened(now, id, outcome);
+                }
+                Action::ConnectPeer { connection, from, to } => {
+                    hands.tcp.call(now, connection, (from, to), server);
+                }
+                Action::Join { connection, client } => {
+                    let guest = hands.streams.hand_out(client);
+                    if !guest.is_some_and(|guest| hands.tcp.join(now, connection, guest)) {
+                        hands.tcp.hang_up(connection);
+                        server.connection_closed(now, connection);
+                    }
+                }
+                Action::ClosePeer(connection) => hands.tcp.hang_up(connection),
                 Action::HandOver { client, worker, bytes } => {
+                    let guest = hands.streams.hand_out(client).map(Box::new);
                     let letterbox = self.letterboxes.get(usize::from(worker));
-                    if !letterbox.is_some_and(|to| to.bring(Parcel { client, bytes })) {
+                    if !letterbox.is_some_and(|to| to.bring(Parcel { client, bytes, guest })) {
                         server.hand_over_failed();
                     }
                 }
                 Action::Divert(client) => engine.divert(client),
                 Action::EndDiversion(client) => engine.end_diversion(client),
                 Action::CloseClient(client) => hands.streams.close(client),
-                // Features that no configuration reaches yet.
-                Action::ListenRelay { .. }
-                | Action::ConnectPeer { .. }
-                | Action::Join { .. }
-                | Action::ClosePeer(_) => {}
                 Action::Changed(change) => {
                     if let Change::AllocationOpened { client, .. } = &change {
                         hands.streams.admitted(*client);

@@ -49,6 +49,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (REALM, "realms = \"example.org\"", "realms", "Did you mean `realm`?"),
     ("workers = 2", "features.mobility = \"on\"", "features.mobility = \"on\"", "forbidden"),
     ("workers = 2", "features.mobility = 1", "features.mobility", "forbidden"),
+    ("workers = 2", "limits.peer_connections = 0", "limits.peer_connections = 0", "1 to 4096"),
     ("workers = 2", "features.udp_relays = 1", "features.udp_relays", "boolean"),
     ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
     ("workers = 2", "drain_s = 100000", "drain_s = 100000", "86400"),
@@ -410,4 +411,15 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
         let outcome = Config::from_toml(&altered, "relay.toml", None);
         assert!(outcome.is_ok(), "{line}: {}", outcome.unwrap_err());
     }
+}
+
+#[test]
+fn tcp_relays_need_a_listener_for_connections() {
+    let text = "realm = \"r\"\nfeatures.tcp_relays = true\n[auth]\n\
+                rest_secrets = [\"0123456789abcdef\"]\n[[listen]]\naddress = \"127.0.0.1:3478\"\n";
+    let error = Config::from_toml(text, "edge.toml", None).unwrap_err().to_string();
+    assert!(error.starts_with("edge.toml: features.tcp_relays = true: "), "{error}");
+    assert!(error.contains("[[listen]]"), "{error}");
+    let text = format!("{text}transport = \"tcp\"\n");
+    assert!(Config::from_toml(&text, "edge.toml", None).is_ok());
 }

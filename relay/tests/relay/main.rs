@@ -11,4 +11,5 @@ mod payload;
 mod raw;
 mod site;
 mod streams;
+mod tcp_relay;
 mod tls;

@@ -1,6 +1,7 @@
 //! A client that moves, over real sockets and between workers.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 
 use proto::addr::{ClientAddr, steer};
 use proto::stun::attribute::{
@@ -32,7 +33,7 @@ fn channel_data(number: u16, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn mob_006_an_allocation_follows_its_client_between_workers() {
-    let site = Site::open_with(20, 2, "features.mobility = true");
+    let site = Site::open_with(70, 2, "features.mobility = true");
     let peer = peer();
     let at = peer.local_addr().unwrap();
     let mut alice = Speaker::new("alice");
@@ -87,5 +88,78 @@ fn mob_006_an_allocation_follows_its_client_between_workers() {
         sessions.iter().find(|it| it.view.client.client.socket() == place.local_addr().unwrap());
     assert_eq!(moved.unwrap().worker, 1);
     assert_eq!(site.metric("av_edge_relay_diversions_failed_total", &[]), 0);
+    site.close();
+}
+
+/// Sends a request over a stream and returns the answer.
+fn over_tcp(mut line: &TcpStream) -> impl FnMut(&[u8]) -> Vec<u8> + '_ {
+    move |request| {
+        line.write_all(request).unwrap();
+        let mut answer = vec![0; 20];
+        line.read_exact(&mut answer).unwrap();
+        let length = usize::from(u16::from_be_bytes([answer[2], answer[3]]));
+        answer.resize(20 + length, 0);
+        line.read_exact(&mut answer[20..]).unwrap();
+        answer
+    }
+}
+
+#[test]
+fn mob_006_an_allocation_follows_its_client_from_connection_to_connection() {
+    let site = Site::open_with(71, 2, "features.mobility = true");
+    let peer = peer();
+    let at = peer.local_addr().unwrap();
+    let mut alice = Speaker::new("alice");
+    let line = || {
+        let line = TcpStream::connect(site.server).unwrap();
+        line.set_nodelay(true).unwrap();
+        line.set_read_timeout(Some(SOON)).unwrap();
+        line
+    };
+    let mut place = line();
+    let wish = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&RequestedTransport(PROTOCOL_UDP)).add(&MobilityTicket(&[]));
+    };
+    let answer = alice.ask(Method::ALLOCATE, wish, over_tcp(&place));
+    let mut ticket = value(&answer, AttributeType::MOBILITY_TICKET);
+    let relayed = Message::parse(&answer).unwrap().require::<XorRelayedAddress>().unwrap().0;
+    let bind = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&Channel(0x4000)).add(&XorPeerAddress(at));
+    };
+    assert_eq!(code(&alice.ask(Method::CHANNEL_BIND, bind, over_tcp(&place))), 0);
+    let mut buffer = [0; 2_000];
+    // Any worker may take the next connection; the one with the allocation gets it.
+    for round in 0..12 {
+        let mut next = line();
+        let bring = |writer: &mut proto::stun::Writer<'_>| {
+            writer.add(&Lifetime(600)).add(&MobilityTicket(&ticket));
+        };
+        let answer = alice.ask(Method::REFRESH, bring, over_tcp(&next));
+        ticket = value(&answer, AttributeType::MOBILITY_TICKET);
+        // Every other time the old connection is gone before the new one has said a word.
+        let silent = round % 2 == 1;
+        drop(place);
+        let payload = pattern(round, 64);
+        if !silent {
+            next.write_all(&channel_data(0x4000, &payload)).unwrap();
+            let (len, from) = peer.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], from), (&payload[..], relayed));
+        }
+        // The end of the old connection may be noticed a little later.
+        let heard = (0..20).any(|_| {
+            peer.send_to(&payload, relayed).unwrap();
+            next.set_read_timeout(Some(SOON / 20)).unwrap();
+            let mut frame = [0; 68];
+            next.read_exact(&mut frame).is_ok_and(|()| frame[..] == channel_data(0x4000, &payload))
+        });
+        assert!(heard, "round {round}");
+        next.set_read_timeout(Some(SOON)).unwrap();
+        // What was sent too often arrives too often.
+        place = next;
+        let mut rest = [0; 68];
+        place.set_read_timeout(Some(SOON / 20)).unwrap();
+        while place.read_exact(&mut rest).is_ok() {}
+        place.set_read_timeout(Some(SOON)).unwrap();
+    }
     site.close();
 }

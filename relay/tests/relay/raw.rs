@@ -34,15 +34,21 @@ impl Speaker {
     ) -> Vec<u8> {
         loop {
             let answer = exchange(&self.request(method, &fill));
-            let message = Message::parse(&answer).unwrap();
             if !matches!(code(&answer), 401 | 438) {
                 return answer;
             }
-            let realm = message.require::<Realm<'_>>().unwrap().0.to_owned();
-            let nonce = message.require::<Nonce<'_>>().unwrap().0.to_vec();
-            let known = self.challenge.replace((realm, nonce));
-            assert!(known.is_none() || code(&answer) == 438, "refused twice: {answer:02x?}");
+            let known = self.challenge.is_some();
+            assert!(!known || code(&answer) == 438, "refused twice: {answer:02x?}");
+            self.learn(&answer);
         }
+    }
+
+    /// Takes over what a challenge says.
+    pub(crate) fn learn(&mut self, challenge: &[u8]) {
+        let message = Message::parse(challenge).unwrap();
+        let realm = message.require::<Realm<'_>>().unwrap().0.to_owned();
+        let nonce = message.require::<Nonce<'_>>().unwrap().0.to_vec();
+        self.challenge = Some((realm, nonce));
     }
 
     /// A request, signed if the server has told how.

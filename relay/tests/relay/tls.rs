@@ -17,16 +17,16 @@ use crate::payload::every_size_passes;
 use crate::site::{SOON, configuration, credentials, sum};
 
 /// A relay with a plain and a TLS listener on one address, and its certificates.
-struct Secure {
-    relay: Relay,
-    server: SocketAddr,
+pub(crate) struct Secure {
+    pub(crate) relay: Relay,
+    pub(crate) server: SocketAddr,
     metrics: SocketAddr,
     directory: tempfile::TempDir,
 }
 
 impl Secure {
     /// `number` keeps tests out of each other's ports; `extra` is put behind `[tls]`.
-    fn open(number: u16, extra: &str) -> Self {
+    pub(crate) fn open(number: u16, extra: &str) -> Self {
         Self::open_with(number, extra, "")
     }
 
@@ -60,11 +60,11 @@ impl Secure {
         TurnClient::connect_with(self.server, credentials(user), options).unwrap()
     }
 
-    fn pem(&self, name: &str) -> PathBuf {
+    pub(crate) fn pem(&self, name: &str) -> PathBuf {
         self.directory.path().join(format!("{name}.pem"))
     }
 
-    fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -84,7 +84,7 @@ impl Secure {
         assert_eq!(closed(), count, "{ending}");
     }
 
-    fn close(self) {
+    pub(crate) fn close(self) {
         self.relay.stop();
         self.relay.wait().unwrap();
     }
