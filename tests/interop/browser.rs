@@ -49,6 +49,11 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts it on a machine of the test and opens a page there.
     pub(crate) fn open(machine: &Namespace, url: &str) -> Self {
+        Self::open_with(machine, url, &[])
+    }
+
+    /// The same with flags of the test.
+    pub(crate) fn open_with(machine: &Namespace, url: &str, flags: &[&str]) -> Self {
         let profile = TempDir::new().expect("a temporary directory");
         let (to, from) = (profile.path().join("to"), profile.path().join("from"));
         must(Command::new("mkfifo").arg(&to).arg(&from));
@@ -65,6 +70,7 @@ impl Browser {
                 ])
                 .args([&to, &from])
                 .args(FLAGS)
+                .args(flags)
                 .arg(format!("--user-data-dir={}", profile.path().join("profile").display()))
                 .arg("about:blank"),
         );

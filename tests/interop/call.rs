@@ -38,7 +38,7 @@ fn media_006_chromium_calls_itself_through_the_relay_with_minted_credentials() {
 }
 
 /// One end of the call went over the relay, both ways, and lost nothing.
-fn assert_is_good(end: &Value) {
+pub(crate) fn assert_is_good(end: &Value) {
     assert_eq!((&end["local"], &end["remote"]), (&"relay".into(), &"relay".into()), "{end:#}");
     let inbound = end["inbound"].as_array().expect("inbound streams");
     for (kind, packets, frames) in [("audio", VOICE_PACKETS, None), ("video", 1, Some(FRAMES))] {
@@ -51,7 +51,7 @@ fn assert_is_good(end: &Value) {
 }
 
 /// Serves the page on a loopback port of the machine: browsers give microphones to localhost only.
-fn serve_page(machine: &Namespace) -> SocketAddr {
+pub(crate) fn serve_page(machine: &Namespace) -> SocketAddr {
     let listener = machine.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
     let listener = listener.expect("a loopback port");
     let address = listener.local_addr().expect("it is bound");

@@ -56,6 +56,20 @@ impl Home {
         path
     }
 
+    /// Makes a certificate that vouches for itself, `NAME.pem` with `NAME.key`, for a host name.
+    pub(crate) fn certificate(&self, name: &str, host: &str) {
+        let key = self.openssl_key(&format!("{name}.key"), &["-algorithm", "ed25519"]);
+        let output = must(
+            Command::new("openssl")
+                .args(["req", "-x509", "-new", "-days", "30", "-key"])
+                .arg(key)
+                .args(["-subj", &format!("/CN={host}")])
+                .args(["-addext", &format!("subjectAltName=DNS:{host}")]),
+        );
+        let pem = String::from_utf8(output.stdout).expect("PEM is text");
+        self.write(&format!("{name}.pem"), &pem);
+    }
+
     /// Makes a private key with OpenSSL, readable by its owner only.
     pub(crate) fn openssl_key(&self, name: &str, kind: &[&str]) -> PathBuf {
         let path = self.path(name);
@@ -87,6 +101,10 @@ pub(crate) struct RelayFile {
     pub(crate) features: &'static str,
     /// More keys of `[auth]`.
     pub(crate) auth: String,
+    /// How each listener's address is served.
+    pub(crate) transports: &'static [&'static str],
+    /// Whole tables, such as that of TLS.
+    pub(crate) tables: String,
 }
 
 impl Default for RelayFile {
@@ -114,6 +132,8 @@ impl RelayFile {
             old_channels: false,
             features: "",
             auth: String::new(),
+            transports: &["udp"],
+            tables: String::new(),
         }
     }
 
@@ -126,16 +146,17 @@ impl RelayFile {
         let listeners: Vec<String> = self
             .listeners
             .iter()
-            .map(|(address, side, public)| {
+            .flat_map(|listener| self.transports.iter().map(move |it| (it, listener)))
+            .map(|(transport, (address, side, public))| {
                 let public = advertise(*public, "");
                 format!(
-                    "[[listen]]\naddress = \"{address}\"\ntransport = \"udp\"\nside = \"{side}\"\n{public}\n"
+                    "[[listen]]\naddress = \"{address}\"\ntransport = \"{transport}\"\nside = \"{side}\"\n{public}\n"
                 )
             })
             .collect();
         let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
-        let Self { ports, allow, metrics, old_channels, features, auth, .. } = self;
+        let Self { ports, allow, metrics, old_channels, features, auth, tables, .. } = self;
         let public = advertise(self.advertise, ", ");
         format!(
             r#"realm = "turn.example.org"
@@ -159,6 +180,7 @@ allow = [{allow}]
 rfc5766_channels = {old_channels}
 [metrics]
 address = "{metrics}"
+{tables}
 "#
         )
     }

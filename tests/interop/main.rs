@@ -24,3 +24,5 @@ mod pool;
 mod process;
 mod prometheus;
 mod site;
+mod streams;
+mod web;

@@ -90,6 +90,20 @@ impl Process {
         kib * 1024
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time it has used, in steps of ten milliseconds.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let path = PathBuf::from(format!("/proc/{}/stat", self.child.id()));
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (_, fields) = text.rsplit_once(") ").expect("a name in parentheses");
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        Duration::from_millis(10 * ticks.map(|it| it.expect("a number")).sum::<u64>())
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid fits"))
     }

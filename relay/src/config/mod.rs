@@ -227,6 +227,7 @@ impl Config {
         // Behind the others, so that no relay is opened on an address that came for discovery.
         let found = &file.features.nat_discovery;
         let corners = discovery::corners(found, &mut listeners, &mut entries, &host)?;
+        let redirect = redirect::redirect(&file.redirect, &listeners, !corners.is_empty())?;
         let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
         let metrics = check::metrics(file.metrics.as_ref(), &listeners)?;
         let (_, descriptors) =
@@ -254,7 +255,7 @@ impl Config {
             tls,
             authority: secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?,
             realm,
-            redirect: redirect::redirect(&file.redirect, &listeners)?,
+            redirect,
             timers: check::timers(&file.timers)?,
             compat: Compat {
                 rfc5766_channels: file.compat.rfc5766_channels,

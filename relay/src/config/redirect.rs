@@ -12,7 +12,13 @@ use super::file;
 pub(super) fn redirect(
     found: &file::Redirect,
     listeners: &[Listener],
+    discovery: bool,
 ) -> Result<Redirect, Problem> {
+    if discovery && !found.alternates.is_empty() {
+        let why = "features.nat_discovery is on, and who asks it must not be sent elsewhere \
+                   (RFC 5780 §6.1). Leave one of the two out.";
+        return Err(Problem::at("redirect.alternates", why));
+    }
     let mut alternates = [Vec::new(), Vec::new()];
     for (index, text) in found.alternates.iter().enumerate() {
         let server = alternate(&format!("redirect.alternates[{index}]"), text, listeners)?;

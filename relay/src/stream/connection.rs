@@ -262,13 +262,16 @@ impl Connection {
                 }
             } else if let Layer::Tls(session) = &mut self.layer {
                 tools.sealed.clear();
-                let sealed = session.seal(self.queue.waiting(), &mut tools.sealed);
-                let sealed = sealed.map_err(|tls::Failed| io::ErrorKind::InvalidData)?;
-                if sealed == 0 {
-                    // Before the end of the handshake nothing may be said.
-                    return Ok(());
+                // A record for each frame: there are clients that read no more of a record.
+                while tools.sealed.len() < tls::SEALED_AT_ONCE && !self.queue.is_empty() {
+                    let sealed = session.seal(self.queue.first(), &mut tools.sealed);
+                    let sealed = sealed.map_err(|tls::Failed| io::ErrorKind::InvalidData)?;
+                    if sealed == 0 {
+                        // Before the end of the handshake nothing may be said.
+                        return Ok(());
+                    }
+                    self.queue.advance(sealed, &mut tools.spares);
                 }
-                self.queue.advance(sealed, &mut tools.spares);
                 self.send(tools)?;
             } else {
                 let waiting = self.queue.waiting();

@@ -114,6 +114,12 @@ impl Queue {
         &buffer.bytes[buffer.left..]
     }
 
+    /// The oldest frame, or what is left of it.
+    pub(super) fn first(&mut self) -> &[u8] {
+        let len = self.0.as_ref().map_or(0, |buffer| buffer.first_waiting());
+        &self.waiting()[..len]
+    }
+
     /// So many bytes of [`Queue::waiting`] have left.
     pub(super) fn advance(&mut self, bytes: usize, spares: &mut Spares) {
         let Some(buffer) = &mut self.0 else { return };
@@ -177,6 +183,12 @@ impl Buffer {
         self.oldest_media = index + 1;
         self.waiting -= len;
         Some(len)
+    }
+
+    /// Bytes of the oldest frame that waits.
+    fn first_waiting(&self) -> usize {
+        let mut waiting = self.frames.iter().filter(|frame| frame.state != State::Dead);
+        waiting.next().map_or(0, |frame| frame.len)
     }
 
     /// Takes dead frames and what has left out of the buffer.
@@ -284,6 +296,7 @@ mod tests {
         assert_eq!(stage.put(Media, 40), lost(&[50]));
         assert_eq!(stage.queue.waiting().len(), 49 + 40);
         assert_eq!(stage.order(), "ac");
+        assert_eq!(stage.queue.first().len(), 49);
         stage.leave(49);
         assert_eq!(stage.order(), "c");
         stage.leave(40);

@@ -280,6 +280,7 @@ mod tests {
 
     use super::*;
     use crate::Config;
+    use crate::dtls::Sessions;
     use crate::engine::{EngineTally, MioEngine, Wake};
     use crate::stream::Streams;
     use crate::tcp_relay::TcpRelays;

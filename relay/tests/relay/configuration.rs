@@ -423,3 +423,13 @@ fn tcp_relays_need_a_listener_for_connections() {
     let text = format!("{text}transport = \"tcp\"\n");
     assert!(Config::from_toml(&text, "edge.toml", None).is_ok());
 }
+
+#[test]
+fn natb_006_discovery_and_redirection_exclude_each_other() {
+    let discovery = "features.nat_discovery = [{ alternate = \"127.0.0.2:3479\" }]";
+    let text = altered(REALM, &format!("{discovery}\n{REALM}"));
+    Config::from_toml(&text, "edge.toml", None).expect("discovery alone is fine");
+    let both = text.replacen(ALLOW, "[redirect]\nalternates = [\"192.0.2.1:3478\"]", 1);
+    let error = Config::from_toml(&both, "edge.toml", None).unwrap_err().to_string();
+    assert!(error.contains("redirect.alternates") && error.contains("nat_discovery"), "{error}");
+}

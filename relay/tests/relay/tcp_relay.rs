@@ -240,14 +240,14 @@ fn tcpa_004_calls_leave_from_where_the_relay_listens() {
         let peer = TcpListener::bind((PEER, 0)).unwrap();
         let (called, mut far) = alice.connect(&peer);
         alice.permit(peer.local_addr().unwrap());
-        let mut caller = socket_at_peer(alice.relayed);
+        let mut stranger = socket_at_peer(alice.relayed);
         let (from, calling) = alice.attempt();
-        assert_eq!(from, caller.local_addr().unwrap());
+        assert_eq!(from, stranger.local_addr().unwrap());
         let (mut one, mut two) = (alice.claim(called, b"one"), alice.claim(calling, b"two"));
         expect(&mut far, b"one");
-        expect(&mut caller, b"two");
+        expect(&mut stranger, b"two");
         far.write_all(b"eno").unwrap();
-        caller.write_all(b"owt").unwrap();
+        stranger.write_all(b"owt").unwrap();
         expect(&mut one, b"eno");
         expect(&mut two, b"owt");
     }

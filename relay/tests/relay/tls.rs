@@ -496,3 +496,19 @@ fn the_documented_tls_is_valid_and_bad_pieces_are_told() {
         assert!(message.contains(words), "{message}");
     }
 }
+
+#[test]
+fn each_frame_toward_a_client_is_a_record_of_its_own() {
+    let site = Secure::open(42, "");
+    let pem = site.pem("turn.example.org");
+    let versions = &[&version::TLS13];
+    let mut stream = handshake(site.server, &pem, "turn.example.org", &[], versions).unwrap();
+    expect_binding(&mut stream);
+    let written = || site.metric("av_edge_relay_stream_bytes_total", &["direction=\"out\""]);
+    let before = written();
+    stream.write_all(&BINDING.repeat(3)).unwrap();
+    stream.read_exact(&mut [0; 3 * 32]).unwrap();
+    // A record adds its header, the type of its content and a tag.
+    assert_eq!(written() - before, 3 * (5 + 32 + 1 + 16));
+    site.close();
+}
