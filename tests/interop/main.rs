@@ -14,6 +14,7 @@ mod coturn;
 mod demo;
 mod discovery;
 mod drain;
+mod dtls;
 mod edge;
 mod headers;
 mod hostile;

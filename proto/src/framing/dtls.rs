@@ -11,6 +11,7 @@ use crate::framing::client_hello::{Broken as BrokenField, Fields};
 
 /// The record type, and the message types read and written here.
 const HANDSHAKE: u8 = 22;
+const ALERT: u8 = 21;
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 
@@ -33,6 +34,11 @@ const PADDING: u16 = 21;
 const SUPPORTED_VERSIONS: u16 = 43;
 const COOKIE: u16 = 44;
 const KEY_SHARE: u16 = 51;
+
+/// Alerts (RFC 5246 §7.2.2): no common parameters, no common version.
+pub const HANDSHAKE_FAILURE: u8 = 40;
+/// See [`HANDSHAKE_FAILURE`].
+pub const PROTOCOL_VERSION: u8 = 70;
 
 /// Bytes of our cookies.
 pub const COOKIE_LEN: usize = 32;
@@ -284,6 +290,13 @@ pub fn verify_request(cookie: &[u8; COOKIE_LEN]) -> [u8; VERIFY_REQUEST_LEN] {
         *place = *byte;
     }
     bytes
+}
+
+/// A fatal alert that nothing protects (RFC 6347 §4.1.2.7): what a client whose hello cannot be
+/// answered is told, so that it need not wait. Shorter than any hello.
+pub fn alert(description: u8) -> [u8; RECORD_HEADER + 2] {
+    let [v0, v1] = DTLS_1_0.to_be_bytes();
+    [ALERT, v0, v1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, description]
 }
 
 /// Record and message header of the first message in either direction.

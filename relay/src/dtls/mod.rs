@@ -169,6 +169,7 @@ impl Sessions {
             && let Some(greeting) = self.greet(turn, from, arrival)
         {
             self.tally.greeted[greeting as usize] += 1;
+            self.decline(turn, from, greeting);
             return;
         }
         let datagram = turn.batch.bytes(arrival);
@@ -236,6 +237,18 @@ impl Sessions {
         self.tally.open += 1;
         self.drain(turn, from, None);
         Some(Greeting::Taken)
+    }
+
+    /// Tells a client that there will be no answer, where waiting for one would be in vain.
+    fn decline<L: Ledger>(&self, turn: &mut Turn<'_, L>, from: FiveTuple, greeting: Greeting) {
+        let why = match greeting {
+            Greeting::Version => wire::PROTOCOL_VERSION,
+            Greeting::Mismatch => wire::HANDSHAKE_FAILURE,
+            _ => return,
+        };
+        if turn.server.answers(turn.now, from) {
+            turn.batch.reply(outside(&self.sockets, from), &wire::alert(why));
+        }
     }
 
     /// Whatever the library has ready goes where it belongs; then the session ends, if it must.

@@ -366,6 +366,17 @@ fn who_says_goodbye_is_forgotten_and_so_is_everybody_when_the_relay_ends() {
 }
 
 #[test]
+fn a_client_of_another_version_is_told_so() {
+    const HELLO: &[u8] = include_bytes!("../../../tests/fuzz/corpus/dtls/openssl_first");
+    let mut stage = Stage::new("");
+    let mut old = HELLO.to_vec();
+    old[26] = 0xFF;
+    let told = stage.feed(SocketAddr::from(([192, 0, 2, 1], 5_000)), &old);
+    assert_eq!(told, [[21, 0xFE, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 70]]);
+    assert_eq!((stage.greeted(Greeting::Version), stage.tally().open), (1, 0));
+}
+
+#[test]
 fn noise_is_counted_and_disturbs_nobody() {
     let mut stage = Stage::new("");
     let mut client = Client::connect(&mut stage, Version::V12, 5_000);

@@ -1,12 +1,13 @@
 //! Clients that speak DTLS, against a whole relay: OpenSSL's.
 
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
 use client::AllocateOptions;
 
-use crate::site::Site;
+use crate::site::{SOON, Site};
 
 /// A Binding request with nothing in it.
 const BINDING: [u8; 20] =
@@ -59,5 +60,30 @@ fn stun_029_openssl_is_answered_over_dtls_beside_udp() {
     site.client().allocate(&AllocateOptions::default()).unwrap();
     assert_eq!(site.metric("av_edge_relay_dtls_handshakes_total", &[]), 3);
     assert_eq!(site.metric("av_edge_relay_dtls_hellos_total", &["reason=\"taken\""]), 3);
+    site.close();
+}
+
+#[test]
+fn auth_040_a_flood_of_hellos_from_everywhere_leaves_nothing() {
+    const HELLO: &[u8] = include_bytes!("../../../tests/fuzz/corpus/dtls/openssl_first");
+    let home = tempfile::tempdir().unwrap();
+    let site = Site::open_with(27, 1, &keys(&home, 21_027));
+    let asked = || site.metric("av_edge_relay_dtls_hellos_total", &["reason=\"cookie_asked\""]);
+    let sources = (0..1_000_u16).map(|n| {
+        let [a, b] = n.to_be_bytes();
+        UdpSocket::bind((Ipv4Addr::new(127, 9, a, b.max(1)), 0)).unwrap()
+    });
+    let sources: Vec<_> = sources.collect();
+    for source in &sources {
+        source.send_to(HELLO, site.server).unwrap();
+    }
+    for source in &sources {
+        source.set_read_timeout(Some(SOON)).unwrap();
+        let mut answer = [0; 2_000];
+        let length = source.recv(&mut answer).unwrap();
+        assert!(length <= HELLO.len());
+    }
+    assert_eq!(asked(), 1_000);
+    assert_eq!(site.metric("av_edge_relay_connections", &["transport=\"dtls\""]), 0);
     site.close();
 }
