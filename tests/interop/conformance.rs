@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, await_ready, command};
+use crate::netns::must;
 use crate::process::Process;
 use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, INTERNAL6, Site};
 
-/// Where coturn listens, beside our relay.
+/// Where coturn listens, beside our relay: UDP and TCP, and TLS.
 const COTURN_PORT: u16 = 3479;
+const COTURN_TLS_PORT: u16 = 5350;
 
 /// What coturn is known to do differently, whatever its version: the order in which it judges
 /// credentials, nonces without the cookie of RFC 8489, answers it does not sign, and a code of
@@ -35,18 +37,26 @@ fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
     let _relay = start_ours(&site, &home);
     let _coturn = start_coturn(&site, home.path(""));
     open_the_way_to_the_client(&site);
-    for query in ["", "?transport=tcp"] {
-        let ours = verdicts(&site, &format!("turn:{INTERNAL}{query}"), &OURS);
-        let theirs = verdicts(&site, &format!("turn:{INTERNAL}:{COTURN_PORT}{query}"), &THEIRS);
-        println!("{:<12}{:<6}coturn{query}", "", "ours");
+    for (case, ours, theirs) in [
+        ("UDP", format!("turn:{INTERNAL}"), format!("turn:{INTERNAL}:{COTURN_PORT}")),
+        (
+            "TCP",
+            format!("turn:{INTERNAL}?transport=tcp"),
+            format!("turn:{INTERNAL}:{COTURN_PORT}?transport=tcp"),
+        ),
+        ("TLS", format!("turns:{INTERNAL}"), format!("turns:{INTERNAL}:{COTURN_TLS_PORT}")),
+    ] {
+        let ours = verdicts(&site, &ours, &OURS);
+        let theirs = verdicts(&site, &theirs, &THEIRS);
+        println!("{case:<12}{:<6}coturn", "ours");
         for (id, (verdict, _)) in &ours {
             println!("{id:<12}{verdict:<6}{}", theirs[id].0);
         }
-        assert!(failed(&ours).is_empty(), "{query}: {:#?}", failed(&ours));
+        assert!(failed(&ours).is_empty(), "{case}: {:#?}", failed(&ours));
         let passed = ours.values().filter(|(verdict, _)| verdict == "pass").count();
-        assert!(passed > 140, "{query}: only {passed} requirements could be tried");
+        assert!(passed > 150, "{case}: only {passed} requirements could be tried");
         for id in KNOWN_OF_COTURN {
-            assert_eq!(theirs[*id].0, "fail", "{id} of coturn{query}: {:#?}", failed(&theirs));
+            assert_eq!(theirs[*id].0, "fail", "{case}: {id} of coturn: {:#?}", failed(&theirs));
         }
     }
 }
@@ -57,9 +67,13 @@ fn ours_fails_no_requirement_over_ipv6() {
     let home = Home::with_pool_key();
     let _relay = start_ours(&site, &home);
     open_the_way_to_the_client(&site);
-    for query in ["", "?transport=tcp"] {
-        let found = verdicts(&site, &format!("turn:[{INTERNAL6}]{query}"), &OURS);
-        assert!(failed(&found).is_empty(), "{query}: {:#?}", failed(&found));
+    for uri in [
+        format!("turn:[{INTERNAL6}]"),
+        format!("turn:[{INTERNAL6}]?transport=tcp"),
+        format!("turns:[{INTERNAL6}]"),
+    ] {
+        let found = verdicts(&site, &uri, &OURS);
+        assert!(failed(&found).is_empty(), "{uri}: {:#?}", failed(&found));
     }
 }
 
@@ -82,18 +96,36 @@ fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
     failed.map(|(id, (_, words))| format!("{id}: {words}")).collect()
 }
 
-/// A relay on UDP and TCP whose clients may send to the client's own machine.
+/// A relay on UDP, TCP and TLS whose clients may send to the client's own machine.
 fn start_ours(site: &Site, home: &Home) -> Process {
+    make_certificate(home);
     let file = RelayFile { allow: r#""10.25.1.0/24", "fd25:1::/64""#, ..RelayFile::default() };
-    let on_tcp = |host: &str| {
-        format!("[[listen]]\naddress = \"{host}:3478\"\ntransport = \"tcp\"\nside = \"internal\"\n")
-    };
-    let toml = file.toml() + &on_tcp(INTERNAL) + &on_tcp(&format!("[{INTERNAL6}]"));
+    let mut toml = file.toml();
+    for host in [INTERNAL, &format!("[{INTERNAL6}]")] {
+        for (transport, port) in [("tcp", 3478), ("tls", 5349)] {
+            let table = format!(
+                "[[listen]]\naddress = \"{host}:{port}\"\ntransport = \"{transport}\"\n\
+                 side = \"internal\"\n"
+            );
+            toml.push_str(&table);
+        }
+    }
+    toml += "[tls]\ncertificates = [{ certificate = \"turn.pem\", key = \"turn.key\" }]\n";
     let path = home.write("relay.toml", &toml);
     let path = path.to_str().expect("a path in UTF-8");
     let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
     await_ready(&site.relay, &mut relay, METRICS);
     relay
+}
+
+/// A certificate with its key, for both servers.
+fn make_certificate(home: &Home) {
+    let key =
+        home.openssl_key("turn.key", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    let certificate = home.path("turn.pem");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-days", "2", "-subj", "/CN=turn.example.org", "-key"]);
+    must(openssl.arg(key).arg("-out").arg(certificate));
 }
 
 /// The peers are sockets of the client's machine: what they send must reach the external side,
@@ -108,10 +140,13 @@ fn open_the_way_to_the_client(site: &Site) {
 fn start_coturn(site: &Site, home: impl AsRef<Path>) -> Process {
     let inside = |name: &str| home.as_ref().join(name).display().to_string();
     let mut program = site.relay.command("turnserver");
-    program.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "-a", "--realm=turn.example.org"]);
+    program.args(["-n", "--no-cli", "--no-dtls", "--mobility", "-a", "--realm=turn.example.org"]);
     program.args(["-u", "alice:secret1", "-u", "bob:secret2", "--log-file=stdout"]);
     program.args([
         format!("--listening-port={COTURN_PORT}"),
+        format!("--tls-listening-port={COTURN_TLS_PORT}"),
+        format!("--cert={}", inside("turn.pem")),
+        format!("--pkey={}", inside("turn.key")),
         format!("--listening-ip={INTERNAL}"),
         format!("--relay-ip={EXTERNAL}"),
         format!("--relay-ip={EXTERNAL6}"),
@@ -129,7 +164,8 @@ fn start_coturn(site: &Site, home: impl AsRef<Path>) -> Process {
 
 /// Verdict and words of each requirement.
 fn verdicts(site: &Site, uri: &str, user: &[&str]) -> BTreeMap<String, (String, String)> {
-    let mut program = command(&site.client, &["conformance", uri, "--json", "--timeout", "5000"]);
+    let mut program = command(&site.client, &["conformance", uri, "--json", "--insecure"]);
+    program.args(["--timeout", "5000"]);
     for peer in ["10.25.1.2", "10.25.1.3", "fd25:1::2"] {
         program.args(["--peer", peer]);
     }

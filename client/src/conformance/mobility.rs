@@ -195,9 +195,14 @@ fn handing_over(stage: &Stage<'_>) -> Finding {
 
 fn old_ticket(stage: &Stage<'_>) -> Finding {
     let (mut old, ticket) = mobile(stage)?;
-    let (mut new, answer) = moved(&mut old, &ticket)?;
+    let mut new = stage.challenged()?;
+    let request = new.dress()?.on(refresh_with(&ticket));
+    let answer = new.ask(&request)?;
+    answer.expect_success().at("Refresh with the ticket from another port")?;
+    new.take_over(old.relayed()?);
+    old.forget();
     if !stage.is_stream() {
-        let again = new.request(refresh_with(&ticket))?;
+        let again = new.ask(&request)?;
         again.expect_success().at("the same Refresh again")?;
         equal("the same ticket again", &ticket_of(&again)?, &ticket_of(&answer)?)?;
     }
