@@ -343,7 +343,9 @@ fn check_surroundings(args: &Args) -> io::Result<()> {
     // Servers inherit it: a client on a stream costs them two descriptors.
     let wanted = 4 * most_allocations(args) as u64 + 1024;
     if soft < wanted {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))?;
+        // Above the hard limit only where this process may raise that too.
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard))?;
     }
     Ok(())
 }
