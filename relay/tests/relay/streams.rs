@@ -147,7 +147,7 @@ fn stun_007_answers_go_back_on_the_connection_or_nowhere() {
 }
 
 #[test]
-fn a_slow_reader_loses_its_oldest_media_and_disturbs_nobody() {
+fn media_010_a_slow_reader_loses_whole_frames_the_oldest_first() {
     let site = Site::open(25, 1);
     let peer = peer();
     let at = peer.local_addr().unwrap();
