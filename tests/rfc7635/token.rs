@@ -169,6 +169,20 @@ fn oauth_007_the_key_in_the_token_signs_as_it_is() {
 }
 
 #[test]
+fn oauth_007_a_client_that_signs_with_16_bytes_of_a_longer_key_is_understood() {
+    for (length, code) in [(16, None), (15, Some(401)), (19, Some(401))] {
+        let token = Token { mac_key: "twenty bytes of key!".to_owned(), ..good() };
+        let cut = Token { mac_key: token.mac_key[..length].to_owned(), ..good() };
+        let mut world = world(7);
+        adopt(&mut world, STRONG.0, &token);
+        world.client("alice").state().scheme = Scheme::Legacy;
+        world.client("alice").state().bearer = Some(cut.signer());
+        let heard = world.client("alice").ask(with(Draft::allocate(), &token));
+        assert_eq!(heard.code(), code, "{length} bytes");
+    }
+}
+
+#[test]
 fn oauth_010_the_attribute_holds_the_binary_token() {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;

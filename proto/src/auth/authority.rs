@@ -85,19 +85,15 @@ impl Authority {
             let _ = verify(&MessageKey::of_bytes(&[0; 32]));
             return Err(if tokens.knows(key_id) { Why::BadToken } else { Why::UnknownUser });
         };
-        if !verify(&token.mac_key) {
-            return Err(Why::WrongPassword);
-        }
+        let keys = [Some(token.mac_key.clone()), token.mac_key.as_coturn_cuts_it()];
+        let key = keys.into_iter().flatten().find(|key| verify(key)).ok_or(Why::WrongPassword)?;
         let left = token.left(now).ok_or(Why::Expired)?;
         if u64::from(token.lifetime_s) > self.max_lifetime_s.saturating_add(CLOCK_SKEW_S) {
             return Err(Why::TooFarAhead);
         }
         let user = self.user_key(b"token\0", token.mac_key.bytes());
         let term = Term::Token(left);
-        Ok(Verified {
-            identity: Identity { user, term, side: None, allocations: None },
-            key: token.mac_key,
-        })
+        Ok(Verified { identity: Identity { user, term, side: None, allocations: None }, key })
     }
 
     /// Whether a new allocation may be made with this credential now (REST-006, REST-011). A

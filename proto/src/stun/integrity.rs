@@ -87,6 +87,12 @@ impl MessageKey {
         Some(Self { bytes, len: key.len() })
     }
 
+    /// The first 16 bytes of a longer key: coturn's client signs with no more of a token's key.
+    pub fn as_coturn_cuts_it(&self) -> Option<Self> {
+        let first: &[u8; 16] = self.bytes().first_chunk().filter(|_| self.len > 16)?;
+        Self::raw(first)
+    }
+
     /// A key of exactly this many bytes, such as a decoy.
     pub fn of_bytes(key: &[u8; 32]) -> Self {
         let mut bytes = Zeroizing::new([0; KEY_MAX]);
