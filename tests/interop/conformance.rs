@@ -34,7 +34,7 @@ const KNOWN_OF_COTURN: &[&str] = &[
 fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_ours(&site, &home);
+    let _relay = start_ours(&site, &home, "");
     let _coturn = start_coturn(&site, home.path(""));
     open_the_way_to_the_client(&site);
     for (case, ours, theirs) in [
@@ -62,10 +62,10 @@ fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
 }
 
 #[test]
-fn ours_fails_no_requirement_over_ipv6() {
+fn ours_fails_no_requirement_over_ipv6_with_every_feature_on() {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_ours(&site, &home);
+    let _relay = start_ours(&site, &home, "tcp_relays = true\nmobility = true");
     open_the_way_to_the_client(&site);
     for uri in [
         format!("turn:[{INTERNAL6}]"),
@@ -74,6 +74,10 @@ fn ours_fails_no_requirement_over_ipv6() {
     ] {
         let found = verdicts(&site, &uri, &OURS);
         assert!(failed(&found).is_empty(), "{uri}: {:#?}", failed(&found));
+        let relays_tcp = !uri.ends_with(']') || uri.starts_with("turns");
+        for (id, expected) in [("MOB-006", true), ("TCPA-004", relays_tcp)] {
+            assert_eq!(found[id].0 == "pass", expected, "{uri}: {id}: {:?}", found[id]);
+        }
     }
 }
 
@@ -97,9 +101,10 @@ fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
 }
 
 /// A relay on UDP, TCP and TLS whose clients may send to the client's own machine.
-fn start_ours(site: &Site, home: &Home) -> Process {
+fn start_ours(site: &Site, home: &Home, features: &'static str) -> Process {
     make_certificate(home);
-    let file = RelayFile { allow: r#""10.25.1.0/24", "fd25:1::/64""#, ..RelayFile::default() };
+    let allow = r#""10.25.1.0/24", "fd25:1::/64""#;
+    let file = RelayFile { allow, features, ..RelayFile::default() };
     let mut toml = file.toml();
     for host in [INTERNAL, &format!("[{INTERNAL6}]")] {
         for (transport, port) in [("tcp", 3478), ("tls", 5349)] {
