@@ -37,7 +37,7 @@ impl Home {
     /// A home with a pool key `pool.pem`.
     pub(crate) fn with_pool_key() -> Self {
         let home = Self::new();
-        home.openssl_key("pool.pem", &["-algorithm", "ed25519"]);
+        home.openssl_key("pool.pem", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
         home
     }
 
@@ -58,7 +58,10 @@ impl Home {
 
     /// Makes a certificate that vouches for itself, `NAME.pem` with `NAME.key`, for a host name.
     pub(crate) fn certificate(&self, name: &str, host: &str) {
-        let key = self.openssl_key(&format!("{name}.key"), &["-algorithm", "ed25519"]);
+        let key = self.openssl_key(
+            &format!("{name}.key"),
+            &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
+        );
         let output = must(
             Command::new("openssl")
                 .args(["req", "-x509", "-new", "-days", "30", "-key"])
