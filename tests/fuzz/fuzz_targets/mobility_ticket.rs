@@ -29,8 +29,7 @@ fuzz_target!(|data: &[u8]| {
             .map(|(true_byte, mask)| true_byte ^ mask)
             .collect(),
     };
-    let answer =
-        world.client("wlan").ask(Draft::refresh(600).raw(kind::MOBILITY_TICKET, &ticket));
+    let answer = world.client("wlan").ask(Draft::refresh(600).raw(kind::MOBILITY_TICKET, &ticket));
     if ticket == genuine {
         answer.expect_success();
     } else {

@@ -83,7 +83,11 @@ impl<'d> Script<'d> {
             3 => {
                 let open = self.world.open_sockets();
                 let at = usize::from(self.byte());
-                if open.is_empty() { SocketAddr::from(([127, 0, 0, 1], 1)) } else { open[at % open.len()] }
+                if open.is_empty() {
+                    SocketAddr::from(([127, 0, 0, 1], 1))
+                } else {
+                    open[at % open.len()]
+                }
             }
             4 => {
                 let ip = [self.byte(), self.byte(), self.byte(), self.byte()];
@@ -162,7 +166,8 @@ impl<'d> Script<'d> {
         let id = self.world.dice.transaction();
         let mut acting = self.world.client(client);
         let draft = draft.transaction(id);
-        let draft = if acting.state().challenge.is_some() { acting.state().sign(draft) } else { draft };
+        let draft =
+            if acting.state().challenge.is_some() { acting.state().sign(draft) } else { draft };
         let mut bytes = draft.encode();
         for _ in 0..(self.byte() % 8).saturating_sub(4) {
             let at = usize::from(self.word()) % bytes.len();

@@ -4,15 +4,16 @@
 use libfuzzer_sys::fuzz_target;
 use proto::auth::credential;
 use proto::stun::attribute::{
-    AccessToken, AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServer, Channel,
-    ChosenAlgorithm, ConnectionId, Data, DontFragment, ErrorCode, EvenPort, Icmp, Lifetime,
-    MappedAddress, MobilityTicket, Nonce, PasswordAlgorithms, Realm, RequestedAddressFamily,
-    RequestedTransport, ReservationToken, Software, ThirdPartyAuthorization, UnknownAttributes,
-    UserHash, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AccessToken, AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServer,
+    Channel, ChosenAlgorithm, ConnectionId, Data, DontFragment, ErrorCode, EvenPort, Icmp,
+    Lifetime, MappedAddress, MobilityTicket, Nonce, PasswordAlgorithms, Realm,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, Software,
+    ThirdPartyAuthorization, UnknownAttributes, UserHash, Username, XorMappedAddress,
+    XorPeerAddress, XorRelayedAddress,
 };
 use proto::stun::{
-    AttributeType, Class, ClassicBinding, Fingerprint, HEADER_LEN, Integrity, MAGIC_COOKIE, Message, MessageKey,
-    PasswordAlgorithm, Value, Writer,
+    AttributeType, Class, ClassicBinding, Fingerprint, HEADER_LEN, Integrity, MAGIC_COOKIE,
+    Message, MessageKey, PasswordAlgorithm, Value, Writer,
 };
 
 fuzz_target!(|data: &[u8]| {
