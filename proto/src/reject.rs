@@ -2,7 +2,7 @@
 //!
 //! A [`Reject`] answers a request with an error code; one function of the server turns it into
 //! bytes. A [`DropReason`] is silence, as the RFC demands for everything that is not a request.
-//! Both are counted under [`Why::name`] / [`DropReason::name`], explained by `help`.
+//! Both are counted under [`Why::name`] / [`DropReason::name`], `help` says what to do.
 
 /// A STUN/TURN error code (RFC 8489 §14.8, RFC 8656 §19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +39,7 @@ macro_rules! reasons {
             /// How many variants there are.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// Stable name: metric label and argument of `av-edge explain`.
+            /// Stable name: the label of the metric.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }

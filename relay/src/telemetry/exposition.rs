@@ -66,7 +66,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Kind::Counter,
         "av_edge_relay_rejected_total",
         Unit::Count,
-        "requests refused, by reason and the code the client heard; `av-edge explain REASON` says what to do",
+        "requests refused, by reason and the code the client heard",
     ),
     (
         Kind::Counter,
