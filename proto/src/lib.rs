@@ -6,20 +6,24 @@
 //!
 //! The story of a packet: [`demux`] looks at its first byte; [`stun`] or [`channel_data`] turns
 //! the bytes into a validated view; [`turn`] authenticates it with [`auth`], asks [`policy`]
-//! whether a peer may be reached, changes its state and says what to do with the payload.
+//! whether a peer may be reached, changes its state and says what to do with the payload;
+//! [`dialect`] writes its answers.
 //!
-//! Arrows point one way: `turn → {auth, policy, stun, channel_data}`, `auth → stun::integrity`;
-//! codecs know nothing of the rest.
+//! Arrows point one way: `turn → dialect → {stun, channel_data}`, `turn → {auth, policy}`,
+//! `auth → stun::integrity`; codecs know nothing of the rest. What is the same in every dialect
+//! has its words in `request`.
 #![forbid(unsafe_code)]
 
 pub mod addr;
 pub mod auth;
 pub mod channel_data;
 pub mod demux;
+pub mod dialect;
 pub mod framing;
 pub mod marks;
 pub mod now;
 pub mod policy;
 pub mod reject;
+mod request;
 pub mod stun;
 pub mod turn;

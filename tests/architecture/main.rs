@@ -152,12 +152,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("marks", &[]),
     ("stun", &["addr"]),
     ("channel_data", &["demux", "stun"]),
+    ("request", &["addr"]),
+    ("dialect", &["addr", "channel_data", "demux", "reject", "request", "stun"]),
     ("framing", &["channel_data", "demux", "stun"]),
     ("policy", &["addr", "now", "reject"]),
     ("auth", &["addr", "now", "policy", "reject", "stun"]),
     (
         "turn",
-        &["addr", "auth", "channel_data", "demux", "marks", "now", "policy", "reject", "stun"],
+        &[
+            "addr",
+            "auth",
+            "channel_data",
+            "demux",
+            "dialect",
+            "marks",
+            "now",
+            "policy",
+            "reject",
+            "request",
+            "stun",
+        ],
     ),
 ];
 

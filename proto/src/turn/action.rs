@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::addr::{AllocationId, ConnectionId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
 use crate::channel_data::ChannelNumber;
+use crate::dialect::Wrap;
 use crate::marks::Marks;
 use crate::policy::UserKey;
 use crate::reject::DropReason;
-use crate::stun::TransactionId;
 use crate::turn::tally::Usage;
 
 /// A range inside the bytes a verdict was asked for.
@@ -55,15 +55,6 @@ pub enum Verdict {
     Leaves,
     /// Silence; counted already.
     Dropped(DropReason),
-}
-
-/// How payload is dressed toward a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrap {
-    /// ChannelData (RFC 8656 §12.4).
-    Channel(ChannelNumber),
-    /// A Data indication (RFC 8656 §11.3) naming this peer.
-    Indication(PeerAddr, TransactionId),
 }
 
 /// Work for the shell. Contract: after any batch of inputs, poll actions until `None`.

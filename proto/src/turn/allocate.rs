@@ -9,22 +9,17 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr, Transport};
+use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr};
 use crate::auth::Identity;
 use crate::now::Now;
 use crate::policy::{Claim, Lease, Ledger, UserKey};
 use crate::reject::{Reject, Why};
-use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, MobilityTicket, PROTOCOL_TCP,
-    PROTOCOL_UDP, RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
-    XorRelayedAddress,
-};
-use crate::stun::{AttributeType, Message, MessageKey};
+use crate::request::{Allocated, Parity, Reply, Wish};
+use crate::stun::MessageKey;
 use crate::turn::action::{Action, Change, OpenFailure};
 use crate::turn::allocation::{Allocation, Owner, Relay};
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::Authenticated;
-use crate::turn::ports::Parity;
 use crate::turn::redirect::Cause;
 use crate::turn::refresh::{granted, seconds};
 use crate::turn::server::Server;
@@ -37,7 +32,7 @@ const ATTEMPTS: u8 = 8;
 pub(crate) struct Opening {
     exchange: Exchange,
     digest: u64,
-    username: Box<str>,
+    username: Box<[u8]>,
     identity: Identity,
     bearer: Option<MessageKey>,
     lease: Lease,
@@ -62,24 +57,21 @@ enum Want {
     Failed(Why),
 }
 
-/// What an Allocate asks for, after its syntax was checked.
-#[derive(Debug)]
-struct Wish {
-    token: Option<[u8; 8]>,
-    families: [bool; 2],
-    parity: Parity,
-    lifetime: Option<u32>,
-}
-
 impl<L: Ledger> Server<L> {
     /// Checks an Allocate, charges it and asks the shell for sockets.
-    pub(super) fn allocate(&mut self, now: Now, request: &Authenticated<'_>) -> Result<(), Reject> {
+    /// `read` tells what it asks for, once that matters.
+    pub(super) fn allocate(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+        read: impl FnOnce(&Self) -> Result<Wish, Reject>,
+    ) -> Result<(), Reject> {
         let client = request.exchange.client;
-        let digest = self.digest(&request.message);
+        let digest = self.digest(request.bytes);
         // Step 2: the five-tuple is free; or this is a retransmission, which is answered alike.
         if let Some((id, allocation)) = self.table.open_of(client) {
             let owner = &allocation.owner;
-            if owner.transaction != request.exchange.transaction || owner.digest != digest {
+            if owner.call != request.exchange.call || owner.digest != digest {
                 return Err(Why::AllocationExists.into());
             }
             self.announce(now, id, &request.exchange);
@@ -88,13 +80,7 @@ impl<L: Ledger> Server<L> {
         // An expired credential opens nothing (REST-006).
         self.config.authority.in_time(&request.identity, now.unix)?;
         // Steps 3 to 9.
-        let tcp = self.wants_tcp(request)?;
-        let wish = wish(&request.message, self.promises_whole(client, &request.message))?;
-        let supported = Family::ALL.map(|family| self.ports.serves(family));
-        if wish.token.is_none() && !served(wish.families, supported) {
-            return Err(Why::UnsupportedFamily.into());
-        }
-        let mobile = self.wants_ticket(&request.message)?;
+        let wish = read(self)?;
         // Step 10: policy and quota.
         self.welcome(client, &request.identity)?;
         self.takes(client)?;
@@ -137,40 +123,18 @@ impl<L: Ledger> Server<L> {
             lifetime: granted(wish.lifetime, self.config.lifetime_max, request.identity.term),
             parity: wish.parity,
             redeemed: wish.token.is_some(),
-            mobile,
-            tcp,
+            mobile: wish.mobile,
+            tcp: wish.tcp,
             attempts: 1,
             wants,
         };
         let id = self.table.insert(client, opening);
         for (family, want) in Family::ALL.into_iter().zip(wants) {
             if let Want::Asked(want) = want {
-                self.actions.push_back(open(tcp, RelayId { allocation: id, family }, want));
+                self.actions.push_back(open(wish.tcp, RelayId { allocation: id, family }, want));
             }
         }
         Ok(())
-    }
-
-    /// Whether an Allocate is for a TCP relay (RFC 6062 §5.1), or a UDP relay.
-    fn wants_tcp(&self, request: &Authenticated<'_>) -> Result<bool, Reject> {
-        let RequestedTransport(protocol) = request.message.require()?;
-        match (protocol, self.transport(request.exchange.client)) {
-            (PROTOCOL_UDP, _) if self.config.udp_relays => Ok(false),
-            (PROTOCOL_UDP, _) => Err(Why::UdpForbidden.into()),
-            (PROTOCOL_TCP, Transport::Tcp | Transport::Tls) if self.config.tcp_relays => {
-                let of_udp = [
-                    AttributeType::DONT_FRAGMENT,
-                    AttributeType::EVEN_PORT,
-                    AttributeType::RESERVATION_TOKEN,
-                ];
-                if of_udp.iter().any(|kind| request.message.has(*kind)) {
-                    return Err(Why::UdpAttribute.into());
-                }
-                Ok(true)
-            }
-            (PROTOCOL_TCP, _) if self.config.tcp_relays => Err(Why::StreamNeeded.into()),
-            _ => Err(Why::UnsupportedTransport.into()),
-        }
     }
 
     /// Whether a client may have an allocation there: 403 if not (RFC 8656 §7.4).
@@ -199,19 +163,6 @@ impl<L: Ledger> Server<L> {
             Some(why) if anycast => Err(why),
             _ => Ok(()),
         }
-    }
-
-    /// Whether every datagram of the allocation could leave with DF set: IPv4 that was not
-    /// translated, because user space cannot see DF on arrival (RFC 8656 §3.7).
-    fn promises_whole(&self, client: FiveTuple, message: &Message<'_>) -> bool {
-        let untranslated =
-            client.client.family() == Family::V4 || self.transport(client).is_stream();
-        let requested = message.read::<RequestedAddressFamily>().ok().flatten();
-        let six = requested.is_some_and(|RequestedAddressFamily(byte)| byte != Family::V4 as u8)
-            || message.has(AttributeType::ADDITIONAL_ADDRESS_FAMILY)
-            // A token may stand for a port of either family.
-            || message.has(AttributeType::RESERVATION_TOKEN) && self.ports.serves(Family::V6);
-        untranslated && !six
     }
 
     /// To whom a reservation belongs: the user, or as tokens name nobody, and one client has
@@ -324,7 +275,7 @@ impl<L: Ledger> Server<L> {
             identity: opening.identity,
             bearer: opening.bearer,
             lease: opening.lease,
-            transaction: exchange.transaction,
+            call: exchange.call,
             digest: opening.digest,
             opened: now.mono,
             token,
@@ -355,22 +306,15 @@ impl<L: Ledger> Server<L> {
         let left = relays.iter().map(|relay| relay.expires.duration_since(now.mono)).max();
         let relayed = relays.iter().map(|relay| self.config.edge.advertise(relay.addr));
         let relayed: Vec<SocketAddr> = relayed.collect();
-        self.succeed(exchange, |writer| {
-            for addr in relayed {
-                writer.add(&XorRelayedAddress(addr));
-            }
-            writer.add(&Lifetime(seconds(left.unwrap_or_default())));
-            writer.add(&XorMappedAddress(exchange.client.client.socket()));
-            if let Some(token) = token {
-                writer.add(&ReservationToken(token));
-            }
-            if let Some(ticket) = ticket {
-                writer.add(&MobilityTicket(&ticket.0));
-            }
-            if let Some((family, why)) = missing {
-                writer.add(&AddressErrorCode { family, code: why.code().0, reason: "" });
-            }
-        });
+        let held = Allocated {
+            relayed: &relayed,
+            lifetime: seconds(left.unwrap_or_default()),
+            mapped: exchange.client.client.socket(),
+            token,
+            ticket: ticket.as_ref().map(|ticket| &ticket.0[..]),
+            missing: missing.map(|(family, why)| (family, why.code().0)),
+        };
+        self.succeed(exchange, Reply::Allocated(&held));
     }
 
     /// Gives an opening allocation up: the relay shuts down.
@@ -393,58 +337,6 @@ impl<L: Ledger> Server<L> {
             }
         }
     }
-}
-
-/// Steps 4 to 9 of RFC 8656 §7.2, as far as the request alone tells. `whole` says whether
-/// DONT-FRAGMENT can be promised.
-fn wish(message: &Message<'_>, whole: bool) -> Result<Wish, Reject> {
-    // Step 4: where DF cannot be promised, the attribute is unknown to us.
-    if !whole && message.has(AttributeType::DONT_FRAGMENT) {
-        let unknown = vec![AttributeType::DONT_FRAGMENT.0];
-        return Err(Reject { why: Why::UnknownAttribute, unknown });
-    }
-    // Step 5: a reservation excludes every wish about port and family.
-    let token = message.read::<ReservationToken>()?.map(|ReservationToken(token)| token);
-    let even = message.read::<EvenPort>()?;
-    let requested = message.read::<RequestedAddressFamily>()?;
-    let additional = message.read::<AdditionalAddressFamily>()?;
-    let chooses = even.is_some() || requested.is_some() || additional.is_some();
-    if token.is_some() && chooses {
-        return Err(Why::FamilyConflict.into());
-    }
-    // Step 6: one family or both.
-    if requested.is_some() && additional.is_some() {
-        return Err(Why::FamilyConflict.into());
-    }
-    // Step 7: the family, IPv4 unless said otherwise.
-    let family = match requested {
-        None => Family::V4,
-        Some(RequestedAddressFamily(byte)) => {
-            Family::from_wire(byte).ok_or(Why::UnsupportedFamily)?
-        }
-    };
-    // Step 8: a port whose successor is reserved too is of one family.
-    let parity = match even {
-        None => Parity::Any,
-        Some(EvenPort(false)) => Parity::Even,
-        Some(EvenPort(true)) if additional.is_some() => return Err(Why::FamilyConflict.into()),
-        Some(EvenPort(true)) => Parity::Pair,
-    };
-    // Step 9: the additional family is IPv6.
-    let mut families = Family::ALL.map(|each| each == family);
-    if let Some(AdditionalAddressFamily(byte)) = additional {
-        if Family::from_wire(byte) != Some(Family::V6) {
-            return Err(Why::FamilyConflict.into());
-        }
-        families = [true; 2];
-    }
-    let lifetime = message.read::<Lifetime>()?.map(|Lifetime(seconds)| seconds);
-    Ok(Wish { token, families, parity, lifetime })
-}
-
-/// Whether at least one wanted family exists; a request for two may get one (ALLOC-016).
-fn served(wanted: [bool; 2], supported: [bool; 2]) -> bool {
-    wanted.iter().zip(supported).any(|(wanted, supported)| *wanted && supported)
 }
 
 /// Why no relayed address can come of this; `None` while one is open or asked for.

@@ -10,9 +10,10 @@ use std::time::Instant;
 use crate::addr::{ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
 use crate::channel_data::ChannelNumber;
+use crate::dialect::Call;
 use crate::policy::{AdmittedPeer, Lease};
 use crate::reject::Why;
-use crate::stun::{MessageKey, TransactionId};
+use crate::stun::MessageKey;
 use crate::turn::channel::{CHANNEL_LIFETIME, Channel};
 use crate::turn::few::Few;
 use crate::turn::mobility::Mobility;
@@ -59,7 +60,7 @@ pub(crate) struct Relay {
 #[derive(Debug)]
 pub(crate) struct Owner {
     /// The user name every further request must bring (RFC 8656 §5).
-    pub(crate) username: Box<str>,
+    pub(crate) username: Box<[u8]>,
     /// What it proved.
     pub(crate) identity: Identity,
     /// The key of the access token in force, which also signs requests without a token; `None`
@@ -68,7 +69,7 @@ pub(crate) struct Owner {
     /// What the ledger charged.
     pub(crate) lease: Lease,
     /// The Allocate that opened it, to know a retransmission.
-    pub(crate) transaction: TransactionId,
+    pub(crate) call: Call,
     /// Keyed hash of that request's bytes.
     pub(crate) digest: u64,
     /// When it was opened.

@@ -3,8 +3,8 @@
 use crate::addr::FiveTuple;
 use crate::policy::Ledger;
 use crate::reject::Reject;
+use crate::request::Reply;
 use crate::stun::Message;
-use crate::stun::attribute::XorMappedAddress;
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::{KNOWN, all_known};
 use crate::turn::server::Server;
@@ -21,9 +21,7 @@ impl<L: Ledger> Server<L> {
         }
         all_known(message, KNOWN)?;
         let FiveTuple { client, .. } = exchange.client;
-        self.succeed(exchange, |writer| {
-            writer.add(&XorMappedAddress(client.socket()));
-        });
+        self.succeed(exchange, Reply::Mapped(client.socket()));
         Ok(())
     }
 }

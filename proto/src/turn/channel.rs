@@ -7,6 +7,8 @@ use crate::channel_data::ChannelNumber;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
+use crate::request::Reply;
+use crate::stun::Message;
 use crate::stun::attribute::{Channel as WireChannel, XorPeerAddress};
 use crate::turn::action::{Action, Change};
 use crate::turn::gate::Authenticated;
@@ -34,13 +36,14 @@ impl<L: Ledger> Server<L> {
         &mut self,
         now: Now,
         request: &Authenticated<'_>,
+        message: &Message<'_>,
     ) -> Result<(), Reject> {
         // §12.2: the allocation, then syntax (400), family (443), policy (403), collisions (400),
         // capacity (508).
         let id = self.owned(request)?;
-        let WireChannel(number) = request.message.require()?;
+        let WireChannel(number) = message.require()?;
         let number = self.number(number).ok_or(Why::ChannelNumber)?;
-        let XorPeerAddress(peer) = request.message.require()?;
+        let XorPeerAddress(peer) = message.require()?;
         if peer.port() == 0 {
             return Err(Why::BadAttribute.into());
         }
@@ -72,7 +75,7 @@ impl<L: Ledger> Server<L> {
         self.arm_by(id, now.mono + PERMISSION_LIFETIME.min(CHANNEL_LIFETIME));
         let peer = peer.addr();
         self.actions.push_back(Action::Changed(Change::ChannelSet { id, number, peer }));
-        self.succeed(&request.exchange, |_| {});
+        self.succeed(&request.exchange, Reply::Done);
         Ok(())
     }
 

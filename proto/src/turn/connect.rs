@@ -7,7 +7,9 @@ use crate::addr::{ConnectionId, Family, RelayedAddr};
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
-use crate::stun::attribute::{ConnectionId as WireConnectionId, XorPeerAddress};
+use crate::request::Reply;
+use crate::stun::Message;
+use crate::stun::attribute::XorPeerAddress;
 use crate::turn::action::{Action, ConnectFailure};
 use crate::turn::connection::{CLAIM_PATIENCE, CONNECT_PATIENCE, Connection, Side, State};
 use crate::turn::gate::Authenticated;
@@ -16,11 +18,16 @@ use crate::turn::server::Server;
 
 impl<L: Ledger> Server<L> {
     /// Connect: calls a peer from the relayed address.
-    pub(super) fn connect(&mut self, now: Now, request: &Authenticated<'_>) -> Result<(), Reject> {
+    pub(super) fn connect(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+        message: &Message<'_>,
+    ) -> Result<(), Reject> {
         // The allocation (437, 441), then syntax (400), family (443), policy (403), a connection
         // that exists (446), capacity (508).
         let id = self.owned(request)?;
-        let XorPeerAddress(peer) = request.message.require()?;
+        let XorPeerAddress(peer) = message.require()?;
         if peer.port() == 0 {
             return Err(Why::BadAttribute.into());
         }
@@ -71,9 +78,7 @@ impl<L: Ledger> Server<L> {
         let before = self.connections.advance(id, State::Unclaimed { until });
         let Some(State::Calling { request, .. }) = before else { return };
         match outcome {
-            Ok(()) => self.succeed(&request, |writer| {
-                writer.add(&WireConnectionId(id.0));
-            }),
+            Ok(()) => self.succeed(&request, Reply::Connected(id)),
             Err(failure) => {
                 self.connection_closed(now, id);
                 let why = match failure {

@@ -3,6 +3,8 @@
 use crate::addr::{ConnectionId, Transport};
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
+use crate::request::Reply;
+use crate::stun::Message;
 use crate::stun::attribute::ConnectionId as WireConnectionId;
 use crate::turn::action::{Action, Verdict};
 use crate::turn::connection::State;
@@ -14,6 +16,7 @@ impl<L: Ledger> Server<L> {
     pub(super) fn connection_bind(
         &mut self,
         request: &Authenticated<'_>,
+        message: &Message<'_>,
     ) -> Result<Verdict, Reject> {
         let client = request.exchange.client;
         match self.transport(client) {
@@ -23,12 +26,12 @@ impl<L: Ledger> Server<L> {
         if self.table.serves(client) {
             return Err(Why::ControlConnection.into());
         }
-        let WireConnectionId(id) = request.message.require()?;
+        let WireConnectionId(id) = message.require()?;
         let id = ConnectionId(id);
         // Another worker may have it; then the client's connection goes there.
         let (share, worker) = (self.config.share, id.worker(self.config.share.of));
         if worker != share.index {
-            let bytes = request.message.bytes().into();
+            let bytes = request.bytes.into();
             self.actions.push_back(Action::HandOver { client, worker, bytes });
             return Ok(Verdict::Leaves);
         }
@@ -41,7 +44,7 @@ impl<L: Ledger> Server<L> {
             return Err(Why::OtherUser.into());
         }
         self.connections.advance(id, State::Bound);
-        self.succeed(&request.exchange, |_| {});
+        self.succeed(&request.exchange, Reply::Done);
         self.actions.push_back(Action::Join { connection: id, client });
         Ok(Verdict::Leaves)
     }

@@ -8,20 +8,16 @@
 use std::net::SocketAddr;
 
 use crate::addr::{ClientAddr, FiveTuple, ListenerId};
+use crate::dialect::rfc::PADDING_MAX;
 use crate::policy::discovery::{Change, Corner};
 use crate::policy::{Ledger, Listener};
 use crate::reject::{Reject, Why};
-use crate::stun::attribute::{
-    ChangeRequest, MappedAddress, OtherAddress, Padding, ResponseOrigin, ResponsePort,
-    XorMappedAddress,
-};
+use crate::request::{Discovered, Reply};
+use crate::stun::attribute::{ChangeRequest, Padding, ResponsePort};
 use crate::stun::{AttributeType, Message};
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::{KNOWN, all_known};
 use crate::turn::server::Server;
-
-/// The most padding an answer has: more than any Ethernet frame.
-const PADDING_MAX: usize = 2_048;
 
 /// Room for the largest answer: header, four IPv6 addresses, padding.
 const ANSWER_MAX: usize = 20 + 4 * 24 + 4 + PADDING_MAX;
@@ -55,17 +51,13 @@ impl<L: Ledger> Server<L> {
         };
         let to = FiveTuple { listener: from, client: ClientAddr::new(to) };
         let exchange = Exchange { client: to, ..exchange.clone() };
-        self.succeed_in(&mut [0; ANSWER_MAX], &exchange, |writer| {
-            writer
-                .add(&XorMappedAddress(client.socket()))
-                .add(&MappedAddress(client.socket()))
-                .add(&ResponseOrigin(origin))
-                .add(&OtherAddress(other));
-            if let Some(Padding(padding)) = padding {
-                let len = padding.len().min(PADDING_MAX);
-                writer.add(&Padding(&[0; PADDING_MAX][..len]));
-            }
-        });
+        let found = Discovered {
+            mapped: client.socket(),
+            origin,
+            other,
+            padding: padding.map(|Padding(padding)| padding.len().min(PADDING_MAX)),
+        };
+        self.succeed_in(&mut [0; ANSWER_MAX], &exchange, Reply::Discovered(&found));
         Ok(())
     }
 

@@ -6,10 +6,11 @@
 
 use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
 use crate::channel_data::ChannelData;
+use crate::dialect::Wrap;
 use crate::marks::Datagram;
 use crate::policy::{Edge, Ledger};
 use crate::reject::DropReason;
-use crate::turn::action::{Span, Verdict, Wrap};
+use crate::turn::action::{Span, Verdict};
 use crate::turn::server::Server;
 
 /// The most a UDP datagram carries over IPv4 and over IPv6 without jumbograms.

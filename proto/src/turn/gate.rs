@@ -11,27 +11,27 @@ use std::borrow::Cow;
 use crate::addr::{FiveTuple, Transport};
 use crate::auth::Identity;
 use crate::auth::authority::Verified;
+use crate::dialect::Signer;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{ChosenAlgorithm, Nonce, PasswordAlgorithms, UserHash};
-use crate::stun::{
-    AttributeType, BadValue, Integrity, Message, MessageKey, Method, PasswordAlgorithm,
-};
+use crate::stun::{AttributeType, BadValue, Integrity, Message, MessageKey, PasswordAlgorithm};
 use crate::turn::allocation::Owner;
-use crate::turn::exchange::{Exchange, Signer};
+use crate::turn::exchange::Exchange;
 use crate::turn::nonce::offers_algorithms;
 use crate::turn::server::Server;
+use crate::turn::tally::Procedure;
 
 /// A request whose integrity, credentials and nonce were checked; only [`Server::admit`] makes one.
 #[derive(Debug)]
 pub(crate) struct Authenticated<'a> {
     /// What the response needs; it holds the signer.
     pub(crate) exchange: Exchange,
-    /// The request.
-    pub(crate) message: Message<'a>,
+    /// The request as it came.
+    pub(crate) bytes: &'a [u8],
     /// The whole user name.
-    pub(crate) username: Cow<'a, str>,
+    pub(crate) username: Cow<'a, [u8]>,
     /// What it proved.
     pub(crate) identity: Identity,
     /// Keeps others from making one.
@@ -102,16 +102,16 @@ impl<L: Ledger> Server<L> {
         &self,
         now: Now,
         exchange: &Exchange,
-        message: Message<'a>,
+        message: &Message<'a>,
     ) -> Result<Authenticated<'a>, Reject> {
         // (1) No integrity: challenge.
         let carried = message.integrity().ok_or(Why::NoIntegrity)?;
         // (2) User name, realm and nonce belong to it.
         let realm = message.first(AttributeType::REALM).ok_or(Why::IncompleteCredentials)?;
         let Nonce(nonce) = message.read()?.ok_or(Why::IncompleteCredentials)?;
-        let user = User::of(&message)?;
+        let user = User::of(message)?;
         // (3) The algorithm of the key.
-        let (algorithm, implicit) = negotiated(&message, nonce)?;
+        let (algorithm, implicit) = negotiated(message, nonce)?;
         if realm != self.config.realm.as_bytes() {
             return Err(Why::WrongRealm.into());
         }
@@ -149,7 +149,11 @@ impl<L: Ledger> Server<L> {
         };
         let signer = Some(Signer { key, integrity });
         let exchange = Exchange { signer, ..exchange.clone() };
-        Ok(Authenticated { exchange, message, username, identity, _gate: () })
+        let username = match username {
+            Cow::Borrowed(name) => Cow::Borrowed(name.as_bytes()),
+            Cow::Owned(name) => Cow::Owned(name.into_bytes()),
+        };
+        Ok(Authenticated { exchange, bytes: message.bytes(), username, identity, _gate: () })
     }
 
     /// Tries the long-term credentials of a user.
@@ -183,11 +187,11 @@ impl<L: Ledger> Server<L> {
         verify: impl Fn(&MessageKey) -> bool,
     ) -> Option<(Cow<'a, str>, Verified)> {
         let User::Name(name) = user else { return None };
-        if matches!(exchange.method, Method::ALLOCATE | Method::REFRESH) {
+        if matches!(exchange.procedure, Procedure::Allocate | Procedure::Refresh) {
             return None;
         }
         let owner = self.table.owner_of(exchange.client)?;
-        let key = owner.bearer.as_ref().filter(|_| *owner.username == *name)?;
+        let key = owner.bearer.as_ref().filter(|_| *owner.username == *name.as_bytes())?;
         let verified = || Verified { identity: owner.identity.clone(), key: key.clone() };
         verify(key).then(|| (Cow::Borrowed(name), verified()))
     }

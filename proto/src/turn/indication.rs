@@ -5,7 +5,7 @@
 //! are IPv6 it must be ignored (§13.1–13.3); for an IPv6 datagram out of a stream it can't be
 //! kept, and the indication is dropped, as §11.2 asks.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr};
 use crate::marks::Marks;
@@ -13,7 +13,7 @@ use crate::policy::Ledger;
 use crate::reject::DropReason;
 use crate::stun::attribute::XorPeerAddress;
 use crate::stun::{AttributeType, Message};
-use crate::turn::action::Verdict;
+use crate::turn::action::{Span, Verdict};
 use crate::turn::forward::span;
 use crate::turn::gate::KNOWN;
 use crate::turn::server::Server;
@@ -41,14 +41,25 @@ impl<L: Ledger> Server<L> {
             return Err(DropReason::BadIndication);
         }
         let mut marks = marks.carried().ok_or(DropReason::HopLimit)?;
+        if message.has(AttributeType::DONT_FRAGMENT) {
+            marks.dont_fragment = self.keeps_whole(from, Family::of(peer.ip()))?;
+        }
+        self.convey(from, peer, marks, span(data.offset, data.value.len()))
+    }
+
+    /// Payload that names its peer goes there, if that is permitted.
+    pub(super) fn convey(
+        &mut self,
+        from: FiveTuple,
+        peer: SocketAddr,
+        marks: Marks,
+        payload: Span,
+    ) -> Result<Verdict, DropReason> {
         let mapped = matches!(peer.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
         if mapped || peer.port() == 0 {
             return Err(DropReason::PeerDenied);
         }
         let peer = PeerAddr::new(peer);
-        if message.has(AttributeType::DONT_FRAGMENT) {
-            marks.dont_fragment = self.keeps_whole(from, peer.family())?;
-        }
         let seat = self.table.seat(from).ok_or(DropReason::NoAllocation)?;
         if seat.arriving {
             self.arrive(from);
@@ -65,14 +76,14 @@ impl<L: Ledger> Server<L> {
         if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
             return Err(DropReason::PeerDenied);
         }
-        let len = data.value.len();
+        let len = payload.len as usize;
         allocation.usage.to_peer.add(len);
         self.tally.via_indication.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
             listener.relayed.to_peer.add(len);
         }
         let via = RelayId { allocation: id, family: peer.family() };
-        Ok(Verdict::ToPeer { via, peer, marks, payload: span(data.offset, len) })
+        Ok(Verdict::ToPeer { via, peer, marks, payload })
     }
 
     /// Whether DONT-FRAGMENT toward a peer of this family means something: then DF is set.

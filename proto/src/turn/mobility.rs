@@ -12,10 +12,11 @@
 use std::time::{Duration, Instant};
 
 use crate::addr::{AllocationId, FiveTuple, Transport, steer};
+use crate::dialect::Call;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
-use crate::stun::{AttributeType, Message, TransactionId};
+use crate::stun::{AttributeType, Message};
 use crate::turn::action::{Action, Change};
 use crate::turn::config::MobilityPolicy;
 use crate::turn::gate::Authenticated;
@@ -43,7 +44,7 @@ pub(crate) struct Mobility {
 #[derive(Clone, Copy, Debug)]
 struct Move {
     to: FiveTuple,
-    transaction: TransactionId,
+    call: Call,
     digest: u64,
     until: Instant,
 }
@@ -107,14 +108,14 @@ impl<L: Ledger> Server<L> {
             if seat.is_some() {
                 return Err(Why::AllocationExists.into());
             }
-            let bytes = request.message.bytes().into();
+            let bytes = request.bytes.into();
             self.actions.push_back(Action::HandOver { client, worker: pass.worker, bytes });
             return Ok(Journey::HandedOver);
         }
         if (pass.worker, pass.instance) != (share.index, self.instance) {
             return Err(Why::NoAllocation.into());
         }
-        let digest = self.digest(&request.message);
+        let digest = self.digest(request.bytes);
         let id = pass.allocation;
         let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
         let mobility = allocation.owner.mobility.as_ref().ok_or(Why::BadTicket)?;
@@ -157,8 +158,8 @@ impl<L: Ledger> Server<L> {
         let ticket = self.ticket(id, serial);
         let last = Move {
             to: client,
-            transaction: request.exchange.transaction,
-            digest: self.digest(&request.message),
+            call: request.exchange.call,
+            digest: self.digest(request.bytes),
             until: now.mono + TICKET_REPEATS,
         };
         let allocation = self.table.open(id)?;
@@ -250,7 +251,7 @@ impl Mobility {
         self.last.is_some_and(|last| {
             pass.serial.wrapping_add(1) == self.serial
                 && last.to == request.exchange.client
-                && last.transaction == request.exchange.transaction
+                && last.call == request.exchange.call
                 && last.digest == digest
                 && now.mono < last.until
         })

@@ -47,8 +47,10 @@ mod tests;
 mod throttle;
 mod ticket;
 mod unreachable;
+mod wish;
 
-pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span, Verdict, Wrap};
+pub use crate::dialect::Wrap;
+pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span, Verdict};
 pub use config::Config;
 pub use server::Server;
 pub use tally::Tally;

@@ -8,6 +8,8 @@ use crate::addr::Family;
 use crate::now::Now;
 use crate::policy::{AdmittedPeer, Ledger};
 use crate::reject::{Reject, Why};
+use crate::request::Reply;
+use crate::stun::Message;
 use crate::stun::attribute::XorPeerAddress;
 use crate::turn::action::{Action, Change};
 use crate::turn::gate::Authenticated;
@@ -31,11 +33,11 @@ impl<L: Ledger> Server<L> {
         &mut self,
         now: Now,
         request: &Authenticated<'_>,
+        message: &Message<'_>,
     ) -> Result<(), Reject> {
         // §10.2: the allocation, then syntax (400), family (443), policy (403), capacity (508).
         let id = self.owned(request)?;
-        let peers = request
-            .message
+        let peers = message
             .read_all::<XorPeerAddress>()
             .map(|peer| peer.map(|XorPeerAddress(addr)| addr))
             .collect::<Result<Vec<_>, _>>()?;
@@ -64,7 +66,7 @@ impl<L: Ledger> Server<L> {
         }
         self.tally.permissions += new as u64;
         self.arm_by(id, now.mono + PERMISSION_LIFETIME);
-        self.succeed(&request.exchange, |_| {});
+        self.succeed(&request.exchange, Reply::Done);
         Ok(())
     }
 }

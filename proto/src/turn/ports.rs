@@ -12,19 +12,9 @@ use std::time::Instant;
 
 use crate::addr::{Family, RelayedAddr};
 use crate::policy::Edge;
+use crate::request::Parity;
 use crate::turn::config::Share;
 use crate::turn::random::Random;
-
-/// What an Allocate asks of its port (RFC 8656 §7.2 step 8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parity {
-    /// Any port.
-    Any,
-    /// An even port.
-    Even,
-    /// An even port whose successor is kept for a second allocation.
-    Pair,
-}
 
 /// Halves of a pair, as bits.
 const EVEN: u8 = 1;

@@ -4,13 +4,12 @@
 //! answer is signed (AUTH-036).
 
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
 
 use crate::addr::{Family, FiveTuple, Transport};
 use crate::policy::Ledger;
 use crate::reject::Why;
-use crate::stun::attribute::{AlternateDomain, AlternateServer};
-use crate::stun::{Integrity, Writer};
+use crate::request::Elsewhere;
+use crate::stun::Integrity;
 use crate::turn::exchange::Exchange;
 use crate::turn::server::Server;
 
@@ -23,25 +22,6 @@ pub(super) enum Cause {
     Draining,
     /// It holds as many allocations as it may.
     Full,
-}
-
-/// Where one client is sent.
-#[derive(Clone, Debug)]
-pub(super) struct Elsewhere {
-    servers: [Option<SocketAddr>; 2],
-    domain: Option<String>,
-}
-
-impl Elsewhere {
-    /// Adds what a 300 carries.
-    pub(super) fn write(&self, writer: &mut Writer<'_>) {
-        for server in self.servers.into_iter().flatten() {
-            writer.add(&AlternateServer(server));
-        }
-        if let Some(domain) = &self.domain {
-            writer.add(&AlternateDomain(domain));
-        }
-    }
 }
 
 impl<L: Ledger> Server<L> {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::addr::Family;
+use crate::addr::{AllocationId, Family};
 use crate::auth::Term;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
-use crate::stun::attribute::{Lifetime, MobilityTicket, RequestedAddressFamily};
+use crate::request::Reply;
+use crate::stun::Message;
+use crate::stun::attribute::{Lifetime, RequestedAddressFamily};
 use crate::turn::action::{CloseReason, Verdict};
 use crate::turn::allocation::Allocation;
 use crate::turn::gate::Authenticated;
@@ -25,24 +27,23 @@ impl<L: Ledger> Server<L> {
         &mut self,
         now: Now,
         request: &Authenticated<'_>,
+        message: &Message<'_>,
     ) -> Result<Verdict, Reject> {
-        let (id, travel) = match self.presented(&request.message)? {
+        let (id, travel) = match self.presented(message)? {
             None => (self.owned(request)?, None),
             Some(ticket) => match self.travel(now, request, ticket)? {
                 Journey::HandedOver => return Ok(Verdict::Leaves),
                 Journey::Here(id, travel) => (id, Some(travel)),
             },
         };
-        let wanted = request.message.read::<Lifetime>()?.map(|Lifetime(seconds)| seconds);
+        let wanted = message.read::<Lifetime>()?.map(|Lifetime(seconds)| seconds);
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
-        let families = selected(allocation, request)?;
+        let families = selected(allocation, message)?;
         if wanted == Some(0) {
             for family in families {
                 self.close_relay(now, id, family, CloseReason::Released);
             }
-            self.succeed(&request.exchange, |writer| {
-                writer.add(&Lifetime(0));
-            });
+            self.succeed(&request.exchange, Reply::Refreshed { lifetime: 0, ticket: None });
             return Ok(Verdict::Handled);
         }
         // A credential opens nothing once it expired, but a call that runs may go on a little.
@@ -56,27 +57,35 @@ impl<L: Ledger> Server<L> {
             allocation.owner.bearer = Some(key);
         }
         let lifetime = granted(wanted, self.config.lifetime_max, request.identity.term);
+        self.prolong(now, id, families, lifetime);
+        let ticket = travel.and_then(|travel| self.relocate(now, id, request, travel));
+        let ticket = ticket.as_ref().map(|ticket| &ticket.0[..]);
+        self.succeed(&request.exchange, Reply::Refreshed { lifetime: seconds(lifetime), ticket });
+        Ok(Verdict::Handled)
+    }
+
+    /// Lets relayed addresses of an allocation end so much later than now.
+    pub(super) fn prolong(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        families: impl IntoIterator<Item = Family>,
+        lifetime: Duration,
+    ) {
+        let Some(allocation) = self.table.open(id) else { return };
         for family in families {
             allocation.prolong(family, now.mono + lifetime);
         }
         self.arm_by(id, now.mono + lifetime);
-        let ticket = travel.and_then(|travel| self.relocate(now, id, request, travel));
-        self.succeed(&request.exchange, |writer| {
-            writer.add(&Lifetime(seconds(lifetime)));
-            if let Some(ticket) = ticket {
-                writer.add(&MobilityTicket(&ticket.0));
-            }
-        });
-        Ok(Verdict::Handled)
     }
 }
 
 /// The families a Refresh speaks of: the one it names, or all (RFC 8656 §8.2).
 fn selected(
     allocation: &Allocation,
-    request: &Authenticated<'_>,
+    message: &Message<'_>,
 ) -> Result<impl Iterator<Item = Family> + use<>, Reject> {
-    let named = request.message.read::<RequestedAddressFamily>()?;
+    let named = message.read::<RequestedAddressFamily>()?;
     let wanted = named.map(|RequestedAddressFamily(byte)| Family::from_wire(byte));
     let chosen = Family::ALL.map(|family| {
         let served = allocation.relay(family).is_some();

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId};
 use crate::demux::Kind;
+use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
 use crate::now::Now;
 use crate::policy::Ledger;
@@ -251,7 +252,7 @@ impl<L: Ledger> Server<L> {
             listener.control_in.add(bytes.len());
         }
         match (message.class(), Procedure::of(message.method())) {
-            (Class::Request, Some(procedure)) => self.request(now, from, message, procedure),
+            (Class::Request, Some(procedure)) => self.request(now, from, &message, procedure),
             (Class::Indication, Some(Procedure::Binding)) => Verdict::Handled,
             _ => self.dropped(DropReason::UnexpectedMessage),
         }
@@ -262,20 +263,17 @@ impl<L: Ledger> Server<L> {
         &mut self,
         now: Now,
         from: FiveTuple,
-        message: Message<'_>,
+        message: &Message<'_>,
         procedure: Procedure,
     ) -> Verdict {
-        let mut exchange = Exchange {
-            client: from,
-            method: message.method(),
-            transaction: message.transaction(),
-            signer: None,
-        };
+        let call = rfc::Call { method: message.method(), transaction: message.transaction() };
+        let mut exchange =
+            Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
         let outcome = match procedure {
             Procedure::Binding if !self.answers(now, from) => {
                 return self.dropped(DropReason::Throttled);
             }
-            Procedure::Binding => self.binding(&exchange, &message).map(|()| Verdict::Handled),
+            Procedure::Binding => self.binding(&exchange, message).map(|()| Verdict::Handled),
             // Without the feature these are methods nobody heard of.
             Procedure::Connect | Procedure::ConnectionBind if !self.config.tcp_relays => {
                 return self.dropped(DropReason::UnexpectedMessage);
@@ -292,7 +290,7 @@ impl<L: Ledger> Server<L> {
                 }
                 Ok(request) => {
                     exchange.signer.clone_from(&request.exchange.signer);
-                    self.serve(now, &request, procedure)
+                    self.serve(now, &request, message)
                 }
             },
         };
@@ -321,25 +319,28 @@ impl<L: Ledger> Server<L> {
         &mut self,
         now: Now,
         request: &Authenticated<'_>,
-        procedure: Procedure,
+        message: &Message<'_>,
     ) -> Result<Verdict, Reject> {
-        self.understood(&request.message)?;
-        match procedure {
-            Procedure::Allocate => self.allocate(now, request)?,
-            Procedure::Refresh => return self.refresh(now, request),
-            Procedure::CreatePermission => self.create_permission(now, request)?,
-            Procedure::ChannelBind => self.channel_bind(now, request)?,
-            Procedure::Connect => self.connect(now, request)?,
-            Procedure::ConnectionBind => return self.connection_bind(request),
-            Procedure::Binding => self.binding(&request.exchange, &request.message)?,
+        self.understood(message)?;
+        let client = request.exchange.client;
+        match request.exchange.procedure {
+            Procedure::Allocate => {
+                self.allocate(now, request, |server| server.wish(client, message))?;
+            }
+            Procedure::Refresh => return self.refresh(now, request, message),
+            Procedure::CreatePermission => self.create_permission(now, request, message)?,
+            Procedure::ChannelBind => self.channel_bind(now, request, message)?,
+            Procedure::Connect => self.connect(now, request, message)?,
+            Procedure::ConnectionBind => return self.connection_bind(request, message),
+            Procedure::Binding => self.binding(&request.exchange, message)?,
         }
         Ok(Verdict::Handled)
     }
 
     /// Stands for the bytes of a request, so that its repetition is known.
-    pub(super) fn digest(&self, message: &Message<'_>) -> u64 {
+    pub(super) fn digest(&self, bytes: &[u8]) -> u64 {
         let mut digest = self.digests.build_hasher();
-        digest.write(message.bytes());
+        digest.write(bytes);
         digest.finish()
     }
 

@@ -12,6 +12,7 @@ use crate::addr::{
     steer,
 };
 use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
+use crate::dialect::Wrap;
 use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::{
@@ -27,7 +28,7 @@ use crate::stun::{
     AttributeType, Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId,
     Writer,
 };
-use crate::turn::action::{Action, OpenFailure, Verdict, Wrap};
+use crate::turn::action::{Action, OpenFailure, Verdict};
 use crate::turn::config::{Compat, Config, MobilityPolicy, Redirect, Share};
 use crate::turn::server::Server;
 use crate::turn::throttle::Rate;
