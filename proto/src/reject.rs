@@ -148,7 +148,7 @@ reasons! {
         ThrottledIcmp "throttled_icmp" "more ICMP messages about one allocation's datagrams than its client is told of: a peer is gone while the client goes on sending, or somebody forges them";
         HopLimit "hop_limit" "the datagram had no hop left: relays that send to each other in a circle, or a sender that limits how far it reaches";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
-        Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limit";
+        Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limits.strangers_per_s";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";
         ClientAway "client_away" "payload for a client whose connection ended and who may come back with its mobility ticket";
         WorkerBusy "worker_busy" "a client that belongs to another worker could not be handed over, because that worker's inbox is full";

@@ -9,8 +9,8 @@ use std::{fmt, io};
 
 use proto::addr::{Side, Transport};
 use proto::policy::Listener;
-use proto::turn::Tally;
 use proto::turn::tally::AllocationView;
+use proto::turn::{Tally, Throttle};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -255,6 +255,7 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
     let seed = worker::random_seed()
         .map_err(|source| StartError::system("the random number generator", source))?;
     let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local));
+    let throttle = throttle(&config)?;
     let mut letterboxes = Vec::new();
     let failed = |source| StartError::system("a worker's event queue", source);
     let mut tables = Vec::new();
@@ -280,6 +281,7 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
         let desk = worker::Desk {
             index,
             config: Arc::new(config.server(index)),
+            throttle: Arc::clone(&throttle),
             seed,
             ledger,
             inbox,
@@ -305,6 +307,15 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
     }
     let office = desk.staff(observer.clone(), signals)?;
     Ok(Relay { observer, workers, office })
+}
+
+/// What limits the answers that strangers get.
+fn throttle(config: &Config) -> Result<Arc<Throttle>, StartError> {
+    let secret = worker::random_seed()
+        .map_err(|source| StartError::system("the random number generator", source))?;
+    let (words, _) = secret.as_chunks();
+    let secret = u64::from_ne_bytes(words.first().copied().unwrap_or_default());
+    Ok(Arc::new(Throttle::new(config.strangers, secret, Clock::new().last().mono)))
 }
 
 /// Starts a worker's thread. A worker that fails takes the others with it: a relay that serves

@@ -35,7 +35,7 @@ impl<L: Ledger> Server<L> {
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
             listener.control_in.add(bytes.len());
         }
-        if !self.answers(now, from) {
+        if !self.hears(now, from, false) {
             return self.dropped(DropReason::Throttled);
         }
         let unknown = request.unknown_required(KNOWN);

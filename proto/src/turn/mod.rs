@@ -54,4 +54,4 @@ pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span,
 pub use config::Config;
 pub use server::Server;
 pub use tally::Tally;
-pub use throttle::Rate;
+pub use throttle::{NETWORK_FACTOR, Rate, Standing, Throttle};

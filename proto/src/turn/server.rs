@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId};
+use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId, Transport};
 use crate::demux::Kind;
 use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
@@ -25,7 +25,7 @@ use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::Table;
 use crate::turn::tally::{AllocationView, ListenerTally, Procedure, Tally};
-use crate::turn::throttle::{Rate, Throttle};
+use crate::turn::throttle::{Standing, Throttle};
 use crate::turn::ticket::{self, Tickets};
 
 /// A TURN server: state and procedures, no I/O.
@@ -50,7 +50,7 @@ pub struct Server<L> {
     pub(super) listeners: Vec<ListenerTally>,
     pub(super) actions: VecDeque<Action>,
     pub(super) draining: bool,
-    throttle: Option<Throttle>,
+    throttle: Option<Arc<Throttle>>,
     pub(super) digests: foldhash::quality::SeedableRandomState,
 }
 
@@ -85,12 +85,11 @@ impl<L: Ledger> Server<L> {
         }
     }
 
-    /// Limits the answers that an unauthenticated source gets. Without this there is no limit,
-    /// which suits a simulation but not the internet.
+    /// Limits the answers that an unauthenticated source gets; workers of one relay share what
+    /// they count. Without this there is no limit, which suits a simulation but not the internet.
     #[must_use]
-    pub fn throttled(mut self, strangers: Rate) -> Self {
-        self.throttle = Some(Throttle::new(strangers, self.random.number()));
-        self
+    pub fn throttled(self, strangers: Arc<Throttle>) -> Self {
+        Self { throttle: Some(strangers), ..self }
     }
 
     /// One message from a client: a datagram with its marks, or the bytes of a frame.
@@ -270,7 +269,7 @@ impl<L: Ledger> Server<L> {
         let mut exchange =
             Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
         let outcome = match procedure {
-            Procedure::Binding if !self.answers(now, from) => {
+            Procedure::Binding if !self.hears(now, from, false) => {
                 return self.dropped(DropReason::Throttled);
             }
             Procedure::Binding => self.binding(&exchange, message).map(|()| Verdict::Handled),
@@ -298,20 +297,37 @@ impl<L: Ledger> Server<L> {
             Ok(verdict) => return verdict,
             Err(reject) => reject,
         };
-        // Who knows the password is no stranger, even with a nonce of yesterday.
-        let stranger = exchange.signer.is_none()
-            && procedure != Procedure::Binding
-            && reject.why != Why::StaleNonce;
-        if stranger && !self.answers(now, from) {
+        let stranger = exchange.signer.is_none() && procedure != Procedure::Binding;
+        let heard = || match reject.why {
+            Why::StaleNonce => self.admits(now, from, Standing::Knowing),
+            why => self.hears(now, from, why != Why::NoIntegrity),
+        };
+        if stranger && !heard() {
             return self.dropped(DropReason::Throttled);
         }
         self.refuse(now, &exchange, &reject)
     }
 
-    /// Whether a stranger at this source gets one more answer.
-    pub fn answers(&mut self, now: Now, from: FiveTuple) -> bool {
-        let Some(throttle) = &mut self.throttle else { return true };
-        throttle.admits(now.mono, from.client.ip())
+    /// Whether one more datagram may go to a source that may be forged.
+    pub fn answers(&self, now: Now, from: FiveTuple) -> bool {
+        self.admits(now, from, Standing::Unproven)
+    }
+
+    /// Whether somebody who is not authenticated gets one more answer. Nobody's address can be
+    /// forged on a connection: only guesses at passwords count there.
+    pub(super) fn hears(&self, now: Now, from: FiveTuple, guesses: bool) -> bool {
+        match self.transport(from) {
+            _ if self.table.serves(from) => self.admits(now, from, Standing::Seated),
+            Transport::Udp => self.admits(now, from, Standing::Unproven),
+            Transport::Tcp | Transport::Tls | Transport::Dtls => {
+                !guesses || self.admits(now, from, Standing::Connected)
+            }
+        }
+    }
+
+    fn admits(&self, now: Now, from: FiveTuple, standing: Standing) -> bool {
+        let Some(throttle) = &self.throttle else { return true };
+        throttle.admits(now.mono, standing, from.client)
     }
 
     /// An authenticated request goes to its procedure.

@@ -1,21 +1,34 @@
 //! How many answers a stranger gets (threat model T3).
 //!
-//! Whoever forges a source address makes us send to it. Answers to the unauthenticated are
-//! therefore limited by source, and what exceeds the limit is not sent. The memory is a fixed
-//! number of buckets, chosen by a keyed hash of the source: nobody can fill it, and nobody can
-//! aim at the bucket of somebody else. Each worker counts for itself.
+//! Whoever forges a source address makes us send to it. Answers to those who have proved nothing
+//! are therefore limited by source and by network, and what exceeds the limit is not sent. The
+//! memory is a fixed number of buckets, chosen by a keyed hash: nobody can fill it, and nobody
+//! can aim at the bucket of somebody else. The workers of a relay share it.
+//!
+//! A good client is not to pay for a flood under its own address. Who proved something is counted
+//! apart ([`Standing`]); and a tenth of each bucket is kept for those who asked little so far, a
+//! new port of a flooding host, a new host of a flooding network, so that they hear a challenge
+//! and can prove themselves.
 
-use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::hash::{BuildHasher, Hash};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
+use crate::addr::ClientAddr;
 use crate::policy::Claim;
 
-/// Buckets of one worker; 256 KiB.
+/// Buckets of one kind; 128 KiB.
 const BUCKETS: usize = 16_384;
+
+/// A network gets so many times what one source gets.
+pub const NETWORK_FACTOR: u32 = 4;
+
+/// One in so many answers is kept for those who asked little.
+const RESERVE: u32 = 10;
 
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,53 +52,235 @@ impl Rate {
         }
         admitted
     }
+
+    /// So many times as often.
+    fn times(self, factor: u32) -> Self {
+        let Self { per_s, burst } = self;
+        Self { per_s: per_s.saturating_mul(factor), burst: burst.saturating_mul(factor) }
+    }
+
+    /// The part kept for those who asked little.
+    fn reserve(self) -> Self {
+        Self { per_s: (self.per_s / RESERVE).max(1), burst: (self.burst / RESERVE).max(1) }
+    }
+
+    /// How much of a bucket somebody may use: all of it who asked little so far.
+    fn share(self, calm: bool) -> Self {
+        let kept = if calm { 0 } else { self.burst / RESERVE };
+        Self { burst: self.burst - kept, ..self }
+    }
+
+    /// Nanoseconds from one to the next.
+    fn interval(self) -> u64 {
+        1_000_000_000 / u64::from(self.per_s.max(1))
+    }
 }
 
-/// Limits answers by source.
+/// What somebody has proved who asks without being authenticated. Each is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Nothing: the source of the datagram may be forged.
+    Unproven,
+    /// Its address, by the handshake of a connection; it has given a wrong password.
+    Connected,
+    /// Its password; but with an old nonce, so that the request may be a copy.
+    Knowing,
+    /// It has an allocation at this five-tuple.
+    Seated,
+}
+
+/// Limits answers by source and by network.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     rate: Rate,
-    /// For each bucket the instant at which it is empty again.
-    empty_at: Box<[Option<Instant>]>,
-    hasher: SeedableRandomState,
+    begin: Instant,
+    networks: Buckets,
+    sources: Buckets,
+    /// What those draw who asked little so far: ports and sources.
+    reserves: Buckets,
 }
 
 impl Throttle {
-    /// No source gets more than `rate`.
-    pub(crate) fn new(rate: Rate, secret: u64) -> Self {
+    /// No source gets more than `rate`. `secret` is random; no instant is before `begin`.
+    pub fn new(rate: Rate, secret: u64, begin: Instant) -> Self {
+        let [networks, sources, reserves] = [0, 1, 2].map(|salt| Buckets::new(secret ^ salt));
+        Self { rate, begin, networks, sources, reserves }
+    }
+
+    /// Whether one more answer may go there; counts it if so.
+    pub(crate) fn admits(&self, now: Instant, who: Standing, client: ClientAddr) -> bool {
+        let now = now.saturating_duration_since(self.begin).as_nanos();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        let rate = self.rate;
+        let host = Claim::network(client.ip());
+        let source = self.sources.of((who, host));
+        match who {
+            Standing::Seated => self.sources.of((who, client)).takes(rate, now),
+            Standing::Knowing => source.takes(rate, now),
+            Standing::Connected => {
+                let calm = self.asked_little((who, client), now);
+                source.takes(rate.share(calm), now)
+            }
+            Standing::Unproven => {
+                let calm = self.asked_little((who, client), now);
+                // Only what is sent is counted.
+                source.has_room(rate.share(calm), now) && {
+                    let network = self.networks.of(surroundings(host));
+                    let calm_there = calm || self.asked_little((who, host), now);
+                    network.takes(rate.times(NETWORK_FACTOR).share(calm_there), now)
+                        && source.takes(rate.share(calm), now)
+                }
+            }
+        }
+    }
+
+    /// Whether somebody asked little so far, a port or a host.
+    fn asked_little(&self, asker: impl Hash, now: u64) -> bool {
+        self.reserves.of(asker).takes(self.rate.reserve(), now)
+    }
+}
+
+/// The network a source is in: an IPv4 /24, or the /48 of a site.
+fn surroundings(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & !0xFF)),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48))),
+    }
+}
+
+/// Buckets of one kind.
+#[derive(Debug)]
+struct Buckets {
+    places: Box<[Bucket]>,
+    hasher: SeedableRandomState,
+}
+
+impl Buckets {
+    fn new(secret: u64) -> Self {
         Self {
-            rate,
-            empty_at: vec![None; BUCKETS].into(),
+            places: (0..BUCKETS).map(|_| Bucket::default()).collect(),
             hasher: SeedableRandomState::with_seed(secret, SharedSeed::global_fixed()),
         }
     }
 
-    /// Whether one more answer may go there; counts it if so.
-    pub(crate) fn admits(&mut self, now: Instant, source: IpAddr) -> bool {
-        let hash = self.hasher.hash_one(Claim::network(source));
-        let place = usize::try_from(hash % BUCKETS as u64).unwrap_or(0);
-        self.rate.admits(&mut self.empty_at[place], now)
+    fn of(&self, key: impl Hash) -> &Bucket {
+        let hash = self.hasher.hash_one(key);
+        &self.places[usize::try_from(hash % BUCKETS as u64).unwrap_or(0)]
     }
+}
+
+/// The moment at which the bucket is empty again, in nanoseconds since the beginning.
+#[derive(Debug, Default)]
+struct Bucket(AtomicU64);
+
+impl Bucket {
+    /// Whether there is room for one more.
+    fn has_room(&self, rate: Rate, now: u64) -> bool {
+        room(self.0.load(Ordering::Relaxed), rate, now).is_some()
+    }
+
+    /// Puts one more in, if there is room.
+    fn takes(&self, rate: Rate, now: u64) -> bool {
+        let more = |empty_at| room(empty_at, rate, now);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+/// When a bucket is empty with one more in it; `None` if that is one too many.
+fn room(empty_at: u64, rate: Rate, now: u64) -> Option<u64> {
+    let interval = rate.interval();
+    let slack = interval.saturating_mul(u64::from(rate.burst.saturating_sub(1)));
+    let begin = empty_at.max(now);
+    (begin <= now.saturating_add(slack)).then(|| begin.saturating_add(interval))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::now::tests::start;
 
+    const RATE: Rate = Rate { per_s: 50, burst: 100 };
+
+    fn client(host: u8, port: u16) -> ClientAddr {
+        ClientAddr::new(SocketAddr::from(([192, 0, 2, host], port)))
+    }
+
+    /// Asks a throttle that has begun; answers how many of `asked` are admitted after `ms`.
+    struct Flood(Instant, Throttle);
+
+    impl Flood {
+        fn new() -> Self {
+            let begin = start().mono;
+            Self(begin, Throttle::new(RATE, 1, begin))
+        }
+
+        fn answers(&self, ms: u64, who: Standing, from: impl Fn(u32) -> ClientAddr, n: u32) -> u32 {
+            let now = self.0 + Duration::from_millis(ms);
+            (0..n).map(|n| u32::from(self.1.admits(now, who, from(n)))).sum()
+        }
+    }
+
     #[test]
     fn sec_007_a_source_gets_its_burst_and_then_its_rate() {
-        let begin = start().mono;
-        let mut throttle = Throttle::new(Rate { per_s: 50, burst: 100 }, 1);
-        let mut answers = |at: u64, source: [u8; 4], asked: u32| {
-            let now = begin + Duration::from_millis(at);
-            (0..asked).filter(|_| throttle.admits(now, IpAddr::from(source))).count()
+        let many_ports = |n: u32| client(1, 1_000 + u16::try_from(n).unwrap());
+        let one_port = |_: u32| client(2, 1_000);
+        for (case, from, reserved) in
+            [("many ports", &many_ports as &dyn Fn(u32) -> ClientAddr, 0), ("one", &one_port, 10)]
+        {
+            let flood = Flood::new();
+            let answers = |ms| flood.answers(ms, Standing::Unproven, from, 1_000);
+            assert_eq!(answers(0), 100 - reserved, "{case}");
+            assert_eq!(answers(1_000), 50, "{case}");
+            assert_eq!(answers(1_010), 0, "{case}");
+            assert_eq!(answers(60_000), 100 - reserved, "{case}");
+        }
+    }
+
+    #[test]
+    fn sec_007_a_network_gets_four_times_as_much() {
+        let flood = Flood::new();
+        let hosts = |n: u32| client(n.to_le_bytes()[0], 1_000);
+        assert_eq!(flood.answers(0, Standing::Unproven, hosts, 10_000), 400);
+        assert_eq!(flood.answers(1_000, Standing::Unproven, hosts, 10_000), 200);
+        let other = |_| ClientAddr::new(SocketAddr::from(([198, 51, 100, 1], 1)));
+        assert_eq!(flood.answers(1_000, Standing::Unproven, other, 10), 10);
+    }
+
+    #[test]
+    fn sec_007_a_flood_costs_no_good_client_behind_the_same_address_or_network() {
+        let flood = Flood::new();
+        for ms in (0..2_000).step_by(10) {
+            for host in [1, 10, 11, 12, 13, 14, 15, 16, 17] {
+                flood.answers(ms, Standing::Unproven, |_| client(host, 1_000), 20);
+            }
+        }
+        for (case, who, good) in [
+            ("a new port of the flooding host", Standing::Unproven, client(1, 2_000)),
+            ("a new host of the flooding network", Standing::Unproven, client(2, 1_000)),
+            ("a connection of the flooding host", Standing::Connected, client(1, 1_000)),
+            ("the password, from the same port", Standing::Knowing, client(1, 1_000)),
+            ("an allocation, at the same port", Standing::Seated, client(1, 1_000)),
+        ] {
+            assert_eq!(flood.answers(2_000, who, |_| good, 5), 5, "{case}");
+        }
+    }
+
+    #[test]
+    fn sec_007_of_an_ipv6_host_all_its_addresses_count_together() {
+        let flood = Flood::new();
+        let within = |n: u32| {
+            let ip = Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, 0, n.to_le_bytes()[0].into());
+            ClientAddr::new(SocketAddr::from((ip, 1_000)))
         };
-        let (flood, calm) = ([192, 0, 2, 1], [192, 0, 2, 2]);
-        assert_eq!(answers(0, flood, 1_000), 100);
-        assert_eq!(answers(0, calm, 10), 10, "another source is not held back");
-        assert_eq!(answers(1_000, flood, 1_000), 50);
-        assert_eq!(answers(1_010, flood, 1_000), 0);
-        assert_eq!(answers(60_000, flood, 1_000), 100);
+        assert_eq!(flood.answers(0, Standing::Unproven, within, 1_000), 100);
+        let site = |n: u32| {
+            let [a, b, ..] = n.to_le_bytes();
+            let subnet = u16::from_le_bytes([a, b]);
+            let ip = Ipv6Addr::new(0x2001, 0xDB8, 1, subnet, 0, 0, 0, 1);
+            ClientAddr::new(SocketAddr::from((ip, 1_000)))
+        };
+        assert_eq!(flood.answers(0, Standing::Unproven, site, 1_000), 400);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proto::addr::{Family, Transport};
 use proto::policy::{Limits, Listener, RelayAddress};
+use proto::turn::Rate;
 use proto::turn::config::MobilityPolicy;
 
 use super::error::Problem;
@@ -140,6 +141,18 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
             16,
             4_096,
         )? as usize,
+    })
+}
+
+/// How often one source hears an answer that has not logged in.
+pub(super) fn strangers(found: &file::Limits) -> Result<Rate, Problem> {
+    let count = |key: &str, found, default| {
+        let count = number(key, found, default, 1..=1_000_000)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    Ok(Rate {
+        per_s: count("limits.strangers_per_s", found.strangers_per_s, 50)?,
+        burst: count("limits.strangers_burst", found.strangers_burst, 100)?,
     })
 }
 

@@ -156,6 +156,8 @@ pub(super) struct Limits {
     pub(super) connections: Option<u64>,
     pub(super) connections_per_client: Option<u64>,
     pub(super) stream_queue_bytes: Option<u64>,
+    pub(super) strangers_per_s: Option<u64>,
+    pub(super) strangers_burst: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -25,8 +25,8 @@ use std::time::Duration;
 use proto::addr::{ListenerId, Transport};
 use proto::auth::{Authority, KeyRing};
 use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
-use proto::turn;
 use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
+use proto::turn::{self, Rate};
 
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
@@ -57,6 +57,8 @@ pub struct Config {
     pub(crate) ports: RangeInclusive<u16>,
     peers: PeerAcl,
     pub(crate) limits: Limits,
+    /// How often strangers are answered.
+    pub(crate) strangers: Rate,
     streams: StreamLimits,
     tls: Option<Tls>,
     authority: Authority,
@@ -251,6 +253,7 @@ impl Config {
             ports,
             peers: addresses::peers(&file.peers)?,
             limits: check::limits(&file.limits, room)?,
+            strangers: check::strangers(&file.limits)?,
             streams,
             tls,
             authority: secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?,

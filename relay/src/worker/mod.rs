@@ -12,7 +12,7 @@ use proto::addr::{ClientAddr, FiveTuple, PeerAddr};
 use proto::marks::Marks;
 use proto::now::Now;
 use proto::policy::Ledger;
-use proto::turn::{self, Server, Verdict};
+use proto::turn::{self, Server, Throttle, Verdict};
 
 use crate::clock::Clock;
 use crate::dtls::Turn;
@@ -40,6 +40,8 @@ pub(crate) struct Desk<L> {
     pub(crate) index: u16,
     /// The configuration of its server.
     pub(crate) config: Arc<turn::Config>,
+    /// Counts what strangers are answered, over all workers.
+    pub(crate) throttle: Arc<Throttle>,
     /// Randomness for its first server, shared by the workers: nonces of one are good at all.
     pub(crate) seed: [u8; 32],
     /// Its door to what workers share.
@@ -128,6 +130,7 @@ impl Desk<SharedLedger> {
     /// A server without allocations.
     fn server(&self) -> Server<SharedLedger> {
         Server::new(Arc::clone(&self.config), self.ledger.clone(), self.seed)
+            .throttled(Arc::clone(&self.throttle))
     }
 }
 
@@ -336,6 +339,7 @@ mod tests {
         let desk = Desk {
             index: 1,
             config: Arc::new(config.server(1)),
+            throttle: Arc::new(Throttle::new(config.strangers, 7, begin)),
             seed: [7; 32],
             ledger: ledger.of_worker(1),
             inbox,

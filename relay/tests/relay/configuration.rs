@@ -153,6 +153,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     (ALLOW, "[limits]\nstream_queue_bytes = 1000", "limits.stream_queue_bytes = 1000", "65536"),
     (ALLOW, "[limits]\nconnections = 0", "limits.connections = 0", "1 to"),
+    (ALLOW, "[limits]\nstrangers_per_s = 0", "limits.strangers_per_s = 0", "1 to 1000000"),
+    (ALLOW, "[limits]\nstrangers_burst = 0", "limits.strangers_burst = 0", "1 to 1000000"),
     (
         LISTEN,
         "address = \"127.0.0.1:21090\"\nside = \"left\"",

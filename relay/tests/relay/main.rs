@@ -10,6 +10,7 @@ mod network;
 mod payload;
 mod raw;
 mod site;
+mod strangers;
 mod streams;
 mod tcp_relay;
 mod tls;
