@@ -151,6 +151,10 @@ pub(crate) struct MintArgs {
     /// Mint an access token of RFC 7635 instead, which relays with `auth.pool_tokens` take.
     #[arg(long, requires = "server_name", conflicts_with_all = ["side", "allocations"])]
     pub(crate) oauth: bool,
+    /// Mint a token as A/V authentication (MRAS) does, of a SIP URI; good in the dialect of
+    /// Microsoft, and as text for any client.
+    #[arg(long, requires = "user", conflicts_with_all = ["oauth", "allocations"])]
+    pub(crate) mras: bool,
     /// What the relays are called in tokens: their `auth.server_name`, by default the realm.
     #[arg(long, value_name = "NAME", requires = "oauth")]
     pub(crate) server_name: Option<String>,

@@ -1,13 +1,14 @@
 //! `av-edge credential`: mints and examines credentials without the service.
 
 mod derive;
+mod mras;
 mod token;
 
 use std::io;
 
 use proto::addr::Side;
 use proto::auth::credential::{Name, Password, PoolName, inspect as take_apart};
-use proto::auth::{Grant, mint};
+use proto::auth::{Credential, Grant, MsToken, mint};
 use proto::now::UnixTime;
 use serde_json::json;
 
@@ -20,9 +21,13 @@ use crate::output::print;
 pub(crate) fn run(command: &CredentialCommand) -> Result<(), Failure> {
     match command {
         CredentialCommand::Mint(args) if args.oauth => token::mint(args),
+        CredentialCommand::Mint(args) if args.mras => mras::mint(args),
         CredentialCommand::Mint(args) => mint_one(args),
         CredentialCommand::Inspect(args) if args.token.is_some() => token::inspect(args),
-        CredentialCommand::Inspect(args) => inspect(args),
+        CredentialCommand::Inspect(args) => match MsToken::inspect_text(&args.username) {
+            Some(token) => mras::inspect(args, &token),
+            None => inspect(args),
+        },
         CredentialCommand::Derive(args) => derive::run(args),
     }
 }
@@ -37,11 +42,20 @@ fn mint_one(args: &MintArgs) -> Result<(), Failure> {
     };
     let credential =
         mint(&key, &grant).map_err(|error| Failure::setup(format!("--user: {error}")))?;
+    print_minted(args, &credential, grant.expires)
+}
+
+/// Writes a credential in the form asked for.
+fn print_minted(
+    args: &MintArgs,
+    credential: &Credential,
+    expires: UnixTime,
+) -> Result<(), Failure> {
     if args.json {
         let object = json!({
             "username": credential.username,
             "credential": credential.password,
-            "expires": grant.expires.0,
+            "expires": expires.0,
             "ttl": args.lifetime,
         });
         return print(&[object.to_string()]);

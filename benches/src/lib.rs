@@ -196,6 +196,7 @@ fn pool_key() -> PoolKey {
         users: secret(4),
         tickets: secret(5),
         tokens: secret(5),
+        ms_tokens: secret(6),
     }
 }
 

@@ -111,6 +111,7 @@ impl PrivateKey {
             users: secret(b"users"),
             tickets: secret(b"tickets"),
             tokens: secret(b"access tokens"),
+            ms_tokens: secret(b"mras tokens"),
         }
     }
 }

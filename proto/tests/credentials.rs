@@ -30,6 +30,7 @@ fn pool_key(seed: u8) -> PoolKey {
         users: secret(3),
         tickets: secret(4),
         tokens: secret(4),
+        ms_tokens: secret(5),
     }
 }
 

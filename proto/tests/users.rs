@@ -27,6 +27,7 @@ fn authority(pool: bool, rest: bool) -> Authority {
         users: secret(3),
         tickets: secret(5),
         tokens: secret(4),
+        ms_tokens: secret(5),
     };
     Authority {
         ring: pool.then_some(KeyRing { current, previous: vec![] }),

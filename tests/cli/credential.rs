@@ -167,3 +167,34 @@ fn auth_014_keys_of_a_user_are_derived_from_the_password() {
 
 const SHA256_LINE: &str =
     "user:sha256:07e934117abd40836e7c6329b54731b2b2d2a5f9a71f544922d75e0730d8251b";
+
+#[test]
+fn mras_050_a_token_is_minted_explained_and_verifies_with_its_key_only() {
+    let directory = Directory::new();
+    let [ours, other] = ["ours.pem", "other.pem"].map(|name| directory.key(name));
+    let [ours, other] = [&ours, &other].map(|path| path.to_str().expect("a text"));
+    let user = ["--mras", "--user", "sip:alice@example.com", "--lifetime", "7200"];
+    let (username, password) =
+        mint(&[&["--key", ours, "--side", "external"][..], &user[..]].concat());
+    assert!(username.starts_with("AgAAJ") && username.len() == 76, "{username}");
+    assert_eq!(password.len(), 28, "20 bytes in base64");
+    let inspect =
+        |more: &[&str]| Run::of(&[&["credential", "inspect", username.as_str()], more].concat());
+
+    let run = inspect(&["--key", ours, "--password", &password]);
+    assert_eq!((run.status, run.err.as_str()), (0, ""), "{}", run.out);
+    for line in ["side         external", "password     verifies"] {
+        assert!(run.out.lines().any(|found| found == line), "{line:?} is missing in {}", run.out);
+    }
+    assert!(!run.out.contains(&password), "the password is shown");
+    for (case, more) in [
+        ("another key", &["--key", other][..]),
+        ("another key, the password", &["--key", other, "--password", &password]),
+        ("another password", &["--key", ours, "--password", "c29tZXRoaW5n"]),
+    ] {
+        assert_eq!(inspect(more).status, 1, "{case}");
+    }
+    assert_eq!(inspect(&[]).status, 0, "without a key it is only taken apart");
+    let run = Run::of(&["credential", "mint", "--key", ours, "--mras", "--user", "alice"]);
+    assert!(run.refusal().contains("a SIP URI"), "{}", run.err);
+}

@@ -58,6 +58,7 @@ pub fn pool_key() -> PoolKey {
         users: Secret::new(vec![0x3C; 32]),
         tickets: Secret::new(vec![0xC3; 32]),
         tokens: Secret::new(POOL_TOKEN_SECRET.to_vec()),
+        ms_tokens: Secret::new(vec![0x69; 32]),
     }
 }
 

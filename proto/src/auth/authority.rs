@@ -4,16 +4,21 @@
 //! [`Derived::authenticate`] tries them: the keys of a user whom the configuration names, and for
 //! names that begin with an expiry those of the pool or of the shared secrets. What no secret can
 //! have signed is tried against a decoy, so that neither answer nor time tells it from a wrong
-//! password. A third party's access token brings its key along ([`Authority::open_token`]).
+//! password. A third party's access token brings its key along ([`Authority::open_token`]); a
+//! token of MRAS comes as bytes ([`Authority::derive_ms`]) or as their text.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::auth::access_token::TokenKeys;
 use crate::auth::credential::{Password, PoolName, Recognised, RestName, recognise};
 use crate::auth::identity::{Identity, Term};
+use crate::auth::ms_token::{self, MsToken};
 use crate::auth::pool_key::{KeyRing, PoolKey, Secret};
 use crate::auth::users::{UserKeys, Users};
 use crate::now::UnixTime;
@@ -40,6 +45,10 @@ pub struct Authority {
     pub max_lifetime_s: u64,
 }
 
+/// Keep namesakes of different forms apart; a user of the pool's form and of the REST form is one.
+const USER: &[u8] = b"user\0";
+const CLIENT: &[u8] = b"mras\0";
+
 /// How far a minting host's clock may run ahead of a relay's, seconds.
 pub const CLOCK_SKEW_S: u64 = 60;
 
@@ -47,14 +56,46 @@ impl Authority {
     /// Which secrets can have signed this user name. Knows no clock: see [`Authority::in_time`].
     pub fn derive<'a>(&'a self, username: &'a str) -> Derived<'a> {
         let user = self.users.as_ref().and_then(|users| users.find(username));
+        let name = Name::Text(username);
+        if let Some(token) = ms_token::bytes_of(username) {
+            let signer = self.signer_of(&token);
+            return Derived { authority: self, name, user, form: Form::Token, signer };
+        }
         let found = recognise(username, |id| self.ring.as_ref()?.find(id));
-        let timed = found.is_ok();
+        let form = if found.is_ok() { Form::Timed } else { Form::Other };
         let signer = match found {
             Ok(Recognised::Pool(key, name)) => Signer::Pool(key, name),
             Ok(Recognised::Rest(name)) if !self.rest_secrets.is_empty() => Signer::Rest(name),
             Ok(Recognised::Rest(_)) | Err(_) => Signer::Nobody,
         };
-        Derived { authority: self, username, user, timed, signer }
+        Derived { authority: self, name, user, form, signer }
+    }
+
+    /// As [`Authority::derive`], for a user name in the dialect of Microsoft: the bytes of a
+    /// token of MRAS, and nothing else.
+    pub fn derive_ms<'a>(&'a self, username: &'a [u8]) -> Derived<'a> {
+        let signer = self.signer_of(username);
+        let name = Name::Bytes(username);
+        Derived { authority: self, name, user: None, form: Form::Token, signer }
+    }
+
+    /// The key that signed a token. What bears the id of none is tried with the current one, in
+    /// vain, so that both take as long.
+    fn signer_of(&self, token: &[u8]) -> Signer<'_> {
+        let Some(ring) = &self.ring else { return Signer::Nobody };
+        let id = MsToken::inspect(token).map(|token| [token.key]);
+        let mut named = ring.keys().filter(|key| id.is_some_and(|id| key.id.0.starts_with(&id)));
+        let mut next = named.next();
+        if next.is_none() {
+            let _ = ms_token::verify(&ring.current, token);
+        }
+        while let Some(key) = next {
+            if let Some(token) = ms_token::verify(key, token) {
+                return Signer::Token(key, token);
+            }
+            next = named.next();
+        }
+        Signer::Nobody
     }
 
     /// As [`Authority::derive`], for the name behind a USERHASH (RFC 8489 §14.4): only users whom
@@ -137,19 +178,54 @@ impl Authority {
 #[derive(Debug)]
 pub struct Derived<'a> {
     authority: &'a Authority,
-    username: &'a str,
+    name: Name<'a>,
     /// The keys of a user whom the configuration names.
     user: Option<&'a UserKeys>,
-    /// Whether the name begins with an expiry, as minted ones do.
-    timed: bool,
+    form: Form,
     /// Who minted it.
     signer: Signer<'a>,
+}
+
+/// A user name as it came.
+#[derive(Clone, Copy, Debug)]
+enum Name<'a> {
+    Text(&'a str),
+    /// In the dialect of Microsoft.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Name<'a> {
+    fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    fn text(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Bytes(bytes) => Cow::Owned(STANDARD.encode(bytes)),
+        }
+    }
+}
+
+/// What a user name looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// It begins with an expiry, as those of the pool and of shared secrets do.
+    Timed,
+    /// A token of MRAS.
+    Token,
+    /// Nobody mints such names.
+    Other,
 }
 
 #[derive(Debug)]
 enum Signer<'a> {
     Pool(&'a PoolKey, PoolName<'a>),
     Rest(RestName<'a>),
+    Token(&'a PoolKey, MsToken),
     Nobody,
 }
 
@@ -163,9 +239,17 @@ pub struct Verified {
 }
 
 impl<'a> Derived<'a> {
-    /// The user name.
-    pub fn username(&self) -> &'a str {
-        self.username
+    /// The user name; of a token the text, however it came.
+    pub fn username(&self) -> Cow<'a, str> {
+        self.name.text()
+    }
+
+    /// The token of MRAS, if the name is one that a key of the pool signed.
+    pub fn token(&self) -> Option<&MsToken> {
+        match &self.signer {
+            Signer::Token(_, token) => Some(token),
+            Signer::Pool(..) | Signer::Rest(_) | Signer::Nobody => None,
+        }
     }
 
     /// Tries the keys of the name until `verify` (a constant-time check of the message) takes
@@ -179,32 +263,46 @@ impl<'a> Derived<'a> {
         verify: impl Fn(&MessageKey) -> bool,
     ) -> Result<Verified, Why> {
         let named = self.try_user(algorithm, &verify);
-        let minted = if self.timed || self.authority.users.is_none() {
-            self.try_minted(|password: Password| {
-                let key = MessageKey::long_term(algorithm, self.username, realm, password.text());
+        let minted = if self.form != Form::Other || self.authority.users.is_none() {
+            self.try_minted(|password: &[u8]| {
+                let key = MessageKey::long_term(algorithm, self.name.bytes(), realm, password);
                 verify(&key).then_some(key)
             })
         } else {
             None
         };
         if let Some(key) = named {
-            let user = self.authority.user_key(b"static\0", self.username.as_bytes());
+            let user = self.authority.user_key(b"static\0", self.name.bytes());
             let term = Term::Unlimited;
             return Ok(Verified {
                 identity: Identity { user, term, side: None, allocations: None },
                 key,
             });
         }
-        let (user, expires, side, allocations) = match self.signer {
-            Signer::Pool(_, name) => (name.user, name.expires, name.side, name.allocations),
-            Signer::Rest(name) => (name.user.unwrap_or(self.username), name.expires, None, None),
-            Signer::Nobody if self.user.is_some() => return Err(Why::WrongPassword),
-            Signer::Nobody => return Err(Why::UnknownUser),
+        let identity = self.identity().ok_or(match self.user {
+            Some(_) => Why::WrongPassword,
+            None => Why::UnknownUser,
+        })?;
+        Ok(Verified { identity, key: minted.ok_or(Why::WrongPassword)? })
+    }
+
+    /// What a minted name says; `None` if nobody minted it.
+    fn identity(&self) -> Option<Identity> {
+        let ((kind, user), expires, side, allocations) = match &self.signer {
+            Signer::Pool(_, name) => {
+                ((USER, name.user.as_bytes()), name.expires, name.side, name.allocations)
+            }
+            Signer::Rest(name) => {
+                let user = name.user.map_or(self.name.bytes(), str::as_bytes);
+                ((USER, user), name.expires, None, None)
+            }
+            Signer::Token(_, token) => {
+                ((CLIENT, &token.client.0[..]), token.expires, token.side, None)
+            }
+            Signer::Nobody => return None,
         };
-        let key = minted.ok_or(Why::WrongPassword)?;
-        let user = self.authority.user_key(b"user\0", user.as_bytes());
-        let term = Term::Until(expires);
-        Ok(Verified { identity: Identity { user, term, side, allocations }, key })
+        let user = self.authority.user_key(kind, user);
+        Some(Identity { user, term: Term::Until(expires), side, allocations })
     }
 
     /// Tries the key of a user whom the configuration names, or a decoy.
@@ -220,13 +318,11 @@ impl<'a> Derived<'a> {
     }
 
     /// Tries the passwords that secrets make of the name, or a decoy.
-    fn try_minted(&self, attempt: impl Fn(Password) -> Option<MessageKey>) -> Option<MessageKey> {
+    fn try_minted(&self, attempt: impl Fn(&[u8]) -> Option<MessageKey>) -> Option<MessageKey> {
         match &self.signer {
-            Signer::Pool(pool, _) => attempt(Password::of_pool(pool, self.username)),
-            Signer::Rest(_) => {
-                let mut secrets = self.authority.rest_secrets.iter();
-                secrets.find_map(|secret| attempt(Password::of_secret(secret, self.username)))
-            }
+            Signer::Pool(pool, _) => self.try_pool(pool, attempt),
+            Signer::Rest(_) => self.try_secrets(attempt),
+            Signer::Token(pool, _) => self.try_token(pool, attempt),
             Signer::Nobody => {
                 self.try_decoy(attempt);
                 None
@@ -236,13 +332,30 @@ impl<'a> Derived<'a> {
 
     /// Does the work that a wrong password of the form in use costs. No key is returned, even
     /// if it fits: a name with a claim we do not know may well be signed with ours.
-    fn try_decoy(&self, attempt: impl Fn(Password) -> Option<MessageKey>) {
-        match &self.authority.ring {
-            Some(ring) => drop(attempt(Password::of_pool(&ring.current, self.username))),
-            None => {
-                for secret in &self.authority.rest_secrets {
-                    drop(attempt(Password::of_secret(secret, self.username)));
-                }
+    fn try_decoy(&self, attempt: impl Fn(&[u8]) -> Option<MessageKey>) {
+        drop(match (&self.authority.ring, self.form) {
+            (Some(ring), Form::Token) => self.try_token(&ring.current, attempt),
+            (Some(ring), Form::Timed | Form::Other) => self.try_pool(&ring.current, attempt),
+            (None, _) => self.try_secrets(attempt),
+        });
+    }
+
+    fn try_pool<R>(&self, pool: &PoolKey, attempt: impl Fn(&[u8]) -> Option<R>) -> Option<R> {
+        attempt(Password::of_pool(pool, &self.name.text()).text().as_bytes())
+    }
+
+    fn try_secrets<R>(&self, attempt: impl Fn(&[u8]) -> Option<R>) -> Option<R> {
+        let (name, secrets) = (self.name.text(), &self.authority.rest_secrets);
+        let mut passwords = secrets.iter().map(|secret| Password::of_secret(secret, &name));
+        passwords.find_map(|password| attempt(password.text().as_bytes()))
+    }
+
+    fn try_token<R>(&self, pool: &PoolKey, attempt: impl Fn(&[u8]) -> Option<R>) -> Option<R> {
+        match self.name {
+            Name::Bytes(bytes) => attempt(&*ms_token::password(pool, bytes)),
+            Name::Text(text) => {
+                let password = ms_token::password(pool, &ms_token::bytes_of(text)?);
+                attempt(Password::of_bytes(&password).text().as_bytes())
             }
         }
     }

@@ -18,6 +18,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::addr::Side;
+use crate::auth::ms_token;
 use crate::auth::pool_key::{KeyId, PoolKey, Secret};
 use crate::now::UnixTime;
 
@@ -308,6 +309,11 @@ impl Password {
     /// Of a shared-secret credential.
     pub fn of_secret(secret: &Secret, username: &str) -> Self {
         Self::encode(&mut keyed::<Hmac<Sha1>>(secret.bytes(), username))
+    }
+
+    /// Of a token of MRAS, as text.
+    pub(super) fn of_bytes(password: &[u8; ms_token::PASSWORD]) -> Self {
+        Self::encode(&mut Zeroizing::new(*password)[..])
     }
 
     /// Takes at most 32 bytes, and wipes them.

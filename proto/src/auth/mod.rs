@@ -11,6 +11,7 @@ pub mod access_token;
 pub mod authority;
 pub mod credential;
 pub mod identity;
+pub mod ms_token;
 pub mod pool_key;
 pub mod users;
 
@@ -18,5 +19,6 @@ pub use access_token::{Token, TokenCipher, TokenKey, TokenKeys, TokenTime};
 pub use authority::{Authority, Derived, Verified};
 pub use credential::{Credential, Grant, GrantError, mint};
 pub use identity::{Identity, Term};
+pub use ms_token::{MsCredential, MsToken, TokenGrant};
 pub use pool_key::{KeyId, KeyRing, PoolKey, Secret};
 pub use users::{UserKeys, Users};

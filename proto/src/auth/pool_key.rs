@@ -71,6 +71,8 @@ pub struct PoolKey {
     pub tickets: Secret,
     /// Seals access tokens of RFC 7635; 32 bytes.
     pub tokens: Secret,
+    /// Makes the keys of MRAS tokens; 32 bytes.
+    pub ms_tokens: Secret,
 }
 
 /// The pool keys in force: minting uses the current one, verifying all of them.
@@ -85,7 +87,12 @@ pub struct KeyRing {
 impl KeyRing {
     /// The key of this name.
     pub fn find(&self, id: KeyId) -> Option<&PoolKey> {
-        std::iter::once(&self.current).chain(&self.previous).find(|key| key.id == id)
+        self.keys().find(|key| key.id == id)
+    }
+
+    /// Every key, newest first.
+    pub fn keys(&self) -> impl Iterator<Item = &PoolKey> {
+        std::iter::once(&self.current).chain(&self.previous)
     }
 }
 
@@ -101,6 +108,7 @@ impl PoolKey {
             users: secret(3),
             tickets: secret(4),
             tokens: secret(5),
+            ms_tokens: secret(6),
         }
     }
 }

@@ -66,13 +66,14 @@ pub struct MessageKey {
 
 impl MessageKey {
     /// The key of the long-term mechanism: a hash over `user:realm:password` (RFC 8489 §9.2.2).
+    /// In the dialect of Microsoft user name and password are bytes (MST-41).
     pub fn long_term(
         algorithm: PasswordAlgorithm,
-        username: &str,
+        username: &(impl AsRef<[u8]> + ?Sized),
         realm: &str,
-        password: &str,
+        password: &(impl AsRef<[u8]> + ?Sized),
     ) -> Self {
-        let parts = [username, ":", realm, ":", password].map(str::as_bytes);
+        let parts = [username.as_ref(), b":", realm.as_bytes(), b":", password.as_ref()];
         match algorithm {
             PasswordAlgorithm::Md5 => Self::of_digest::<Md5>(&parts),
             PasswordAlgorithm::Sha256 => Self::of_digest::<Sha256>(&parts),

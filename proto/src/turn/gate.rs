@@ -172,7 +172,7 @@ impl<L: Ledger> Server<L> {
             User::Hash(hash) => {
                 let derived = authority.derive_hash(&hash);
                 let verified = derived.authenticate(realm, algorithm, verify)?;
-                Ok((Cow::Owned(derived.username().to_owned()), verified))
+                Ok((Cow::Owned(derived.username().into_owned()), verified))
             }
             User::Unreadable => Err(Why::UnknownUser),
         }
