@@ -80,7 +80,7 @@ fn looks(stream: &[u8]) -> usize {
 #[test]
 fn the_name_and_the_protocols_of_real_clients_are_read() {
     for (program, stream, name, protocol) in HELLOS {
-        assert_eq!(sniff(stream), Opening::Tls, "{program}");
+        assert_eq!(sniff(stream, true), Opening::Tls, "{program}");
         let hello = hello(stream);
         assert_eq!(hello.server_name.as_deref(), *name, "{program}");
         let has = |name: &str| hello.protocols.iter().any(|it| it == name.as_bytes());
@@ -208,7 +208,7 @@ fn headers_of_haproxy_are_read() {
         ("IPv6", captured!("proxy/haproxy_tcp6"), client("[::1]:57842", "[::1]:18452"), b"hello6"),
         ("its own check", captured!("proxy/haproxy_local"), Origin::Itself, b""),
     ] {
-        assert_eq!(sniff(stream), Opening::ProxyV2, "{case}");
+        assert_eq!(sniff(stream, true), Opening::ProxyV2, "{case}");
         let wire = stream.len() - payload.len();
         assert_eq!(proxy::read(stream), proxy::Reading::Complete { origin, wire }, "{case}");
         for have in 0..wire {

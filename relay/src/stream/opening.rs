@@ -66,7 +66,7 @@ pub(super) fn read(
             proxy::Reading::Broken(_) => Reading::Nothing(Ending::ProxyHeader),
         };
     }
-    match (sniff(bytes), plan.plain, plan.tls, pass) {
+    match (sniff(bytes, false), plan.plain, plan.tls, pass) {
         (Opening::NeedMore(_), ..) => Reading::Wait,
         (Opening::Turn, Some(_), ..) => Reading::Plain,
         (Opening::Tls, _, Some(_), None) => Reading::Tls,
@@ -76,9 +76,15 @@ pub(super) fn read(
             // What cannot be read is refused by TLS itself, with an alert.
             client_hello::Reading::Complete(_) | client_hello::Reading::Broken(_) => Reading::Tls,
         },
-        (Opening::Turn | Opening::Tls | Opening::ProxyV2 | Opening::Unknown, ..) => {
-            Reading::Nothing(Ending::Garbled)
-        }
+        (
+            Opening::Turn
+            | Opening::Tls
+            | Opening::Ms
+            | Opening::PseudoTls
+            | Opening::ProxyV2
+            | Opening::Unknown,
+            ..,
+        ) => Reading::Nothing(Ending::Garbled),
     }
 }
 

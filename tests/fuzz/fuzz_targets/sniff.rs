@@ -4,14 +4,17 @@
 
 use libfuzzer_sys::fuzz_target;
 use proto::framing::client_hello::{Broken, LONGEST, Reading, read};
+use proto::framing::pseudo_tls::CLIENT_LEN;
 use proto::framing::sniff::{Opening, sniff};
 
 fuzz_target!(|data: &[u8]| {
-    let told = sniff(data);
-    for have in 0..data.len().min(16) {
-        match sniff(&data[..have]) {
-            Opening::NeedMore(missing) => assert!(missing > 0 && have + missing <= 12),
-            earlier => assert_eq!(earlier, told, "more bytes do not change it"),
+    for (microsoft, longest) in [(false, 12), (true, CLIENT_LEN)] {
+        let told = sniff(data, microsoft);
+        for have in 0..data.len().min(64) {
+            match sniff(&data[..have], microsoft) {
+                Opening::NeedMore(missing) => assert!(missing > 0 && have + missing <= longest),
+                earlier => assert_eq!(earlier, told, "more bytes do not change it"),
+            }
         }
     }
     check(data);
