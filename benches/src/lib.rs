@@ -12,7 +12,7 @@ use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, Side, Tr
 use proto::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
 use proto::channel_data::{self, ChannelNumber};
 use proto::now::{Now, UnixTime};
-use proto::policy::{Edge, Limits, Listener, LocalLedger, PeerAcl, RelayAddress};
+use proto::policy::{Bandwidth, Edge, Limits, Listener, LocalLedger, PeerAcl, RelayAddress};
 use proto::stun::attribute::{
     Channel, Lifetime, Nonce, PROTOCOL_UDP, Realm, RequestedTransport, Username, XorPeerAddress,
 };
@@ -226,6 +226,7 @@ fn config(pool_key: PoolKey) -> Config {
             channels: 16,
             peer_connections: 16,
             peer_connections_waiting: 16,
+            bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key, previous: vec![] }),

@@ -149,6 +149,10 @@ reasons! {
         HopLimit "hop_limit" "the datagram had no hop left: relays that send to each other in a circle, or a sender that limits how far it reaches";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
         Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limits.strangers_per_s";
+        AllocationBandwidth "allocation_bandwidth" "an allocation carries more than limits.kbit_per_s_per_allocation in one direction";
+        AllocationPackets "allocation_packets" "an allocation carries more datagrams than limits.packets_per_s_per_allocation in one direction";
+        UserBandwidth "user_bandwidth" "the allocations of a user carry more than limits.kbit_per_s_per_user in one direction";
+        UserPackets "user_packets" "the allocations of a user carry more datagrams than limits.packets_per_s_per_user in one direction";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";
         ClientAway "client_away" "payload for a client whose connection ended and who may come back with its mobility ticket";
         WorkerBusy "worker_busy" "a client that belongs to another worker could not be handed over, because that worker's inbox is full";

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use proto::addr::RelayedAddr;
+use proto::policy::bandwidth::Pots;
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
 
@@ -41,6 +42,7 @@ struct Books {
     allocations: u32,
     users: Counts<UserKey>,
     clients: Counts<IpAddr>,
+    pots: Pots,
     /// Leases by worker, so that those of one that failed can be credited.
     held: HashMap<(u16, UserKey, IpAddr), u32>,
     /// Live relayed addresses and the worker that serves each.
@@ -160,7 +162,8 @@ impl Ledger for SharedLedger {
         books.users.add(claim.user);
         books.clients.add(claim.client);
         *books.held.entry((self.worker, claim.user, claim.client)).or_default() += 1;
-        Ok(Lease { user: claim.user, client: claim.client })
+        let pot = books.pots.of(claim, &limits.bandwidth);
+        Ok(Lease { user: claim.user, client: claim.client, pot })
     }
 
     fn release(&mut self, lease: Lease) {
@@ -242,6 +245,9 @@ impl Books {
     fn credit(&mut self, user: UserKey, client: IpAddr) {
         self.allocations = self.allocations.saturating_sub(1);
         self.users.remove(&user);
+        if self.users.of(&user) == 0 {
+            self.pots.forget(user);
+        }
         self.clients.remove(&client);
     }
 
@@ -280,6 +286,8 @@ impl<K: std::hash::Hash + Eq> Counts<K> {
 mod tests {
     use std::time::Duration;
 
+    use proto::policy::Bandwidth;
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -290,6 +298,7 @@ mod tests {
         channels: 1,
         peer_connections: 1,
         peer_connections_waiting: 1,
+        bandwidth: Bandwidth::UNLIMITED,
     };
 
     /// A ledger of a relay with one address.
@@ -298,7 +307,8 @@ mod tests {
     }
 
     fn claim(user: u64, client: u8, user_limit: Option<u32>) -> Claim {
-        Claim { user: UserKey(user), client: IpAddr::from([192, 0, 2, client]), user_limit }
+        let at = crate::clock::Clock::new().last().mono;
+        Claim { user: UserKey(user), client: IpAddr::from([192, 0, 2, client]), user_limit, at }
     }
 
     #[test]

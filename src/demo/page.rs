@@ -240,6 +240,7 @@ mod tests {
 
     use proto::addr::{AllocationId, ClientAddr, FiveTuple, ListenerId, Transport};
     use proto::policy::UserKey;
+    use proto::policy::bandwidth::Pressure;
     use proto::turn::tally::{AllocationView, Usage};
 
     use super::*;
@@ -261,6 +262,7 @@ mod tests {
             permissions: 1,
             channels: 1,
             usage: Usage { to_peer: flow(3), to_client: flow(4) },
+            pressure: Pressure::default(),
         };
         assert_eq!(
             session_json(&Session { worker: 1, view }),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use proto::addr::RelayedAddr;
+use proto::policy::bandwidth::Pots;
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
 
@@ -18,6 +19,7 @@ pub struct Books(Rc<RefCell<Pages>>);
 struct Pages {
     users: HashMap<UserKey, u32>,
     clients: HashMap<IpAddr, u32>,
+    pots: Pots,
     total: u32,
     live: HashSet<RelayedAddr>,
     reservations: HashMap<[u8; 8], Reservation>,
@@ -67,7 +69,8 @@ impl Ledger for Books {
         *pages.users.entry(claim.user).or_default() += 1;
         *pages.clients.entry(claim.client).or_default() += 1;
         pages.total += 1;
-        Ok(Lease { user: claim.user, client: claim.client })
+        let pot = pages.pots.of(claim, &limits.bandwidth);
+        Ok(Lease { user: claim.user, client: claim.client, pot })
     }
 
     fn release(&mut self, lease: Lease) {
@@ -75,6 +78,9 @@ impl Ledger for Books {
         one_less(&mut pages.users, &lease.user);
         one_less(&mut pages.clients, &lease.client);
         pages.total -= 1;
+        if !pages.users.contains_key(&lease.user) {
+            pages.pots.forget(lease.user);
+        }
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, live: bool) {

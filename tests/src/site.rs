@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::addr::{ListenerId, Side, Transport};
 use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
-use proto::policy::{Edge, Limits, Listener, PeerAcl, RelayAddress};
+use proto::policy::{Bandwidth, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
 use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
 
@@ -97,6 +97,7 @@ pub fn default_config() -> Config {
             channels: 256,
             peer_connections: 64,
             peer_connections_waiting: 16,
+            bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),

@@ -1,9 +1,11 @@
 //! Quotas, and what the workers of one relay share to keep them exactly.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addr::RelayedAddr;
+use crate::policy::bandwidth::{Bandwidth, Pot};
 use crate::reject::Why;
 
 /// A keyed hash of the user-id part of a name: quotas and labels use it, never the name.
@@ -27,6 +29,8 @@ pub struct Limits {
     pub peer_connections: usize,
     /// Those of them that are being made, or wait for the client to claim them.
     pub peer_connections_waiting: usize,
+    /// Payload of one allocation and of one user.
+    pub bandwidth: Bandwidth,
 }
 
 /// Who wants an allocation.
@@ -38,6 +42,8 @@ pub struct Claim {
     pub client: IpAddr,
     /// A narrower limit that the credential carries.
     pub user_limit: Option<u32>,
+    /// When.
+    pub at: Instant,
 }
 
 impl Claim {
@@ -58,6 +64,8 @@ pub struct Lease {
     pub user: UserKey,
     /// The client network charged.
     pub client: IpAddr,
+    /// The bandwidth that all allocations of the user share, if that is limited.
+    pub pot: Option<Arc<Pot>>,
 }
 
 /// A relayed port kept for a later Allocate (RFC 8656 §7.2).

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::addr::RelayedAddr;
+use crate::policy::bandwidth::Pots;
 use crate::policy::limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use crate::reject::Why;
 
@@ -15,6 +16,7 @@ use crate::reject::Why;
 pub struct LocalLedger {
     total: u32,
     users: BTreeMap<UserKey, u32>,
+    pots: Pots,
     clients: BTreeMap<IpAddr, u32>,
     live: BTreeSet<RelayedAddr>,
     reservations: BTreeMap<[u8; 8], Reservation>,
@@ -55,13 +57,17 @@ impl Ledger for LocalLedger {
         self.total += 1;
         self.users.insert(claim.user, of_user + 1);
         self.clients.insert(claim.client, of_client + 1);
-        Ok(Lease { user: claim.user, client: claim.client })
+        let pot = self.pots.of(claim, &limits.bandwidth);
+        Ok(Lease { user: claim.user, client: claim.client, pot })
     }
 
     fn release(&mut self, lease: Lease) {
         self.total = self.total.saturating_sub(1);
         credit(&mut self.users, &lease.user);
         credit(&mut self.clients, &lease.client);
+        if !self.users.contains_key(&lease.user) {
+            self.pots.forget(lease.user);
+        }
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
@@ -115,6 +121,7 @@ fn credit<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Bandwidth;
 
     const LIMITS: Limits = Limits {
         allocations: 4,
@@ -124,10 +131,12 @@ mod tests {
         channels: 1,
         peer_connections: 1,
         peer_connections_waiting: 1,
+        bandwidth: Bandwidth::UNLIMITED,
     };
 
     fn claim(user: u64, client: [u8; 4], user_limit: Option<u32>) -> Claim {
-        Claim { user: UserKey(user), client: IpAddr::from(client), user_limit }
+        let at = crate::now::tests::start().mono;
+        Claim { user: UserKey(user), client: IpAddr::from(client), user_limit, at }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! is an [`AdmittedPeer`], and nothing else opens a permission or a channel. [`Ledger`] is what
 //! the workers of one relay share: quotas, live relayed addresses and reservations.
 
+pub mod bandwidth;
 pub mod discovery;
 pub mod edge;
 pub mod limits;
 pub mod local;
 pub mod peers;
 
+pub use bandwidth::{Bandwidth, Rates};
 pub use discovery::Corners;
 pub use edge::{Edge, Listener, RelayAddress};
 pub use limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr};
 use crate::auth::Identity;
 use crate::now::Now;
+use crate::policy::bandwidth::Meter;
 use crate::policy::{Claim, Lease, Ledger, UserKey};
 use crate::reject::{Reject, Why};
 use crate::request::{Allocated, Parity, Reply, Wish};
@@ -97,6 +98,7 @@ impl<L: Ledger> Server<L> {
             user,
             client: Claim::network(client.client.ip()),
             user_limit: request.identity.allocations,
+            at: now.mono,
         };
         let lease = self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {
             Why::TotalQuota => self.redirected(client, Cause::Full).unwrap_or(why),
@@ -270,6 +272,8 @@ impl<L: Ledger> Server<L> {
             }
         }
         let user = opening.identity.user;
+        let bandwidth = &self.config.limits.bandwidth;
+        let meter = Meter::new(bandwidth, opening.lease.pot.as_ref(), now.mono);
         let owner = Owner {
             username: opening.username,
             identity: opening.identity,
@@ -286,6 +290,7 @@ impl<L: Ledger> Server<L> {
         };
         let mut allocation = Allocation::new(exchange.client, relays, owner);
         allocation.relays_tcp = opening.tcp;
+        allocation.meter = meter;
         self.expiry.arm(allocation.armed, id);
         self.table.settle(id, allocation);
         self.divert(exchange.client);

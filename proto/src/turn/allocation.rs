@@ -11,6 +11,7 @@ use crate::addr::{ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
 use crate::channel_data::ChannelNumber;
 use crate::dialect::Call;
+use crate::policy::bandwidth::Meter;
 use crate::policy::{AdmittedPeer, Lease};
 use crate::reject::Why;
 use crate::stun::MessageKey;
@@ -29,6 +30,8 @@ use crate::turn::tally::Usage;
 pub(crate) struct Allocation {
     /// What it carried so far.
     pub(crate) usage: Usage,
+    /// What it may carry; `None` without a limit.
+    pub(crate) meter: Option<Box<Meter>>,
     channels: Few<ChannelNumber, Channel>,
     /// The client.
     pub(crate) client: FiveTuple,
@@ -91,6 +94,7 @@ impl Allocation {
     pub(crate) fn new(client: FiveTuple, relays: [Option<Relay>; 2], owner: Owner) -> Self {
         let mut allocation = Self {
             usage: Usage::default(),
+            meter: None,
             channels: Few::new(),
             client,
             away: false,

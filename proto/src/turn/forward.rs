@@ -8,9 +8,12 @@ use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
 use crate::channel_data::ChannelData;
 use crate::dialect::Wrap;
 use crate::marks::Datagram;
+use crate::now::Now;
+use crate::policy::bandwidth::Direction;
 use crate::policy::{Edge, Ledger};
 use crate::reject::DropReason;
 use crate::turn::action::{Span, Verdict};
+use crate::turn::allocation::Allocation;
 use crate::turn::server::Server;
 
 /// The most a UDP datagram carries over IPv4 and over IPv6 without jumbograms.
@@ -28,7 +31,7 @@ const CHANNEL_OVERHEAD: usize = 4;
 impl<L: Ledger> Server<L> {
     /// ChannelData from a client (RFC 8656 §12.6).
     #[inline]
-    pub(super) fn uplink(&mut self, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
+    pub(super) fn uplink(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
         let Ok(data) = ChannelData::parse(datagram.bytes) else {
             return self.dropped(DropReason::MalformedChannelData);
         };
@@ -52,6 +55,9 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = data.payload().len();
+        if let Err(reason) = metered(allocation, now, Direction::ToPeer, len) {
+            return self.dropped(reason);
+        }
         allocation.usage.to_peer.add(len);
         self.tally.via_channel.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
@@ -65,6 +71,7 @@ impl<L: Ledger> Server<L> {
     #[inline]
     pub(super) fn downlink(
         &mut self,
+        now: Now,
         at: RelayId,
         from: PeerAddr,
         datagram: Datagram<'_>,
@@ -99,6 +106,9 @@ impl<L: Ledger> Server<L> {
         if len + overhead > ALWAYS_FITS && !fits(&self.config.edge, to, len + overhead) {
             return self.dropped(DropReason::Oversize);
         }
+        if let Err(reason) = metered(allocation, now, Direction::ToClient, len) {
+            return self.dropped(reason);
+        }
         allocation.usage.to_client.add(len);
         if let Some(listener) = self.listeners.get_mut(to.listener.index()) {
             listener.relayed.to_client.add(len);
@@ -118,6 +128,20 @@ impl<L: Ledger> Server<L> {
     pub(super) fn dropped(&mut self, reason: DropReason) -> Verdict {
         self.tally.dropped[reason.index()] += 1;
         Verdict::Dropped(reason)
+    }
+}
+
+/// Whether the limits of bandwidth let a datagram pass; counts it if so.
+#[inline]
+pub(super) fn metered(
+    allocation: &mut Allocation,
+    now: Now,
+    direction: Direction,
+    len: usize,
+) -> Result<(), DropReason> {
+    match &mut allocation.meter {
+        None => Ok(()),
+        Some(meter) => meter.admit(now.mono, direction, len),
     }
 }
 

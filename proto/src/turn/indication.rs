@@ -9,19 +9,27 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr};
 use crate::marks::Marks;
+use crate::now::Now;
 use crate::policy::Ledger;
+use crate::policy::bandwidth::Direction;
 use crate::reject::DropReason;
 use crate::stun::attribute::XorPeerAddress;
 use crate::stun::{AttributeType, Message};
 use crate::turn::action::{Span, Verdict};
-use crate::turn::forward::span;
+use crate::turn::forward::{metered, span};
 use crate::turn::gate::KNOWN;
 use crate::turn::server::Server;
 
 impl<L: Ledger> Server<L> {
     /// A Send indication.
-    pub(super) fn send(&mut self, from: FiveTuple, marks: Marks, message: &Message<'_>) -> Verdict {
-        match self.try_send(from, marks, message) {
+    pub(super) fn send(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        marks: Marks,
+        message: &Message<'_>,
+    ) -> Verdict {
+        match self.try_send(now, from, marks, message) {
             Ok(verdict) => verdict,
             Err(reason) => self.dropped(reason),
         }
@@ -29,6 +37,7 @@ impl<L: Ledger> Server<L> {
 
     fn try_send(
         &mut self,
+        now: Now,
         from: FiveTuple,
         marks: Marks,
         message: &Message<'_>,
@@ -44,16 +53,16 @@ impl<L: Ledger> Server<L> {
         if message.has(AttributeType::DONT_FRAGMENT) {
             marks.dont_fragment = self.keeps_whole(from, Family::of(peer.ip()))?;
         }
-        self.convey(from, peer, marks, span(data.offset, data.value.len()))
+        self.convey(now, from, marks, (peer, span(data.offset, data.value.len())))
     }
 
     /// Payload that names its peer goes there, if that is permitted.
     pub(super) fn convey(
         &mut self,
+        now: Now,
         from: FiveTuple,
-        peer: SocketAddr,
         marks: Marks,
-        payload: Span,
+        (peer, payload): (SocketAddr, Span),
     ) -> Result<Verdict, DropReason> {
         let mapped = matches!(peer.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
         if mapped || peer.port() == 0 {
@@ -77,6 +86,7 @@ impl<L: Ledger> Server<L> {
             return Err(DropReason::PeerDenied);
         }
         let len = payload.len as usize;
+        metered(allocation, now, Direction::ToPeer, len)?;
         allocation.usage.to_peer.add(len);
         self.tally.via_indication.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {

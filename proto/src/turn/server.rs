@@ -108,7 +108,7 @@ impl<L: Ledger> Server<L> {
             Kind::of(bytes)
         };
         match kind {
-            Kind::ChannelData => self.uplink(from, datagram),
+            Kind::ChannelData => self.uplink(now, from, datagram),
             Kind::Stun => self.stun(now, from, datagram),
             Kind::Other => self.dropped(DropReason::Unrecognised),
         }
@@ -118,12 +118,12 @@ impl<L: Ledger> Server<L> {
     #[inline]
     pub fn peer_input<'a>(
         &mut self,
-        _: Now,
+        now: Now,
         at: RelayId,
         from: PeerAddr,
         datagram: impl Into<Datagram<'a>>,
     ) -> Verdict {
-        self.downlink(at, from, datagram.into())
+        self.downlink(now, at, from, datagram.into())
     }
 
     /// The answer to [`Action::OpenRelay`].
@@ -206,6 +206,11 @@ impl<L: Ledger> Server<L> {
                 permissions: allocation.permissions(),
                 channels: allocation.channels(),
                 usage: allocation.usage,
+                pressure: allocation
+                    .meter
+                    .as_ref()
+                    .map(|meter| meter.pressure(now.mono))
+                    .unwrap_or_default(),
             }
         })
     }
@@ -242,7 +247,7 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::BadFingerprint);
         }
         if message.class() == Class::Indication && message.method() == Method::SEND {
-            return self.send(from, marks, &message);
+            return self.send(now, from, marks, &message);
         }
         if self.is_spoofed(from) {
             return self.dropped(DropReason::SpoofedSource);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::addr::{AllocationId, FiveTuple, Transport};
 use crate::policy::UserKey;
+use crate::policy::bandwidth::Pressure;
 use crate::reject::{DropReason, Why};
 use crate::stun::Method;
 use crate::turn::action::CloseReason;
@@ -202,4 +203,6 @@ pub struct AllocationView {
     pub channels: usize,
     /// What it carried so far.
     pub usage: Usage,
+    /// How far it is from its limits of bandwidth.
+    pub pressure: Pressure,
 }

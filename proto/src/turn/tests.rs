@@ -16,8 +16,8 @@ use crate::dialect::Wrap;
 use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::{
-    Claim, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl, RelayAddress, Reservation,
-    UserKey,
+    Bandwidth, Claim, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl, RelayAddress,
+    Reservation, UserKey,
 };
 use crate::reject::{DropReason, Why};
 use crate::stun::attribute::{
@@ -92,6 +92,7 @@ fn config(share: Share) -> Config {
             channels: 16,
             peer_connections: 16,
             peer_connections_waiting: 4,
+            bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: PoolKey::of_test(1), previous: vec![] }),

@@ -1,11 +1,13 @@
 //! Values judged one by one: names, numbers, ranges.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use proto::addr::{Family, Transport};
-use proto::policy::{Limits, Listener, RelayAddress};
+use proto::policy::bandwidth::MOST_BYTES_PER_S;
+use proto::policy::{Bandwidth, Limits, Listener, Rates, RelayAddress};
 use proto::turn::Rate;
 use proto::turn::config::MobilityPolicy;
 
@@ -141,6 +143,32 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
             16,
             4_096,
         )? as usize,
+        bandwidth: bandwidth(found)?,
+    })
+}
+
+/// What allocations may carry; without a word from the operator there is no limit.
+fn bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
+    // Kilobits of a thousand bits, as rates of media are told.
+    let bytes = |key: &str, found: Option<u64>| {
+        let kbit = found.map(|_| number(key, found, 1, 1..=MOST_BYTES_PER_S / 125)).transpose()?;
+        Ok::<_, Problem>(kbit.and_then(|kbit| NonZeroU64::new(kbit * 125)))
+    };
+    let packets = |key: &str, found: Option<u64>| {
+        let packets = found.map(|_| number(key, found, 1, 1..=1_000_000_000)).transpose()?;
+        Ok::<_, Problem>(packets.and_then(NonZeroU64::new))
+    };
+    let of_allocation = "limits.kbit_per_s_per_allocation";
+    let packets_of_allocation = "limits.packets_per_s_per_allocation";
+    Ok(Bandwidth {
+        allocation: Rates {
+            bytes: bytes(of_allocation, found.kbit_per_s_per_allocation)?,
+            packets: packets(packets_of_allocation, found.packets_per_s_per_allocation)?,
+        },
+        user: Rates {
+            bytes: bytes("limits.kbit_per_s_per_user", found.kbit_per_s_per_user)?,
+            packets: packets("limits.packets_per_s_per_user", found.packets_per_s_per_user)?,
+        },
     })
 }
 

@@ -358,6 +358,7 @@ mod tests {
             user: proto::policy::UserKey(1),
             client: "192.0.2.1".parse().unwrap(),
             user_limit: None,
+            at: Clock::new().last().mono,
         };
         let limits = worker.desk.config.limits;
         worker.desk.ledger.lease(&claim, &limits).unwrap();

@@ -153,6 +153,18 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     (ALLOW, "[limits]\nstream_queue_bytes = 1000", "limits.stream_queue_bytes = 1000", "65536"),
     (ALLOW, "[limits]\nconnections = 0", "limits.connections = 0", "1 to"),
+    (
+        ALLOW,
+        "[limits]\nkbit_per_s_per_user = 0",
+        "limits.kbit_per_s_per_user = 0",
+        "1 to 100000000",
+    ),
+    (
+        ALLOW,
+        "[limits]\npackets_per_s_per_allocation = 0",
+        "limits.packets_per_s_per_allocation = 0",
+        "1 to 1000000000",
+    ),
     (ALLOW, "[limits]\nstrangers_per_s = 0", "limits.strangers_per_s = 0", "1 to 1000000"),
     (ALLOW, "[limits]\nstrangers_burst = 0", "limits.strangers_burst = 0", "1 to 1000000"),
     (

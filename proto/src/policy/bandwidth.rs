@@ -1,0 +1,308 @@
+//! How much may pass: rates, what the allocations of a user share, and the meter of one.
+//!
+//! Each direction counts for itself, payload bytes and datagrams apart. A bucket fills with time
+//! and lets everything pass as long as there is something in it: a datagram may take more than is
+//! left, which is owed then, so that any size passes and the average is exact. What a user's
+//! allocations share is one instant for each bucket, moved on atomically by a slice of time
+//! whenever one of them needs more; so workers meet once for many datagrams.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::policy::limits::{Claim, UserKey};
+use crate::reject::DropReason;
+
+/// What may pass at once after a pause, as time at the full rate.
+pub const BURST: Duration = Duration::from_millis(100);
+
+/// What an allocation takes at a time of what its user may use.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// How long a refusal shows in [`Meter::pressure`].
+const SHOWN: Duration = Duration::from_secs(1);
+
+/// Buckets count billionths of a unit: a nanosecond of a rate of one unit a second.
+const BILLION: i64 = 1_000_000_000;
+
+/// The highest rate that can be told: 100 Gbit/s.
+pub const MOST_BYTES_PER_S: u64 = 12_500_000_000;
+
+/// What may pass in one direction. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Payload bytes a second, at most [`MOST_BYTES_PER_S`].
+    pub bytes: Option<NonZeroU64>,
+    /// Datagrams a second, at most as many.
+    pub packets: Option<NonZeroU64>,
+}
+
+impl Rates {
+    fn are_limits(self) -> bool {
+        self.bytes.is_some() || self.packets.is_some()
+    }
+}
+
+/// What allocations may carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// One allocation.
+    pub allocation: Rates,
+    /// All allocations of one user.
+    pub user: Rates,
+}
+
+impl Bandwidth {
+    /// No limit.
+    pub const UNLIMITED: Self = {
+        let none = Rates { bytes: None, packets: None };
+        Self { allocation: none, user: none }
+    };
+}
+
+/// Which way payload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Client to peer.
+    ToPeer,
+    /// Peer to client.
+    ToClient,
+}
+
+/// What all allocations of a user share: for bytes and datagrams of each direction the moment at
+/// which everything taken is paid for, in nanoseconds since the beginning.
+#[derive(Debug)]
+pub struct Pot {
+    begin: Instant,
+    due: [[AtomicU64; 2]; 2],
+}
+
+impl Pot {
+    /// A pot with no more than a slice in it: ending all allocations and beginning anew gains
+    /// nobody much.
+    fn new(begin: Instant) -> Self {
+        let empty = || AtomicU64::new(nanoseconds(BURST - SLICE));
+        Self { begin, due: [[empty(), empty()], [empty(), empty()]] }
+    }
+
+    /// Takes so much time, unless too much is taken already.
+    fn take(&self, now: Instant, (direction, kind): (Direction, Kind), time: u64) -> bool {
+        let now = nanoseconds(now.saturating_duration_since(self.begin));
+        let until = now.saturating_add(nanoseconds(BURST));
+        let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
+        let due = &self.due[direction as usize][kind as usize];
+        due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+/// The pots of users that have allocations.
+#[derive(Debug, Default)]
+pub struct Pots(BTreeMap<UserKey, Arc<Pot>>);
+
+impl Pots {
+    /// What the user's allocations share, if that is limited.
+    pub fn of(&mut self, claim: &Claim, bandwidth: &Bandwidth) -> Option<Arc<Pot>> {
+        let new = || Arc::new(Pot::new(claim.at));
+        let limited = bandwidth.user.are_limits();
+        limited.then(|| Arc::clone(self.0.entry(claim.user).or_insert_with(new)))
+    }
+
+    /// The last allocation of a user has ended.
+    pub fn forget(&mut self, user: UserKey) {
+        self.0.remove(&user);
+    }
+}
+
+/// What a bucket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bytes,
+    Packets,
+}
+
+/// What one allocation carries, against its limits.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    lanes: [Lane; 2],
+    pot: Option<Arc<Pot>>,
+    refused: Option<Instant>,
+}
+
+/// How far an allocation is from its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// It carries more than its rate at the moment, and lives on what it saved.
+    pub above_average: bool,
+    /// Something of it was dropped during the last second.
+    pub above_peak: bool,
+}
+
+impl Meter {
+    /// A meter for an allocation; `None` without a limit.
+    pub(crate) fn new(
+        bandwidth: &Bandwidth,
+        pot: Option<&Arc<Pot>>,
+        now: Instant,
+    ) -> Option<Box<Self>> {
+        let user = pot.map_or(Rates::default(), |_| bandwidth.user);
+        let lane = || Lane {
+            bytes: Bucket::of(bandwidth.allocation.bytes, now),
+            packets: Bucket::of(bandwidth.allocation.packets, now),
+            shared_bytes: Credit::of(user.bytes),
+            shared_packets: Credit::of(user.packets),
+        };
+        let limited = bandwidth.allocation.are_limits() || user.are_limits();
+        let pot = pot.map(Arc::clone);
+        limited.then(|| Box::new(Self { lanes: [lane(), lane()], pot, refused: None }))
+    }
+
+    /// Whether a datagram may pass; counts it if so.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        len: usize,
+    ) -> Result<(), DropReason> {
+        let lane = &mut self.lanes[direction as usize];
+        let outcome = lane.admit(now, direction, self.pot.as_deref(), len as u64);
+        if outcome.is_err() {
+            self.refused = Some(now);
+        }
+        outcome
+    }
+
+    /// How far the allocation is from its limits.
+    pub(crate) fn pressure(&self, now: Instant) -> Pressure {
+        let buckets = self.lanes.iter().flat_map(|lane| [&lane.bytes, &lane.packets]);
+        Pressure {
+            above_average: buckets.flatten().any(|bucket| bucket.is_drawn_on(now)),
+            above_peak: self.refused.is_some_and(|at| now.saturating_duration_since(at) < SHOWN),
+        }
+    }
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Lane {
+    bytes: Option<Bucket>,
+    packets: Option<Bucket>,
+    shared_bytes: Option<Credit>,
+    shared_packets: Option<Credit>,
+}
+
+impl Lane {
+    fn admit(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        pot: Option<&Pot>,
+        len: u64,
+    ) -> Result<(), DropReason> {
+        let Self { bytes, packets, shared_bytes, shared_packets } = self;
+        for (bucket, reason) in [
+            (&mut *bytes, DropReason::AllocationBandwidth),
+            (&mut *packets, DropReason::AllocationPackets),
+        ] {
+            if bucket.as_mut().is_some_and(|bucket| !bucket.is_open(now)) {
+                return Err(reason);
+            }
+        }
+        for (credit, kind, reason) in [
+            (&mut *shared_bytes, Kind::Bytes, DropReason::UserBandwidth),
+            (&mut *shared_packets, Kind::Packets, DropReason::UserPackets),
+        ] {
+            if let (Some(credit), Some(pot)) = (credit, pot)
+                && !credit.is_open(|time| pot.take(now, (direction, kind), time))
+            {
+                return Err(reason);
+            }
+        }
+        let levels = [(bytes, len), (packets, 1)].into_iter();
+        let levels = levels.filter_map(|(it, units)| Some((&mut it.as_mut()?.level, units)));
+        let shared = [(shared_bytes, len), (shared_packets, 1)].into_iter();
+        let shared = shared.filter_map(|(it, units)| Some((&mut it.as_mut()?.level, units)));
+        for (level, units) in levels.chain(shared) {
+            *level = level.saturating_sub_unsigned(units.saturating_mul(BILLION as u64));
+        }
+        Ok(())
+    }
+}
+
+/// What one allocation may still use, filled by time.
+#[derive(Debug)]
+struct Bucket {
+    /// Units a second.
+    rate: u64,
+    /// Billionths of a unit; below zero is owed.
+    level: i64,
+    /// When it was filled last.
+    at: Instant,
+}
+
+impl Bucket {
+    fn of(rate: Option<NonZeroU64>, now: Instant) -> Option<Self> {
+        let rate = rate?.get().min(MOST_BYTES_PER_S);
+        Some(Self { rate, level: full(rate), at: now })
+    }
+
+    fn is_open(&mut self, now: Instant) -> bool {
+        // A batch has one time.
+        if now != self.at {
+            self.level = self.level_at(now);
+            self.at = now;
+        }
+        self.level > 0
+    }
+
+    /// Whether it carries more than its rate, so that its level is well below the full one.
+    fn is_drawn_on(&self, now: Instant) -> bool {
+        self.level_at(now) < full(self.rate) / 2
+    }
+
+    fn level_at(&self, now: Instant) -> i64 {
+        let elapsed = now.saturating_duration_since(self.at).as_nanos();
+        let gained = i64::try_from(elapsed.saturating_mul(self.rate.into())).unwrap_or(i64::MAX);
+        self.level.saturating_add(gained).min(full(self.rate))
+    }
+}
+
+/// What an allocation has taken of its user's and not used yet.
+#[derive(Debug)]
+struct Credit {
+    /// Units a second.
+    rate: u64,
+    /// Billionths of a unit; below zero is owed.
+    level: i64,
+}
+
+impl Credit {
+    fn of(rate: Option<NonZeroU64>) -> Option<Self> {
+        Some(Self { rate: rate?.get().min(MOST_BYTES_PER_S), level: 0 })
+    }
+
+    /// Whether there is some, or `take` grants more: it is told for how long a time.
+    fn is_open(&mut self, take: impl FnOnce(u64) -> bool) -> bool {
+        if self.level > 0 {
+            return true;
+        }
+        let owed = self.level.unsigned_abs() / self.rate;
+        let time = owed.saturating_add(nanoseconds(SLICE));
+        if !take(time) {
+            return false;
+        }
+        let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
+        self.level = self.level.saturating_add(gained);
+        true
+    }
+}
+
+/// The level of a bucket that was left alone.
+fn full(rate: u64) -> i64 {
+    i64::try_from(rate.saturating_mul(nanoseconds(BURST))).unwrap_or(i64::MAX)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

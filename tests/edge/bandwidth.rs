@@ -1,0 +1,206 @@
+//! Limits of bandwidth (ED-51, ED-52): exact, by dropping, and nobody else's trouble.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use proto::policy::{Bandwidth, Rates};
+use proto::reject::DropReason;
+use rig::World;
+
+/// ED-52 and ED-51: 3000 kbit/s for one allocation, 10000 for one user.
+const PRODUCT: Bandwidth = Bandwidth { allocation: kbit(3_000), user: kbit(10_000) };
+
+const fn kbit(kbit_per_s: u64) -> Rates {
+    Rates { bytes: NonZeroU64::new(kbit_per_s * 125), packets: None }
+}
+
+const fn packets(per_s: u64) -> Rates {
+    Rates { bytes: None, packets: NonZeroU64::new(per_s) }
+}
+
+/// Clients of a world with these limits, each with an allocation and a channel to bob.
+fn world(bandwidth: Bandwidth, clients: &[&str]) -> (World, Vec<SocketAddr>) {
+    let world = World::configured(51, |config| config.limits.bandwidth = bandwidth);
+    let world = clients.iter().fold(world, |world, client| world.with_client(client));
+    let mut world = world.with_peer("bob");
+    let relayed = clients.iter().map(|client| {
+        let relayed = world.client(client).relay();
+        world.client(client).bind(0x4000, "bob").expect_success();
+        relayed
+    });
+    let relayed = relayed.collect();
+    // Buckets are full, and the user's pot is as well.
+    world.advance_s(1);
+    (world, relayed)
+}
+
+/// Payload bytes that reached bob from each of the relayed addresses.
+fn heard_by_bob(world: &mut World, relayed: &[SocketAddr]) -> Vec<usize> {
+    let mut heard = vec![0; relayed.len()];
+    while let Some((from, payload)) = world.peer("bob").take() {
+        let place = relayed.iter().position(|it| *it == from).expect("from a relayed address");
+        heard[place] += payload.len();
+    }
+    heard
+}
+
+/// Bytes in the client's inbox, without the header of ChannelData.
+fn heard_by(world: &mut World, client: &str) -> usize {
+    let mut client = world.client(client);
+    client.state().inbox.drain(..).map(|bytes| bytes.len() - 4).sum()
+}
+
+/// For so many seconds, every client and bob send `len` bytes `per_s` times a second.
+fn talk(
+    world: &mut World,
+    clients: &[(&str, SocketAddr)],
+    (seconds, per_s): (u32, u32),
+    len: usize,
+) {
+    let payload = vec![7; len];
+    for _ in 0..seconds * per_s {
+        for (client, relayed) in clients {
+            world.client(client).send_channel(0x4000, &payload);
+            world.peer("bob").send(*relayed, &payload);
+        }
+        world.advance(Duration::from_secs(1) / per_s);
+    }
+}
+
+fn within_2_percent(case: &str, bytes: usize, expected: usize) {
+    let off = bytes.abs_diff(expected);
+    assert!(off * 50 <= expected, "{case}: {bytes} bytes passed, {expected} were allowed");
+}
+
+#[test]
+fn ed_052_an_allocation_carries_its_rate_each_way_and_not_more() {
+    let (mut world, relayed) = world(PRODUCT, &["alice"]);
+    // 8 Mbit/s each way, for ten seconds.
+    talk(&mut world, &[("alice", relayed[0])], (10, 1_000), 1_000);
+    let rate = 3_000 * 125 * 10;
+    within_2_percent("to the peer", heard_by_bob(&mut world, &relayed)[0], rate);
+    within_2_percent("to the client", heard_by(&mut world, "alice"), rate);
+    let lost = (2 * (10_000_000 - rate)).div_ceil(1_000);
+    let counted = world.dropped(DropReason::AllocationBandwidth);
+    assert!(counted.abs_diff(lost as u64) * 50 < lost as u64, "{counted} of {lost} are counted");
+    assert_eq!(world.dropped_in_all(), counted, "for no other reason");
+}
+
+#[test]
+fn sec_010_a_rate_below_the_limit_loses_nothing_and_any_size_passes() {
+    for (case, bandwidth) in [
+        ("bits", Bandwidth { allocation: kbit(3_000), user: kbit(3_000) }),
+        ("packets", Bandwidth { allocation: packets(1_000), user: packets(1_000) }),
+    ] {
+        let (mut world, relayed) = world(bandwidth, &["alice"]);
+        let alice = [("alice", relayed[0])];
+        talk(&mut world, &alice, (5, 340), 1_100);
+        assert_eq!(world.dropped_in_all(), 0, "{case}");
+        world.advance_s(1);
+        for _ in 0..3 {
+            talk(&mut world, &alice, (1, 1), 60_000);
+        }
+        assert_eq!(world.dropped_in_all(), 0, "{case}: a large datagram");
+    }
+}
+
+#[test]
+fn sec_010_datagrams_are_limited_as_well_and_indications_like_channels() {
+    let limits = Bandwidth { allocation: packets(200), user: packets(300) };
+    let (mut world, relayed) = world(limits, &["alice"]);
+    for _ in 0..5_000 {
+        world.client("alice").send("bob", &[7; 10]);
+        world.advance(Duration::from_millis(2));
+    }
+    within_2_percent("datagrams", heard_by_bob(&mut world, &relayed)[0], 10 * 200 * 10);
+    assert_eq!(world.dropped_in_all(), world.dropped(DropReason::AllocationPackets));
+}
+
+#[test]
+fn ed_051_all_allocations_of_a_user_share_one_rate_and_another_user_is_not_hurt() {
+    let limits = Bandwidth { allocation: Rates::default(), user: kbit(4_000) };
+    let (mut world, _) = world(limits, &["alice", "carol"]);
+    // Two more allocations of alice.
+    let login = world.client("alice").state().login.clone();
+    let mut world = world.with_client("alice2").with_client("alice3");
+    for client in ["alice2", "alice3"] {
+        world.client(client).state().login = login.clone();
+    }
+    let mut clients = Vec::new();
+    for client in ["alice", "alice2", "alice3", "carol"] {
+        if world.client(client).state().relayed.is_none() {
+            world.client(client).relay();
+            world.client(client).bind(0x4000, "bob").expect_success();
+        }
+        clients.push((client, world.client(client).state().relayed.expect("an allocation")));
+    }
+    world.advance_s(1);
+    let (alices, carol) = clients.split_at(3);
+    let relayed: Vec<_> = clients.iter().map(|(_, relayed)| *relayed).collect();
+    let payload = [7; 1_000];
+    for round in 0..5_000_u32 {
+        // Each allocation of alice: 4 Mbit/s. Carol: 2 Mbit/s, half of what she may.
+        for (client, relayed) in alices {
+            world.client(client).send_channel(0x4000, &payload);
+            world.peer("bob").send(*relayed, &payload);
+        }
+        if round % 2 == 0 {
+            world.client("carol").send_channel(0x4000, &payload);
+            world.peer("bob").send(carol[0].1, &payload);
+        }
+        world.advance(Duration::from_millis(2));
+    }
+    let heard = heard_by_bob(&mut world, &relayed);
+    let rate = 4_000 * 125 * 10;
+    within_2_percent("alice to bob", heard[..3].iter().sum(), rate);
+    let heard_by_alices: usize =
+        alices.iter().map(|(client, _)| heard_by(&mut world, client)).sum();
+    within_2_percent("bob to alice", heard_by_alices, rate);
+    assert_eq!(heard[3], 2_500 * 1_000, "carol to bob");
+    assert_eq!(heard_by(&mut world, "carol"), 2_500 * 1_000, "bob to carol");
+    assert_eq!(world.dropped_in_all(), world.dropped(DropReason::UserBandwidth));
+}
+
+#[test]
+fn ed_051_ending_and_beginning_anew_gains_nothing() {
+    let limits = Bandwidth { allocation: Rates::default(), user: kbit(1_000) };
+    let (mut world, _) = world(limits, &["alice"]);
+    let mut heard = 0;
+    for _ in 0..50 {
+        world.client("alice").refresh(0).expect_success();
+        let relayed = world.client("alice").relay();
+        world.client("alice").permit(&["bob"]).expect_success();
+        for _ in 0..20 {
+            world.client("alice").send("bob", &[7; 1_000]);
+        }
+        world.advance(Duration::from_millis(20));
+        heard += heard_by_bob(&mut world, &[relayed])[0];
+    }
+    // One datagram for each of them: it is owed by a pot that is forgotten.
+    let rate = 1_000 * 125;
+    assert!(heard <= rate, "{heard} bytes in a second of {rate}");
+}
+
+#[test]
+fn ed_055_an_observer_sees_who_exceeds_average_and_peak() {
+    let (mut world, relayed) = world(PRODUCT, &["alice"]);
+    let alice = [("alice", relayed[0])];
+    let seen = |world: &World| {
+        let view = world.server.allocations(world.now()).next().expect("an allocation");
+        (view.pressure.above_average, view.pressure.above_peak)
+    };
+    assert_eq!(seen(&world), (false, false), "at rest");
+    talk(&mut world, &alice, (1, 300), 1_000);
+    assert_eq!(seen(&world), (false, false), "below the limit");
+    for _ in 0..30 {
+        world.peer("bob").send(relayed[0], &[7; 1_000]);
+    }
+    assert_eq!(seen(&world), (true, false), "a burst that it may have");
+    for _ in 0..30 {
+        world.peer("bob").send(relayed[0], &[7; 1_000]);
+    }
+    assert_eq!(seen(&world), (true, true), "more than that");
+    world.advance_s(2);
+    assert_eq!(seen(&world), (false, false), "long after");
+}
