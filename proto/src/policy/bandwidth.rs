@@ -83,7 +83,7 @@ impl Pot {
     /// A pot with no more than a slice in it: ending all allocations and beginning anew gains
     /// nobody much.
     fn new(begin: Instant) -> Self {
-        let empty = || AtomicU64::new(nanoseconds(BURST - SLICE));
+        let empty = || AtomicU64::new(nanoseconds(BURST).saturating_sub(nanoseconds(SLICE)));
         Self { begin, due: [[empty(), empty()], [empty(), empty()]] }
     }
 

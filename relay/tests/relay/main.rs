@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails shall be loud")]
 
 mod access;
+mod bandwidth;
 mod configuration;
 mod dtls;
 mod life;
