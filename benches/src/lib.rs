@@ -245,6 +245,7 @@ fn config(pool_key: PoolKey) -> Config {
         mobility: MobilityPolicy::Ignored,
         udp_relays: true,
         tcp_relays: false,
+        microsoft: false,
         redirect: Redirect::default(),
     }
 }

@@ -2,6 +2,21 @@
 //!
 //! Relayed sockets are never asked: everything that arrives there is payload.
 
+/// What stands at byte 20 of every message of MS-TURN: its first attribute, the magic cookie
+/// (MST-8). Its transactions may begin as those of the RFCs do, so this is looked at first.
+pub const MS_COOKIE: [u8; 8] = [0x00, 0x0F, 0x00, 0x04, 0x72, 0xC6, 0x4B, 0xC6];
+
+/// Whether a packet is a message of MS-TURN.
+pub fn is_ms(bytes: &[u8]) -> bool {
+    bytes.get(20..28) == Some(&MS_COOKIE)
+}
+
+/// Whether a packet is of one of the sessions that share a relayed port in later versions of
+/// MS-TURN (MST-7).
+pub fn is_ms_multiplexed(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xFF, 0x10])
+}
+
 /// What a packet claims to be; its parser has the last word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

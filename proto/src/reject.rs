@@ -77,6 +77,9 @@ reasons! {
         BadToken "bad_access_token" [401] "no access token of ours: broken, sealed with another key than the one it names, or for another auth.server_name";
         TooFarAhead "expiry_too_far_ahead" [401] "the credential claims to live longer than auth.max_lifetime_s allows; check the minting service's clock and settings";
         IncompleteCredentials "incomplete_credentials" [400] "message integrity without user name, realm or nonce";
+        MissingUsername "missing_username" [400] "a signed request of MS-TURN without user name: a broken client";
+        MissingRealm "missing_realm" [400] "a signed Allocate of MS-TURN without realm: a broken client";
+        MissingNonce "missing_nonce" [400] "a signed Allocate of MS-TURN without nonce: a broken client";
         AlgorithmNegotiation "algorithm_negotiation" [400] "PASSWORD-ALGORITHMS does not repeat what was offered, or PASSWORD-ALGORITHM is not in it: a broken client, or somebody on the path weakens the negotiation";
         StaleNonce "stale_nonce" [438] "the nonce expired or belongs to another client address; clients retry by themselves, a loop means a NAT that changes ports";
         BadAttribute "bad_attribute" [400] "an attribute has an impossible length or value, or a required one is missing";
@@ -127,6 +130,12 @@ reasons! {
 reasons! {
     /// Why a packet was dropped in silence.
     DropReason {
+        MalformedMs "malformed_ms" "a message of MS-TURN whose header or attributes are broken";
+        UnsignedMs "unsigned_ms" "a Send of MS-TURN with the wrong user name, realm or integrity: a broken client, or somebody on the path changes messages";
+        Replayed "replayed" "a Send or Set Active Destination of MS-TURN whose sequence number was used before or is too old: duplicates of the network do no harm, many say that somebody replays";
+        Multiplexed "multiplexed" "a datagram of a multiplexed MS-TURN session, which this relay never offers";
+        NoDestination "no_destination" "bare payload of an MS-TURN client that has set no active destination";
+        TooManyPermissions "too_many_permissions" "a Send of MS-TURN to one more peer than limits.permissions allows";
         TcpRelay "tcp_relay" "a Send indication for an allocation that relays TCP";
         TooManyConnections "too_many_connections" "a peer's TCP connection to an allocation that has limits.peer_connections of them, or limits.peer_connections_waiting that wait for the client";
         Unrecognised "unrecognised" "not STUN and not ChannelData by its first byte";

@@ -35,6 +35,15 @@ pub(crate) enum Parity {
     Pair,
 }
 
+/// Which connection a message belongs to, and the how manieth of it this is (MST-71).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Chosen by the server, once an allocation.
+    pub connection: [u8; 20],
+    /// Counts Sends and Set Active Destinations.
+    pub number: u32,
+}
+
 /// What a success says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply<'a> {
@@ -55,6 +64,8 @@ pub(crate) enum Reply<'a> {
     },
     /// A peer was reached.
     Connected(ConnectionId),
+    /// The active destination is another one now.
+    Aimed(Numbered),
 }
 
 /// What a client holds.
@@ -72,6 +83,16 @@ pub(crate) struct Allocated<'a> {
     pub(crate) ticket: Option<&'a [u8]>,
     /// The family that could not be served, and the code that says why.
     pub(crate) missing: Option<(Family, u16)>,
+    /// How its requests are numbered, where they are.
+    pub(crate) numbered: Option<Numbered>,
+}
+
+impl Allocated<'_> {
+    /// Nothing any more.
+    pub(crate) fn nothing(mapped: SocketAddr) -> Self {
+        let (token, ticket, missing, numbered) = (None, None, None, None);
+        Self { relayed: &[], lifetime: 0, mapped, token, ticket, missing, numbered }
+    }
 }
 
 /// What NAT behaviour discovery says.
@@ -109,6 +130,8 @@ pub(crate) struct Challenge<'a> {
     pub(crate) nonce: &'a [u8],
     /// The server name of access tokens, where they are taken.
     pub(crate) authorization: Option<&'a str>,
+    /// What this server is called outside a NAT, if it stands behind one.
+    pub(crate) here: Option<SocketAddr>,
 }
 
 /// Where a client is sent.

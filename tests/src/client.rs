@@ -11,6 +11,7 @@ use crate::draft::Draft;
 use crate::heard::Heard;
 use crate::kind;
 use crate::login::{Login, Scheme};
+use crate::ms::MsState;
 
 /// Realm, nonce and offered algorithms of the latest challenge.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct Client {
     pub heard_from: ListenerId,
     /// What the header of the newest arrival said.
     pub marks: Marks,
+    /// What it knows as a client of MS-TURN.
+    pub ms: MsState,
 }
 
 impl Client {
@@ -64,6 +67,7 @@ impl Client {
             inbox: VecDeque::new(),
             heard_from: ListenerId(0),
             marks: Marks::PLAIN,
+            ms: MsState::new(name),
         }
     }
 

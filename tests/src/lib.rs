@@ -8,7 +8,8 @@
 //!
 //! Clients speak through `stun-rs` and `ring`, never through `proto`'s codec: two codecs that
 //! never met must agree on every message. [`draft`] builds what clients send, well-formed or
-//! broken on purpose; [`heard`] reads what they hear; [`script`] lets a test read like a call.
+//! broken on purpose; [`heard`] reads what they hear; [`script`] lets a test read like a call;
+//! [`ms`] does all three for clients of MS-TURN.
 #![expect(clippy::missing_panics_doc, reason = "a rig reports what went wrong by panicking")]
 
 pub mod books;
@@ -20,6 +21,7 @@ pub mod heard;
 pub mod kind;
 pub mod link;
 pub mod login;
+pub mod ms;
 mod names;
 pub mod peer;
 pub mod script;
@@ -34,5 +36,6 @@ pub use draft::Draft;
 pub use heard::{Arrival, Heard};
 pub use link::Link;
 pub use login::{Login, Scheme};
+pub use ms::{MsArrival, MsDraft, MsHeard};
 pub use token::Token;
 pub use world::World;

@@ -17,9 +17,14 @@ pub struct AsClient<'w> {
     pub(crate) index: usize,
 }
 
-impl AsClient<'_> {
+impl<'w> AsClient<'w> {
     /// Its state.
     pub fn state(&mut self) -> &mut Client {
+        &mut self.world.clients[self.index]
+    }
+
+    /// Its state, for as long as the world is lent.
+    pub(crate) fn into_state(self) -> &'w mut Client {
         &mut self.world.clients[self.index]
     }
 

@@ -191,6 +191,9 @@ impl Shadow {
                 assert_eq!((payload.start, payload.len as usize), (0, bytes.len()), "all of it");
                 match wrap {
                     Wrap::Channel(number) => Some((to, Some(number.number()))),
+                    Wrap::Raw | Wrap::MsIndication(..) => {
+                        panic!("nobody in the shadow's world speaks MS-TURN")
+                    }
                     Wrap::Indication(peer, _) => {
                         assert_eq!(peer.socket(), from, "the indication names its source");
                         Some((to, None))

@@ -116,6 +116,7 @@ pub fn default_config() -> Config {
         mobility: MobilityPolicy::Ignored,
         udp_relays: true,
         tcp_relays: false,
+        microsoft: false,
         redirect: Redirect::default(),
     }
 }

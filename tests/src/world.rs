@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::dial::Dials;
 use crate::dice::Dice;
 use crate::link::Link;
+use crate::ms::AsMs;
 use crate::peer::Peer;
 use crate::script::{AsClient, AsPeer};
 use crate::site::{self, BEGIN};
@@ -211,6 +212,11 @@ impl World {
     pub fn client(&mut self, name: &str) -> AsClient<'_> {
         let index = self.clients.iter().position(|client| client.name == name);
         AsClient { index: index.unwrap_or_else(|| panic!("no client {name}")), world: self }
+    }
+
+    /// Acts as a client that speaks MS-TURN.
+    pub fn ms(&mut self, name: &str) -> AsMs<'_> {
+        AsMs { world: self, name: name.to_owned() }
     }
 
     /// Acts as a peer.
@@ -571,6 +577,10 @@ fn dress(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
             dressed.extend(length.to_be_bytes());
             dressed.extend(payload);
             dressed
+        }
+        Wrap::Raw => payload.to_vec(),
+        Wrap::MsIndication(peer, transaction) => {
+            crate::ms::data_indication(transaction.0, peer.socket(), payload)
         }
         Wrap::Indication(peer, transaction) => {
             crate::Draft::of_kind(crate::kind::method::DATA | crate::kind::INDICATION)

@@ -3,7 +3,9 @@
 //! Responses to authenticated requests are signed, the others carry as little as the RFC allows:
 //! no words, no SOFTWARE (threat model T3).
 
-use crate::dialect::{Answer, Signer};
+use std::time::Duration;
+
+use crate::dialect::{Answer, Rules, Signer};
 use crate::request::{Allocated, Challenge, Discovered, Elsewhere, Refusal, Reply};
 use crate::stun::attribute::{
     AddressErrorCode, AlternateDomain, AlternateServer, ConnectionId, ErrorCode, Lifetime,
@@ -12,6 +14,14 @@ use crate::stun::attribute::{
     XorMappedAddress, XorRelayedAddress,
 };
 use crate::stun::{BufferFull, Class, Method, TransactionId, Writer};
+
+/// A permission lives five minutes, a channel ten (RFC 8656 §9, §12).
+pub(crate) const RULES: Rules = Rules {
+    permission: Duration::from_secs(300),
+    route: Duration::from_secs(600),
+    use_prolongs: false,
+    hears_icmp: true,
+};
 
 /// The most padding an answer has: more than any Ethernet frame.
 pub(crate) const PADDING_MAX: usize = 2_048;
@@ -66,7 +76,8 @@ impl Call {
 
 fn succeed(reply: Reply<'_>, writer: &mut Writer<'_>) {
     match reply {
-        Reply::Done => {}
+        // The second is of a request that these documents have not.
+        Reply::Done | Reply::Aimed(_) => {}
         Reply::Mapped(mapped) => {
             writer.add(&XorMappedAddress(mapped));
         }
@@ -125,7 +136,7 @@ fn refuse(refusal: &Refusal<'_>, writer: &mut Writer<'_>) {
             writer.add(&AlternateDomain(domain));
         }
     }
-    if let Some(Challenge { realm, nonce, authorization }) = refusal.challenge {
+    if let Some(Challenge { realm, nonce, authorization, .. }) = refusal.challenge {
         writer.add(&Realm(realm)).add(&Nonce(nonce)).add(&PasswordAlgorithms::OFFERED);
         if let Some(name) = authorization {
             writer.add(&ThirdPartyAuthorization(name));

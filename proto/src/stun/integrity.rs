@@ -147,16 +147,16 @@ pub fn user_hash(username: &str, realm: &str) -> [u8; 32] {
 
 /// The value of MESSAGE-INTEGRITY for a message whose bytes before the attribute are given in
 /// parts, the header's length field already counting the attribute.
-pub(super) fn hmac_sha1(key: &MessageKey, parts: [&[u8]; 3]) -> [u8; 20] {
+pub(crate) fn hmac_sha1(key: &MessageKey, parts: &[&[u8]]) -> [u8; 20] {
     keyed::<Hmac<Sha1>>(key, parts).into()
 }
 
 /// As [`hmac_sha1`], for MESSAGE-INTEGRITY-SHA256.
-pub(super) fn hmac_sha256(key: &MessageKey, parts: [&[u8]; 3]) -> [u8; 32] {
+pub(super) fn hmac_sha256(key: &MessageKey, parts: &[&[u8]]) -> [u8; 32] {
     keyed::<Hmac<Sha256>>(key, parts).into()
 }
 
-fn keyed<M: Mac + KeyInit>(key: &MessageKey, parts: [&[u8]; 3]) -> hmac::digest::Output<M> {
+fn keyed<M: Mac + KeyInit>(key: &MessageKey, parts: &[&[u8]]) -> hmac::digest::Output<M> {
     let mut mac = <M as KeyInit>::new_from_slice(key.bytes()).expect("HMAC takes any key length");
     for part in parts {
         mac.update(part);

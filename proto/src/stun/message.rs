@@ -223,10 +223,10 @@ impl<'a> Message<'a> {
         let (Some(kind), Some(rest)) = (before.get(..2), before.get(4..)) else { return false };
         match integrity {
             Integrity::Sha1 => {
-                value.len() == 20 && equal(&hmac_sha1(key, [kind, &length, rest]), value)
+                value.len() == 20 && equal(&hmac_sha1(key, &[kind, &length, rest]), value)
             }
             Integrity::Sha256 => {
-                value.len() == 32 && equal(&hmac_sha256(key, [kind, &length, rest]), value)
+                value.len() == 32 && equal(&hmac_sha256(key, &[kind, &length, rest]), value)
             }
         }
     }

@@ -74,7 +74,7 @@ impl<'b> Writer<'b> {
             Integrity::Sha256 => (AttributeType::MESSAGE_INTEGRITY_SHA256, 32),
         };
         self.set_length(self.len.saturating_add(4).saturating_add(size));
-        let parts = [self.written(), &[], &[]];
+        let parts = &[self.written()];
         match integrity {
             Integrity::Sha1 => {
                 let value = hmac_sha1(key, parts);

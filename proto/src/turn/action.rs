@@ -214,6 +214,13 @@ pub enum Change {
         /// The peer; the port means nothing.
         peer: PeerAddr,
     },
+    /// A client of MS-TURN chose its active destination.
+    DestinationSet {
+        /// The allocation.
+        id: AllocationId,
+        /// The peer.
+        peer: PeerAddr,
+    },
     /// A channel was bound or renewed.
     ChannelSet {
         /// The allocation.

@@ -36,6 +36,8 @@ pub(crate) struct Opening {
     username: Box<[u8]>,
     identity: Identity,
     bearer: Option<MessageKey>,
+    /// The nonce that stays good as long as the allocation lives.
+    nonce: Option<Box<[u8]>>,
     lease: Lease,
     lifetime: Duration,
     parity: Parity,
@@ -75,7 +77,7 @@ impl<L: Ledger> Server<L> {
             if owner.call != request.exchange.call || owner.digest != digest {
                 return Err(Why::AllocationExists.into());
             }
-            self.announce(now, id, &request.exchange);
+            self.announce(now, id, &request.exchange, None);
             return Ok(());
         }
         // An expired credential opens nothing (REST-006).
@@ -121,6 +123,7 @@ impl<L: Ledger> Server<L> {
             username: request.username.as_ref().into(),
             identity: request.identity.clone(),
             bearer: request.bearer(),
+            nonce: request.lasting_nonce.map(Into::into),
             lease,
             lifetime: granted(wish.lifetime, self.config.lifetime_max, request.identity.term),
             parity: wish.parity,
@@ -287,6 +290,7 @@ impl<L: Ledger> Server<L> {
             reports: None,
             mobility: opening.mobile.then(|| self.mobility(id)),
             connections: BTreeSet::new(),
+            session: opening.nonce.and_then(|nonce| self.session(&exchange, nonce)),
         };
         let mut allocation = Allocation::new(exchange.client, relays, owner);
         allocation.relays_tcp = opening.tcp;
@@ -299,12 +303,20 @@ impl<L: Ledger> Server<L> {
         let relayed = relays.map(|relay| relay.map(|relay| relay.addr));
         let opened = Change::AllocationOpened { id, client: exchange.client, user, relayed };
         self.actions.push_back(Action::Changed(opened));
-        self.announce(now, id, &exchange);
+        self.announce(now, id, &exchange, None);
     }
 
-    /// Queues the success response of an allocation that is open (ALLOC-001).
-    fn announce(&mut self, now: Now, id: AllocationId, exchange: &Exchange) {
+    /// Queues the success response of an allocation that is open (ALLOC-001), with the time it has
+    /// left or another.
+    pub(super) fn announce(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        exchange: &Exchange,
+        lifetime: Option<u32>,
+    ) {
         let Some(allocation) = self.table.open(id) else { return };
+        let numbered = allocation.owner.session.as_ref().map(|session| session.numbered());
         let relays: Vec<Relay> = allocation.relays().map(|(_, relay)| *relay).collect();
         let (token, missing) = (allocation.owner.token, allocation.owner.missing);
         let ticket = allocation.owner.mobility.as_ref().map(|mobility| mobility.ticket);
@@ -313,11 +325,12 @@ impl<L: Ledger> Server<L> {
         let relayed: Vec<SocketAddr> = relayed.collect();
         let held = Allocated {
             relayed: &relayed,
-            lifetime: seconds(left.unwrap_or_default()),
+            lifetime: lifetime.unwrap_or(seconds(left.unwrap_or_default())),
             mapped: exchange.client.client.socket(),
             token,
             ticket: ticket.as_ref().map(|ticket| &ticket.0[..]),
-            missing: missing.map(|(family, why)| (family, why.code().0)),
+            missing: missing.map(|(family, why)| (family, exchange.call.code(why))),
+            numbered,
         };
         self.succeed(exchange, Reply::Allocated(&held));
     }

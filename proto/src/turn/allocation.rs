@@ -9,16 +9,16 @@ use std::time::Instant;
 
 use crate::addr::{ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
-use crate::channel_data::ChannelNumber;
-use crate::dialect::Call;
+use crate::dialect::{Call, Dialect};
 use crate::policy::bandwidth::Meter;
 use crate::policy::{AdmittedPeer, Lease};
 use crate::reject::Why;
 use crate::stun::MessageKey;
-use crate::turn::channel::{CHANNEL_LIFETIME, Channel};
+use crate::turn::channel::{Channel, Way};
 use crate::turn::few::Few;
 use crate::turn::mobility::Mobility;
-use crate::turn::permission::{PERMISSION_LIFETIME, Permission};
+use crate::turn::permission::Permission;
+use crate::turn::session::Session;
 use crate::turn::tally::Usage;
 
 /// What one client holds.
@@ -32,16 +32,18 @@ pub(crate) struct Allocation {
     pub(crate) usage: Usage,
     /// What it may carry; `None` without a limit.
     pub(crate) meter: Option<Box<Meter>>,
-    channels: Few<ChannelNumber, Channel>,
+    channels: Few<Way, Channel>,
     /// The client.
     pub(crate) client: FiveTuple,
     /// Whether its connection ended, and it may come back elsewhere.
     pub(crate) away: bool,
+    /// What the client speaks.
+    pub(crate) dialect: Dialect,
     /// Whether it relays TCP connections, and no datagrams.
     pub(crate) relays_tcp: bool,
     permissions: Few<IpAddr, Permission>,
     /// The inverse of `channels`.
-    numbers: Few<PeerAddr, ChannelNumber>,
+    ways: Few<PeerAddr, Way>,
     relays: [Option<Relay>; 2],
     /// The instant under which [`crate::turn::expiry::Expiry`] knows the allocation: no later
     /// than its first deadline.
@@ -87,6 +89,8 @@ pub(crate) struct Owner {
     pub(crate) mobility: Option<Mobility>,
     /// Its connections to peers.
     pub(crate) connections: BTreeSet<ConnectionId>,
+    /// What is remembered between requests of MS-TURN.
+    pub(crate) session: Option<Box<Session>>,
 }
 
 impl Allocation {
@@ -98,9 +102,10 @@ impl Allocation {
             channels: Few::new(),
             client,
             away: false,
+            dialect: owner.call.dialect(),
             relays_tcp: false,
             permissions: Few::new(),
-            numbers: Few::new(),
+            ways: Few::new(),
             relays,
             armed: owner.opened,
             owner: Box::new(owner),
@@ -109,16 +114,16 @@ impl Allocation {
         allocation
     }
 
-    /// The channel of a number.
+    /// The channel of a number, or the active destination.
     #[inline]
-    pub(crate) fn channel(&self, number: ChannelNumber) -> Option<&Channel> {
-        self.channels.find(number)
+    pub(crate) fn channel(&self, way: Way) -> Option<&Channel> {
+        self.channels.find(way)
     }
 
-    /// The number of the channel to exactly this peer.
+    /// The way to exactly this peer.
     #[inline]
-    pub(crate) fn number_of(&self, peer: PeerAddr) -> Option<ChannelNumber> {
-        self.numbers.find(peer).copied()
+    pub(crate) fn way_to(&self, peer: PeerAddr) -> Option<Way> {
+        self.ways.find(peer).copied()
     }
 
     /// The permission for a peer's host.
@@ -161,18 +166,20 @@ impl Allocation {
 
     /// Installs or renews a permission (RFC 8656 §9).
     pub(crate) fn permit(&mut self, now: Instant, peer: AdmittedPeer) {
-        let expires = now + PERMISSION_LIFETIME;
+        let expires = now + self.dialect.rules().permission;
         let permission = Permission { expires, hairpin: peer.hairpin() };
         self.permissions.set(peer.addr().ip(), permission);
     }
 
     /// Binds or renews a channel and its permission (RFC 8656 §12.2). Number and peer must not be
-    /// bound otherwise.
-    pub(crate) fn bind(&mut self, now: Instant, number: ChannelNumber, peer: AdmittedPeer) {
-        let expires = now + CHANNEL_LIFETIME;
+    /// bound otherwise; the active destination takes the place of the one before.
+    pub(crate) fn bind(&mut self, now: Instant, way: Way, peer: AdmittedPeer) {
+        let expires = now + self.dialect.rules().route;
         let channel = Channel { peer: peer.addr(), hairpin: peer.hairpin(), expires };
-        self.channels.set(number, channel);
-        self.numbers.set(peer.addr(), number);
+        if let Some(before) = self.channels.set(way, channel) {
+            self.ways.remove(before.peer);
+        }
+        self.ways.set(peer.addr(), way);
         self.permit(now, peer);
     }
 
@@ -218,20 +225,20 @@ impl Allocation {
             .channels
             .iter()
             .filter(|(_, channel)| over(channel))
-            .map(|(number, channel)| (number, channel.peer))
+            .map(|(way, channel)| (way, channel.peer))
             .collect();
-        for (number, peer) in gone {
-            self.channels.remove(number);
-            self.numbers.remove(peer);
+        for (way, peer) in gone {
+            self.channels.remove(way);
+            self.ways.remove(peer);
         }
     }
 
     /// Panics unless both directions of the channels agree and every family is served.
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn check(&self) {
-        assert_eq!(self.channels.len(), self.numbers.len(), "each channel has one peer");
-        for (number, channel) in self.channels.iter() {
-            assert_eq!(self.number_of(channel.peer), Some(number), "channels and peers agree");
+        assert_eq!(self.channels.len(), self.ways.len(), "each channel has one peer");
+        for (way, channel) in self.channels.iter() {
+            assert_eq!(self.way_to(channel.peer), Some(way), "channels and peers agree");
             assert!(self.relay(channel.peer.family()).is_some(), "a channel needs its family");
         }
         for (ip, _) in self.permissions.iter() {

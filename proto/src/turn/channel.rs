@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::addr::{Family, PeerAddr, RelayedAddr};
 use crate::channel_data::ChannelNumber;
+use crate::dialect::rfc;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
@@ -16,9 +17,18 @@ use crate::turn::permission::{PERMISSION_LIFETIME, same_family};
 use crate::turn::server::Server;
 
 /// How long a channel lives (RFC 8656 §12).
-pub const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
+pub const CHANNEL_LIFETIME: Duration = rfc::RULES.route;
 
-/// A number that stands for a peer. When it expires, number and peer are free at once: the five
+/// How payload between a client and one peer is told apart from other payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// By a channel number.
+    Number(ChannelNumber),
+    /// It stands bare: the peer is the active destination of MS-TURN.
+    Bare,
+}
+
+/// A way to a peer. When it expires, number and peer are free at once: the five
 /// minutes of RFC 8656 §12 bind clients only (CHAN-007).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Channel {
@@ -56,9 +66,10 @@ impl<L: Ledger> Server<L> {
         if peer.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.addr().socket())) {
             return Err(Why::PeerDenied.into());
         }
-        let bound = allocation.channel(number).map(|channel| channel.peer);
+        let way = Way::Number(number);
+        let bound = allocation.channel(way).map(|channel| channel.peer);
         let renewed = bound == Some(peer.addr());
-        if !renewed && (bound.is_some() || allocation.number_of(peer.addr()).is_some()) {
+        if !renewed && (bound.is_some() || allocation.way_to(peer.addr()).is_some()) {
             return Err(Why::ChannelConflict.into());
         }
         let limits = &self.config.limits;
@@ -69,7 +80,7 @@ impl<L: Ledger> Server<L> {
         if !permitted && allocation.permissions() >= limits.permissions {
             return Err(Why::TooManyPermissions.into());
         }
-        allocation.bind(now.mono, number, peer);
+        allocation.bind(now.mono, way, peer);
         self.tally.channels += u64::from(!renewed);
         self.tally.permissions += u64::from(!permitted);
         self.arm_by(id, now.mono + PERMISSION_LIFETIME.min(CHANNEL_LIFETIME));

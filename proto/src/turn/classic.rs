@@ -1,4 +1,5 @@
-//! Binding for clients of RFC 3489 (RFC 8489 §11), off unless the configuration wants it.
+//! Binding for clients of RFC 3489 (RFC 8489 §11), off unless the configuration wants it; so do
+//! clients of MS-TURN ask for their address (MST-60), which are served where that is.
 //!
 //! The answer goes where the request came from, whatever RESPONSE-ADDRESS or CHANGE-REQUEST say.
 
@@ -24,6 +25,8 @@ impl<L: Ledger> Server<L> {
         };
         let wrong = match self.transport(from) {
             Transport::Udp if self.config.compat.rfc3489 => None,
+            // MST-60: clients of MS-TURN ask so, in frames of theirs too.
+            Transport::Udp | Transport::Tcp | Transport::Tls if self.config.microsoft => None,
             Transport::Dtls => Some(Why::ClassicDtls),
             Transport::Udp | Transport::Tcp | Transport::Tls => {
                 return self.dropped(DropReason::ClassicStun);

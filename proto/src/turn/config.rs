@@ -86,6 +86,8 @@ pub struct Config {
     pub udp_relays: bool,
     /// Whether clients may have relays for TCP (RFC 6062).
     pub tcp_relays: bool,
+    /// Whether MS-TURN is spoken beside TURN of the RFCs.
+    pub microsoft: bool,
     /// Where clients are sent that are not taken here.
     pub redirect: Redirect,
 }

@@ -25,6 +25,7 @@ impl<L: Ledger> Server<L> {
 
     /// Drops what is over in an allocation whose deadline came, and arms it anew.
     pub(super) fn expire(&mut self, now: Now, id: AllocationId) {
+        self.prolong_by_use(now, id);
         let Some(allocation) = self.table.open(id) else { return };
         let over = Family::ALL
             .map(|family| allocation.relay(family).is_some_and(|relay| relay.expires <= now.mono));

@@ -3,6 +3,8 @@
 //! An [`Exchange`] is what a response needs to know of its request; it outlives the request's
 //! bytes while a relayed socket is being opened.
 
+use std::net::SocketAddr;
+
 use crate::addr::FiveTuple;
 use crate::dialect::{Answer, Call, Signer};
 use crate::now::Now;
@@ -45,7 +47,7 @@ impl<L: Ledger> Server<L> {
     /// Queues the error response a refusal demands.
     pub(super) fn refuse(&mut self, now: Now, exchange: &Exchange, reject: &Reject) -> Verdict {
         self.tally.rejected[reject.why.index()] += 1;
-        let code = reject.why.code().0;
+        let code = exchange.call.code(reject.why);
         let config = self.config.clone();
         let transport = self.transport(exchange.client);
         let challenges = exchange.call.challenges(code);
@@ -57,11 +59,21 @@ impl<L: Ledger> Server<L> {
                 realm: &config.realm,
                 nonce,
                 authorization: config.authority.tokens.as_ref().map(|it| &*it.server_name),
+                here: self.public_name(exchange.client),
             }),
             elsewhere: (code == 300).then(|| self.elsewhere(exchange)),
         };
         self.respond(&mut [0; RESPONSE_MAX], exchange, Answer::Error(&refusal));
         Verdict::Handled
+    }
+
+    /// What the listener of a client is called outside a NAT (MST-61). A client of MS-TURN goes
+    /// there at once if it came by another address, so this is said only where the configuration
+    /// knows better than the client; elsewhere the address it came by is the right one, and a NAT
+    /// of which nobody told us would make ours a wrong one.
+    fn public_name(&self, client: FiveTuple) -> Option<SocketAddr> {
+        let listener = self.config.edge.listener(client.listener)?;
+        listener.advertised.map(|_| listener.reachable())
     }
 
     fn respond(&mut self, buffer: &mut [u8], exchange: &Exchange, answer: Answer<'_>) {

@@ -4,9 +4,9 @@
 //! allocates, compares times or queues. Peers on our own relay addresses (two clients of one
 //! relay) carry a mark, and only marked packets ask the ledger whether the port is still alive.
 
-use crate::addr::{Family, FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
+use crate::addr::{FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
 use crate::channel_data::ChannelData;
-use crate::dialect::Wrap;
+use crate::dialect::{Dialect, Wrap};
 use crate::marks::Datagram;
 use crate::now::Now;
 use crate::policy::bandwidth::Direction;
@@ -14,6 +14,7 @@ use crate::policy::{Edge, Ledger};
 use crate::reject::DropReason;
 use crate::turn::action::{Span, Verdict};
 use crate::turn::allocation::Allocation;
+use crate::turn::channel::Way;
 use crate::turn::server::Server;
 
 /// The most a UDP datagram carries over IPv4 and over IPv6 without jumbograms.
@@ -25,6 +26,9 @@ const ALWAYS_FITS: usize = DATAGRAM_MAX[0];
 /// The most a stream carries as one message: a STUN header, and a body its length field can say.
 const MESSAGE_MAX: usize = 20 + 65_532;
 
+/// The most a frame of MS-TURN carries (MST-6).
+const FRAME_MAX: usize = 65_535;
+
 /// Bytes ChannelData adds.
 const CHANNEL_OVERHEAD: usize = 4;
 
@@ -33,7 +37,7 @@ impl<L: Ledger> Server<L> {
     #[inline]
     pub(super) fn uplink(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
         let Ok(data) = ChannelData::parse(datagram.bytes) else {
-            return self.dropped(DropReason::MalformedChannelData);
+            return self.unbound(now, from, datagram, DropReason::MalformedChannelData);
         };
         let Some(marks) = datagram.marks.carried() else {
             return self.dropped(DropReason::HopLimit);
@@ -47,8 +51,8 @@ impl<L: Ledger> Server<L> {
         let Some((id, allocation)) = self.table.open_at(seat) else {
             return self.dropped(DropReason::NoAllocation);
         };
-        let Some(channel) = allocation.channel(data.number()) else {
-            return self.dropped(DropReason::NoChannel);
+        let Some(channel) = allocation.channel(Way::Number(data.number())) else {
+            return self.unbound(now, from, datagram, DropReason::NoChannel);
         };
         let peer = channel.peer;
         if channel.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
@@ -65,6 +69,63 @@ impl<L: Ledger> Server<L> {
         }
         let via = RelayId { allocation: id, family: peer.family() };
         Verdict::ToPeer { via, peer, marks, payload: span(CHANNEL_OVERHEAD, len) }
+    }
+
+    /// What is no ChannelData after all: bare payload, or nothing.
+    #[cold]
+    fn unbound(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        datagram: Datagram<'_>,
+        reason: DropReason,
+    ) -> Verdict {
+        if self.config.microsoft && self.is_aimed(from) {
+            return self.bare(now, from, datagram, reason);
+        }
+        self.dropped(reason)
+    }
+
+    /// Whether a client has an active destination.
+    pub(super) fn is_aimed(&mut self, from: FiveTuple) -> bool {
+        let found = self.table.open_of(from);
+        found.is_some_and(|(_, allocation)| allocation.channel(Way::Bare).is_some())
+    }
+
+    /// Payload from a client of MS-TURN that goes as it is to the active destination (MST-9);
+    /// dropped for this reason if there is none.
+    #[inline]
+    pub(super) fn bare(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        datagram: Datagram<'_>,
+        otherwise: DropReason,
+    ) -> Verdict {
+        let Some(marks) = datagram.marks.carried() else {
+            return self.dropped(DropReason::HopLimit);
+        };
+        let Some((id, allocation)) = self.table.open_of(from) else {
+            return self.dropped(otherwise);
+        };
+        let Some(channel) = allocation.channel(Way::Bare) else {
+            return self.dropped(otherwise);
+        };
+        let peer = channel.peer;
+        if channel.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+            return self.dropped(DropReason::PeerDenied);
+        }
+        let len = datagram.bytes.len();
+        if let Err(reason) = metered(allocation, now, Direction::ToPeer, len) {
+            return self.dropped(reason);
+        }
+        allocation.usage.to_peer.add(len);
+        self.tally.via_destination.to_peer.add(len);
+        if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
+            listener.relayed.to_peer.add(len);
+        }
+        let via = RelayId { allocation: id, family: peer.family() };
+        Verdict::ToPeer { via, peer, marks, payload: span(0, len) }
     }
 
     /// A datagram from a peer (RFC 8656 §11.3).
@@ -98,12 +159,13 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::ClientAway);
         }
         let (len, to) = (datagram.bytes.len(), allocation.client);
-        let number = allocation.number_of(from);
-        let overhead = match number {
-            Some(_) => CHANNEL_OVERHEAD,
-            None => indication_overhead(from.family(), len),
+        let (way, dialect) = (allocation.way_to(from), allocation.dialect);
+        let overhead = match way {
+            Some(Way::Number(_)) => CHANNEL_OVERHEAD,
+            Some(Way::Bare) => 0,
+            None => dialect.indication_overhead(from.family(), len),
         };
-        if len + overhead > ALWAYS_FITS && !fits(&self.config.edge, to, len + overhead) {
+        if len + overhead > ALWAYS_FITS && !fits(&self.config.edge, to, dialect, len + overhead) {
             return self.dropped(DropReason::Oversize);
         }
         if let Err(reason) = metered(allocation, now, Direction::ToClient, len) {
@@ -113,12 +175,20 @@ impl<L: Ledger> Server<L> {
         if let Some(listener) = self.listeners.get_mut(to.listener.index()) {
             listener.relayed.to_client.add(len);
         }
-        let wrap = if let Some(number) = number {
-            self.tally.via_channel.to_client.add(len);
-            Wrap::Channel(number)
-        } else {
-            self.tally.via_indication.to_client.add(len);
-            Wrap::Indication(self.config.edge.present(from), self.random.transaction())
+        let wrap = match way {
+            Some(Way::Number(number)) => {
+                self.tally.via_channel.to_client.add(len);
+                Wrap::Channel(number)
+            }
+            Some(Way::Bare) => {
+                self.tally.via_destination.to_client.add(len);
+                Wrap::Raw
+            }
+            None => {
+                self.tally.via_indication.to_client.add(len);
+                let from = self.config.edge.present(from);
+                dialect.indication(from, self.random.any_transaction())
+            }
         };
         Verdict::ToClient { to, wrap, marks, payload: span(0, len) }
     }
@@ -147,21 +217,15 @@ pub(super) fn metered(
 
 /// Whether a message of so many bytes reaches a client by its transport.
 #[cold]
-fn fits(edge: &Edge, to: FiveTuple, bytes: usize) -> bool {
+fn fits(edge: &Edge, to: FiveTuple, dialect: Dialect, bytes: usize) -> bool {
     let most = match edge.listener(to.listener).map(|listener| listener.transport) {
-        Some(Transport::Tcp | Transport::Tls) => MESSAGE_MAX,
+        Some(Transport::Tcp | Transport::Tls) => match dialect {
+            Dialect::Rfc => MESSAGE_MAX,
+            Dialect::Ms => FRAME_MAX,
+        },
         Some(Transport::Udp | Transport::Dtls) | None => DATAGRAM_MAX[to.client.family().index()],
     };
     bytes <= most
-}
-
-/// Bytes a Data indication adds to a payload, its padding included (DATA-008).
-fn indication_overhead(peer: Family, len: usize) -> usize {
-    let fixed = match peer {
-        Family::V4 => 36,
-        Family::V6 => 48,
-    };
-    fixed + len.next_multiple_of(4) - len
 }
 
 /// A span; a datagram is shorter than 64 KiB.

@@ -6,6 +6,8 @@
 //! (RFC 7635) passes the same checks; its key then stands for the token in all requests but
 //! Allocate and Refresh.
 
+mod ms;
+
 use std::borrow::Cow;
 
 use crate::addr::{FiveTuple, Transport};
@@ -34,6 +36,8 @@ pub(crate) struct Authenticated<'a> {
     pub(crate) username: Cow<'a, [u8]>,
     /// What it proved.
     pub(crate) identity: Identity,
+    /// The nonce in it, if it stays good as long as the allocation that is made with it.
+    pub(crate) lasting_nonce: Option<&'a [u8]>,
     /// Keeps others from making one.
     _gate: (),
 }
@@ -153,7 +157,14 @@ impl<L: Ledger> Server<L> {
             Cow::Borrowed(name) => Cow::Borrowed(name.as_bytes()),
             Cow::Owned(name) => Cow::Owned(name.into_bytes()),
         };
-        Ok(Authenticated { exchange, bytes: message.bytes(), username, identity, _gate: () })
+        Ok(Authenticated {
+            exchange,
+            bytes: message.bytes(),
+            username,
+            identity,
+            lasting_nonce: None,
+            _gate: (),
+        })
     }
 
     /// Tries the long-term credentials of a user.

@@ -4,7 +4,8 @@
 //! path of `forward` and leaves as a [`Verdict`]. A request passes `gate`, which alone makes an
 //! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
 //! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
-//! `connection_bind`; `exchange` writes the answer, `ending` takes back what is over. What the
+//! `connection_bind`; for clients of MS-TURN, whose requests come through `ms`, `destination`;
+//! `exchange` writes the answer, `ending` takes back what is over. What the
 //! network says of undelivered datagrams is told by `unreachable`. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
 //! and `expiry`. Nothing here reads
@@ -21,6 +22,7 @@ mod connect;
 pub mod connection;
 mod connection_attempt;
 mod connection_bind;
+mod destination;
 mod discovery;
 mod ending;
 mod exchange;
@@ -32,6 +34,7 @@ mod indication;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
 mod mobility;
+mod ms;
 mod nonce;
 pub mod permission;
 mod ports;
@@ -40,6 +43,7 @@ mod redirect;
 pub mod refresh;
 mod reservation;
 pub mod server;
+mod session;
 mod table;
 pub mod tally;
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::addr::Family;
+use crate::addr::{AllocationId, Family, RelayedAddr};
+use crate::dialect::rfc;
 use crate::now::Now;
 use crate::policy::{AdmittedPeer, Ledger};
 use crate::reject::{Reject, Why};
@@ -16,7 +17,7 @@ use crate::turn::gate::Authenticated;
 use crate::turn::server::Server;
 
 /// How long a permission lives (RFC 8656 §9).
-pub const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
+pub const PERMISSION_LIFETIME: Duration = rfc::RULES.permission;
 
 /// A permission for one peer host.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,36 @@ impl<L: Ledger> Server<L> {
         self.arm_by(id, now.mono + PERMISSION_LIFETIME);
         self.succeed(&request.exchange, Reply::Done);
         Ok(())
+    }
+}
+
+impl<L: Ledger> Server<L> {
+    /// Permits one peer, unless it is permitted: for requests that do more with it.
+    pub(super) fn permit(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        peer: SocketAddr,
+    ) -> Result<AdmittedPeer, Why> {
+        let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
+        same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
+        let admitted = self.config.peers.admit(&self.config.edge, peer)?;
+        let peer = admitted.addr();
+        if admitted.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+            return Err(Why::PeerDenied);
+        }
+        if allocation.permission(peer.ip()).is_some() {
+            return Ok(admitted);
+        }
+        if allocation.permissions() >= self.config.limits.permissions {
+            return Err(Why::TooManyPermissions);
+        }
+        allocation.permit(now.mono, admitted);
+        let lifetime = allocation.dialect.rules().permission;
+        self.tally.permissions += 1;
+        self.arm_by(id, now.mono + lifetime);
+        self.actions.push_back(Action::Changed(Change::PermissionSet { id, peer }));
+        Ok(admitted)
     }
 }
 

@@ -40,8 +40,14 @@ impl Random {
 
     /// A transaction id for an indication.
     pub(crate) fn transaction(&mut self) -> TransactionId {
-        let mut id = [0; 12];
-        self.0.fill_bytes(&mut id);
+        let [id @ .., _, _, _, _] = self.any_transaction();
         TransactionId(id)
+    }
+
+    /// The same for an indication in any dialect: as many bytes as the longest wants.
+    pub(crate) fn any_transaction(&mut self) -> [u8; 16] {
+        let mut id = [0; 16];
+        self.0.fill_bytes(&mut id);
+        id
     }
 }

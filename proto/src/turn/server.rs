@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId, Transport};
-use crate::demux::Kind;
+use crate::demux::{Kind, is_ms, is_ms_multiplexed};
 use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
 use crate::now::Now;
@@ -109,9 +109,28 @@ impl<L: Ledger> Server<L> {
         };
         match kind {
             Kind::ChannelData => self.uplink(now, from, datagram),
+            Kind::Stun if !self.config.microsoft => self.stun(now, from, datagram),
+            Kind::Stun if is_ms(bytes) => self.ms(now, from, datagram),
+            Kind::Stun if self.is_aimed(from) => self.client_payload(now, from, datagram),
             Kind::Stun => self.stun(now, from, datagram),
-            Kind::Other => self.dropped(DropReason::Unrecognised),
+            Kind::Other if !self.config.microsoft => self.dropped(DropReason::Unrecognised),
+            Kind::Other if is_ms_multiplexed(bytes) => {
+                self.bare(now, from, datagram, DropReason::Multiplexed)
+            }
+            Kind::Other => self.bare(now, from, datagram, DropReason::Unrecognised),
         }
+    }
+
+    /// Payload from a client of MS-TURN that its framing tells from messages: it goes to the
+    /// active destination, whatever it looks like.
+    #[inline]
+    pub fn client_payload<'a>(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        datagram: impl Into<Datagram<'a>>,
+    ) -> Verdict {
+        self.bare(now, from, datagram.into(), DropReason::NoDestination)
     }
 
     /// One datagram that arrived at a relayed address.
@@ -282,6 +301,9 @@ impl<L: Ledger> Server<L> {
             Procedure::Connect | Procedure::ConnectionBind if !self.config.tcp_relays => {
                 return self.dropped(DropReason::UnexpectedMessage);
             }
+            Procedure::SetActiveDestination => {
+                return self.dropped(DropReason::UnexpectedMessage);
+            }
             Procedure::Allocate
             | Procedure::Refresh
             | Procedure::CreatePermission
@@ -354,6 +376,7 @@ impl<L: Ledger> Server<L> {
             Procedure::Connect => self.connect(now, request, message)?,
             Procedure::ConnectionBind => return self.connection_bind(request, message),
             Procedure::Binding => self.binding(&request.exchange, message)?,
+            Procedure::SetActiveDestination => return Err(Why::BadAttribute.into()),
         }
         Ok(Verdict::Handled)
     }

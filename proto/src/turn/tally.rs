@@ -81,11 +81,13 @@ pub enum Procedure {
     Connect,
     /// `ConnectionBind`.
     ConnectionBind,
+    /// Set Active Destination of MS-TURN.
+    SetActiveDestination,
 }
 
 impl Procedure {
     /// Every procedure, in order of its index.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Binding,
         Self::Allocate,
         Self::Refresh,
@@ -93,6 +95,7 @@ impl Procedure {
         Self::ChannelBind,
         Self::Connect,
         Self::ConnectionBind,
+        Self::SetActiveDestination,
     ];
 
     /// The procedure of a request's method; `None` for methods that a server does not serve.
@@ -119,6 +122,7 @@ impl Procedure {
             Self::ChannelBind => "channel_bind",
             Self::Connect => "connect",
             Self::ConnectionBind => "connection_bind",
+            Self::SetActiveDestination => "set_active_destination",
         }
     }
 }
@@ -140,6 +144,8 @@ pub struct Tally {
     pub via_channel: Usage,
     /// Relayed through Send and Data indications, both directions.
     pub via_indication: Usage,
+    /// Relayed bare between MS-TURN clients and their active destinations, both directions.
+    pub via_destination: Usage,
     /// Relayed through TCP connections, both directions; a packet is what was read at once.
     pub via_connection: Usage,
     /// ICMP messages that clients were told of.
@@ -148,7 +154,7 @@ pub struct Tally {
     pub allocations: u64,
     /// Gauge: permissions alive.
     pub permissions: u64,
-    /// Gauge: channels bound.
+    /// Gauge: channels bound, and active destinations set.
     pub channels: u64,
     /// Gauge: TCP connections to peers, being made, waiting or joined.
     pub connections: u64,
@@ -168,6 +174,7 @@ impl Default for Tally {
             opened: 0,
             via_channel: Usage::default(),
             via_indication: Usage::default(),
+            via_destination: Usage::default(),
             via_connection: Usage::default(),
             icmp_reported: 0,
             allocations: 0,

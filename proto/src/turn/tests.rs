@@ -111,6 +111,7 @@ fn config(share: Share) -> Config {
         mobility: MobilityPolicy::Allowed,
         udp_relays: true,
         tcp_relays: true,
+        microsoft: false,
         redirect: Redirect::default(),
     }
 }

@@ -41,6 +41,9 @@ impl<L: Ledger> Server<L> {
         }
         let allocation = self.table.open(at.allocation).ok_or(DropReason::StaleRelay)?;
         allocation.permission(peer.ip()).ok_or(DropReason::NoPermission)?;
+        if !allocation.dialect.rules().hears_icmp {
+            return Err(DropReason::IrrelevantIcmp);
+        }
         if !REPORTS.admits(&mut allocation.owner.reports, now.mono) {
             return Err(DropReason::ThrottledIcmp);
         }

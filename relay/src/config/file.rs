@@ -182,6 +182,8 @@ pub(super) struct Features {
     #[serde(default)]
     pub(super) tcp_relays: bool,
     #[serde(default)]
+    pub(super) microsoft: bool,
+    #[serde(default)]
     pub(super) nat_discovery: Vec<NatDiscovery>,
 }
 

@@ -68,6 +68,7 @@ pub struct Config {
     udp_relays: bool,
     redirect: Redirect,
     tcp_relays: bool,
+    microsoft: bool,
     pub(crate) metrics: Option<Metrics>,
 }
 
@@ -133,6 +134,7 @@ impl Config {
             mobility: self.mobility,
             udp_relays: self.udp_relays,
             tcp_relays: self.tcp_relays,
+            microsoft: self.microsoft,
             redirect: self.redirect.clone(),
         }
     }
@@ -266,6 +268,7 @@ impl Config {
             },
             mobility: check::mobility(file.features.mobility.as_ref())?,
             udp_relays: file.features.udp_relays.unwrap_or(true),
+            microsoft: file.features.microsoft,
             tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
             metrics,
             listeners,

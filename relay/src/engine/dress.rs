@@ -1,14 +1,17 @@
 //! Headers put before payload on its way to a client; the payload itself stays where it lies.
 
+use std::net::SocketAddr;
+
 use proto::channel_data;
+use proto::dialect::ms;
 use proto::stun::TransactionId;
 use proto::stun::attribute::{AttributeType, XorPeerAddress};
 use proto::stun::header::{Class, HEADER_LEN, Method};
 use proto::stun::writer::Writer;
 use proto::turn::Wrap;
 
-/// The longest header: STUN header, XOR-PEER-ADDRESS with an IPv6 address, head of DATA.
-pub(crate) const LONGEST: usize = HEADER_LEN + 24 + 4;
+/// The longest header: that of MS-TURN, its cookie, an IPv6 address, head of the data.
+pub(crate) const LONGEST: usize = HEADER_LEN + 8 + 24 + 4;
 
 /// Writes the header for a payload of `len` bytes and says how long it is.
 ///
@@ -22,11 +25,13 @@ pub(crate) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
         }
         Wrap::Indication(peer, transaction) => {
             let head = data_head(XorPeerAddress(peer.socket()), transaction, out);
-            let body = narrow(head - HEADER_LEN + (len as usize).next_multiple_of(4));
-            out[2..4].copy_from_slice(&body.to_be_bytes());
-            out[head - 2..head].copy_from_slice(&narrow(len as usize).to_be_bytes());
-            head
+            announce(out, head, len as usize, padding(wrap, len))
         }
+        Wrap::MsIndication(peer, transaction) => {
+            let head = ms_data_head(peer.socket(), transaction, out);
+            announce(out, head, len as usize, 0)
+        }
+        Wrap::Raw => 0,
     }
 }
 
@@ -34,7 +39,7 @@ pub(crate) fn head(wrap: Wrap, len: u32, out: &mut [u8; LONGEST]) -> usize {
 /// datagram is not padded (RFC 8656 §12.5).
 pub(crate) fn padding(wrap: Wrap, len: u32) -> usize {
     match wrap {
-        Wrap::Channel(_) => 0,
+        Wrap::Channel(_) | Wrap::MsIndication(..) | Wrap::Raw => 0,
         Wrap::Indication(..) => (len.next_multiple_of(4) - len) as usize,
     }
 }
@@ -44,6 +49,21 @@ fn data_head(peer: XorPeerAddress, transaction: TransactionId, out: &mut [u8; LO
     let mut writer = Writer::new(out, Class::Indication, Method::DATA, transaction);
     writer.add(&peer).append(AttributeType::DATA, &[]);
     writer.finish().map_or(0, <[u8]>::len)
+}
+
+/// The same for MS-TURN (MST-88).
+fn ms_data_head(peer: SocketAddr, transaction: ms::Transaction, out: &mut [u8]) -> usize {
+    let mut writer = ms::Writer::new(out, ms::Kind::DATA, transaction);
+    writer.address(ms::Type::REMOTE_ADDRESS, peer).append(ms::Type::DATA, &[]);
+    writer.finish().map_or(0, <[u8]>::len)
+}
+
+/// Says how long payload and message are that begin with this head; returns its length.
+fn announce(out: &mut [u8; LONGEST], head: usize, len: usize, padding: usize) -> usize {
+    let body = narrow(head - HEADER_LEN + len + padding);
+    out[2..4].copy_from_slice(&body.to_be_bytes());
+    out[head - 2..head].copy_from_slice(&narrow(len).to_be_bytes());
+    head
 }
 
 /// Lengths on the wire have 16 bits.
@@ -84,6 +104,28 @@ mod tests {
                 let named = message.read::<XorPeerAddress>().unwrap();
                 assert_eq!(named, Some(XorPeerAddress(peer.socket())));
             }
+        }
+    }
+
+    #[test]
+    fn mst_088_an_indication_of_ms_turn_says_peer_and_payload_exactly() {
+        for peer in ["192.0.2.7:5000", "[2001:db8::7]:5000"] {
+            for size in [0, 1, 2, 3, 4, 160, 65_000] {
+                let (payload, peer) = (vec![7; size], PeerAddr::new(peer.parse().unwrap()));
+                let transaction = ms::Transaction([9; 16]);
+                let bytes = dressed(Wrap::MsIndication(peer, transaction), &payload);
+                let message = ms::Message::parse(&bytes).unwrap();
+                assert_eq!((message.kind(), message.transaction()), (ms::Kind::DATA, transaction));
+                assert_eq!(message.address(ms::Type::REMOTE_ADDRESS), Some(peer.socket()));
+                assert_eq!(message.first(ms::Type::DATA), Some(payload.as_slice()), "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn mst_087_payload_of_the_active_destination_stands_alone() {
+        for payload in [&b""[..], b"7", b"media"] {
+            assert_eq!(dressed(Wrap::Raw, payload), payload);
         }
     }
 

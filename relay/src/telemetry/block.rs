@@ -105,6 +105,7 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
         opened,
         via_channel,
         via_indication,
+        via_destination,
         via_connection,
         icmp_reported,
         allocations,
@@ -120,6 +121,7 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
     closed.iter_mut().for_each(&mut *each);
     usage(via_channel, each);
     usage(via_indication, each);
+    usage(via_destination, each);
     usage(via_connection, each);
     for word in [opened, icmp_reported, allocations, permissions, channels, connections] {
         each(word);

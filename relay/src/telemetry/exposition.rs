@@ -342,6 +342,7 @@ fn server(worker: &str, snapshot: &Snapshot) {
     for (framing, usage) in [
         ("channel", tally.via_channel),
         ("indication", tally.via_indication),
+        ("destination", tally.via_destination),
         ("connection", tally.via_connection),
     ] {
         for (direction, flow) in directions(&usage) {

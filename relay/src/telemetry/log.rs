@@ -67,6 +67,9 @@ impl Log {
             Change::PermissionSet { id, peer } => {
                 debug!(worker, allocation = name(*id), peer = %peer.ip(), "permission set");
             }
+            Change::DestinationSet { id, peer } => {
+                debug!(worker, allocation = name(*id), %peer, "active destination set");
+            }
             Change::ChannelSet { id, number, peer } => {
                 debug!(worker, allocation = name(*id), ?number, %peer, "channel bound");
             }

@@ -51,6 +51,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("workers = 2", "features.mobility = 1", "features.mobility", "forbidden"),
     ("workers = 2", "limits.peer_connections = 0", "limits.peer_connections = 0", "1 to 4096"),
     ("workers = 2", "features.udp_relays = 1", "features.udp_relays", "boolean"),
+    ("workers = 2", "features.microsoft = \"on\"", "features.microsoft", "boolean"),
     ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
     ("workers = 2", "drain_s = 100000", "drain_s = 100000", "86400"),
     (SECRETS, "", "pool.key", "av-edge key generate"),

@@ -1,0 +1,173 @@
+//! Messages of MS-TURN, brought to the procedures that serve every dialect.
+//!
+//! Allocate opens an allocation, and on one that is open stands for Refresh, or with lifetime zero
+//! for its release (MST-75, MST-76). Send is a request by its name and an indication by its
+//! nature: signed, never answered.
+
+use crate::addr::{Family, FiveTuple, PeerAddr, RelayedAddr};
+use crate::dialect::Call;
+use crate::dialect::ms::{self, Kind, Message, Type};
+use crate::marks::{Datagram, Marks};
+use crate::now::Now;
+use crate::policy::Ledger;
+use crate::reject::{DropReason, Reject, Why};
+use crate::request::{Allocated, Reply};
+use crate::turn::action::{CloseReason, Verdict};
+use crate::turn::exchange::Exchange;
+use crate::turn::forward::span;
+use crate::turn::gate::Authenticated;
+use crate::turn::refresh::{granted, seconds};
+use crate::turn::server::Server;
+use crate::turn::tally::Procedure;
+
+impl<L: Ledger> Server<L> {
+    /// A message of MS-TURN by its cookie.
+    pub(super) fn ms(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
+        let Datagram { marks, bytes } = datagram;
+        let Ok(message) = Message::parse(bytes) else {
+            return self.dropped(DropReason::MalformedMs);
+        };
+        let procedure = match message.kind() {
+            Kind::SEND => {
+                return match self.send_ms(now, from, marks, &message) {
+                    Ok(verdict) => verdict,
+                    Err(reason) => self.dropped(reason),
+                };
+            }
+            Kind::ALLOCATE => Procedure::Allocate,
+            Kind::SET_ACTIVE_DESTINATION => Procedure::SetActiveDestination,
+            _ => return self.dropped(DropReason::UnexpectedMessage),
+        };
+        if self.is_spoofed(from) {
+            return self.dropped(DropReason::SpoofedSource);
+        }
+        if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
+            listener.control_in.add(bytes.len());
+        }
+        self.request_ms(now, from, &message, procedure)
+    }
+
+    /// A request is answered, or refused with a code.
+    fn request_ms(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        message: &Message<'_>,
+        procedure: Procedure,
+    ) -> Verdict {
+        let call = ms::Call { kind: message.kind(), transaction: message.transaction() };
+        let mut exchange = Exchange { client: from, procedure, call: Call::Ms(call), signer: None };
+        let opens = procedure == Procedure::Allocate
+            && message.number(Type::LIFETIME) != Some(0)
+            && !self.table.serves(from);
+        let reject = match self.admit_ms(now, &mut exchange, message, opens) {
+            Err(reject) if !self.hears(now, from, reject.why != Why::NoIntegrity) => {
+                return self.dropped(DropReason::Throttled);
+            }
+            Err(reject) => reject,
+            Ok(_) if self.table.opening_of(from).is_some() => {
+                return self.dropped(DropReason::AwaitingSocket);
+            }
+            Ok(request) => match self.serve_ms(now, &request, message) {
+                Ok(verdict) => return verdict,
+                Err(reject) => reject,
+            },
+        };
+        self.refuse(now, &exchange, &reject)
+    }
+
+    /// An authenticated request goes to its procedure.
+    fn serve_ms(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+        message: &Message<'_>,
+    ) -> Result<Verdict, Reject> {
+        // MST-57.
+        let unknown = message.unknown_required();
+        if !unknown.is_empty() {
+            return Err(Reject { why: Why::UnknownAttribute, unknown });
+        }
+        if request.exchange.procedure == Procedure::SetActiveDestination {
+            let peer = message.address(Type::DESTINATION_ADDRESS);
+            return self.aim(now, request, peer, message.numbered());
+        }
+        let client = request.exchange.client;
+        let stream = self.transport(client).is_stream();
+        let wish = ms::translate::wish(message, stream);
+        if self.table.open_of(client).is_some() {
+            self.renew(now, request, wish.lifetime)?;
+        } else if wish.lifetime == Some(0) {
+            // The release of an allocation that is gone, perhaps by this very request.
+            let mapped = client.client.socket();
+            self.succeed(&request.exchange, Reply::Allocated(&Allocated::nothing(mapped)));
+        } else {
+            self.allocate(now, request, |_| Ok(wish))?;
+        }
+        Ok(Verdict::Handled)
+    }
+
+    /// Allocate on an allocation: prolongs it, or ends it with lifetime zero.
+    fn renew(
+        &mut self,
+        now: Now,
+        request: &Authenticated<'_>,
+        wanted: Option<u32>,
+    ) -> Result<(), Reject> {
+        let id = self.owned(request)?;
+        if wanted == Some(0) {
+            self.announce(now, id, &request.exchange, Some(0));
+            self.close(now, id, CloseReason::Released);
+            return Ok(());
+        }
+        let lifetime = granted(wanted, self.config.lifetime_max, request.identity.term);
+        self.prolong(now, id, Family::ALL, lifetime);
+        self.announce(now, id, &request.exchange, Some(seconds(lifetime)));
+        Ok(())
+    }
+
+    /// Send: payload for a peer, who may answer from then on (MST-85, MST-86).
+    fn send_ms(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        marks: Marks,
+        message: &Message<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let stream = self.transport(from).is_stream();
+        let realm = message.first(Type::REALM);
+        let is_ours = realm.is_none_or(|realm| realm == self.config.realm.as_bytes());
+        let (id, allocation) = self.table.open_of(from).ok_or(DropReason::NoAllocation)?;
+        let owner = &mut *allocation.owner;
+        let session = owner.session.as_mut().ok_or(DropReason::NoAllocation)?;
+        let named = message.first(Type::USERNAME).is_some_and(|name| *name == *owner.username);
+        if !is_ours || !named || !message.verify(&session.key) {
+            return Err(DropReason::UnsignedMs);
+        }
+        if !message.unknown_required().is_empty() {
+            return Err(DropReason::BadIndication);
+        }
+        // MST-93: old clients send no number.
+        if let Some(numbered) = message.numbered() {
+            // MST-92: libnice counts twice over one connection, whose bytes nobody repeats.
+            if !session.is_of(numbered) || !stream && !session.is_fresh(numbered) {
+                return Err(DropReason::Replayed);
+            }
+            session.take(numbered);
+        }
+        let peer = message.address(Type::DESTINATION_ADDRESS);
+        let peer = peer.ok_or(DropReason::BadIndication)?;
+        let data = message.attribute(Type::DATA).ok_or(DropReason::BadIndication)?;
+        let marks = marks.carried().ok_or(DropReason::HopLimit)?;
+        let own = self.config.edge.localise(PeerAddr::new(peer));
+        let host = own.map_or(peer.ip(), RelayedAddr::ip);
+        if allocation.permission(host).is_none() {
+            self.permit(now, id, peer).map_err(|why| match why {
+                Why::TooManyPermissions => DropReason::TooManyPermissions,
+                Why::PeerFamily => DropReason::PeerFamily,
+                _ => DropReason::PeerDenied,
+            })?;
+        }
+        self.convey(now, from, marks, (peer, span(data.offset, data.value.len())))
+    }
+}
