@@ -4,6 +4,7 @@
 //! IPv6 /64, because whoever holds one address of a /64 holds them all.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,49 +71,45 @@ impl Network {
     }
 }
 
-/// Failed authentications by client network.
+/// What is left of a rate to each of many: of failures to client networks, of requests to users.
 ///
-/// Two generations of at most [`Failures::GENERATION`] networks: when the younger is full, the
-/// elder is forgotten. Whoever keeps failing moves along; a flood of networks makes us forget
-/// the quietest ones first.
+/// Two generations of at most [`Allowances::GENERATION`]: when the younger is full, the elder is
+/// forgotten. Whoever keeps taking moves along; a flood makes us forget the quietest ones first.
 #[derive(Debug)]
-pub(crate) struct Failures {
+pub(crate) struct Allowances<K> {
     rate: Rate,
-    young: HashMap<Network, Bucket, foldhash::fast::RandomState>,
-    old: HashMap<Network, Bucket, foldhash::fast::RandomState>,
+    young: HashMap<K, Bucket, foldhash::fast::RandomState>,
+    old: HashMap<K, Bucket, foldhash::fast::RandomState>,
 }
 
-impl Failures {
-    /// Networks remembered in a generation.
+impl<K: Eq + Hash> Allowances<K> {
+    /// Remembered in a generation.
     const GENERATION: usize = 4096;
 
-    /// Nobody has failed yet.
+    /// Nobody has taken anything yet.
     pub(crate) fn new(rate: Rate) -> Self {
         Self { rate, young: HashMap::default(), old: HashMap::default() }
     }
 
-    /// Whether a network may try, or how long until it may. Remembers nothing.
-    pub(crate) fn may_try(&self, network: Network, now: Instant) -> Result<(), Duration> {
-        let known = self.young.get(&network).or_else(|| self.old.get(&network));
+    /// Whether one may take, or how long until it may. Remembers nothing.
+    pub(crate) fn may_try(&self, whose: &K, now: Instant) -> Result<(), Duration> {
+        let known = self.young.get(whose).or_else(|| self.old.get(whose));
         known.copied().map_or(Ok(()), |mut bucket| bucket.check(self.rate, now))
     }
 
-    /// Charges a failure.
-    pub(crate) fn charge(&mut self, network: Network, now: Instant) {
-        if !self.young.contains_key(&network) {
-            if self.young.len() >= Self::GENERATION {
-                self.old = std::mem::take(&mut self.young);
-            }
-            let bucket = self.old.remove(&network).unwrap_or_else(|| Bucket::full(self.rate));
-            self.young.insert(network, bucket);
+    /// Takes from what one has left, down to nothing.
+    pub(crate) fn charge(&mut self, whose: K, now: Instant) {
+        if !self.young.contains_key(&whose) && self.young.len() >= Self::GENERATION {
+            self.old = std::mem::take(&mut self.young);
         }
-        if let Some(bucket) = self.young.get_mut(&network) {
-            // Already empty when several were under way at once: nothing more to take.
-            let _ = bucket.take(self.rate, now);
-        }
+        let kept = self.old.remove(&whose);
+        let fresh = || kept.unwrap_or_else(|| Bucket::full(self.rate));
+        let bucket = self.young.entry(whose).or_insert_with(fresh);
+        // Already empty when several were under way at once: nothing more to take.
+        let _ = bucket.take(self.rate, now);
     }
 
-    /// Networks remembered.
+    /// How many are remembered.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.young.len() + self.old.len()
@@ -238,19 +235,19 @@ mod tests {
 
     #[test]
     fn failures_throttle_their_own_network_only() {
-        let mut failures = Failures::new(Rate::new(1.0, 2).unwrap());
+        let mut failures = Allowances::new(Rate::new(1.0, 2).unwrap());
         let now = clock::now().mono;
         for _ in 0..5 {
             failures.charge(network(1), now);
         }
-        assert_eq!(failures.may_try(network(1), now), Err(Duration::from_secs(1)));
-        assert_eq!(failures.may_try(network(2), now), Ok(()));
-        assert_eq!(failures.may_try(network(1), now + Duration::from_secs(1)), Ok(()));
+        assert_eq!(failures.may_try(&network(1), now), Err(Duration::from_secs(1)));
+        assert_eq!(failures.may_try(&network(2), now), Ok(()));
+        assert_eq!(failures.may_try(&network(1), now + Duration::from_secs(1)), Ok(()));
     }
 
     #[test]
     fn failures_of_many_networks_take_bounded_memory() {
-        let mut failures = Failures::new(Rate::new(0.001, 1).unwrap());
+        let mut failures = Allowances::new(Rate::new(0.001, 1).unwrap());
         let now = clock::now().mono;
         for index in 0..100_000 {
             failures.charge(network(index), now);
@@ -258,8 +255,11 @@ mod tests {
                 failures.charge(network(u32::MAX), now);
             }
         }
-        assert!(failures.len() <= 2 * Failures::GENERATION, "{}", failures.len());
-        assert!(failures.may_try(network(u32::MAX), now).is_err(), "who keeps failing stays known");
+        assert!(failures.len() <= 2 * Allowances::<Network>::GENERATION, "{}", failures.len());
+        assert!(
+            failures.may_try(&network(u32::MAX), now).is_err(),
+            "who keeps failing stays known"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -23,6 +24,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Connections;
 use crate::limits::{Network, OpenConnections};
+use crate::mras::connection;
+use crate::mras::issue::Server;
+use crate::mras::trust::name_among;
 use crate::shared::Shared;
 use crate::web::Peer;
 
@@ -47,10 +51,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// One listening socket and what is behind it.
 pub(crate) struct Door {
     pub(crate) listener: TcpListener,
-    pub(crate) router: Router,
+    pub(crate) behind: Behind,
     pub(crate) shared: Arc<Shared>,
-    /// Whether this is the callers' door, with the configured limits and certificate.
-    pub(crate) callers: bool,
+}
+
+/// Who speaks at a door, and how.
+#[derive(Clone)]
+pub(crate) enum Behind {
+    /// Callers, with the configured limits and certificate.
+    Api(Router),
+    /// A few scrapers of metrics.
+    Monitoring(Router),
+    /// Trusted servers, in SIP, with limits and certificate of their own.
+    Mras,
 }
 
 /// What the door of the metrics takes: a few scrapers.
@@ -88,8 +101,12 @@ impl Door {
         (tasks, stop): (&mut JoinSet<()>, &watch::Receiver<bool>),
     ) {
         let live = self.shared.live();
-        let Connections { total, mut per_client } =
-            if self.callers { live.config.connections } else { SCRAPERS };
+        let (Connections { total, mut per_client }, tls) = match (&self.behind, &live.config.mras) {
+            (Behind::Api(_), _) => (live.config.connections, live.config.tls.clone()),
+            (Behind::Monitoring(_), _) => (SCRAPERS, None),
+            (Behind::Mras, Some(mras)) => (mras.connections, mras.tls.clone()),
+            (Behind::Mras, None) => return,
+        };
         if live.is_proxy(peer.ip()) {
             per_client = total;
         }
@@ -97,20 +114,58 @@ impl Door {
             Ok(ticket) => ticket,
             Err(why) => return self.shared.telemetry.turned_away(why),
         };
-        let tls = live.config.tls.clone().filter(|_| self.callers).map(TlsAcceptor::from);
-        let (shared, router, stop) = (Arc::clone(&self.shared), self.router.clone(), stop.clone());
+        let tls = tls.map(TlsAcceptor::from);
+        let (shared, behind, stop) = (Arc::clone(&self.shared), self.behind.clone(), stop.clone());
         tasks.spawn(async move {
             shared.telemetry.opened();
             match tls {
-                None => answer(stream, peer, router, stop).await,
+                None => behind.serve(stream, (peer, None), &shared, stop).await,
                 Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => answer(stream, peer, router, stop).await,
+                    Ok(Ok(stream)) => {
+                        let own = stream.get_ref().1.peer_certificates();
+                        let own = own.and_then(<[_]>::first).map(|own| own.clone().into_owned());
+                        behind.serve(stream, (peer, own), &shared, stop).await;
+                    }
                     Ok(Err(_)) | Err(_) => shared.telemetry.tls_failed(),
                 },
             }
             shared.telemetry.closed();
             drop(ticket);
         });
+    }
+}
+
+impl Behind {
+    /// Serves a connection of a peer, who may have shown a certificate.
+    async fn serve<S>(
+        self,
+        stream: S,
+        (peer, certificate): (SocketAddr, Option<CertificateDer<'static>>),
+        shared: &Shared,
+        stop: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match self {
+            Self::Api(router) | Self::Monitoring(router) => {
+                answer(stream, peer, router, stop).await;
+            }
+            Self::Mras => {
+                let live = shared.live();
+                let Some(mras) = &live.config.mras else { return };
+                let server = match certificate {
+                    None => Some(Server::Local(Network::of(peer.ip()))),
+                    Some(certificate) => {
+                        let name = name_among(&certificate, &mras.trusted_servers);
+                        name.map(|name| Server::Named(name.into()))
+                    }
+                };
+                // No name: the configuration changed during the handshake.
+                let Some(server) = server else { return };
+                drop(live);
+                connection::serve(stream, server, shared, stop).await;
+            }
+        }
     }
 }
 
@@ -142,7 +197,7 @@ where
 }
 
 /// Waits until the service is told to stop, or is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // The answer borrows the value; it must not be held over an await.
     let _ = stop.wait_for(|&stop| stop).await.map(|_| ());
 }

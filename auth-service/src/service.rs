@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, ConfigError};
-use crate::server::Door;
+use crate::server::{Behind, Door};
 use crate::shared::Shared;
 use crate::web;
 
@@ -46,6 +46,7 @@ impl StartError {
 pub struct AuthService {
     addr: SocketAddr,
     metrics_addr: Option<SocketAddr>,
+    mras_addr: Option<SocketAddr>,
     secure: bool,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -60,6 +61,11 @@ impl AuthService {
     /// Where metrics are served.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics_addr
+    }
+
+    /// Where trusted servers are served.
+    pub fn mras_addr(&self) -> Option<SocketAddr> {
+        self.mras_addr
     }
 
     /// The address as a URL without a path, as in `http://127.0.0.1:8443`.
@@ -95,7 +101,7 @@ fn url(secure: bool, addr: SocketAddr) -> String {
 pub fn start(config: Config) -> Result<AuthService, StartError> {
     let runtime = runtime()?;
     let sockets = Sockets::open(&config)?;
-    let (addr, metrics_addr) = sockets.addresses()?;
+    let Addresses { api: addr, metrics: metrics_addr, mras: mras_addr } = sockets.addresses()?;
     let secure = config.tls.is_some();
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared::new(config));
@@ -106,7 +112,7 @@ pub fn start(config: Config) -> Result<AuthService, StartError> {
     let thread = thread::Builder::new().name("auth".to_owned()).spawn(move || {
         runtime.block_on(serve(doors, shared, stopped));
     })?;
-    Ok(AuthService { addr, metrics_addr, secure, stop, thread: Some(thread) })
+    Ok(AuthService { addr, metrics_addr, mras_addr, secure, stop, thread: Some(thread) })
 }
 
 /// Serves until SIGTERM or SIGINT, which lets the answers under way finish; a second one ends
@@ -115,7 +121,7 @@ pub fn start(config: Config) -> Result<AuthService, StartError> {
 pub fn run(config: Config) -> Result<(), StartError> {
     let runtime = runtime()?;
     let sockets = Sockets::open(&config)?;
-    let (addr, metrics_addr) = sockets.addresses()?;
+    let Addresses { api: addr, metrics: metrics_addr, mras: mras_addr } = sockets.addresses()?;
     let url = url(config.tls.is_some(), addr);
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared::new(config));
@@ -124,6 +130,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
         (sockets.doors(&shared)?, Signals::listen()?)
     };
     tracing::info!("credential service on {url}");
+    if let Some(addr) = mras_addr {
+        tracing::info!("A/V authentication (MRAS) on {addr}");
+    }
     if let Some(addr) = metrics_addr {
         tracing::info!("metrics on http://{addr}/metrics");
     }
@@ -167,6 +176,14 @@ async fn serve(doors: Vec<Door>, shared: Arc<Shared>, stop: watch::Receiver<bool
 struct Sockets {
     api: StdListener,
     metrics: Option<StdListener>,
+    mras: Option<StdListener>,
+}
+
+/// Where they are.
+struct Addresses {
+    api: SocketAddr,
+    metrics: Option<SocketAddr>,
+    mras: Option<SocketAddr>,
 }
 
 impl Sockets {
@@ -197,31 +214,30 @@ impl Sockets {
         Ok(Self {
             api: open("listen", config.listen)?,
             metrics: config.metrics.map(|addr| open("metrics.address", addr)).transpose()?,
+            mras: config.mras.as_ref().map(|mras| open("mras.listen", mras.listen)).transpose()?,
         })
     }
 
-    fn addresses(&self) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
-        let metrics = self.metrics.as_ref().map(StdListener::local_addr).transpose()?;
-        Ok((self.api.local_addr()?, metrics))
+    fn addresses(&self) -> io::Result<Addresses> {
+        let of =
+            |socket: &Option<StdListener>| socket.as_ref().map(StdListener::local_addr).transpose();
+        let (metrics, mras) = (of(&self.metrics)?, of(&self.mras)?);
+        Ok(Addresses { api: self.api.local_addr()?, metrics, mras })
     }
 
-    /// Puts routes behind them; inside a runtime.
+    /// Puts what is served behind them; inside a runtime.
     fn doors(self, shared: &Arc<Shared>) -> io::Result<Vec<Door>> {
-        let mut doors = vec![Door {
-            listener: TcpListener::from_std(self.api)?,
-            router: web::api(shared),
-            shared: Arc::clone(shared),
-            callers: true,
-        }];
-        if let Some(metrics) = self.metrics {
-            doors.push(Door {
-                listener: TcpListener::from_std(metrics)?,
-                router: web::monitoring(shared),
-                shared: Arc::clone(shared),
-                callers: false,
-            });
-        }
-        Ok(doors)
+        let sockets = [
+            (Some(self.api), Behind::Api(web::api(shared))),
+            (self.metrics, Behind::Monitoring(web::monitoring(shared))),
+            (self.mras, Behind::Mras),
+        ];
+        let open = sockets.into_iter().filter_map(|(socket, behind)| Some((socket?, behind)));
+        open.map(|(socket, behind)| {
+            let listener = TcpListener::from_std(socket)?;
+            Ok(Door { listener, behind, shared: Arc::clone(shared) })
+        })
+        .collect()
     }
 }
 
@@ -269,7 +285,10 @@ fn reload(shared: &Shared) {
     match Config::from_file(file) {
         Ok(mut new) => {
             let moved = new.listen != old.listen || new.metrics != old.metrics;
+            let mras_of = |config: &Config| config.mras.as_ref().map(|mras| mras.listen);
+            let moved = moved || mras_of(&new) != mras_of(old);
             let secured = new.tls.is_some() != old.tls.is_some();
+            keep_mras(old, &mut new);
             if moved || secured {
                 tracing::warn!(
                     "{}: other addresses, and TLS on or off, wait for a restart",
@@ -288,5 +307,16 @@ fn reload(shared: &Shared) {
             shared.telemetry.reloaded(false);
             tracing::error!("{error}; the configuration in force stays");
         }
+    }
+}
+
+/// MRAS stays on, and in clear or not, as it was at the start.
+fn keep_mras(old: &Config, new: &mut Config) {
+    match (&old.mras, &mut new.mras) {
+        (Some(old), Some(new)) if old.tls.is_some() != new.tls.is_some() => {
+            new.tls.clone_from(&old.tls);
+        }
+        (Some(_), None) => new.mras.clone_from(&old.mras),
+        (None | Some(_), _) => {}
     }
 }

@@ -9,22 +9,25 @@ use axum::http::{HeaderMap, header};
 use crate::callers::CallerId;
 use crate::clock;
 use crate::config::Config;
-use crate::limits::{Failures, Network};
+use crate::limits::{Allowances, Network};
+use crate::mras::issue::Asked;
 use crate::refusal::{Refusal, Why};
 use crate::telemetry::{CallerCounters, Telemetry};
 
 /// Shared by every connection of a service.
 pub(crate) struct Shared {
     live: RwLock<Arc<Live>>,
-    failures: Mutex<Failures>,
+    failures: Mutex<Allowances<Network>>,
     stopping: AtomicBool,
     pub(crate) telemetry: Telemetry,
 }
 
-/// A configuration in force, with the counters of its callers.
+/// A configuration in force, with the counters of its callers and of its limits.
 pub(crate) struct Live {
     pub(crate) config: Config,
     pub(crate) counters: Vec<CallerCounters>,
+    /// With MRAS.
+    pub(crate) asked: Option<Asked>,
 }
 
 impl Shared {
@@ -33,10 +36,11 @@ impl Shared {
         let telemetry = Telemetry::new();
         telemetry.keys(&config.issue.ring, 1.0);
         Self {
-            failures: Mutex::new(Failures::new(config.failures)),
+            failures: Mutex::new(Allowances::new(config.failures)),
             stopping: AtomicBool::new(false),
             live: RwLock::new(Arc::new(Live {
                 counters: telemetry.callers(config.callers.names()),
+                asked: config.mras.as_ref().map(|mras| Asked::new(&mras.rules)),
                 config,
             })),
             telemetry,
@@ -51,13 +55,14 @@ impl Shared {
     /// Puts another configuration in force: keys, callers, lifetimes, URIs, limits and the
     /// certificate. The sockets stay as they are.
     pub(crate) fn replace(&self, config: Config) {
-        let failures = Failures::new(config.failures);
+        let failures = Allowances::new(config.failures);
         let old = self.live();
         self.telemetry.keys(&old.config.issue.ring, 0.0);
         self.telemetry.keys(&config.issue.ring, 1.0);
         let counters = self.telemetry.callers(config.callers.names());
+        let asked = config.mras.as_ref().map(|mras| Asked::new(&mras.rules));
         *self.live.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Live { config, counters });
+            Arc::new(Live { config, counters, asked });
         *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = failures;
     }
 
@@ -83,7 +88,7 @@ impl Shared {
     ) -> Result<CallerId, Refusal> {
         let now = clock::now().mono;
         let network = Network::of(client);
-        self.lock_failures().may_try(network, now).map_err(|wait| {
+        self.lock_failures().may_try(&network, now).map_err(|wait| {
             Refusal::until(Why::TooManyFailures, wait, "too many failed attempts from your network")
         })?;
         let caller = presented.map(|key| live.config.callers.identify(key));
@@ -103,7 +108,7 @@ impl Shared {
         Ok(caller)
     }
 
-    fn lock_failures(&self) -> std::sync::MutexGuard<'_, Failures> {
+    fn lock_failures(&self) -> std::sync::MutexGuard<'_, Allowances<Network>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

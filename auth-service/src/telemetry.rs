@@ -14,6 +14,7 @@ use proto::addr::Side;
 use proto::auth::KeyRing;
 
 use crate::limits::TooMany;
+use crate::mras::telemetry::Counters as MrasCounters;
 use crate::refusal::Why;
 
 /// Upper bounds of the latency histogram, in seconds.
@@ -29,6 +30,7 @@ pub(crate) struct Telemetry {
     tls_failures: Counter,
     turned_away: [Counter; 2],
     reloads: [Counter; 2],
+    pub(crate) mras: MrasCounters,
 }
 
 impl Telemetry {
@@ -48,6 +50,7 @@ impl Telemetry {
             tls_failures: with_local_recorder(&recorder, || counter!(TLS_FAILURES)),
             turned_away: counters(TURNED_AWAY, "reason", ["total", "client"]),
             reloads: counters(RELOADS, "result", ["done", "failed"]),
+            mras: with_local_recorder(&recorder, MrasCounters::new),
             recorder,
         }
     }

@@ -18,6 +18,7 @@ mod dtls;
 mod edge;
 mod headers;
 mod hostile;
+mod mras;
 mod nat;
 mod netns;
 mod payload;

@@ -3,6 +3,8 @@
 //! Only shapes and types are checked here; an unknown key is an error. What values may be is
 //! decided in [`super`]. Every key is explained in `deploy/auth.toml`.
 
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -36,6 +38,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) limits: Limits,
     pub(super) metrics: Option<Metrics>,
+    pub(super) mras: Option<Mras>,
 }
 
 /// `[pool]`.
@@ -100,6 +103,82 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) address: String,
+}
+
+/// `[mras]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mras {
+    pub(super) listen: String,
+    pub(super) tls: Option<MrasTls>,
+    #[serde(default)]
+    pub(super) trusted_servers: Vec<String>,
+    pub(super) realm: Option<String>,
+    #[serde(default = "eight_hours")]
+    pub(super) max_lifetime_min: u64,
+    #[serde(default)]
+    pub(super) identities: Vec<String>,
+    #[serde(default)]
+    pub(super) relays: Vec<MrasRelay>,
+    #[serde(default)]
+    pub(super) limits: MrasLimits,
+}
+
+/// `[mras.tls]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MrasTls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+    pub(super) client_ca: PathBuf,
+}
+
+/// One of `[[mras.relays]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MrasRelay {
+    pub(super) location: Location,
+    pub(super) host_name: String,
+    pub(super) direct_ip: Option<IpAddr>,
+    pub(super) udp_port: Option<NonZeroU16>,
+    pub(super) tcp_port: Option<NonZeroU16>,
+}
+
+/// Where a relay is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Location {
+    Internet,
+    Intranet,
+}
+
+/// `[mras.limits]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MrasLimits {
+    pub(super) connections: usize,
+    pub(super) connections_per_server: usize,
+    pub(super) server_per_s: f64,
+    pub(super) server_burst: u32,
+    pub(super) identity_per_s: f64,
+    pub(super) identity_burst: u32,
+}
+
+impl Default for MrasLimits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            connections_per_server: 64,
+            server_per_s: 100.0,
+            server_burst: 500,
+            identity_per_s: 1.0,
+            identity_burst: 50,
+        }
+    }
+}
+
+fn eight_hours() -> u64 {
+    480
 }
 
 fn day() -> u64 {

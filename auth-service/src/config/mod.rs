@@ -5,6 +5,7 @@
 //! which names the file, the key, what was found and what would be right.
 
 mod file;
+mod mras;
 mod secret_file;
 mod tls;
 mod uri;
@@ -24,6 +25,8 @@ use proto::auth::access_token::SERVER_NAME_MAX;
 use crate::callers::{CallerKey, Callers};
 use crate::limits::Rate;
 
+pub(crate) use mras::Mras;
+
 /// A complete, valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,6 +40,7 @@ pub struct Config {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) callers: Callers,
     pub(crate) issue: Issue,
+    pub(crate) mras: Option<Mras>,
 }
 
 /// Connections that may be open at a time.
@@ -116,11 +120,13 @@ impl Config {
         let text = fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("{name}: cannot be read: {error}")))?;
         let mut config = Reader { name: &name, file: Some(path) }.read(&text, None)?;
-        if config.listen.port() == 0 {
-            return Err(ConfigError(format!(
-                "{name}: listen = \"{}\": port 0 means no particular port; name one",
-                config.listen
-            )));
+        let listens = [("listen", Some(config.listen)), ("mras.listen", config.mras_listen())];
+        for (key, listen) in listens {
+            if let Some(listen) = listen.filter(|listen| listen.port() == 0) {
+                return Err(ConfigError(format!(
+                    "{name}: {key} = \"{listen}\": port 0 means no particular port; name one"
+                )));
+            }
         }
         config.file = Some(path.to_path_buf());
         Ok(config)
@@ -151,7 +157,12 @@ impl Config {
             || "no metrics".to_owned(),
             |address| format!("metrics on http://{address}/metrics"),
         ));
+        lines.extend(self.mras.as_ref().map(Mras::summary));
         lines
+    }
+
+    fn mras_listen(&self) -> Option<SocketAddr> {
+        self.mras.as_ref().map(|mras| mras.listen)
     }
 }
 
@@ -205,13 +216,14 @@ impl Reader<'_> {
             trusted_proxies: self.proxies(&file.trusted_proxies)?,
             callers: self.callers(&file.callers)?,
             issue: self.issue(&file, keys)?,
-            tls: match &file.tls {
-                Some(tls) => {
-                    Some(tls::load(&self.path(&tls.certificate), &self.path(&tls.key), self.name)?)
-                }
-                None => None,
-            },
+            tls: file.tls.as_ref().map(|tls| self.tls(tls)).transpose()?,
+            mras: file.mras.as_ref().map(|mras| self.mras(mras)).transpose()?,
         })
+    }
+
+    fn tls(&self, tls: &file::Tls) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
+        let (certificate, key) = (self.path(&tls.certificate), self.path(&tls.key));
+        tls::Files { name: self.name, table: "tls", certificate, key }.for_http()
     }
 
     fn issue(&self, file: &file::File, keys: Option<KeyRing>) -> Result<Issue, ConfigError> {

@@ -53,7 +53,7 @@ fn split_port(address: &str) -> Result<(&str, Option<&str>), &'static str> {
 
 /// Letters, digits, hyphens and dots in labels of 1 to 63 octets; the last label is no number,
 /// so that a mistyped IPv4 address is not taken for a name.
-fn is_dns_name(host: &str) -> bool {
+pub(super) fn is_dns_name(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -243,7 +243,7 @@ fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
         let config = Config::from_file(&directory.path().join("auth.toml"));
         format!("{:?}", config.expect("it was valid a moment ago"))
     };
-    let uncomment = |wanted: &dyn Fn(&str) -> bool| -> String {
+    let uncomment = |text: &str, wanted: &dyn Fn(&str) -> bool| -> String {
         let line = |line| match str::strip_prefix(line, "#") {
             Some(key) if !key.starts_with(char::is_whitespace) && wanted(key) => key,
             _ => line,
@@ -251,15 +251,30 @@ fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
         text.lines().map(line).flat_map(|line| [line, "\n"]).collect()
     };
     // Numbers and booleans in comments are defaults, so saying them changes nothing.
-    let defaults = uncomment(&|line| {
+    let is_default = |line: &str| {
         let value = line.split_once(" = ").map_or("", |(_, value)| value);
-        line == "[limits]" || value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok()
+        value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok()
+    };
+    let (before, mras) = text.split_once("#[mras]").expect("it is the last table");
+    let defaults = uncomment(before, &|line| line == "[limits]" || is_default(line));
+    assert_ne!(defaults, before);
+    assert_eq!(read(&defaults), read(before));
+    // Ports of relays have no default; without certificates only loopback will do.
+    let is_tls = |line: &str| {
+        ["[mras.tls]", "certificate", "key", "client_ca"].iter().any(|key| line.starts_with(key))
+    };
+    let clear = mras.replace("10.0.0.5:5062", "127.0.0.1:5062");
+    let [mras, bare] = [true, false].map(|all| {
+        let wanted = |line: &str| all || line.contains("_port") || !is_default(line);
+        uncomment(&format!("#[mras]{clear}"), &|line| wanted(line) && !is_tls(line))
     });
-    assert_ne!(defaults, text);
-    assert_eq!(read(&defaults), read(&text));
+    assert_ne!(mras, bare);
+    assert_eq!(read(&format!("{before}{mras}")), read(&format!("{before}{bare}")));
 
-    // With every key that is a comment in force; the certificate's names are placeholders.
-    let every = uncomment(&|line| !line.is_empty())
+    // With every key that is a comment in force; the certificates' names are placeholders.
+    let every = uncomment(&text, &|line| !line.is_empty())
+        .replace("\"mras.pem\"\nkey = \"pool.pem\"", "\"cert.pem\"\nkey = \"cert.key\"")
+        .replace("corp-ca.pem", "cert.pem")
         .replace("fullchain.pem", "cert.pem")
         .replace("privkey.pem", "cert.key");
     assert_eq!(error_of(directory.path(), &every), None, "with every key in force");
@@ -284,6 +299,21 @@ fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
         "failures_per_s",
         "failures_burst",
         "address",
+        "trusted_servers",
+        "realm",
+        "max_lifetime_min",
+        "identities",
+        "client_ca",
+        "location",
+        "host_name",
+        "direct_ip",
+        "udp_port",
+        "tcp_port",
+        "connections_per_server",
+        "server_per_s",
+        "server_burst",
+        "identity_per_s",
+        "identity_burst",
     ] {
         let documented = every.lines().any(|line| line.starts_with(&format!("{key} = ")));
         assert!(documented, "{key} is not documented");

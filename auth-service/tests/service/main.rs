@@ -4,3 +4,4 @@ mod configuration;
 mod connections;
 mod harness;
 mod http;
+mod mras;

@@ -53,7 +53,7 @@ pub struct MsToken {
 }
 
 /// A keyed hash of the user's SIP URI, the same in all its tokens of a pool key.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientId(pub [u8; MAC]);
 
 /// The beginning alone, as it may stand in a log (MRAS-56).
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn mras_053_ten_thousand_credentials_are_left_whole_by_libnice() {
+    fn mras_t6_ten_thousand_credentials_are_left_whole_by_libnice() {
         let key = PoolKey::of_test(3);
         for number in 0..10_000_u16 {
             let identity = format!("sip:user{number}@example.com");
