@@ -21,6 +21,7 @@ struct Packets {
     stage: Stage,
     calls: Vec<(Call, Vec<u8>)>,
     next: usize,
+    wrap: fn(Wrap) -> bool,
 }
 
 impl Packets {
@@ -28,7 +29,15 @@ impl Packets {
         let mut stage = Stage::new();
         let calls = (0..allocations).map(|number| stage.call(number));
         let calls = calls.map(|call| (call.clone(), call.channel_data(&PAYLOAD))).collect();
-        Self { stage, calls, next: 0 }
+        Self { stage, calls, next: 0, wrap: |wrap| matches!(wrap, Wrap::Channel(_)) }
+    }
+
+    /// Between MS-TURN clients and their active destinations.
+    fn aimed(allocations: u32) -> Self {
+        let mut stage = Stage::microsoft();
+        let calls = (0..allocations).map(|number| (stage.aimed(number), PAYLOAD.to_vec()));
+        let calls = calls.collect();
+        Self { stage, calls, next: 0, wrap: |wrap| wrap == Wrap::Raw }
     }
 
     fn turn(&mut self) -> usize {
@@ -58,9 +67,8 @@ impl Packets {
                 let up = self.up();
                 assert!(matches!(up, Verdict::ToPeer { .. }), "not forwarded: {up:?}");
                 let down = self.down();
-                let through_channel =
-                    matches!(down, Verdict::ToClient { wrap: Wrap::Channel(_), .. });
-                assert!(through_channel, "not forwarded: {down:?}");
+                let forwarded = matches!(down, Verdict::ToClient { wrap, .. } if (self.wrap)(wrap));
+                assert!(forwarded, "not forwarded: {down:?}");
             }
         });
         assert_eq!(counted.count_total, 0, "allocations over {COUNTED} packets each way");
@@ -80,11 +88,15 @@ fn forward(c: &mut Criterion) {
     let mut group = c.benchmark_group("forward");
     group.throughput(Throughput::Elements(1));
     for allocations in [1, 1000] {
-        let mut packets = Packets::over(allocations);
-        packets.check();
-        group.bench_function(format!("client to peer/{allocations}"), |b| b.iter(|| packets.up()));
-        group
-            .bench_function(format!("peer to client/{allocations}"), |b| b.iter(|| packets.down()));
+        for (name, mut packets) in
+            [("", Packets::over(allocations)), (", bare", Packets::aimed(allocations))]
+        {
+            packets.check();
+            let up = format!("client to peer{name}/{allocations}");
+            group.bench_function(up, |b| b.iter(|| packets.up()));
+            let down = format!("peer to client{name}/{allocations}");
+            group.bench_function(down, |b| b.iter(|| packets.down()));
+        }
     }
     group.finish();
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, Side, Transport};
+use proto::auth::ms_token::{self, MsCredential, TokenGrant};
 use proto::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
 use proto::channel_data::{self, ChannelNumber};
+use proto::dialect::ms;
 use proto::now::{Now, UnixTime};
 use proto::policy::{Bandwidth, Edge, Limits, Listener, LocalLedger, PeerAcl, RelayAddress};
 use proto::stun::attribute::{
@@ -54,12 +56,22 @@ pub struct Stage {
     pub now: Now,
     credential: Credential,
     key: MessageKey,
+    token: MsCredential,
     transactions: u64,
 }
 
 impl Stage {
     /// An empty server at some time.
     pub fn new() -> Self {
+        Self::configured(|_| ())
+    }
+
+    /// The same, which speaks MS-TURN too.
+    pub fn microsoft() -> Self {
+        Self::configured(|config| config.microsoft = true)
+    }
+
+    fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let now = Now { mono: start(), unix: UnixTime(1_800_000_000) };
         let pool_key = pool_key();
         let grant = Grant {
@@ -71,8 +83,12 @@ impl Stage {
         let credential = mint(&pool_key, &grant).expect("a user name that can be minted");
         let Credential { username, password } = &credential;
         let key = MessageKey::long_term(PasswordAlgorithm::Md5, username, REALM, password);
-        let server = Server::new(Arc::new(config(pool_key)), LocalLedger::new(), [7; 32]);
-        Self { server, now, credential, key, transactions: 0 }
+        let token = TokenGrant { identity: "sip:bench", expires: grant.expires, side: None };
+        let token = ms_token::mint(&pool_key, &token, 1).expect("a salt that does");
+        let mut config = config(pool_key);
+        change(&mut config);
+        let server = Server::new(Arc::new(config), LocalLedger::new(), [7; 32]);
+        Self { server, now, credential, key, token, transactions: 0 }
     }
 
     /// Opens an allocation for the client with this number and binds its channel.
@@ -91,6 +107,56 @@ impl Stage {
         });
         let relay = relay.expect("an allocation opens a socket");
         Call { client, relay, peer: PeerAddr::new(peer) }
+    }
+
+    /// Opens an allocation for an MS-TURN client with this number and sets its active destination.
+    pub fn aimed(&mut self, number: u32) -> Call {
+        let [_, a, b, c] = number.to_be_bytes();
+        let address = SocketAddr::from(([83, a, b, c], 40_000));
+        let client = FiveTuple { listener: ListenerId(0), client: ClientAddr::new(address) };
+        let peer = SocketAddr::from(([82, a, b, c], 5_000));
+        let (challenge, _) = self.ask_ms(client, ms::Kind::ALLOCATE, |_| ());
+        let challenge = ms::Message::parse(&challenge).expect("a challenge");
+        let nonce = challenge.first(ms::Type::NONCE).expect("a nonce in the challenge");
+        let MsCredential { username, password } = self.token.clone();
+        let algorithm = PasswordAlgorithm::Md5;
+        let key = MessageKey::long_term(algorithm, &username, REALM, &password[..]);
+        let (_, relay) = self.ask_ms(client, ms::Kind::ALLOCATE, |writer| {
+            writer
+                .append(ms::Type::REALM, REALM.as_bytes())
+                .append(ms::Type::NONCE, nonce)
+                .append(ms::Type::USERNAME, &username)
+                .sign(&key);
+        });
+        let (answer, _) = self.ask_ms(client, ms::Kind::SET_ACTIVE_DESTINATION, |writer| {
+            writer
+                .append(ms::Type::USERNAME, &username)
+                .address(ms::Type::DESTINATION_ADDRESS, peer)
+                .sign(&key);
+        });
+        let answer = ms::Message::parse(&answer).expect("an answer that can be read");
+        assert_eq!(answer.kind(), ms::Kind::SET_ACTIVE_DESTINATION.success());
+        let relay = relay.expect("an allocation opens a socket");
+        Call { client, relay, peer: PeerAddr::new(peer) }
+    }
+
+    /// Passes in a request of MS-TURN; its answer, and the socket that was opened, if one was.
+    fn ask_ms(
+        &mut self,
+        client: FiveTuple,
+        kind: ms::Kind,
+        fill: impl FnOnce(&mut ms::Writer<'_>),
+    ) -> (Box<[u8]>, Option<RelayId>) {
+        let mut buffer = [0; 1024];
+        let TransactionId(id) = self.transaction();
+        let mut transaction = [0; 16];
+        transaction[..12].copy_from_slice(&id);
+        let mut writer = ms::Writer::new(&mut buffer, kind, ms::Transaction(transaction));
+        fill(&mut writer);
+        let request = writer.finish().expect("a request fits");
+        self.server.client_input(self.now, client, request);
+        let (response, opened) = self.carry_out();
+        (response.expect("a response"), opened)
     }
 
     /// Refreshes an allocation.

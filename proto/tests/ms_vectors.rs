@@ -324,6 +324,15 @@ fn mst_030_attributes_end_where_their_length_says() {
 }
 
 #[test]
+fn mst_033_nonce_and_realm_have_each_others_numbers() {
+    assert_eq!((Type::NONCE.0, Type::REALM.0), (0x0014, 0x0015));
+    let challenge = bytes(TV2);
+    let message = Message::parse(&challenge).unwrap();
+    assert_eq!(message.first(Type(0x0014)), Some(NONCE));
+    assert_eq!(message.first(Type(0x0015)), Some(REALM.as_bytes()));
+}
+
+#[test]
 fn mst_032_what_stands_behind_the_integrity_does_not_count() {
     let mut message = bytes(TV3);
     message.extend(bytes("000d000400000000"));

@@ -15,6 +15,30 @@ fn mst_008_a_transaction_that_begins_as_those_of_the_rfcs_is_told_by_the_cookie_
 }
 
 #[test]
+fn mst_001_a_datagram_is_one_message() {
+    let mut world = world(1);
+    let mut alice = world.ms("alice");
+    let one = alice.draft(ALLOCATE).number(VERSION, 1).encode();
+    let two = alice.draft(ALLOCATE).number(VERSION, 1).encode();
+    alice.send_bytes(&[one, two].concat());
+    alice.expect_silence();
+    assert_eq!(world.dropped(DropReason::MalformedMs), 1);
+}
+
+#[test]
+fn mst_031_the_cookie_is_the_first_attribute_of_every_message() {
+    let mut world = world(31);
+    // `MsHeard::read` fails on answers where it is not.
+    world.ms("alice").relay();
+    world.ms("alice").aim("bob").expect_success();
+    let mut alice = world.ms("alice");
+    let draft = alice.draft(ALLOCATE).number(VERSION, 1).encode();
+    let late = [&draft[..20], &draft[28..], &draft[20..28]].concat();
+    world.ms("carol").send_bytes(&late);
+    world.ms("carol").expect_silence();
+}
+
+#[test]
 fn mst_008_where_the_dialect_is_not_spoken_its_messages_are_none() {
     let mut world = World::seeded(8).with_client("alice");
     let mut alice = world.ms("alice");

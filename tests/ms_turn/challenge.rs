@@ -317,3 +317,17 @@ fn mst_034_messages_of_servers_and_the_shared_secret_are_not_for_us() {
     }
     assert_eq!(world.dropped(DropReason::UnexpectedMessage), 10);
 }
+
+#[test]
+fn mst_044_no_token_or_password_is_one_that_libnice_would_trim() {
+    let mut world = world(44);
+    for number in 0..2_000 {
+        let mut alice = world.ms("alice");
+        let state = alice.state();
+        state.log_in(&pool_key(), &format!("user{number}"), BEGIN + 3_600);
+        for bytes in [&state.username, &state.password] {
+            assert_ne!(bytes.first(), Some(&b'"'), "{number}");
+            assert!(!matches!(bytes.last(), Some(b'"' | 0)), "{number}");
+        }
+    }
+}

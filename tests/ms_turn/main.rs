@@ -7,6 +7,7 @@ mod challenge;
 mod destination;
 mod refresh;
 mod send;
+mod storm;
 
 use proto::turn::Config;
 use rig::World;

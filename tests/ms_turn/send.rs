@@ -154,6 +154,16 @@ fn mst_088_every_indication_has_a_transaction_of_its_own() {
 }
 
 #[test]
+fn mst_047_indications_carry_no_integrity() {
+    let mut world = world(47);
+    let relayed = world.ms("alice").relay();
+    world.ms("alice").send("bob", b"hello");
+    world.peer("bob").send(relayed, b"x");
+    let bytes = world.client("alice").state().inbox.pop_front().expect("an indication");
+    assert_eq!(bytes.len(), 20 + 8 + 12 + 5, "cookie, peer, payload");
+}
+
+#[test]
 fn mst_087_what_would_not_fit_is_dropped() {
     let mut world = world(87);
     let relayed = world.ms("alice").relay();

@@ -10,11 +10,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use proto::demux::is_ms;
 use proto::turn::OpenFailure;
+use rig::ms::{AIM, ALLOCATE, DESTINATION, LIFETIME, NONCE, VERSION};
 use rig::script::channel_data;
-use rig::{Arrival, Draft, Scheme, World};
+use rig::{Arrival, Draft, MsArrival, MsDraft, Scheme, World};
 
-const CLIENTS: [&str; 3] = ["alice", "carol", "legacy"];
+const CLIENTS: [&str; 4] = ["alice", "carol", "legacy", MICROSOFT];
+
+/// The client that speaks MS-TURN.
+const MICROSOFT: &str = "skype";
+
 const PEERS: [&str; 3] = ["bob", "dave", "private"];
 
 fuzz_target!(|data: &[u8]| {
@@ -36,10 +42,12 @@ fn world() -> World {
         config.limits.allocations = 6;
         config.limits.permissions = 4;
         config.limits.channels = 4;
+        config.microsoft = true;
     })
     .with_client("alice")
     .with_client6("carol")
     .with_client("legacy")
+    .with_client(MICROSOFT)
     .with_peer("bob")
     .with_peer6("dave")
     .with_peer_at("private", SocketAddr::from(([10, 0, 0, 9], 9000)));
@@ -101,7 +109,7 @@ impl<'d> Script<'d> {
     }
 
     fn step(&mut self) {
-        match self.byte() % 10 {
+        match self.byte() % 12 {
             0 => {
                 let (client, bytes) = (self.client(), self.bytes());
                 self.world.client(client).send_bytes(bytes);
@@ -132,6 +140,15 @@ impl<'d> Script<'d> {
                 let by = Duration::from_millis(u64::from(self.word()) * 20);
                 self.world.advance(by);
             }
+            9 => {
+                let (client, kind, body) = (self.client(), self.word() & 0x3FFF, self.bytes());
+                let id = self.world.dice.bytes(16).try_into().expect("asked for 16 bytes");
+                let head = MsDraft::new(kind, id).encode();
+                let [high, low] = u16::try_from(8 + body.len()).expect("at most 255").to_be_bytes();
+                let bytes = [&head[..2], &[high, low], &head[4..], body].concat();
+                self.world.client(client).send_bytes(&bytes);
+            }
+            10 => self.request_ms(),
             _ => {
                 self.world.socket_failure = match self.byte() % 4 {
                     0 => Some(OpenFailure::PortTaken),
@@ -179,10 +196,58 @@ impl<'d> Script<'d> {
         self.world.client(client).send_bytes(&bytes);
     }
 
+    /// A request of MS-TURN, with more attributes, a few bytes changed, or repeated.
+    fn request_ms(&mut self) {
+        let (what, peer, number) = (self.byte(), self.address(), u32::from(self.byte()));
+        let (extra, value) = (self.word(), self.bytes());
+        let mut ms = self.world.ms(MICROSOFT);
+        let plain = |draft: MsDraft| if what & 0x40 == 0 { draft } else { draft.raw(extra, value) };
+        let draft = match what % 5 {
+            0 | 1 => {
+                let draft = plain(ms.draft(ALLOCATE).number(VERSION, 1));
+                ms.signed(draft)
+            }
+            2 => {
+                let draft = plain(ms.draft(ALLOCATE).number(LIFETIME, number));
+                ms.signed(draft)
+            }
+            3 => ms.send_draft(number, peer, value),
+            _ => {
+                let draft = plain(ms.numbered(AIM, number).address(DESTINATION, peer));
+                ms.seal(draft)
+            }
+        };
+        let mut bytes = draft.encode();
+        if what >= 0xE0 {
+            let at = usize::from(self.word()) % bytes.len();
+            bytes[at] ^= self.byte();
+        }
+        for _ in 0..=what >> 4 & 1 {
+            self.world.client(MICROSOFT).send_bytes(&bytes);
+        }
+    }
+
+    /// The client of MS-TURN learns from challenges and from its allocation.
+    fn hear_ms(&mut self, client: &str) {
+        if let Some(MsArrival::Response(heard)) = self.world.ms(client).take() {
+            if heard.value(NONCE).is_some() {
+                self.world.ms(client).learn(&heard);
+            }
+            if let Some((connection, _)) = heard.numbered() {
+                self.world.ms(client).state().connection = connection;
+            }
+        }
+    }
+
     /// Clients learn from challenges; the oracle reads every answer.
     fn hear(&mut self) {
         for client in CLIENTS {
-            while let Some(arrival) = self.world.client(client).take() {
+            while let Some(bytes) = self.world.client(client).state().inbox.front() {
+                if client == MICROSOFT || is_ms(bytes) {
+                    self.hear_ms(client);
+                    continue;
+                }
+                let Some(arrival) = self.world.client(client).take() else { break };
                 if let Arrival::Response(heard) = arrival
                     && matches!(heard.code(), Some(401 | 438))
                 {
