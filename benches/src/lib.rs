@@ -293,6 +293,7 @@ fn config(pool_key: PoolKey) -> Config {
             peer_connections: 16,
             peer_connections_waiting: 16,
             bandwidth: Bandwidth::UNLIMITED,
+            microsoft_bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key, previous: vec![] }),

@@ -168,6 +168,31 @@ reasons! {
     }
 }
 
+impl Why {
+    /// Whether credentials were shown that proved nothing.
+    pub fn is_failed_login(self) -> bool {
+        self != Self::NoIntegrity && self.code() == ErrorCode(401)
+    }
+}
+
+impl DropReason {
+    /// Whether payload was dropped because nothing permits it, or nobody waits for it.
+    pub fn is_for_nobody(self) -> bool {
+        matches!(
+            self,
+            Self::NoAllocation
+                | Self::NoChannel
+                | Self::NoDestination
+                | Self::NoPermission
+                | Self::PeerDenied
+                | Self::PeerFamily
+                | Self::StaleRelay
+                | Self::ClientAway
+                | Self::TcpRelay
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -35,6 +35,12 @@ impl Clock {
         self.last
     }
 
+    /// Time since the last [`Clock::tick`].
+    #[expect(clippy::disallowed_methods, reason = "this module is where the relay reads clocks")]
+    pub(crate) fn spent(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.last.mono)
+    }
+
     /// The time of the last [`Clock::tick`], without looking.
     pub(crate) fn last(&self) -> Now {
         self.last

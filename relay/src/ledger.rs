@@ -162,7 +162,7 @@ impl Ledger for SharedLedger {
         books.users.add(claim.user);
         books.clients.add(claim.client);
         *books.held.entry((self.worker, claim.user, claim.client)).or_default() += 1;
-        let pot = books.pots.of(claim, &limits.bandwidth);
+        let pot = books.pots.of(claim);
         Ok(Lease { user: claim.user, client: claim.client, pot })
     }
 
@@ -299,6 +299,7 @@ mod tests {
         peer_connections: 1,
         peer_connections_waiting: 1,
         bandwidth: Bandwidth::UNLIMITED,
+        microsoft_bandwidth: Bandwidth::UNLIMITED,
     };
 
     /// A ledger of a relay with one address.
@@ -308,7 +309,13 @@ mod tests {
 
     fn claim(user: u64, client: u8, user_limit: Option<u32>) -> Claim {
         let at = crate::clock::Clock::new().last().mono;
-        Claim { user: UserKey(user), client: IpAddr::from([192, 0, 2, client]), user_limit, at }
+        Claim {
+            user: UserKey(user),
+            client: IpAddr::from([192, 0, 2, client]),
+            user_limit,
+            bandwidth: Bandwidth::UNLIMITED,
+            at,
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Ledger for Books {
         *pages.users.entry(claim.user).or_default() += 1;
         *pages.clients.entry(claim.client).or_default() += 1;
         pages.total += 1;
-        let pot = pages.pots.of(claim, &limits.bandwidth);
+        let pot = pages.pots.of(claim);
         Ok(Lease { user: claim.user, client: claim.client, pot })
     }
 

@@ -98,6 +98,7 @@ pub fn default_config() -> Config {
             peer_connections: 64,
             peer_connections_waiting: 16,
             bandwidth: Bandwidth::UNLIMITED,
+            microsoft_bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),

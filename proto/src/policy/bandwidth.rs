@@ -103,9 +103,9 @@ pub struct Pots(BTreeMap<UserKey, Arc<Pot>>);
 
 impl Pots {
     /// What the user's allocations share, if that is limited.
-    pub fn of(&mut self, claim: &Claim, bandwidth: &Bandwidth) -> Option<Arc<Pot>> {
+    pub fn of(&mut self, claim: &Claim) -> Option<Arc<Pot>> {
         let new = || Arc::new(Pot::new(claim.at));
-        let limited = bandwidth.user.are_limits();
+        let limited = claim.bandwidth.user.are_limits();
         limited.then(|| Arc::clone(self.0.entry(claim.user).or_insert_with(new)))
     }
 
@@ -305,4 +305,42 @@ fn full(rate: u64) -> i64 {
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::now::tests::start;
+
+    #[test]
+    fn ed_051_two_workers_share_a_user_s_rate_exactly() {
+        let begin = start().mono;
+        let rate = Rates { bytes: NonZeroU64::new(1_250_000), packets: None };
+        let bandwidth = Bandwidth { allocation: Rates::default(), user: rate };
+        let pot = Arc::new(Pot::new(begin));
+        // Each sends 4 MB a second in steps of a millisecond, for ten seconds.
+        let work = || {
+            let mut meter = Meter::new(&bandwidth, Some(&pot), begin).unwrap();
+            let mut passed = 0;
+            for step in 0..10_000 {
+                let now = begin + Duration::from_millis(step);
+                for _ in 0..4 {
+                    let admitted = meter.admit(now, Direction::ToPeer, 1_000);
+                    passed += if admitted.is_ok() { 1_000 } else { 0 };
+                }
+            }
+            passed
+        };
+        let passed: u64 = std::thread::scope(|scope| {
+            let workers = [scope.spawn(work), scope.spawn(work)];
+            workers.map(|worker| worker.join().unwrap()).into_iter().sum()
+        });
+        let expected = 12_500_000_u64;
+        assert!(passed.abs_diff(expected) * 50 <= expected, "{passed} of {expected}");
+    }
+
+    #[test]
+    fn sec_010_without_a_limit_there_is_no_meter() {
+        assert!(Meter::new(&Bandwidth::UNLIMITED, None, start().mono).is_none());
+    }
 }

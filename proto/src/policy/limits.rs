@@ -31,6 +31,8 @@ pub struct Limits {
     pub peer_connections_waiting: usize,
     /// Payload of one allocation and of one user.
     pub bandwidth: Bandwidth,
+    /// The same for clients of the Microsoft dialect.
+    pub microsoft_bandwidth: Bandwidth,
 }
 
 /// Who wants an allocation.
@@ -42,6 +44,8 @@ pub struct Claim {
     pub client: IpAddr,
     /// A narrower limit that the credential carries.
     pub user_limit: Option<u32>,
+    /// What it may carry.
+    pub bandwidth: Bandwidth,
     /// When.
     pub at: Instant,
 }

@@ -57,7 +57,7 @@ impl Ledger for LocalLedger {
         self.total += 1;
         self.users.insert(claim.user, of_user + 1);
         self.clients.insert(claim.client, of_client + 1);
-        let pot = self.pots.of(claim, &limits.bandwidth);
+        let pot = self.pots.of(claim);
         Ok(Lease { user: claim.user, client: claim.client, pot })
     }
 
@@ -132,11 +132,18 @@ mod tests {
         peer_connections: 1,
         peer_connections_waiting: 1,
         bandwidth: Bandwidth::UNLIMITED,
+        microsoft_bandwidth: Bandwidth::UNLIMITED,
     };
 
     fn claim(user: u64, client: [u8; 4], user_limit: Option<u32>) -> Claim {
         let at = crate::now::tests::start().mono;
-        Claim { user: UserKey(user), client: IpAddr::from(client), user_limit, at }
+        Claim {
+            user: UserKey(user),
+            client: IpAddr::from(client),
+            user_limit,
+            bandwidth: Bandwidth::UNLIMITED,
+            at,
+        }
     }
 
     #[test]

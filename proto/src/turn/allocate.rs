@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr};
 use crate::auth::Identity;
+use crate::dialect::Dialect;
 use crate::now::Now;
 use crate::policy::bandwidth::Meter;
-use crate::policy::{Claim, Lease, Ledger, UserKey};
+use crate::policy::{Bandwidth, Claim, Lease, Ledger, UserKey};
 use crate::reject::{Reject, Why};
 use crate::request::{Allocated, Parity, Reply, Wish};
 use crate::stun::MessageKey;
@@ -96,7 +97,9 @@ impl<L: Ledger> Server<L> {
             // would empty the pool.
             return Err(Why::UserQuota.into());
         }
+        let bandwidth = *self.bandwidth(request.exchange.call.dialect());
         let claim = Claim {
+            bandwidth,
             user,
             client: Claim::network(client.client.ip()),
             user_limit: request.identity.allocations,
@@ -177,6 +180,15 @@ impl<L: Ledger> Server<L> {
             self.config.authority.network_key(Claim::network(client.client.ip()))
         } else {
             identity.user
+        }
+    }
+
+    /// What an allocation of a dialect and its user may carry.
+    fn bandwidth(&self, dialect: Dialect) -> &Bandwidth {
+        let limits = &self.config.limits;
+        match dialect {
+            Dialect::Rfc => &limits.bandwidth,
+            Dialect::Ms => &limits.microsoft_bandwidth,
         }
     }
 
@@ -275,7 +287,7 @@ impl<L: Ledger> Server<L> {
             }
         }
         let user = opening.identity.user;
-        let bandwidth = &self.config.limits.bandwidth;
+        let bandwidth = self.bandwidth(exchange.call.dialect());
         let meter = Meter::new(bandwidth, opening.lease.pot.as_ref(), now.mono);
         let owner = Owner {
             username: opening.username,
@@ -299,6 +311,9 @@ impl<L: Ledger> Server<L> {
         self.table.settle(id, allocation);
         self.divert(exchange.client);
         self.tally.opened += 1;
+        if let Some(demand) = self.demand(exchange.client.listener) {
+            demand.opened += 1;
+        }
         self.tally.allocations += 1;
         let relayed = relays.map(|relay| relay.map(|relay| relay.addr));
         let opened = Change::AllocationOpened { id, client: exchange.client, user, relayed };

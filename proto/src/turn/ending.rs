@@ -86,6 +86,9 @@ impl<L: Ledger> Server<L> {
         self.ledger.release(owner.lease);
         self.tally.allocations -= 1;
         self.tally.closed[reason as usize] += 1;
+        if let Some(demand) = self.demand(allocation.client.listener) {
+            demand.closed[reason as usize] += 1;
+        }
         let lived = now.mono.saturating_duration_since(owner.opened);
         let usage = allocation.usage;
         self.actions.push_back(Action::Changed(Change::AllocationClosed {

@@ -48,6 +48,9 @@ impl<L: Ledger> Server<L> {
     pub(super) fn refuse(&mut self, now: Now, exchange: &Exchange, reject: &Reject) -> Verdict {
         self.tally.rejected[reject.why.index()] += 1;
         let code = exchange.call.code(reject.why);
+        if let Some(demand) = self.demand(exchange.client.listener) {
+            demand.refuse(exchange.procedure, reject.why, code);
+        }
         let config = self.config.clone();
         let transport = self.transport(exchange.client);
         let challenges = exchange.call.challenges(code);

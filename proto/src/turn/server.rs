@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr, RelayId, Transport};
+use crate::addr::{AllocationId, Family, FiveTuple, ListenerId, PeerAddr, RelayId, Transport};
 use crate::demux::{Kind, is_ms, is_ms_multiplexed};
 use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
@@ -24,7 +24,7 @@ use crate::turn::ports::Ports;
 use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::Table;
-use crate::turn::tally::{AllocationView, ListenerTally, Procedure, Tally};
+use crate::turn::tally::{AllocationView, Demand, ListenerTally, Procedure, Tally};
 use crate::turn::throttle::{Standing, Throttle};
 use crate::turn::ticket::{self, Tickets};
 
@@ -107,18 +107,24 @@ impl<L: Ledger> Server<L> {
         } else {
             Kind::of(bytes)
         };
-        match kind {
+        let verdict = match kind {
             Kind::ChannelData => self.uplink(now, from, datagram),
             Kind::Stun if !self.config.microsoft => self.stun(now, from, datagram),
             Kind::Stun if is_ms(bytes) => self.ms(now, from, datagram),
-            Kind::Stun if self.is_aimed(from) => self.client_payload(now, from, datagram),
+            Kind::Stun if self.is_aimed(from) => {
+                self.bare(now, from, datagram, DropReason::NoDestination)
+            }
             Kind::Stun => self.stun(now, from, datagram),
             Kind::Other if !self.config.microsoft => self.dropped(DropReason::Unrecognised),
             Kind::Other if is_ms_multiplexed(bytes) => {
                 self.bare(now, from, datagram, DropReason::Multiplexed)
             }
             Kind::Other => self.bare(now, from, datagram, DropReason::Unrecognised),
+        };
+        if let Verdict::Dropped(reason) = verdict {
+            self.lost_by(from.listener, reason);
         }
+        verdict
     }
 
     /// Payload from a client of MS-TURN that its framing tells from messages: it goes to the
@@ -130,7 +136,11 @@ impl<L: Ledger> Server<L> {
         from: FiveTuple,
         datagram: impl Into<Datagram<'a>>,
     ) -> Verdict {
-        self.bare(now, from, datagram.into(), DropReason::NoDestination)
+        let verdict = self.bare(now, from, datagram.into(), DropReason::NoDestination);
+        if let Verdict::Dropped(reason) = verdict {
+            self.lost_by(from.listener, reason);
+        }
+        verdict
     }
 
     /// One datagram that arrived at a relayed address.
@@ -142,7 +152,14 @@ impl<L: Ledger> Server<L> {
         from: PeerAddr,
         datagram: impl Into<Datagram<'a>>,
     ) -> Verdict {
-        self.downlink(now, at, from, datagram.into())
+        let verdict = self.downlink(now, at, from, datagram.into());
+        if let Verdict::Dropped(reason) = verdict
+            && let Some(allocation) = self.table.open(at.allocation)
+        {
+            let listener = allocation.client.listener;
+            self.lost_by(listener, reason);
+        }
+        verdict
     }
 
     /// The answer to [`Action::OpenRelay`].
@@ -289,6 +306,9 @@ impl<L: Ledger> Server<L> {
         message: &Message<'_>,
         procedure: Procedure,
     ) -> Verdict {
+        if let Some(demand) = self.demand(from.listener) {
+            demand.requests[procedure as usize] += 1;
+        }
         let call = rfc::Call { method: message.method(), transaction: message.transaction() };
         let mut exchange =
             Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
@@ -333,6 +353,19 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::Throttled);
         }
         self.refuse(now, &exchange, &reject)
+    }
+
+    /// The counters of what a listener's clients want.
+    pub(super) fn demand(&mut self, listener: ListenerId) -> Option<&mut Demand> {
+        self.listeners.get_mut(listener.index()).map(|listener| &mut listener.demand)
+    }
+
+    /// Counts a packet from or for a client of a listener.
+    #[cold]
+    fn lost_by(&mut self, listener: ListenerId, reason: DropReason) {
+        if let Some(demand) = self.demand(listener) {
+            demand.drop(reason);
+        }
     }
 
     /// Whether one more datagram may go to a source that may be forged.

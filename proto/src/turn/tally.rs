@@ -62,6 +62,51 @@ pub struct ListenerTally {
     pub control_in: Flow,
     /// Control messages sent.
     pub control_out: Flow,
+    /// What its clients asked for, and what became of them.
+    pub demand: Demand,
+}
+
+/// What clients asked for, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Requests received, by [`Procedure`]; those of strangers and repetitions as well.
+    pub requests: [u64; Procedure::ALL.len()],
+    /// Requests answered with a code of 400 to 499, by [`Procedure`].
+    pub client_errors: [u64; Procedure::ALL.len()],
+    /// Requests whose credentials proved nothing.
+    pub failed_logins: u64,
+    /// Allocates of users that hold as many allocations as they may.
+    pub over_user_quota: u64,
+    /// Clients sent to another relay.
+    pub redirected: u64,
+    /// Allocations opened.
+    pub opened: u64,
+    /// Allocations ended, by [`CloseReason`].
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// Payload that nothing permits or nobody waits for: see [`DropReason::is_for_nobody`].
+    pub not_forwarded: u64,
+    /// Packets dropped for any other reason.
+    pub dropped: u64,
+}
+
+impl Demand {
+    /// Counts a refusal that the client hears with this code.
+    pub(crate) fn refuse(&mut self, procedure: Procedure, why: Why, code: u16) {
+        match code {
+            300 => self.redirected += 1,
+            400..=499 => self.client_errors[procedure as usize] += 1,
+            _ => {}
+        }
+        self.failed_logins += u64::from(why.is_failed_login());
+        self.over_user_quota += u64::from(why == Why::UserQuota);
+    }
+
+    /// Counts a packet that ends here.
+    pub(crate) fn drop(&mut self, reason: DropReason) {
+        let place =
+            if reason.is_for_nobody() { &mut self.not_forwarded } else { &mut self.dropped };
+        *place += 1;
+    }
 }
 
 /// The methods whose outcomes are counted apart.

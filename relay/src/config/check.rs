@@ -144,6 +144,7 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
             4_096,
         )? as usize,
         bandwidth: bandwidth(found)?,
+        microsoft_bandwidth: microsoft_bandwidth(found)?,
     })
 }
 
@@ -169,6 +170,20 @@ fn bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
             bytes: bytes("limits.kbit_per_s_per_user", found.kbit_per_s_per_user)?,
             packets: packets("limits.packets_per_s_per_user", found.packets_per_s_per_user)?,
         },
+    })
+}
+
+/// The same for clients of the Microsoft dialect: what the original product allows.
+fn microsoft_bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
+    let rates = |key: &str, found, default| {
+        let kbit = number(key, found, default, 1..=MOST_BYTES_PER_S / 125)?;
+        Ok::<_, Problem>(Rates { bytes: NonZeroU64::new(kbit * 125), packets: None })
+    };
+    let (allocation, user) =
+        ("limits.microsoft_kbit_per_s_per_allocation", "limits.microsoft_kbit_per_s_per_user");
+    Ok(Bandwidth {
+        allocation: rates(allocation, found.microsoft_kbit_per_s_per_allocation, 3_000)?,
+        user: rates(user, found.microsoft_kbit_per_s_per_user, 10_000)?,
     })
 }
 

@@ -159,6 +159,8 @@ pub(super) struct Limits {
     pub(super) kbit_per_s_per_user: Option<u64>,
     pub(super) packets_per_s_per_allocation: Option<u64>,
     pub(super) packets_per_s_per_user: Option<u64>,
+    pub(super) microsoft_kbit_per_s_per_allocation: Option<u64>,
+    pub(super) microsoft_kbit_per_s_per_user: Option<u64>,
     pub(super) stream_queue_bytes: Option<u64>,
     pub(super) strangers_per_s: Option<u64>,
     pub(super) strangers_burst: Option<u64>,

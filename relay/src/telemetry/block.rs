@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::turn::Tally;
-use proto::turn::tally::{Flow, ListenerTally, Usage};
+use proto::turn::tally::{Demand, Flow, ListenerTally, Usage};
 
+use super::latency::Latency;
 use crate::dtls::DtlsTally;
 use crate::engine::EngineTally;
 use crate::stream::StreamTally;
@@ -20,6 +21,8 @@ pub(crate) struct Snapshot {
     pub(crate) streams: StreamTally,
     /// Of DTLS.
     pub(crate) dtls: DtlsTally,
+    /// Of the worker: how long datagrams stay.
+    pub(crate) latency: Latency,
     /// Of each listener.
     pub(crate) listeners: Vec<ListenerTally>,
 }
@@ -38,6 +41,7 @@ impl Block {
         engine(&mut EngineTally::default(), &mut |_| words += 1);
         streams(&mut StreamTally::default(), &mut |_| words += 1);
         dtls(&mut DtlsTally::default(), &mut |_| words += 1);
+        latency(&mut Latency::default(), &mut |_| words += 1);
         for _ in 0..listeners {
             listener(&mut ListenerTally::default(), &mut |_| words += 1);
         }
@@ -49,6 +53,7 @@ impl Block {
         &self,
         mut of_server: Tally,
         (mut of_engine, mut of_streams, mut of_dtls): (EngineTally, StreamTally, DtlsTally),
+        mut of_worker: Latency,
         of_listeners: &[ListenerTally],
     ) {
         let mut words = self.0.iter();
@@ -61,6 +66,7 @@ impl Block {
         engine(&mut of_engine, &mut store);
         streams(&mut of_streams, &mut store);
         dtls(&mut of_dtls, &mut store);
+        latency(&mut of_worker, &mut store);
         for mut of_listener in of_listeners.iter().copied() {
             listener(&mut of_listener, &mut store);
         }
@@ -80,6 +86,7 @@ impl Block {
         engine(&mut snapshot.engine, &mut load);
         streams(&mut snapshot.streams, &mut load);
         dtls(&mut snapshot.dtls, &mut load);
+        latency(&mut snapshot.latency, &mut load);
         for of_listener in &mut snapshot.listeners {
             listener(of_listener, &mut load);
         }
@@ -196,12 +203,37 @@ fn dtls(tally: &mut DtlsTally, each: &mut impl FnMut(&mut u64)) {
     each(open);
 }
 
+/// The same for how long datagrams stay.
+fn latency(latency: &mut Latency, each: &mut impl FnMut(&mut u64)) {
+    let Latency { datagrams, nanoseconds, longest } = latency;
+    for word in [datagrams, nanoseconds, longest] {
+        each(word);
+    }
+}
+
 /// The same for a listener's.
 fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
-    let ListenerTally { relayed, control_in, control_out } = tally;
+    let ListenerTally { relayed, control_in, control_out, demand } = tally;
     usage(relayed, each);
     flow(control_in, each);
     flow(control_out, each);
+    let Demand {
+        requests,
+        client_errors,
+        failed_logins,
+        over_user_quota,
+        redirected,
+        opened,
+        closed,
+        not_forwarded,
+        dropped,
+    } = demand;
+    requests.iter_mut().for_each(&mut *each);
+    client_errors.iter_mut().for_each(&mut *each);
+    closed.iter_mut().for_each(&mut *each);
+    for word in [failed_logins, over_user_quota, redirected, opened, not_forwarded, dropped] {
+        each(word);
+    }
 }
 
 fn usage(usage: &mut Usage, each: &mut impl FnMut(&mut u64)) {
@@ -231,12 +263,13 @@ mod tests {
         engine(&mut expected.engine, &mut number);
         streams(&mut expected.streams, &mut number);
         dtls(&mut expected.dtls, &mut number);
+        latency(&mut expected.latency, &mut number);
         expected.listeners.iter_mut().for_each(|tally| listener(tally, &mut number));
 
         let block = Block::new(2);
         assert_eq!(block.0.len() as u64, next);
         let below = (expected.engine, expected.streams, expected.dtls);
-        block.publish(expected.server, below, &expected.listeners);
+        block.publish(expected.server, below, expected.latency, &expected.listeners);
         assert_eq!(block.read(2), expected);
     }
 

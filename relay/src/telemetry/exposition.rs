@@ -7,12 +7,12 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use proto::policy::Listener;
 use proto::reject::{DropReason, Why};
-use proto::turn::CloseReason;
 use proto::turn::tally::{Flow, Procedure, Usage};
 
 use super::block::Snapshot;
 use super::log;
 use super::process::Process;
+use super::product;
 use crate::config::Metrics;
 use crate::dtls::{Greeting, Loss, Parting};
 use crate::service::Session;
@@ -48,13 +48,6 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "av_edge_relay_ports",
         Unit::Count,
         "relayed ports there are, over all relay addresses",
-    ),
-    (Kind::Counter, "av_edge_relay_allocations_opened_total", Unit::Count, "allocations opened"),
-    (
-        Kind::Counter,
-        "av_edge_relay_allocations_closed_total",
-        Unit::Count,
-        "allocations ended, by reason",
     ),
     (
         Kind::Counter,
@@ -257,7 +250,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
 
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
 }
@@ -275,7 +268,9 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
             streams(&worker, snapshot);
             dtls(&worker, snapshot);
             listeners(&worker, snapshot, &scrape.listeners);
+            product::counters(&worker, snapshot, &scrape.listeners);
         }
+        product::sessions(&scrape.sessions, &scrape.listeners);
         sessions(&scrape.sessions, config);
     });
     let handle = recorder.handle();
@@ -285,7 +280,7 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
 }
 
 fn describe() {
-    for &(kind, name, unit, help) in METRICS {
+    for &(kind, name, unit, help) in METRICS.iter().chain(product::METRICS) {
         let describe: Describe = match kind {
             Kind::Counter => |name, unit, help| describe_counter!(name, unit, help),
             Kind::Gauge => |name, unit, help| describe_gauge!(name, unit, help),
@@ -320,12 +315,7 @@ fn server(worker: &str, snapshot: &Snapshot) {
     ] {
         gauge!(name, "worker" => worker.to_owned()).set(float(value));
     }
-    count("av_edge_relay_allocations_opened_total", &[("worker", worker)], tally.opened);
     count("av_edge_relay_icmp_reported_total", &[("worker", worker)], tally.icmp_reported);
-    for (reason, &closed) in CloseReason::ALL.iter().zip(&tally.closed) {
-        let labels = [("worker", worker), ("reason", reason.name())];
-        count("av_edge_relay_allocations_closed_total", &labels, closed);
-    }
     for (procedure, &succeeded) in Procedure::ALL.iter().zip(&tally.succeeded) {
         let labels = [("worker", worker), ("procedure", procedure.name())];
         count("av_edge_relay_succeeded_total", &labels, succeeded);
@@ -436,13 +426,10 @@ fn listeners(worker: &str, snapshot: &Snapshot, listeners: &[Listener]) {
     for (listener, tally) in listeners.iter().zip(&snapshot.listeners) {
         let address = listener.local.to_string();
         let labels = |direction| {
-            [
-                ("worker", worker),
-                ("listener", address.as_str()),
-                ("transport", listener.transport.name()),
-                ("side", listener.side.name()),
-                ("direction", direction),
-            ]
+            let [transport, side, family] = product::place(listener);
+            let fixed = [("worker", worker), ("listener", address.as_str())];
+            let [worker, listener] = fixed;
+            [worker, listener, transport, side, family, ("direction", direction)]
         };
         for (direction, flow) in directions(&tally.relayed) {
             count("av_edge_relay_relayed_packets_total", &labels(direction), flow.packets);
@@ -498,12 +485,12 @@ fn directions(usage: &Usage) -> [(&'static str, Flow); 2] {
     [("to_peer", usage.to_peer), ("to_client", usage.to_client)]
 }
 
-fn count(name: &'static str, labels: &[(&'static str, &str)], value: u64) {
+pub(super) fn count(name: &'static str, labels: &[(&'static str, &str)], value: u64) {
     let labels: Vec<_> = labels.iter().map(|&(key, value)| (key, value.to_owned())).collect();
     counter!(name, &labels).absolute(value);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges here stay far below 2^53")]
-fn float(value: u64) -> f64 {
+pub(super) fn float(value: u64) -> f64 {
     value as f64
 }

@@ -2,9 +2,11 @@
 //!
 //! The core counts in plain integers. A worker copies them into its [`block::Block`] ten times
 //! a second and when asked; the office reads the blocks, asks the workers for their allocations, and only
-//! [`exposition`] knows names, units and labels. [`log`] follows the changes of allocations.
+//! [`exposition`] and [`product`] know names, units and labels. [`log`] follows the changes of allocations.
 
 pub(crate) mod block;
 pub(crate) mod exposition;
+pub(crate) mod latency;
 pub(crate) mod log;
 pub(crate) mod process;
+pub(crate) mod product;

@@ -20,6 +20,7 @@ use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
 use crate::tcp_relay;
 use crate::telemetry::block::Block;
+use crate::telemetry::latency::Latency;
 
 pub(crate) use inbox::{Letterbox, Order, open};
 
@@ -65,6 +66,7 @@ pub(crate) struct Worker<L, E> {
     defects: u32,
     clock: Clock,
     published: Instant,
+    latency: Latency,
 }
 
 impl<E: Engine> Worker<SharedLedger, E> {
@@ -79,6 +81,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
         Self {
             server: desk.server(),
             published: clock.last().mono,
+            latency: Latency::default(),
             clock,
             hands,
             outbox: desk.outbox(),
@@ -173,7 +176,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             let marks = Marks::PLAIN;
             dtls.timeout(&mut Turn { now, server: &mut self.server, batch, marks });
             self.engine.receive(&mut self.hands.batch);
-            self.judge(now);
+            let datagrams = self.judge(now);
             let Hands { batch, streams, tcp, .. } = &mut self.hands;
             streams.turn(now, &mut self.server, batch);
             tcp.turn(now, &mut self.server, streams.tools());
@@ -183,6 +186,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             }
             self.outbox.send_and_close(&mut self.engine, &mut self.hands.batch);
             self.hands.streams.flush();
+            if datagrams > 0 {
+                self.latency.add(datagrams, self.clock.spent());
+            }
             if now.mono.saturating_duration_since(self.published) >= PUBLISH_EVERY {
                 self.publish(now);
             }
@@ -197,14 +203,17 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         }
     }
 
-    /// Asks the server about every datagram received; payload is sent from where it lies.
-    fn judge(&mut self, now: Now) {
+    /// Asks the server about every datagram received, and says how many those were; payload is
+    /// sent from where it lies.
+    fn judge(&mut self, now: Now) -> u64 {
+        let mut datagrams = 0;
         let Self { server, hands: Hands { batch, streams, dtls, .. }, .. } = self;
         for (at, report) in batch.reports() {
             server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
         }
         for slot in 0..batch.filled() {
             for arrival in batch.arrivals(slot) {
+                datagrams += 1;
                 let datagram = batch.datagram(&arrival);
                 let verdict = match arrival.origin {
                     Origin::Listener(listener) => {
@@ -240,6 +249,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 }
             }
         }
+        datagrams
     }
 
     fn obey(&mut self, now: Now) {
@@ -268,7 +278,8 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     fn publish(&mut self, now: Now) {
         self.published = now.mono;
         let below = (self.engine.tally(), self.hands.streams.tally(), self.hands.dtls.tally());
-        self.block.publish(self.server.tally(), below, self.server.listeners());
+        let listeners = self.server.listeners();
+        self.block.publish(self.server.tally(), below, self.latency, listeners);
     }
 }
 
@@ -358,6 +369,7 @@ mod tests {
             user: proto::policy::UserKey(1),
             client: "192.0.2.1".parse().unwrap(),
             user_limit: None,
+            bandwidth: proto::policy::Bandwidth::UNLIMITED,
             at: Clock::new().last().mono,
         };
         let limits = worker.desk.config.limits;

@@ -4,6 +4,7 @@
 mod access;
 mod bandwidth;
 mod configuration;
+mod counters;
 mod dtls;
 mod life;
 mod mobility;
