@@ -1,7 +1,8 @@
 //! `av-edge auth` as a process: start, mint, roll the key, stop.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::Value;
 
@@ -65,6 +66,64 @@ fn rest_009_the_pool_key_rolls_on_sighup_and_a_bad_file_changes_nothing() {
     assert!(verifies(&directory, "new.pem", &second));
     assert!(!verifies(&directory, "old.pem", &second));
 
+    service.signal("TERM");
+    assert_eq!(service.end(), Some(0));
+}
+
+/// Asks MRAS for a credential; gives user name and password, and the minutes granted.
+fn ask_mras(addr: &str) -> ((String, String), String) {
+    let body = "<request requestID=\"1\" version=\"1.0\" to=\"sip:x@example.com\" \
+        from=\"sip:y@example.com\" xmlns=\"http://schemas.microsoft.com/2006/09/sip/mrasp\">\
+        <credentialsRequest credentialsRequestID=\"1\"><identity>sip:a@example.com</identity>\
+        </credentialsRequest></request>";
+    let mut stream = TcpStream::connect(addr).expect("the service listens");
+    write!(
+        stream,
+        "SERVICE sip:x SIP/2.0\r\nv: SIP/2.0/TCP a;branch=z9hG4bKa\r\nf: <sip:a>;tag=1\r\n\
+         t: <sip:x>\r\ni: 1\r\nCSeq: 1 SERVICE\r\n\
+         c: application/msrtc-media-relay-auth+xml\r\nl: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("an open connection");
+    stream.shutdown(std::net::Shutdown::Write).expect("an open connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("a text");
+    let text = |name: &str| {
+        let (_, rest) = answer.split_once(&format!("<{name}>")).expect(&answer);
+        rest.split_once('<').expect("an end").0.to_owned()
+    };
+    ((text("username"), text("password")), text("duration"))
+}
+
+#[test]
+fn mras_t5_tokens_are_minted_by_the_new_key_and_rules_on_sighup() {
+    let directory = Directory::new();
+    for name in ["old.pem", "new.pem"] {
+        directory.key(name);
+    }
+    let (_, text) = configuration("key = \"old.pem\"");
+    let (addr, _) = configuration("");
+    let text = format!(
+        "{text}[mras]\nlisten = \"{addr}\"\nmax_lifetime_min = 480\n[[mras.relays]]\n\
+         location = \"internet\"\nhost_name = \"av.example.com\"\nudp_port = 3478\n"
+    );
+    let file = directory.write("auth.toml", &text);
+    let mut service = Running::start("auth", &file);
+    assert!(service.wait_for("A/V authentication (MRAS) on").contains(&addr));
+    let (first, duration) = ask_mras(&addr);
+    assert!(verifies(&directory, "old.pem", &first));
+    assert_eq!(duration, "480");
+
+    let rolled = text
+        .replace("\"old.pem\"", "\"new.pem\"\nprevious = [\"old.pem\"]")
+        .replace("= 480", "= 60");
+    fs::write(&file, rolled).expect("our own file");
+    service.signal("HUP");
+    service.wait_for("read again");
+    let (second, duration) = ask_mras(&addr);
+    assert!(verifies(&directory, "new.pem", &second));
+    assert!(!verifies(&directory, "old.pem", &second));
+    assert_eq!(duration, "60");
     service.signal("TERM");
     assert_eq!(service.end(), Some(0));
 }

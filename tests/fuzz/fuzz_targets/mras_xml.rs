@@ -9,16 +9,12 @@ use roxmltree::Document;
 
 // The files themselves: the whole service would bring an HTTP server along.
 #[allow(dead_code, reason = "the service uses more of them")]
+#[path = "../../../auth-service/src/mras"]
 mod mras {
-    #[path = "../../../../auth-service/src/mras/reason.rs"]
     pub mod reason;
-    #[path = "../../../../auth-service/src/mras/relays.rs"]
     pub mod relays;
-    #[path = "../../../../auth-service/src/mras/request.rs"]
     pub mod request;
-    #[path = "../../../../auth-service/src/mras/response.rs"]
     pub mod response;
-    #[path = "../../../../auth-service/src/mras/uri.rs"]
     pub mod uri;
 
     pub const NAMESPACE: &str = "http://schemas.microsoft.com/2006/09/sip/mrasp";
