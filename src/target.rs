@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use client::Transport;
-use client::transport::{Tls, Trust};
+use client::transport::{Dtls, Tls, Trust};
 
 use crate::cli::TrustArgs;
 
@@ -35,6 +35,8 @@ pub(crate) enum Carrier {
     Tcp,
     /// On a connection inside TLS.
     Tls,
+    /// As datagrams inside DTLS.
+    Dtls,
 }
 
 impl Target {
@@ -42,8 +44,8 @@ impl Target {
     pub(crate) fn parse(uri: &str) -> Result<Self, String> {
         let wrong = |what: &str| {
             format!(
-                "{uri}: {what}. Give turn:HOST[:PORT][?transport=udp|tcp], turns:HOST[:PORT], \
-                 stun:HOST[:PORT] or stuns:HOST[:PORT], as in turn:turn.example.org:3478"
+                "{uri}: {what}. Give turn:HOST[:PORT][?transport=udp|tcp], the same with turns: (udp is \
+                 DTLS, tcp is TLS), stun:HOST[:PORT] or stuns:HOST[:PORT], as in turn:turn.example.org:3478"
             )
         };
         let (scheme, rest) = uri.split_once(':').ok_or_else(|| wrong("no scheme"))?;
@@ -63,7 +65,7 @@ impl Target {
             (false, None | Some("transport=udp")) => Carrier::Udp,
             (false, Some("transport=tcp")) => Carrier::Tcp,
             (true, None | Some("transport=tcp")) => Carrier::Tls,
-            (true, Some("transport=udp")) => return Err(wrong("DTLS is not spoken yet, only TLS")),
+            (true, Some("transport=udp")) => Carrier::Dtls,
             _ => return Err(wrong("the transport is neither udp nor tcp")),
         };
         let (host, port) = split_port(authority).ok_or_else(|| wrong("no host"))?;
@@ -89,6 +91,7 @@ impl Target {
             Carrier::Udp => Transport::Udp,
             Carrier::Tcp => Transport::Tcp,
             Carrier::Tls => Transport::Tls(Tls::new(&self.host, &trust, &["stun.turn"])?),
+            Carrier::Dtls => Transport::Dtls(Dtls::new(&self.host, &trust)?),
         })
     }
 
@@ -124,7 +127,7 @@ mod tests {
 
     #[test]
     fn disc_002_uris_give_host_port_kind_and_transport() {
-        use Carrier::{Tcp, Tls, Udp};
+        use Carrier::{Dtls, Tcp, Tls, Udp};
         for (uri, host, port, turn, carrier) in [
             ("turn:relay.example", "relay.example", 3478, true, Udp),
             ("turn:relay.example:5000", "relay.example", 5000, true, Udp),
@@ -132,6 +135,7 @@ mod tests {
             ("turn:relay.example?transport=tcp", "relay.example", 3478, true, Tcp),
             ("turns:relay.example", "relay.example", 5349, true, Tls),
             ("turns:relay.example:443?transport=TCP", "relay.example", 443, true, Tls),
+            ("turns:relay.example?transport=udp", "relay.example", 5349, true, Dtls),
             ("stun:192.0.2.1:1", "192.0.2.1", 1, false, Udp),
             ("stuns:192.0.2.1", "192.0.2.1", 5349, false, Tls),
             ("turn:[2001:db8::1]", "2001:db8::1", 3478, true, Udp),
@@ -147,8 +151,7 @@ mod tests {
         for (uri, found) in [
             ("relay.example", "no scheme"),
             ("http:relay.example", "not a turn:, turns:, stun: or stuns: URI"),
-            ("turns:relay.example?transport=udp", "DTLS"),
-            ("turn:relay.example?transport=sctp", "neither udp nor tcp"),
+            ("turns:relay.example?transport=sctp", "neither udp nor tcp"),
             ("stun:relay.example?transport=udp", "names no transport"),
             ("turn:", "no host"),
             ("turn:[2001:db8::1", "no host"),

@@ -75,9 +75,10 @@ fn dependencies(manifest: &toml::Table, kinds: &[&str]) -> BTreeSet<String> {
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("pool-key", &["proto"]),
-    ("relay", &["pool-key", "proto"]),
+    ("relay", &["dtls-crypto", "pool-key", "proto"]),
     ("auth-service", &["pool-key", "proto"]),
-    ("client", &[]),
+    ("dtls-crypto", &[]),
+    ("client", &["dtls-crypto"]),
     ("av-edge", &["auth-service", "client", "pool-key", "proto", "relay"]),
 ];
 

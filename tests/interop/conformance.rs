@@ -11,7 +11,7 @@ use crate::netns::must;
 use crate::process::Process;
 use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, INTERNAL6, Site};
 
-/// Where coturn listens, beside our relay: UDP and TCP, and TLS.
+/// Where coturn listens, beside our relay: UDP and TCP, and TLS and DTLS.
 const COTURN_PORT: u16 = 3479;
 const COTURN_TLS_PORT: u16 = 5350;
 
@@ -45,6 +45,11 @@ fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
             format!("turn:{INTERNAL}:{COTURN_PORT}?transport=tcp"),
         ),
         ("TLS", format!("turns:{INTERNAL}"), format!("turns:{INTERNAL}:{COTURN_TLS_PORT}")),
+        (
+            "DTLS",
+            format!("turns:{INTERNAL}?transport=udp"),
+            format!("turns:{INTERNAL}:{COTURN_TLS_PORT}?transport=udp"),
+        ),
     ] {
         let ours = verdicts(&site, &ours, &OURS);
         let theirs = verdicts(&site, &theirs, &THEIRS);
@@ -71,10 +76,11 @@ fn ours_fails_no_requirement_over_ipv6_with_every_feature_on() {
         format!("turn:[{INTERNAL6}]"),
         format!("turn:[{INTERNAL6}]?transport=tcp"),
         format!("turns:[{INTERNAL6}]"),
+        format!("turns:[{INTERNAL6}]?transport=udp"),
     ] {
         let found = verdicts(&site, &uri, &OURS);
         assert!(failed(&found).is_empty(), "{uri}: {:#?}", failed(&found));
-        let relays_tcp = !uri.ends_with(']') || uri.starts_with("turns");
+        let relays_tcp = uri.ends_with("tcp") || uri.ends_with(']') && uri.starts_with("turns");
         for (id, expected) in [("MOB-006", true), ("TCPA-004", relays_tcp)] {
             assert_eq!(found[id].0 == "pass", expected, "{uri}: {id}: {:?}", found[id]);
         }
@@ -100,14 +106,14 @@ fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
     failed.map(|(id, (_, words))| format!("{id}: {words}")).collect()
 }
 
-/// A relay on UDP, TCP and TLS whose clients may send to the client's own machine.
+/// A relay on UDP, TCP, TLS and DTLS whose clients may send to the client's own machine.
 fn start_ours(site: &Site, home: &Home, features: &'static str) -> Process {
     make_certificate(home);
     let allow = r#""10.25.1.0/24", "fd25:1::/64""#;
     let file = RelayFile { allow, features, ..RelayFile::default() };
     let mut toml = file.toml();
     for host in [INTERNAL, &format!("[{INTERNAL6}]")] {
-        for (transport, port) in [("tcp", 3478), ("tls", 5349)] {
+        for (transport, port) in [("tcp", 3478), ("tls", 5349), ("dtls", 5349)] {
             let table = format!(
                 "[[listen]]\naddress = \"{host}:{port}\"\ntransport = \"{transport}\"\n\
                  side = \"internal\"\n"
@@ -147,7 +153,7 @@ fn open_the_way_to_the_client(site: &Site) {
 fn start_coturn(site: &Site, home: impl AsRef<Path>) -> Process {
     let inside = |name: &str| home.as_ref().join(name).display().to_string();
     let mut program = site.relay.command("turnserver");
-    program.args(["-n", "--no-cli", "--no-dtls", "--mobility", "-a", "--realm=turn.example.org"]);
+    program.args(["-n", "--no-cli", "--mobility", "-a", "--realm=turn.example.org"]);
     program.args(["-u", "alice:secret1", "-u", "bob:secret2", "--log-file=stdout"]);
     program.args([
         format!("--listening-port={COTURN_PORT}"),

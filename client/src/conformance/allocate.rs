@@ -131,7 +131,7 @@ fn second_allocate(stage: &Stage<'_>) -> Finding {
 }
 
 fn retransmitted_allocate(stage: &Stage<'_>) -> Finding {
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     let mut seat = stage.challenged()?;
     let request = seat.dress()?.on(Draft::allocate());
     let first = seat.ask(&request)?;

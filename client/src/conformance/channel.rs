@@ -153,7 +153,7 @@ fn empty(stage: &Stage<'_>) -> Finding {
 }
 
 fn datagram_lengths(stage: &Stage<'_>) -> Finding {
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     let (mut seat, peer) = stage.bound()?;
     seat.send(&[0x40, 0, 0, 5, 1, 2, 3, 4])?;
     seat.send(&[0x40, 0, 0])?;

@@ -54,7 +54,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// A request of RFC 3489: no cookie, 16 random bytes.
-fn classic(method: u16, tail: &[u8]) -> (Vec<u8>, [u8; 16]) {
+pub(super) fn classic(method: u16, tail: &[u8]) -> (Vec<u8>, [u8; 16]) {
     let id: [u8; 16] = random();
     let len = u16::try_from(tail.len()).unwrap_or(0);
     let head = [method.to_be_bytes(), len.to_be_bytes()].concat();

@@ -78,7 +78,9 @@ pub(super) const CASES: &[Case] = &[
 fn with_alpn<'a>(stage: &'a Stage<'a>, labels: &[&str]) -> Finding<super::seat::Seat<'a>> {
     match &stage.plan.transport {
         Transport::Tls(tls) => stage.seat_over(&Transport::Tls(tls.with_alpn(labels))),
-        Transport::Udp | Transport::Tcp => Err(not_offered("about TLS, and the URI names none")),
+        Transport::Udp | Transport::Tcp | Transport::Dtls(_) => {
+            Err(not_offered("about TLS, and the URI names none"))
+        }
     }
 }
 
@@ -107,7 +109,7 @@ fn alpn_of_discovery(stage: &Stage<'_>) -> Finding {
 }
 
 fn first_bytes(stage: &Stage<'_>) -> Finding {
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     let mut seat = stage.allocated()?;
     let others = (0..=255_u8).filter(|first| !matches!(first, 0..=3 | 20..=79));
     let datagrams: Vec<Vec<u8>> =
@@ -121,7 +123,7 @@ fn first_bytes(stage: &Stage<'_>) -> Finding {
 
 fn high_methods(stage: &Stage<'_>) -> Finding {
     // Their first byte is above 3: on a stream that is STUN-027.
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     let mut seat = stage.seat()?;
     for kind in [0x0401_u16, 0x0801, 0x1001, 0x2003, 0x3EEF] {
         let draft = Draft::new(kind);

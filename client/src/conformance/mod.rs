@@ -18,6 +18,7 @@ mod channel;
 mod compatibility;
 mod data;
 mod discovery;
+mod dtls;
 mod iphdr;
 mod message;
 mod mobility;
@@ -133,6 +134,7 @@ pub fn cases() -> Vec<Case> {
         stun::CASES,
         streams::CASES,
         compatibility::CASES,
+        dtls::CASES,
         auth_order::CASES,
         auth_answers::CASES,
         allocate::CASES,

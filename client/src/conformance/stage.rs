@@ -46,15 +46,31 @@ impl<'a> Stage<'a> {
         self.plan.transport.is_stream()
     }
 
-    /// For cases about datagrams.
-    pub(super) fn demand_udp(&self) -> Finding {
+    /// For cases about messages that come as datagrams, whether inside DTLS or not.
+    pub(super) fn demand_datagrams(&self) -> Finding {
         let why = "about datagrams, and the URI names a stream";
         if self.is_stream() { Err(not_offered(why)) } else { Ok(()) }
     }
 
+    /// For cases about UDP with nothing around the messages.
+    pub(super) fn demand_udp(&self) -> Finding {
+        match self.plan.transport {
+            Transport::Udp => Ok(()),
+            _ => Err(not_offered("about plain UDP, and the URI names something else")),
+        }
+    }
+
+    /// For cases about DTLS.
+    pub(super) fn demand_dtls(&self) -> Finding {
+        match self.plan.transport {
+            Transport::Dtls(_) => Ok(()),
+            _ => Err(not_offered("about DTLS, and the URI names something else")),
+        }
+    }
+
     /// For cases about streams.
     pub(super) fn demand_stream(&self) -> Finding {
-        let why = "about streams, and the URI names UDP";
+        let why = "about streams, and the URI names datagrams";
         if self.is_stream() { Ok(()) } else { Err(not_offered(why)) }
     }
 

@@ -150,7 +150,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn broken_headers(stage: &Stage<'_>) -> Finding {
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     // Allocate, because a Binding request without the cookie may be RFC 3489's.
     let sound = Draft::allocate();
     let mut seat = stage.seat()?;
@@ -163,6 +163,10 @@ fn broken_headers(stage: &Stage<'_>) -> Finding {
         ("19 bytes", sound.bytes().get(..19).unwrap_or_default().to_vec()),
         ("empty datagram", Vec::new()),
     ] {
+        // What it brings over DTLS is OLD-004.
+        if case == "cookie off by one" && stage.demand_dtls().is_ok() {
+            continue;
+        }
         seat.demand_silence(&[bytes]).at(case)?;
     }
     Ok(())
@@ -409,7 +413,7 @@ fn error_layout(stage: &Stage<'_>) -> Finding {
 }
 
 fn retransmission(stage: &Stage<'_>) -> Finding {
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     let mut seat = stage.allocated()?;
     let mut requests = vec![seat.dress()?.on(Draft::refresh(600))];
     if let Ok(peer) = &stage.survey.peer {
@@ -425,7 +429,7 @@ fn retransmission(stage: &Stage<'_>) -> Finding {
 }
 
 fn longest_response(stage: &Stage<'_>) -> Finding {
-    stage.demand_udp()?;
+    stage.demand_datagrams()?;
     // Something to look at, if no other case ran.
     stage.allocated()?;
     let longest = stage.record().longest;

@@ -1,9 +1,11 @@
-//! How messages travel between a client and its server: UDP, TCP, or TLS over TCP.
+//! How messages travel between a client and its server: UDP, TCP, TLS over TCP, or DTLS
+//! over UDP.
 //!
 //! A [`Link`] carries whole messages whatever is underneath: on a stream it pads ChannelData and
 //! cuts what comes in at the lengths the messages themselves carry (RFC 8656 §12.5, RFC 8489
 //! §6.2.2). It knows nothing of what the messages mean, and retransmits nothing.
 
+mod dtls;
 mod frames;
 mod tls;
 
@@ -17,6 +19,7 @@ use rustls::{ClientConnection, StreamOwned};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::clock;
+pub use dtls::Dtls;
 use frames::Frames;
 pub use tls::{Tls, Trust};
 
@@ -36,13 +39,15 @@ pub enum Transport {
     Tcp,
     /// The same, inside TLS.
     Tls(Tls),
+    /// One record of DTLS a message.
+    Dtls(Dtls),
 }
 
 impl Transport {
     /// Whether messages follow one another on a connection.
     pub fn is_stream(&self) -> bool {
         match self {
-            Self::Udp => false,
+            Self::Udp | Self::Dtls(_) => false,
             Self::Tcp | Self::Tls(_) => true,
         }
     }
@@ -55,7 +60,7 @@ pub struct Start {
     pub bind: Option<SocketAddr>,
     /// Size of the socket's buffers, if the default is not enough.
     pub buffer_bytes: Option<usize>,
-    /// How long connecting and the TLS handshake may take, each.
+    /// How long connecting and the handshake of TLS or DTLS may take, each.
     pub timeout: Duration,
 }
 
@@ -71,16 +76,18 @@ enum Wire {
     Udp(UdpSocket),
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Dtls(Box<dtls::Session>),
 }
 
 impl Link {
-    /// Opens a link: over UDP without a packet, over TCP by connecting, over TLS with a handshake.
+    /// Opens a link: over UDP without a packet, over TCP by connecting, over TLS and DTLS with a
+    /// handshake.
     pub fn open(transport: &Transport, server: SocketAddr, start: Start) -> io::Result<Self> {
         let wire = match transport {
-            Transport::Udp => {
-                let socket = socket(server, start, Type::DGRAM, Protocol::UDP)?;
-                socket.connect(&server.into())?;
-                Wire::Udp(socket.into())
+            Transport::Udp => Wire::Udp(datagrams(server, start)?),
+            Transport::Dtls(dtls) => {
+                let socket = datagrams(server, start)?;
+                Wire::Dtls(Box::new(dtls::Session::open(dtls, socket, start.timeout)?))
             }
             Transport::Tcp => Wire::Tcp(connect(server, start)?),
             Transport::Tls(tls) => {
@@ -100,21 +107,21 @@ impl Link {
 
     /// Whether messages follow one another on a connection.
     pub fn is_stream(&self) -> bool {
-        self.udp().is_none()
+        self.tcp().is_some()
     }
 
     /// The socket of a link over UDP.
     pub fn udp(&self) -> Option<&UdpSocket> {
         match &self.wire {
             Wire::Udp(socket) => Some(socket),
-            Wire::Tcp(_) | Wire::Tls(_) => None,
+            Wire::Tcp(_) | Wire::Tls(_) | Wire::Dtls(_) => None,
         }
     }
 
     /// The connection underneath a link over TCP or TLS.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match &self.wire {
-            Wire::Udp(_) => None,
+            Wire::Udp(_) | Wire::Dtls(_) => None,
             Wire::Tcp(stream) => Some(stream),
             Wire::Tls(tls) => Some(&tls.sock),
         }
@@ -126,6 +133,7 @@ impl Link {
             Wire::Udp(socket) => socket.local_addr(),
             Wire::Tcp(stream) => stream.local_addr(),
             Wire::Tls(tls) => tls.sock.local_addr(),
+            Wire::Dtls(session) => session.socket().local_addr(),
         }
     }
 
@@ -135,6 +143,7 @@ impl Link {
             Wire::Udp(socket) => socket.peer_addr(),
             Wire::Tcp(stream) => stream.peer_addr(),
             Wire::Tls(tls) => tls.sock.peer_addr(),
+            Wire::Dtls(session) => session.socket().peer_addr(),
         }
     }
 
@@ -145,6 +154,7 @@ impl Link {
         let pad = pad.get(..missing).unwrap_or_default();
         match &mut self.wire {
             Wire::Udp(socket) => socket.send(message).map(drop),
+            Wire::Dtls(session) => session.send(message),
             Wire::Tcp(stream) if pad.is_empty() => stream.write_all(message),
             Wire::Tcp(stream) => stream.write_all(&[message, pad].concat()),
             Wire::Tls(tls) => {
@@ -159,6 +169,7 @@ impl Link {
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.wire {
             Wire::Udp(socket) => socket.send(bytes).map(drop),
+            Wire::Dtls(session) => session.send(bytes),
             Wire::Tcp(stream) => stream.write_all(bytes),
             Wire::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
         }
@@ -203,6 +214,7 @@ impl Link {
                 Wire::Udp(socket) => socket.recv(buffer),
                 Wire::Tcp(stream) => stream.read(buffer),
                 Wire::Tls(tls) => tls.read(buffer),
+                Wire::Dtls(session) => return session.receive(until, buffer),
             };
             match read {
                 Ok(len) => return Ok(Some(len)),
@@ -220,7 +232,7 @@ impl Link {
         let mut drained = 0;
         loop {
             let read = match &mut self.wire {
-                Wire::Udp(_) => return Ok(0),
+                Wire::Udp(_) | Wire::Dtls(_) => return Ok(0),
                 Wire::Tcp(stream) => AtOnce(stream).read(buffer),
                 Wire::Tls(tls) => match tls.conn.reader().read(buffer) {
                     Err(error) if is_timeout(&error) => {
@@ -249,6 +261,7 @@ impl Link {
     pub fn finish(&mut self) -> io::Result<()> {
         match &mut self.wire {
             Wire::Udp(_) => Ok(()),
+            Wire::Dtls(session) => session.close(),
             Wire::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Wire::Tls(tls) => {
                 tls.conn.send_close_notify();
@@ -262,6 +275,10 @@ impl Link {
         let mut chunk = [0; READ_CHUNK];
         let len = match &mut self.wire {
             Wire::Udp(socket) => return socket.recv(buffer).map(Arrived::Message),
+            Wire::Dtls(session) => {
+                let came = session.receive(clock::now() + left, buffer)?;
+                return came.map(Arrived::Message).ok_or(io::ErrorKind::TimedOut.into());
+            }
             Wire::Tcp(stream) => stream.read(&mut chunk)?,
             Wire::Tls(tls) => tls.read(&mut chunk)?,
         };
@@ -279,6 +296,8 @@ impl Link {
             Wire::Udp(socket) => socket.set_read_timeout(left),
             Wire::Tcp(stream) => stream.set_read_timeout(left),
             Wire::Tls(tls) => tls.sock.set_read_timeout(left),
+            // A session waits by itself.
+            Wire::Dtls(_) => Ok(()),
         }
     }
 }
@@ -321,6 +340,13 @@ fn socket(server: SocketAddr, start: Start, kind: Type, protocol: Protocol) -> i
     }
     socket.bind(&start.bind.unwrap_or_else(|| SocketAddr::new(any, 0)).into())?;
     Ok(socket)
+}
+
+/// A socket that speaks to the server alone.
+fn datagrams(server: SocketAddr, start: Start) -> io::Result<UdpSocket> {
+    let socket = socket(server, start, Type::DGRAM, Protocol::UDP)?;
+    socket.connect(&server.into())?;
+    Ok(socket.into())
 }
 
 fn connect(server: SocketAddr, start: Start) -> io::Result<TcpStream> {

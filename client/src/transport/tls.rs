@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -24,6 +25,20 @@ pub enum Trust {
     Anything,
 }
 
+impl Trust {
+    /// Judges what a server shows.
+    pub(super) fn verifier(&self) -> io::Result<Arc<dyn ServerCertVerifier>> {
+        let provider = Arc::new(ring::default_provider());
+        let roots = match self {
+            Self::System => system_roots()?,
+            Self::Authorities(file) => roots_in(file)?,
+            Self::Anything => return Ok(Arc::new(AnyCertificate(provider))),
+        };
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        Ok(verifier.build().map_err(io::Error::other)?)
+    }
+}
+
 /// The client's side of TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
@@ -35,24 +50,13 @@ impl Tls {
     /// TLS 1.2 or 1.3 with a server of this name, or address. ALPN offers `alpn`, most wanted
     /// first; nothing if it is empty (RFC 7443).
     pub fn new(host: &str, trust: &Trust, alpn: &[&str]) -> io::Result<Self> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{host}: {error}"))
-        })?;
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?;
-        let config = match trust {
-            Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
-            Trust::Authorities(file) => {
-                builder.with_root_certificates(roots_in(file)?).with_no_client_auth()
-            }
-            Trust::Anything => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-                .with_no_client_auth(),
-        };
-        Ok(Self { config: Arc::new(config), name }.with_alpn(alpn))
+            .map_err(io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(trust.verifier()?)
+            .with_no_client_auth();
+        Ok(Self { config: Arc::new(config), name: name(host)? }.with_alpn(alpn))
     }
 
     /// The same, offering other protocols.
@@ -67,6 +71,12 @@ impl Tls {
     pub(super) fn connection(&self) -> io::Result<ClientConnection> {
         ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(io::Error::other)
     }
+}
+
+/// The name, or address, that a certificate must be for.
+pub(super) fn name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{host}: {error}")))
 }
 
 fn system_roots() -> io::Result<RootCertStore> {

@@ -4,7 +4,7 @@
 //! only a layer between the socket and the server. A hello is answered with a cookie and
 //! forgotten; a session begins when the cookie comes back (`cookie`, AUTH-040). The protocol is
 //! done by the library `dimpl`, a state machine without sockets or clocks like our own, on the
-//! primitives of ring (`provider`); `session` is one client, `tally` what is counted.
+//! primitives of ring (`dtls-crypto`); `session` is one client, `tally` what is counted.
 //!
 //! Certificates are those of TLS, of which the first with an ECDSA key is used, alone.
 //!
@@ -12,7 +12,6 @@
 //! seconds, a session without an allocation by half a minute.
 
 mod cookie;
-mod provider;
 mod session;
 mod tally;
 #[cfg(test)]
@@ -38,7 +37,7 @@ use crate::engine::{self, Arrival, Batch, Way};
 use crate::ledger::SharedLedger;
 use crate::stream::{Refusal, StreamLimits};
 
-pub(crate) use provider::can_use;
+pub(crate) use dtls_crypto::can_use;
 pub(crate) use tally::DtlsTally;
 pub use tally::{Greeting, Loss, Parting};
 

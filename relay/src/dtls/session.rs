@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dimpl::{Config, Dtls, DtlsCertificate, Error, Output};
+use dtls_crypto::{GROUPS, provider, with_cookie, with_key};
 use proto::framing::dtls::{COOKIE_LEN, Hello};
 
-use super::provider::{GROUPS, provider, with_cookie, with_key};
 use super::tally::Parting;
 use crate::certificates::Certificates;
 

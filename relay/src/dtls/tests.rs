@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use dimpl::{Config, Dtls, DtlsCertificate};
+use dtls_crypto::{provider, with_key};
 use proto::addr::ClientAddr;
 use proto::now::UnixTime;
 use proto::turn::Action;
 
-use super::provider::{provider, with_key};
 use super::*;
 use crate::clock::Clock;
 use crate::engine::Origin;

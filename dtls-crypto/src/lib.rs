@@ -2,7 +2,8 @@
 //!
 //! What ring lacks is one block of AES, by which DTLS 1.3 hides record numbers. Keys are those of
 //! TLS, parsed by rustls. When the configuration is built, the library tries all of it
-//! on known answers.
+//! on known answers. The relay and the client stand on this; nothing here knows of TURN.
+#![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,7 +16,6 @@ use dimpl::crypto::{
     SigningKey, SupportedDtls12CipherSuite, SupportedDtls13CipherSuite, SupportedKxGroup, TmpBuf,
 };
 use dimpl::{CryptoError, CryptoOperation, HashAlgorithm, NamedGroup, SignatureAlgorithm};
-use proto::framing::dtls::COOKIE_LEN;
 use ring::aead::quic::{self, HeaderProtectionKey};
 use ring::aead::{self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, UnboundKey};
 use ring::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -23,7 +23,10 @@ use ring::digest::{self, SHA256, SHA384};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::SignatureScheme;
-use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
+use rustls::crypto::ring::sign::any_ecdsa_type;
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, SignatureVerificationAlgorithm,
+};
 use rustls::sign::{CertifiedKey, Signer};
 use webpki::EndEntityCert;
 
@@ -49,8 +52,11 @@ static SUITES12: [&dyn SupportedDtls12CipherSuite; 3] =
 static SUITES13: [&dyn SupportedDtls13CipherSuite; 3] =
     [&SUITE13_AES128, &SUITE13_AES256, &SUITE13_CHACHA];
 
+/// Bytes of a cookie that the library makes: all of an HMAC-SHA256.
+pub const COOKIE_LEN: usize = 32;
+
 /// Everything the library asks for.
-pub(super) fn provider() -> CryptoProvider {
+pub fn provider() -> CryptoProvider {
     CryptoProvider {
         kx_groups: &EXCHANGES,
         signature_verification: &Verifier,
@@ -64,7 +70,7 @@ pub(super) fn provider() -> CryptoProvider {
 }
 
 /// The groups above, as a ClientHello numbers them (RFC 8446 §4.2.7).
-pub(super) const GROUPS: [u16; 3] = [29, 23, 24];
+pub const GROUPS: [u16; 3] = [29, 23, 24];
 
 thread_local! {
     /// The cookie that is judged at this moment, see [`with_cookie`].
@@ -73,9 +79,10 @@ thread_local! {
     static KEY: Cell<Option<Arc<CertifiedKey>>> = const { Cell::new(None) };
 }
 
-/// Lets `work` make an endpoint with this key. The library asks for a key by its bytes; keys are
-/// parsed already, so it is given none, and the provider knows.
-pub(super) fn with_key<T>(key: Arc<CertifiedKey>, work: impl FnOnce(Vec<u8>) -> T) -> T {
+/// Lets `work` make an endpoint with this key. The library asks for a key by its bytes; this one
+/// is parsed already, so it is given none, and the provider knows. Whoever makes endpoints rarely
+/// may give the bytes instead, in PKCS#8.
+pub fn with_key<T>(key: Arc<CertifiedKey>, work: impl FnOnce(Vec<u8>) -> T) -> T {
     KEY.set(Some(key));
     let outcome = work(Vec::new());
     KEY.set(None);
@@ -83,26 +90,26 @@ pub(super) fn with_key<T>(key: Arc<CertifiedKey>, work: impl FnOnce(Vec<u8>) -> 
 }
 
 /// Whether DTLS can use a key: ECDSA on P-256 or P-384.
-pub(crate) fn can_use(key: &CertifiedKey) -> bool {
-    signer(key).is_some()
+pub fn can_use(key: &CertifiedKey) -> bool {
+    signer(&*key.key).is_some()
 }
 
 /// Signs with a key, and names the hash that goes with its curve.
-fn signer(key: &CertifiedKey) -> Option<(HashAlgorithm, Box<dyn Signer>)> {
+fn signer(key: &dyn rustls::sign::SigningKey) -> Option<(HashAlgorithm, Box<dyn Signer>)> {
     [
         (HashAlgorithm::SHA256, SignatureScheme::ECDSA_NISTP256_SHA256),
         (HashAlgorithm::SHA384, SignatureScheme::ECDSA_NISTP384_SHA384),
     ]
     .into_iter()
-    .find_map(|(hash, scheme)| Some((hash, key.key.choose_scheme(&[scheme])?)))
+    .find_map(|(hash, scheme)| Some((hash, key.choose_scheme(&[scheme])?)))
 }
 
 /// Lets the library make and expect this cookie, for as long as `work` takes.
 ///
 /// It asks its provider for an HMAC-SHA256 to make a cookie, under a key of its own for each
 /// connection, and for nothing else. Ours are good without a connection: they are bound to
-/// address and time, and judged before (see [`super::cookie`]).
-pub(super) fn with_cookie<T>(cookie: [u8; COOKIE_LEN], work: impl FnOnce() -> T) -> T {
+/// address and time, and judged before by whoever calls.
+pub fn with_cookie<T>(cookie: [u8; COOKIE_LEN], work: impl FnOnce() -> T) -> T {
     /// Forgets the cookie however the work ends.
     struct Forget;
     impl Drop for Forget {
@@ -382,14 +389,18 @@ impl SecureRandom for Random {
     }
 }
 
-/// Hands out the key that [`with_key`] holds ready.
+/// Hands out the key that [`with_key`] holds ready, or else reads one.
 #[derive(Debug)]
 struct Keys;
 
 impl KeyProvider for Keys {
-    fn load_private_key(&self, _: &[u8]) -> Result<Box<dyn SigningKey>, CryptoError> {
-        let key = KEY.take().ok_or(CryptoError::InvalidPrivateKey)?;
-        let (hash, signer) = signer(&key).ok_or(CryptoError::UnsupportedEcCurve)?;
+    fn load_private_key(&self, pkcs8: &[u8]) -> Result<Box<dyn SigningKey>, CryptoError> {
+        let key = match KEY.take() {
+            Some(key) => Arc::clone(&key.key),
+            None => any_ecdsa_type(&PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pkcs8)))
+                .map_err(|_| CryptoError::InvalidPrivateKey)?,
+        };
+        let (hash, signer) = signer(&*key).ok_or(CryptoError::UnsupportedEcCurve)?;
         Ok(Box::new(Key { hashes: [hash], signer }))
     }
 }
