@@ -111,6 +111,7 @@ reasons! {
         MobilityForbidden "mobility_forbidden" [405] "the client asks for a mobility ticket, which features.mobility forbids";
         BadTicket "bad_ticket" [400] "a mobility ticket that no key of this relay sealed: forged, damaged, of another pool, or of a key that is no longer among pool.previous";
         SpentTicket "spent_ticket" [400] "the mobility ticket was used for a move already; only the newest one moves the allocation";
+        TooManyMoved "too_many_moved" [508] "a client moved to an address whose datagrams another worker receives, and as many have done so as can be served there; it keeps its allocation at the old address, and another port may do";
         NotMoved "not_moved" [400] "a mobility ticket from the very address that the allocation is at";
         UdpForbidden "udp_forbidden" [403] "features.udp_relays forbids relays for UDP";
         StreamNeeded "stream_needed" [400] "a relay for TCP, or one of its connections, is asked for over UDP or DTLS: RFC 6062 wants TCP or TLS";

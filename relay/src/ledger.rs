@@ -116,10 +116,15 @@ impl SharedLedger {
         if books.strangers_in_all >= limits.connections {
             return Err(Refusal::InAll);
         }
-        books.strangers.add(network);
-        books.strangers_in_all += 1;
-        *books.visitors.entry((worker, network)).or_default() += 1;
+        books.admit(worker, network);
         Ok(())
+    }
+
+    /// Counts one that was dismissed because it went to this worker: nothing can refuse it.
+    pub(crate) fn readmit_stranger(&mut self, client: IpAddr) {
+        let network = Claim::network(client);
+        let worker = self.worker;
+        self.books().admit(worker, network);
     }
 
     /// Such a connection has an allocation now, or has ended.
@@ -249,6 +254,12 @@ impl Books {
             self.pots.forget(user);
         }
         self.clients.remove(&client);
+    }
+
+    fn admit(&mut self, worker: u16, network: IpAddr) {
+        self.strangers.add(network);
+        self.strangers_in_all += 1;
+        *self.visitors.entry((worker, network)).or_default() += 1;
     }
 
     fn dismiss(&mut self, network: IpAddr) {

@@ -67,7 +67,8 @@ fn hello() -> Vec<u8> {
         &extensions,
     ]
     .concat();
-    let message = [&[1, 0, 0, length(&body), 0, 0, 0, 0, 0, 0, 0, length(&body)][..], &body].concat();
+    let message =
+        [&[1, 0, 0, length(&body), 0, 0, 0, 0, 0, 0, 0, length(&body)][..], &body].concat();
     [&[22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 0, 0, length(&message)][..], &message].concat()
 }
 

@@ -109,7 +109,8 @@ pub enum Action {
     /// Close a client's stream, once what was sent to it before has left.
     CloseClient(FiveTuple),
     /// Bring a client's message to another worker, whose allocation it speaks of: call
-    /// `Server::client_input` there. A client that speaks over a stream goes with it, for good.
+    /// `Server::client_input` there. A client that speaks over a stream goes with it, for good; one
+    /// that speaks over DTLS, for as long as its datagrams are diverted.
     HandOver {
         /// The client.
         client: FiveTuple,

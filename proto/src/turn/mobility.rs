@@ -7,7 +7,8 @@
 //!
 //! A new address may be steered to another worker than the one that has the allocation. The
 //! ticket says which that is: the request is handed over, and the shell is asked to let the
-//! client's datagrams arrive there from now on.
+//! client's datagrams arrive there from now on. That costs the shell a socket for each such client,
+//! and the kernel a comparison for each datagram at the listener's port, so there is a bound.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ use crate::turn::ticket::{Pass, Ticket};
 /// How long the Refresh of a move may be repeated (RFC 8016 §3.2.2: at least 30 s): as long as
 /// any client repeats a request (RFC 8489 §6.3.1).
 const TICKET_REPEATS: Duration = Duration::from_secs(40);
+
+/// How many clients of a worker may speak from where another worker would hear them.
+pub const MOST_DIVERTED: usize = 1_024;
 
 /// How an allocation follows its client.
 #[derive(Debug)]
@@ -135,6 +139,10 @@ impl<L: Ledger> Server<L> {
             return Err(Why::AllocationExists.into());
         }
         self.welcome(client, &request.identity)?;
+        let diverts = travel == Travel::Move && self.is_astray(client);
+        if diverts && self.diverted.len() >= MOST_DIVERTED && !self.diverted.contains(&client) {
+            return Err(Why::TooManyMoved.into());
+        }
         Ok(Journey::Here(id, travel))
     }
 
@@ -217,14 +225,14 @@ impl<L: Ledger> Server<L> {
 
     /// Sees to it that a client's packets arrive at this worker.
     pub(super) fn divert(&mut self, client: FiveTuple) {
-        if self.is_astray(client) {
+        if self.is_astray(client) && self.diverted.insert(client) {
             self.actions.push_back(Action::Divert(client));
         }
     }
 
     /// The inverse of [`Server::divert`].
     pub(super) fn end_diversion(&mut self, client: FiveTuple) {
-        if self.is_astray(client) {
+        if self.diverted.remove(&client) {
             self.actions.push_back(Action::EndDiversion(client));
         }
     }

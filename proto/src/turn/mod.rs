@@ -56,6 +56,7 @@ mod wish;
 pub use crate::dialect::Wrap;
 pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span, Verdict};
 pub use config::Config;
+pub use mobility::MOST_DIVERTED;
 pub use server::Server;
 pub use tally::Tally;
 pub use throttle::{NETWORK_FACTOR, Rate, Standing, Throttle};

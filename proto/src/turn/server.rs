@@ -1,6 +1,6 @@
 //! The entry points of the server value; no procedure lives here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +45,8 @@ pub struct Server<L> {
     pub(super) tickets: Tickets,
     /// Stands for this life of the server in tickets.
     pub(super) instance: u64,
+    /// Clients whose datagrams come here although steering means another worker.
+    pub(super) diverted: HashSet<FiveTuple, foldhash::quality::SeedableRandomState>,
     pub(super) random: Random,
     pub(super) tally: Tally,
     pub(super) listeners: Vec<ListenerTally>,
@@ -52,6 +54,12 @@ pub struct Server<L> {
     pub(super) draining: bool,
     throttle: Option<Arc<Throttle>>,
     pub(super) digests: foldhash::quality::SeedableRandomState,
+}
+
+/// A hash that no stranger can foresee.
+fn hasher(random: &mut Random) -> foldhash::quality::SeedableRandomState {
+    let shared = foldhash::SharedSeed::global_fixed();
+    foldhash::quality::SeedableRandomState::with_seed(random.number(), shared)
 }
 
 impl<L: Ledger> Server<L> {
@@ -74,10 +82,8 @@ impl<L: Ledger> Server<L> {
             actions: VecDeque::new(),
             draining: false,
             throttle: None,
-            digests: foldhash::quality::SeedableRandomState::with_seed(
-                random.number(),
-                foldhash::SharedSeed::global_fixed(),
-            ),
+            digests: hasher(&mut random),
+            diverted: HashSet::with_hasher(hasher(&mut random)),
             config,
             ledger,
             ports,

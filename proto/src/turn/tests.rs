@@ -30,6 +30,7 @@ use crate::stun::{
 };
 use crate::turn::action::{Action, OpenFailure, Verdict};
 use crate::turn::config::{Compat, Config, MobilityPolicy, Redirect, Share};
+use crate::turn::mobility::MOST_DIVERTED;
 use crate::turn::server::Server;
 use crate::turn::throttle::{Rate, Throttle};
 
@@ -563,6 +564,35 @@ fn mob_006_a_client_moves_to_where_another_worker_hears_it() {
     home.carry_out();
     assert!(home.others.contains(&Action::EndDiversion(*client)));
     assert_eq!(home.server.tally().allocations, 0);
+}
+
+#[test]
+fn mob_006_who_cannot_be_heard_at_a_new_address_is_told_so_and_keeps_the_old_one() {
+    let (mut home, away) = colleagues();
+    let response = home.opened(|writer| {
+        writer.add(&MobilityTicket(&[]));
+    });
+    let MobilityTicket(ticket) = Message::parse(&response).unwrap().require().unwrap();
+    let others = (0..).map(|n: u32| {
+        let client = ClientAddr::new(SocketAddr::from((n.to_be_bytes(), 5_000)));
+        FiveTuple { client, ..home.client }
+    });
+    home.server.diverted.extend(others.take(MOST_DIVERTED));
+    let old = std::mem::replace(&mut home.client, away.client);
+    let bring = |home: &mut Stage| {
+        home.ask(Method::REFRESH, |writer| {
+            writer.add(&MobilityTicket(ticket));
+        });
+        home.carry_out().unwrap()
+    };
+    assert_eq!(code(&bring(&mut home)), 508);
+    assert_eq!(home.server.tally().rejected[Why::TooManyMoved.index()], 1);
+    assert!(home.server.serves(old) && !home.server.serves(away.client));
+    // Somebody else is gone: there is room.
+    let other = *home.server.diverted.iter().next().unwrap();
+    home.server.end_diversion(other);
+    assert_eq!(Message::parse(&bring(&mut home)).unwrap().class(), Class::Success);
+    assert!(home.others.contains(&Action::Divert(away.client)));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! only a layer between the socket and the server. A hello is answered with a cookie and
 //! forgotten; a session begins when the cookie comes back (`cookie`, AUTH-040). The protocol is
 //! done by the library `dimpl`, a state machine without sockets or clocks like our own, on the
-//! primitives of ring (`dtls-crypto`); `session` is one client, `tally` what is counted.
+//! primitives of ring (`dtls-crypto`); `session` is one client, `travel` how it goes to another
+//! worker, `tally` what is counted.
 //!
 //! Certificates are those of TLS, of which the first with an ECDSA key is used, alone.
 //!
@@ -16,6 +17,7 @@ mod session;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod travel;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -40,6 +42,7 @@ use crate::stream::{Refusal, StreamLimits};
 pub(crate) use dtls_crypto::can_use;
 pub(crate) use tally::DtlsTally;
 pub use tally::{Greeting, Loss, Parting};
+pub(crate) use travel::Traveller;
 
 use cookie::Cookies;
 use session::{Library, Session, Version};
@@ -80,6 +83,8 @@ pub(crate) struct Sessions {
     by_client: HashMap<FiveTuple, Session, SeedableRandomState>,
     /// One live entry for each session, named in its `armed`; others are ignored.
     deadlines: BinaryHeap<Reverse<(Instant, FiveTuple)>>,
+    /// Clients whose datagrams may arrive at another worker.
+    unsettled: Vec<FiveTuple>,
     ledger: SharedLedger,
     /// Where the library puts what comes out.
     room: Box<[u8]>,
@@ -121,6 +126,7 @@ impl Sessions {
             cookies: Cookies::new(secret, begin),
             by_client: HashMap::with_hasher(hasher),
             deadlines: BinaryHeap::new(),
+            unsettled: Vec::new(),
             ledger,
             room: vec![0; memory].into(),
             plain: Vec::with_capacity(memory),
@@ -382,6 +388,7 @@ impl Sessions {
     /// Ends all sessions; says goodbye to their clients.
     pub(crate) fn close_all(&mut self, batch: &mut Batch) {
         self.deadlines.clear();
+        self.unsettled.clear();
         for (client, mut session) in self.by_client.drain() {
             session.close();
             while let Some(Output::Packet(packet)) = session.poll(&mut self.room) {

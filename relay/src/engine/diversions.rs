@@ -2,7 +2,7 @@
 //!
 //! A diversion is a socket on the listener's address, connected to the client: the kernel prefers
 //! it to the shared sockets that the steering chooses among. It only receives; answers leave
-//! through the listener, from the same address.
+//! through the listener, from the same address. How many there may be is for the server to bound.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,9 +12,6 @@ use mio::{Interest, Registry, Token};
 use proto::addr::FiveTuple;
 
 use crate::listen;
-
-/// The most at a time: the kernel compares a datagram with each of them on its port.
-const MOST: usize = 1_024;
 
 /// The clients of one worker.
 #[derive(Default)]
@@ -44,9 +41,6 @@ impl Diversions {
     ) -> io::Result<()> {
         if self.by_client.contains_key(&client) {
             return Ok(());
-        }
-        if self.by_client.len() >= MOST {
-            return Err(io::Error::other("too many clients have moved here"));
         }
         let socket = listen::open(local, true)?;
         socket.connect(client.client.socket())?;

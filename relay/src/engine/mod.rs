@@ -48,8 +48,9 @@ pub(crate) trait Engine {
     /// Closes all of them, ends every diversion, and forgets what was to be received there.
     fn close_relays(&mut self);
 
-    /// Lets datagrams of a client arrive here, whatever the steering of its listener says.
-    fn divert(&mut self, client: FiveTuple);
+    /// Lets datagrams of a client arrive here, whatever the steering of its listener says; false
+    /// if that is impossible.
+    fn divert(&mut self, client: FiveTuple) -> bool;
 
     /// Leaves them to steering again.
     fn end_diversion(&mut self, client: FiveTuple);
@@ -95,7 +96,6 @@ pub(crate) struct EngineTally {
     pub(crate) lost_at_relays: u64,
     /// How often all relayed sockets were closed at once, because the worker began anew.
     pub(crate) restarts: u64,
-    /// Clients that moved and whose datagrams could not be brought here: out of descriptors, or
-    /// too many of them.
+    /// Clients that moved and whose datagrams could not be brought here: out of descriptors.
     pub(crate) diversions_failed: u64,
 }

@@ -317,8 +317,10 @@ impl Engine for MioEngine {
         self.listeners.iter_mut().flatten().for_each(|listener| listener.outgoing.clear());
     }
 
-    fn divert(&mut self, client: FiveTuple) {
-        let Some(listener) = found(&mut self.listeners, client.listener.index()) else { return };
+    fn divert(&mut self, client: FiveTuple) -> bool {
+        let Some(listener) = found(&mut self.listeners, client.listener.index()) else {
+            return false;
+        };
         let registry = self.poll.registry();
         let opened = listener
             .socket
@@ -327,6 +329,7 @@ impl Engine for MioEngine {
         if opened.is_err() {
             self.tally.diversions_failed += 1;
         }
+        opened.is_ok()
     }
 
     fn end_diversion(&mut self, client: FiveTuple) {

@@ -167,7 +167,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Kind::Counter,
         "av_edge_relay_diversions_failed_total",
         Unit::Count,
-        "clients that moved, and whose datagrams could not be brought to the worker that has their allocation: out of descriptors, or more than a thousand of them",
+        "clients that moved, and whose datagrams could not be brought to the worker that has their allocation: out of descriptors",
     ),
     (
         Kind::Gauge,

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use mio::Waker;
 use proto::addr::FiveTuple;
 use proto::turn::tally::AllocationView;
 
+use crate::dtls::Traveller;
 use crate::stream::Guest;
 
 /// Questions that may wait at a time.
@@ -42,8 +43,19 @@ pub(crate) struct Parcel {
     pub(crate) client: FiveTuple,
     /// The message it sent.
     pub(crate) bytes: Box<[u8]>,
-    /// Its connection, if it speaks over one.
-    pub(crate) guest: Option<Box<Guest>>,
+    /// What comes with it.
+    pub(crate) luggage: Luggage,
+}
+
+/// What a client takes along to another worker.
+#[derive(Debug)]
+pub(crate) enum Luggage {
+    /// Nothing: it speaks in datagrams, which the kernel brings.
+    Nothing,
+    /// Its connection.
+    Connection(Box<Guest>),
+    /// Its session of DTLS. Without a message the session comes home.
+    Session(Box<Traveller>),
 }
 
 /// Where orders, questions and parcels are put in, from any thread.
@@ -88,11 +100,13 @@ impl Letterbox {
         receiver
     }
 
-    /// Brings a parcel; false if there is no room for it.
-    pub(super) fn bring(&self, parcel: Parcel) -> bool {
-        let taken = self.parcels.try_send(parcel).is_ok();
+    /// Brings a parcel; gives it back if there is no room for it.
+    pub(super) fn bring(&self, parcel: Parcel) -> Result<(), Box<Parcel>> {
+        let outcome = self.parcels.try_send(parcel);
         self.wake();
-        taken
+        outcome.map_err(|refused| match refused {
+            TrySendError::Full(parcel) | TrySendError::Disconnected(parcel) => Box::new(parcel),
+        })
     }
 
     fn wake(&self) {

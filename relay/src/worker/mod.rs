@@ -24,7 +24,7 @@ use crate::telemetry::latency::Latency;
 
 pub(crate) use inbox::{Letterbox, Order, open};
 
-use inbox::{Inbox, Parcel};
+use inbox::{Inbox, Luggage, Parcel};
 use outbox::Outbox;
 
 pub(crate) use outbox::Hands;
@@ -259,12 +259,16 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Order::Drain => self.server.drain(),
             Order::Stop => self.server.shut_down(now),
         }
-        while let Some(Parcel { client, bytes, guest }) = self.desk.inbox.parcel() {
-            let Self { server, hands: Hands { batch, streams, .. }, .. } = self;
-            match guest {
-                Some(guest) => streams.adopt(now, (*guest, &bytes), server, batch),
+        while let Some(Parcel { client, bytes, luggage }) = self.desk.inbox.parcel() {
+            let Self { server, hands: Hands { batch, streams, dtls, .. }, .. } = self;
+            match luggage {
+                Luggage::Connection(guest) => streams.adopt(now, (*guest, &bytes), server, batch),
+                Luggage::Session(traveller) => {
+                    let mut turn = Turn { now, server, batch, marks: Marks::PLAIN };
+                    dtls.adopt(&mut turn, client, (*traveller, &bytes));
+                }
                 // A request: whatever comes of it is an action.
-                None => drop(server.client_input(now, client, &*bytes)),
+                Luggage::Nothing => drop(server.client_input(now, client, &*bytes)),
             }
         }
         while let Some(answer) = self.desk.inbox.question() {
@@ -326,7 +330,9 @@ mod tests {
         fn close_relays(&mut self) {
             self.closed.set(self.closed.get() + 1);
         }
-        fn divert(&mut self, _: FiveTuple) {}
+        fn divert(&mut self, _: FiveTuple) -> bool {
+            true
+        }
         fn end_diversion(&mut self, _: FiveTuple) {}
         fn survey(&mut self) {}
         fn tally(&self) -> EngineTally {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::addr::RelayId;
+use proto::addr::{FiveTuple, RelayId, steer};
 use proto::marks::Marks;
 use proto::now::Now;
 use proto::policy::Ledger;
@@ -13,7 +13,7 @@ use crate::engine::{Batch, Engine};
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
 use crate::telemetry::log::Log;
-use crate::worker::inbox::{Letterbox, Parcel};
+use crate::worker::inbox::{Letterbox, Luggage, Parcel};
 
 /// What leaves toward clients and peers.
 pub(crate) struct Hands {
@@ -33,6 +33,8 @@ pub(crate) struct Outbox {
     /// Relayed sockets to close when what the batch holds for them has left.
     closing: Vec<RelayId>,
     log: Log,
+    /// The number of this one.
+    worker: u16,
     /// Of all workers, in order of their numbers.
     letterboxes: Arc<[Letterbox]>,
 }
@@ -40,7 +42,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// The outbox of a worker.
     pub(crate) fn new(worker: u16, letterboxes: Arc<[Letterbox]>) -> Self {
-        Self { closing: Vec::new(), log: Log::new(worker), letterboxes }
+        Self { closing: Vec::new(), log: Log::new(worker), worker, letterboxes }
     }
 
     /// Carries actions out until none is left; replies join the batch, or a stream's queue.
@@ -73,10 +75,6 @@ impl Outbox {
                     let mut turn = Turn { now, server, batch, marks };
                     hands.dtls.close(&mut turn, client);
                 }
-                // A session lives where it began.
-                Action::HandOver { client, .. } if hands.dtls.serves(client.listener) => {
-                    server.hand_over_failed();
-                }
                 Action::CloseRelay(id) => {
                     self.closing.push(id);
                     hands.tcp.close(id);
@@ -97,17 +95,24 @@ impl Outbox {
                 }
                 Action::ClosePeer(connection) => hands.tcp.hang_up(connection),
                 Action::HandOver { client, worker, bytes } => {
-                    let guest = hands.streams.hand_out(client).map(Box::new);
-                    let letterbox = self.letterboxes.get(usize::from(worker));
-                    if !letterbox.is_some_and(|to| to.bring(Parcel { client, bytes, guest })) {
+                    if !self.hand_over(worker, (client, bytes), hands) {
                         server.hand_over_failed();
                     }
                 }
-                Action::Divert(client) => engine.divert(client),
-                Action::EndDiversion(client) => engine.end_diversion(client),
+                Action::Divert(client) => {
+                    if engine.divert(hands.dtls.outside(client)) {
+                        hands.dtls.settle(client);
+                    }
+                }
+                Action::EndDiversion(client) => {
+                    engine.end_diversion(hands.dtls.outside(client));
+                    hands.dtls.unsettle(client);
+                }
                 Action::CloseClient(client) => hands.streams.close(client),
                 Action::Changed(change) => {
-                    if let Change::AllocationOpened { client, .. } = &change {
+                    if let Change::AllocationOpened { client, .. }
+                    | Change::ClientMoved { client, .. } = &change
+                    {
                         hands.streams.admitted(*client);
                         hands.dtls.admitted(*client);
                     }
@@ -115,6 +120,53 @@ impl Outbox {
                 }
             }
         }
+        self.send_home(&mut hands.dtls);
+    }
+
+    /// Brings a client's message to another worker, with the connection or session it came by;
+    /// whether that was possible.
+    fn hand_over(
+        &self,
+        worker: u16,
+        (client, bytes): (FiveTuple, Box<[u8]>),
+        hands: &mut Hands,
+    ) -> bool {
+        let luggage = if let Some(guest) = hands.streams.hand_out(client) {
+            Luggage::Connection(Box::new(guest))
+        } else if let Some(traveller) = hands.dtls.hand_out(client) {
+            Luggage::Session(Box::new(traveller))
+        } else {
+            Luggage::Nothing
+        };
+        self.bring(worker, Parcel { client, bytes, luggage }, &mut hands.dtls)
+    }
+
+    /// Sends sessions home whose client's datagrams do not arrive here.
+    fn send_home(&self, dtls: &mut Sessions) {
+        for client in dtls.unsettled() {
+            #[expect(clippy::cast_possible_truncation, reason = "their numbers have 16 bits")]
+            let home = steer(client.client, self.letterboxes.len() as u16);
+            let Some(traveller) = (home != self.worker).then(|| dtls.hand_out(client)).flatten()
+            else {
+                continue;
+            };
+            let luggage = Luggage::Session(Box::new(traveller));
+            let parcel = Parcel { client, bytes: Box::default(), luggage };
+            if !self.bring(home, parcel, dtls) {
+                // Another turn may find room there.
+                dtls.unsettle(client);
+            }
+        }
+    }
+
+    /// Brings a parcel; a session that finds no room stays.
+    fn bring(&self, worker: u16, parcel: Parcel, dtls: &mut Sessions) -> bool {
+        let Some(letterbox) = self.letterboxes.get(usize::from(worker)) else { return false };
+        let Err(refused) = letterbox.bring(parcel) else { return true };
+        if let Luggage::Session(traveller) = refused.luggage {
+            dtls.take_in(refused.client, *traveller);
+        }
+        false
     }
 
     /// Ends a turn: sends the batch, then closes what was released.

@@ -17,7 +17,7 @@ const BINDING: [u8; 20] =
 const ANSWER: usize = 20 + 12;
 
 /// Keys for a relay that speaks DTLS at the address where it speaks UDP, with a new certificate.
-fn keys(home: &tempfile::TempDir, port: u16) -> String {
+pub(crate) fn keys(home: &tempfile::TempDir, port: u16) -> String {
     let made = rcgen::generate_simple_self_signed(["turn.example.org".to_owned()]).unwrap();
     let (certificate, key) = (home.path().join("certificate.pem"), home.path().join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();

@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
+use client::transport::{Dtls, Link, MESSAGE_ROOM, Start, Transport, Trust};
 use proto::addr::{ClientAddr, steer};
 use proto::stun::attribute::{
     Channel, Lifetime, MobilityTicket, PROTOCOL_UDP, RequestedTransport, XorPeerAddress,
@@ -10,6 +12,7 @@ use proto::stun::attribute::{
 };
 use proto::stun::{AttributeType, Message, Method};
 
+use crate::dtls::keys;
 use crate::raw::{Speaker, code, next, over_udp, value};
 use crate::site::{SOON, Site, pattern, peer};
 
@@ -83,6 +86,103 @@ fn mob_006_an_allocation_follows_its_client_between_workers() {
     };
     assert_eq!(code(&alice.ask(Method::REFRESH, release, over_udp(&place))), 0);
     assert_eq!(code(&alice.ask(Method::ALLOCATE, wish, over_udp(&place))), 0);
+    let sessions = site.relay.observer().sessions();
+    let moved =
+        sessions.iter().find(|it| it.view.client.client.socket() == place.local_addr().unwrap());
+    assert_eq!(moved.unwrap().worker, 1);
+    assert_eq!(site.metric("av_edge_relay_diversions_failed_total", &[]), 0);
+    site.close();
+}
+
+/// A way to the relay over a transport, from an address that is steered to this worker, of two.
+fn link(transport: &Transport, worker: u16, server: SocketAddr) -> Link {
+    let bind = steered(worker, server).local_addr().unwrap();
+    let start = Start { bind: Some(bind), buffer_bytes: None, timeout: SOON };
+    Link::open(transport, server, start).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "sockets wait on the real clock")]
+fn soon(wait: Duration) -> Instant {
+    Instant::now() + wait
+}
+
+/// The next message on a link; waits only so long.
+fn heard(link: &mut Link, wait: Duration) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; MESSAGE_ROOM];
+    let len = link.receive(soon(wait), &mut buffer).unwrap()?;
+    buffer.truncate(len);
+    Some(buffer)
+}
+
+/// Sends a request over a link, again while there is no answer; returns the answer.
+fn over(link: &mut Link) -> impl FnMut(&[u8]) -> Vec<u8> + '_ {
+    move |request| {
+        for _ in 0..20 {
+            link.send(request).unwrap();
+            if let Some(answer) = heard(link, SOON / 10) {
+                return answer;
+            }
+        }
+        panic!("no answer")
+    }
+}
+
+#[test]
+fn mob_006_an_allocation_follows_its_client_over_dtls_and_across_transports() {
+    let home = tempfile::tempdir().unwrap();
+    let site =
+        Site::open_with(72, 2, &format!("features.mobility = true\n{}", keys(&home, 21_072)));
+    let dtls = Transport::Dtls(Dtls::new("turn.example.org", &Trust::Anything).unwrap());
+    let (peer, mut alice) = (peer(), Speaker::new("alice"));
+    let at = peer.local_addr().unwrap();
+    let wish = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&RequestedTransport(PROTOCOL_UDP)).add(&MobilityTicket(&[]));
+    };
+    let mut place = link(&dtls, 0, site.server);
+    let answer = alice.ask(Method::ALLOCATE, wish, over(&mut place));
+    let mut ticket = value(&answer, AttributeType::MOBILITY_TICKET);
+    let relayed = Message::parse(&answer).unwrap().require::<XorRelayedAddress>().unwrap().0;
+    let bind = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&Channel(0x4000)).add(&XorPeerAddress(at));
+    };
+    assert_eq!(code(&alice.ask(Method::CHANNEL_BIND, bind, over(&mut place))), 0);
+
+    let mut buffer = [0; 2_000];
+    let (udp, tcp) = (Transport::Udp, Transport::Tcp);
+    // To the other worker and back, over this transport and that.
+    for (transport, worker) in
+        [(&dtls, 1), (&dtls, 0), (&dtls, 1), (&udp, 1), (&dtls, 1), (&tcp, 0), (&dtls, 1)]
+    {
+        let mut elsewhere = link(transport, worker, site.server);
+        // Somebody with a ticket not his own is refused, and his session goes on.
+        let mallory = |writer: &mut proto::stun::Writer<'_>| {
+            writer.add(&Lifetime(600)).add(&MobilityTicket(&ticket));
+        };
+        if !elsewhere.is_stream() {
+            let mut thief = Speaker::new("mallory");
+            let answer = thief.ask(Method::REFRESH, mallory, over(&mut elsewhere));
+            assert_eq!(code(&answer), 441, "{transport:?}");
+        }
+        let answer = alice.ask(Method::REFRESH, mallory, over(&mut elsewhere));
+        ticket = value(&answer, AttributeType::MOBILITY_TICKET);
+        for message in 0..50 {
+            let payload = pattern(message, 100 + message);
+            elsewhere.send(&channel_data(0x4000, &payload)).unwrap();
+            let (len, from) = peer.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..len], from), (&payload[..], relayed));
+            peer.send_to(&payload, relayed).unwrap();
+            let frame = channel_data(0x4000, &payload);
+            assert_eq!(heard(&mut elsewhere, SOON), Some(frame), "{transport:?}, {message}");
+        }
+        // The next one may have the same port.
+        place = elsewhere;
+    }
+    // Released: the session goes back to where its datagrams are steered, and may allocate there.
+    let release = |writer: &mut proto::stun::Writer<'_>| {
+        writer.add(&Lifetime(0));
+    };
+    assert_eq!(code(&alice.ask(Method::REFRESH, release, over(&mut place))), 0);
+    assert_eq!(code(&alice.ask(Method::ALLOCATE, wish, over(&mut place))), 0);
     let sessions = site.relay.observer().sessions();
     let moved =
         sessions.iter().find(|it| it.view.client.client.socket() == place.local_addr().unwrap());
