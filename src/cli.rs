@@ -217,8 +217,9 @@ impl From<SideName> for Side {
 /// Arguments of `av-edge probe`.
 #[derive(Args, Debug)]
 pub(crate) struct ProbeArgs {
-    /// The relay, as in iceServers: `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:HOST[:PORT]`;
-    /// `stun:HOST[:PORT]` or `stuns:HOST[:PORT]` for the public address alone.
+    /// The relay, as in iceServers: `turn:HOST[:PORT][?transport=udp|tcp]` or
+    /// `turns:HOST[:PORT][?transport=udp|tcp]` (TLS, over UDP DTLS); `stun:HOST[:PORT]` or
+    /// `stuns:HOST[:PORT]` for the public address alone.
     #[arg(value_name = "URI")]
     pub(crate) uri: String,
     /// User name of a credential.
@@ -262,7 +263,8 @@ Each case is one requirement: pass, FAIL with what was expected and what was see
 reason. Exit status 0 when no case fails. Peers are sockets of this host; cases that need one are \
 n.a. unless the server lets its clients send there.")]
 pub(crate) struct ConformanceArgs {
-    /// The server: `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:HOST[:PORT]`.
+    /// The server: `turn:HOST[:PORT][?transport=udp|tcp]` or `turns:HOST[:PORT][?transport=udp|tcp]`
+    /// (TLS, over UDP DTLS).
     #[arg(value_name = "URI", required_unless_present = "list")]
     pub(crate) uri: Option<String>,
     /// User name of a credential that may hold several allocations.

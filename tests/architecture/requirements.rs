@@ -1,7 +1,8 @@
 //! Rows of the list of requirements, and where each is proved: `tests/requirements.md` is made here.
 //!
 //! A test proves the row its name begins with (`stun_001_…` is STUN-001). A row without a test has
-//! a line in `tests/unmet.txt` that says why. `GENERATE=1` writes the page; otherwise the test
+//! a line in `tests/unmet.txt` that says why; one that is met but for a detail has a line in
+//! `tests/deviations.txt`. `GENERATE=1` writes the page; otherwise the test
 //! fails when page and code disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,7 +91,16 @@ fn tested() -> BTreeMap<String, BTreeSet<String>> {
 
 /// Rows of `tests/unmet.txt`: id and reason.
 fn unmet() -> BTreeMap<String, String> {
-    let text = read(&root().join("tests/unmet.txt"));
+    reasons("tests/unmet.txt")
+}
+
+/// Rows of `tests/deviations.txt`: id and what is different.
+fn deviations() -> BTreeMap<String, String> {
+    reasons("tests/deviations.txt")
+}
+
+fn reasons(file: &str) -> BTreeMap<String, String> {
+    let text = read(&root().join(file));
     let rows = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     let mut found = BTreeMap::new();
     for row in rows {
@@ -115,6 +125,8 @@ fn every_requirement_has_a_test_or_a_reason() {
     assert!(both.is_empty(), "a test and a row in unmet.txt: {both:?}");
     let unknown: Vec<_> = unmet.keys().filter(|id| !known.contains(&***id)).collect();
     assert!(unknown.is_empty(), "rows of unmet.txt that the list lacks: {unknown:?}");
+    let untested: Vec<_> = deviations().into_keys().filter(|id| !tested.contains_key(id)).collect();
+    assert!(untested.is_empty(), "deviations of rows that no test is named after: {untested:?}");
     let misnamed: Vec<_> = tested
         .iter()
         .filter(|(id, _)| groups.contains(group(id)) && !known.contains(&***id))
@@ -141,8 +153,8 @@ fn page() -> String {
     let proved = list.iter().filter(|(id, _)| tested.contains_key(*id)).count();
     let mut page = format!(
         "# Requirements and their tests\n\n\
-         Made by `GENERATE=1 cargo test -p rig --test architecture page`; edit `tests/unmet.txt` \
-         and the tests instead.\n\n\
+         Made by `GENERATE=1 cargo test -p rig --test architecture page`; edit `tests/unmet.txt`, \
+         `tests/deviations.txt` and the tests instead.\n\n\
          A test is named after its row: search for `stun_001_` to find what proves STUN-001. \
          {proved} of {} rows have one.\n",
         list.len(),
@@ -151,6 +163,14 @@ fn page() -> String {
     for (id, level) in &list {
         if let Some(reason) = unmet.get(*id) {
             writeln!(page, "| {id} | {level} | {reason} |").expect("a string takes everything");
+        }
+    }
+    page.push_str(
+        "\n## Met but for a detail\n\n| ID | level | what is different |\n|---|---|---|\n",
+    );
+    for (id, level) in &list {
+        if let Some(detail) = deviations().get(*id) {
+            writeln!(page, "| {id} | {level} | {detail} |").expect("a string takes everything");
         }
     }
     for (prefix, about) in GROUPS {

@@ -32,11 +32,14 @@ const KNOWN_OF_COTURN: &[&str] = &[
 
 #[test]
 fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
-    let site = Site::new();
+    // A site for each, so that both are tried at a time.
+    let [site, other] = [(); 2].map(|()| Site::new());
     let home = Home::with_pool_key();
+    make_certificate(&home);
     let _relay = start_ours(&site, &home, "");
-    let _coturn = start_coturn(&site, home.path(""));
+    let _coturn = start_coturn(&other, home.path(""));
     open_the_way_to_the_client(&site);
+    open_the_way_to_the_client(&other);
     for (case, ours, theirs) in [
         ("UDP", format!("turn:{INTERNAL}"), format!("turn:{INTERNAL}:{COTURN_PORT}")),
         (
@@ -51,8 +54,11 @@ fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
             format!("turns:{INTERNAL}:{COTURN_TLS_PORT}?transport=udp"),
         ),
     ] {
-        let ours = verdicts(&site, &ours, &OURS);
-        let theirs = verdicts(&site, &theirs, &THEIRS);
+        let (ours, theirs) = std::thread::scope(|scope| {
+            let ours = scope.spawn(|| verdicts(&site, &ours, &OURS));
+            let theirs = verdicts(&other, &theirs, &THEIRS);
+            (ours.join().expect("a column of ours"), theirs)
+        });
         println!("{case:<12}{:<6}coturn", "ours");
         for (id, (verdict, _)) in &ours {
             println!("{id:<12}{verdict:<6}{}", theirs[id].0);
@@ -67,24 +73,31 @@ fn ours_fails_no_requirement_and_the_deviations_of_coturn_are_found() {
 }
 
 #[test]
-fn ours_fails_no_requirement_over_ipv6_with_every_feature_on() {
-    let site = Site::new();
-    let home = Home::with_pool_key();
-    let _relay = start_ours(&site, &home, "tcp_relays = true\nmobility = true");
-    open_the_way_to_the_client(&site);
-    for uri in [
-        format!("turn:[{INTERNAL6}]"),
-        format!("turn:[{INTERNAL6}]?transport=tcp"),
-        format!("turns:[{INTERNAL6}]"),
-        format!("turns:[{INTERNAL6}]?transport=udp"),
-    ] {
-        let found = verdicts(&site, &uri, &OURS);
-        assert!(failed(&found).is_empty(), "{uri}: {:#?}", failed(&found));
-        let relays_tcp = uri.ends_with("tcp") || uri.ends_with(']') && uri.starts_with("turns");
-        for (id, expected) in [("MOB-006", true), ("TCPA-004", relays_tcp)] {
-            assert_eq!(found[id].0 == "pass", expected, "{uri}: {id}: {:?}", found[id]);
+fn ours_fails_no_requirement_of_either_family_with_every_feature_on() {
+    let hosts = [INTERNAL.to_owned(), format!("[{INTERNAL6}]")];
+    std::thread::scope(|scope| {
+        for host in &hosts {
+            scope.spawn(move || {
+                let site = Site::new();
+                let home = Home::with_pool_key();
+                make_certificate(&home);
+                let _relay = start_ours(&site, &home, "tcp_relays = true\nmobility = true");
+                open_the_way_to_the_client(&site);
+                for (uri, streams) in [
+                    (format!("turn:{host}"), false),
+                    (format!("turn:{host}?transport=tcp"), true),
+                    (format!("turns:{host}"), true),
+                    (format!("turns:{host}?transport=udp"), false),
+                ] {
+                    let found = verdicts(&site, &uri, &OURS);
+                    assert!(failed(&found).is_empty(), "{uri}: {:#?}", failed(&found));
+                    for (id, expected) in [("MOB-006", true), ("TCPA-004", streams)] {
+                        assert_eq!(found[id].0 == "pass", expected, "{uri}: {id}: {:?}", found[id]);
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
 /// Credentials at our relay, and at coturn.
@@ -108,7 +121,6 @@ fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
 
 /// A relay on UDP, TCP, TLS and DTLS whose clients may send to the client's own machine.
 fn start_ours(site: &Site, home: &Home, features: &'static str) -> Process {
-    make_certificate(home);
     let allow = r#""10.25.1.0/24", "fd25:1::/64""#;
     let file = RelayFile { allow, features, ..RelayFile::default() };
     let mut toml = file.toml();

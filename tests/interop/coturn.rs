@@ -149,23 +149,31 @@ pub(crate) fn for_coturn() -> RelayFile {
 impl Run {
     /// Runs the tool and demands that every message came back.
     pub(crate) fn demand_all_back(&self, machine: &Namespace, credential: &[&str]) {
-        let count = |number: u64| number.to_string();
-        let mut tool = Process::start(
-            machine
-                .command("turnutils_uclient")
-                .args(["-n", &count(MESSAGES), "-m", &count(self.clients), "-l", "160", "-z", "5"])
-                .args(credential)
-                .args(["-e", self.peer])
-                .args(self.options)
-                .arg(self.server),
-        );
-        let status = tool.wait(LIMIT);
-        let output = tool.output();
-        assert!(status.success(), "{}: {status}\n{output}", self.case);
-        let all = self.clients * MESSAGES;
-        let wanted = Report { sent: all, received: all, lost: 0 };
-        assert_eq!(Report::read(&output), wanted, "{}:\n{output}", self.case);
+        let words = [credential, &["-e", self.peer], self.options, &[self.server]].concat();
+        demand_all_back(machine, self.case, (self.clients, MESSAGES), &words);
     }
+}
+
+/// Runs the tool and demands that every message of so many clients came back.
+pub(crate) fn demand_all_back(
+    machine: &Namespace,
+    case: &str,
+    (clients, messages): (u64, u64),
+    words: &[&str],
+) {
+    let count = |number: u64| number.to_string();
+    let mut tool = Process::start(
+        machine
+            .command("turnutils_uclient")
+            .args(["-n", &count(messages), "-m", &count(clients), "-l", "160", "-z", "5"])
+            .args(words),
+    );
+    let status = tool.wait(LIMIT);
+    let output = tool.output();
+    assert!(status.success(), "{case}: {status}\n{output}");
+    let all = clients * messages;
+    let wanted = Report { sent: all, received: all, lost: 0 };
+    assert_eq!(Report::read(&output), wanted, "{case}:\n{output}");
 }
 
 /// What `turnutils_uclient` says at its end.

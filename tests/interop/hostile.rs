@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use client::{AllocateOptions, Event};
+use client::Event;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::clock;
-use crate::edge::{Home, METRICS, RelayFile, connect, http_get, mint, start_relay};
-use crate::site::{INTERNAL, PEER, Site};
+use crate::edge::{Home, METRICS, RelayFile, http_get, start_relay};
+use crate::line::Line;
+use crate::site::{INTERNAL, Site};
 
 /// Datagrams of the flood, and how many go out together every [`PAUSE`].
 const FLOOD: usize = 200_000;
@@ -26,12 +27,7 @@ fn hostile_packets_cost_a_call_nothing_and_no_memory() {
     let site = Site::new();
     let home = Home::with_pool_key();
     let relay = start_relay(&site, &home, &RelayFile::default());
-    let credential = mint(&home.path("pool.pem"), "alice");
-    let mut client = site.client.enter(|| connect(INTERNAL, &credential));
-    client.allocate(&AllocateOptions::default()).expect("an allocation");
-    let peer = site.peer.enter(|| UdpSocket::bind((PEER, 0))).expect("a port of the peer");
-    peer.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
-    let channel = client.bind_channel(peer.local_addr().expect("it is bound")).expect("a channel");
+    let Line { mut client, peer, channel } = Line::open(&site, &home);
 
     let over = AtomicBool::new(false);
     let (sent, half, end) = thread::scope(|scope| {

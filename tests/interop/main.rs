@@ -18,6 +18,7 @@ mod dtls;
 mod edge;
 mod headers;
 mod hostile;
+mod line;
 mod mras;
 mod nat;
 mod netns;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use proto::reject::DropReason;
+use proto::reject::{DropReason, Why};
 use rig::kind;
 use rig::site::LISTENERS;
 use rig::{Draft, World};
@@ -264,4 +264,46 @@ fn sec_012_two_allocations_that_permit_each_other_make_no_loop() {
     world.client("carol").expect_silence();
     let channel = world.server.tally().via_channel;
     assert_eq!((channel.to_peer.packets, channel.to_client.packets), (1, 1));
+}
+
+#[test]
+fn sec_006_ports_can_be_closed_on_every_path() {
+    let mut world = World::configured(6, |config| {
+        config.peers.deny_ports = vec![0..=1023, 1900..=1900, 50_000..=59_999];
+        config.tcp_relays = true;
+    })
+    .with_client("alice")
+    .with_client("carol")
+    .with_tcp_client("wired");
+    let host = "45.33.32.10";
+    let at = |port: u16| SocketAddr::new(host.parse().expect("an address"), port);
+    for name in ["alice", "carol"] {
+        world.client(name).relay();
+    }
+    world.client("wired").allocate_with(Draft::allocate_tcp()).expect_success();
+    // A permission knows no port.
+    world.client("alice").permit_addresses(&[at(53)]).expect_success();
+    for (number, port, open) in
+        [(0x4000, 53, false), (0x4001, 1023, false), (0x4002, 1024, true), (0x4003, 1900, false)]
+    {
+        let code = world.client("alice").bind_address(number, at(port)).code();
+        assert_eq!(code, (!open).then_some(403), "ChannelBind to {port}");
+        let before = world.dropped(DropReason::PeerDenied);
+        world.client("alice").send_to(at(port), b"datagram");
+        let dropped = world.dropped(DropReason::PeerDenied) - before;
+        assert_eq!(dropped, u64::from(!open), "Send to {port}");
+        let calls = world.dials.calls.len();
+        world.client("wired").know_the_realm();
+        let connect = Draft::connect(at(port));
+        let signed = world.client("wired").state().sign(connect);
+        let answer = world.client("wired").exchange(signed);
+        // Nobody is there to accept the call that is made.
+        let code = if open { 447 } else { 403 };
+        assert_eq!(answer.and_then(|it| it.code()), Some(code), "Connect to {port}");
+        assert_eq!(world.dials.calls.len() - calls, usize::from(open), "Connect to {port}");
+    }
+    assert_eq!(world.rejected(Why::PeerPort), 6);
+    // Relayed ports of our own are not meant.
+    let carol = world.client("carol").state().relayed.expect("a relayed address");
+    world.client("alice").bind_address(0x4004, carol).expect_success();
 }

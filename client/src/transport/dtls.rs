@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::UdpSocket;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,16 @@ use crate::clock;
 /// Room for any datagram.
 const DATAGRAM: usize = 1 << 16;
 
+/// In place of a certificate of the client: the library wants one, though no TURN server does.
+const NONE: [u8; 1] = [0];
+
 /// The client's side of DTLS.
 #[derive(Clone, Debug)]
 pub struct Dtls {
     config: Arc<Config>,
     verifier: Arc<dyn ServerCertVerifier>,
     name: ServerName<'static>,
-    /// The library wants a key of its own, though no server asks for it.
+    /// Goes with it.
     key: Vec<u8>,
 }
 
@@ -90,9 +94,12 @@ impl Session {
     pub(super) fn open(dtls: &Dtls, socket: UdpSocket, timeout: Duration) -> io::Result<Self> {
         let now = clock::now();
         let certificate =
-            DtlsCertificate { certificate: Vec::new(), private_key: dtls.key.clone() };
-        let mut endpoint = dimpl::Dtls::new_auto(Arc::clone(&dtls.config), certificate, now);
-        endpoint.set_active(true);
+            DtlsCertificate { certificate: NONE.to_vec(), private_key: dtls.key.clone() };
+        let endpoint = guarded(|| {
+            let mut endpoint = dimpl::Dtls::new_auto(Arc::clone(&dtls.config), certificate, now);
+            endpoint.set_active(true);
+            Ok(endpoint)
+        })?;
         let mut session = Self {
             socket,
             endpoint,
@@ -102,7 +109,7 @@ impl Session {
             room: vec![0; DATAGRAM].into(),
             datagram: vec![0; DATAGRAM].into(),
         };
-        session.endpoint.handle_timeout(now).map_err(handshake)?;
+        guarded(|| session.endpoint.handle_timeout(now))?;
         let mut vouched = false;
         while !session.pump(|certificate| dtls.vouch(certificate).map(|()| vouched = true))? {
             if session.closed {
@@ -113,12 +120,12 @@ impl Session {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
             session.wait(now + timeout).map_err(|error| match error.kind() {
-                io::ErrorKind::InvalidData => handshake(error),
+                io::ErrorKind::InvalidData => handshake(&error),
                 _ => error,
             })?;
         }
         if !vouched {
-            return Err(handshake("the server showed no certificate"));
+            return Err(handshake(&"the server showed no certificate"));
         }
         Ok(session)
     }
@@ -129,7 +136,7 @@ impl Session {
 
     /// Sends a message; of one without a byte, nothing is sent.
     pub(super) fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        self.endpoint.send_application_data(message).map_err(garbled)?;
+        guarded(|| self.endpoint.send_application_data(message))?;
         self.pump(|_| Ok(())).map(drop)
     }
 
@@ -159,7 +166,7 @@ impl Session {
 
     /// Says goodbye.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        self.endpoint.close().map_err(garbled)?;
+        guarded(|| self.endpoint.close())?;
         self.pump(|_| Ok(())).map(drop)
     }
 
@@ -174,11 +181,16 @@ impl Session {
             Err(error) if is_timeout(&error) || error.kind() == io::ErrorKind::Interrupted => None,
             Err(error) => return Err(error),
         };
-        self.endpoint.handle_timeout(clock::now()).map_err(garbled)?;
-        if let Some(len) = came {
-            let datagram = self.datagram.get(..len).unwrap_or_default();
-            self.endpoint.handle_packet(datagram).map_err(garbled)?;
-        }
+        guarded(|| {
+            self.endpoint.handle_timeout(clock::now())?;
+            match came {
+                Some(len) => {
+                    let datagram = self.datagram.get(..len).unwrap_or_default();
+                    self.endpoint.handle_packet(datagram)
+                }
+                None => Ok(()),
+            }
+        })?;
         Ok(came.is_some())
     }
 
@@ -186,7 +198,7 @@ impl Session {
     fn pump(&mut self, mut judge: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<bool> {
         let mut connected = false;
         loop {
-            match self.endpoint.poll_output(&mut self.room) {
+            match guarded(|| Ok(self.endpoint.poll_output(&mut self.room)))? {
                 Output::Packet(packet) => drop(self.socket.send(packet)?),
                 Output::PeerCert(certificate) => judge(certificate)?,
                 Output::Connected => connected = true,
@@ -210,11 +222,15 @@ impl Drop for Session {
     }
 }
 
-fn handshake(error: impl std::fmt::Display) -> io::Error {
+fn handshake(error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("DTLS handshake: {error}"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "shape of map_err")]
-fn garbled(error: dimpl::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("DTLS: {error}"))
+/// Calls the library. A panic is a defect of it, and ends this session alone.
+fn guarded<T>(work: impl FnOnce() -> Result<T, dimpl::Error>) -> io::Result<T> {
+    let garbled = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("DTLS: {why}"));
+    match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(outcome) => outcome.map_err(|error| garbled(error.to_string())),
+        Err(_) => Err(garbled("the library failed".to_owned())),
+    }
 }

@@ -5,6 +5,7 @@
 //! address hidden inside an IPv6 one. What passes is an [`AdmittedPeer`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
@@ -24,6 +25,8 @@ pub struct PeerAcl {
     pub allow: Vec<IpNet>,
     /// Ranges closed beyond the built-in list.
     pub deny: Vec<IpNet>,
+    /// Ports of peers that nothing is sent to. Those of our own relay addresses are not meant.
+    pub deny_ports: Vec<RangeInclusive<u16>>,
 }
 
 /// A peer that the policy lets pass; only [`PeerAcl::admit`] makes one.
@@ -77,6 +80,18 @@ impl PeerAcl {
         } else {
             Err(Why::PeerDenied)
         }
+    }
+
+    /// Judges the port as well: for all that opens a way to one port of a peer.
+    pub fn admit_port(&self, edge: &Edge, peer: SocketAddr) -> Result<AdmittedPeer, Why> {
+        let admitted = self.admit(edge, peer)?;
+        if admitted.hairpin || self.opens(peer.port()) { Ok(admitted) } else { Err(Why::PeerPort) }
+    }
+
+    /// Whether something may be sent to this port of a peer.
+    #[inline]
+    pub fn opens(&self, port: u16) -> bool {
+        !self.deny_ports.iter().any(|ports| ports.contains(&port))
     }
 
     /// Whether ranges alone permit an address.
@@ -227,7 +242,7 @@ mod tests {
 
     fn acl(allow: &[&str], deny: &[&str]) -> PeerAcl {
         let parse = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
-        PeerAcl { allow: parse(allow), deny: parse(deny) }
+        PeerAcl { allow: parse(allow), deny: parse(deny), ..PeerAcl::default() }
     }
 
     fn socket(ip: &str) -> SocketAddr {

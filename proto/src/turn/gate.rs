@@ -133,7 +133,8 @@ impl<L: Ledger> Server<L> {
             },
         };
         let (username, Verified { identity, key }) = proven.map_err(|why| match token {
-            // Such a client has no other credential: that its token is none tells it more.
+            // RFC 7635 §7 wants 420 where RFC 8489 would challenge: such a client has no other
+            // credential, and another 401 would only make it bring the token again.
             Some(_) if self.config.authority.tokens.is_none() => {
                 let unknown = message.unknown_required(KNOWN);
                 Reject { why: Why::UnknownAttribute, unknown }

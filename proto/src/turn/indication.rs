@@ -82,7 +82,12 @@ impl<L: Ledger> Server<L> {
         }
         let peer = self.config.edge.localise(peer).map_or(peer, |own| PeerAddr::new(own.socket()));
         let permission = allocation.permission(peer.ip()).ok_or(DropReason::NoPermission)?;
-        if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+        let reachable = if permission.hairpin {
+            self.ledger.is_live(RelayedAddr::new(peer.socket()))
+        } else {
+            self.config.peers.opens(peer.port())
+        };
+        if !reachable {
             return Err(DropReason::PeerDenied);
         }
         let len = payload.len as usize;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use proto::addr::{Family, Side, Transport};
@@ -241,7 +242,25 @@ pub(super) fn peers(found: &file::Peers) -> Result<PeerAcl, Problem> {
     Ok(PeerAcl {
         allow: ranges("peers.allow", &found.allow)?,
         deny: ranges("peers.deny", &found.deny)?,
+        deny_ports: found
+            .deny_ports
+            .iter()
+            .enumerate()
+            .map(port_range)
+            .collect::<Result<_, _>>()?,
     })
+}
+
+/// A range of ports, or a single one.
+fn port_range((index, text): (usize, &String)) -> Result<RangeInclusive<u16>, Problem> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.trim().parse(), last.trim().parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => {
+            let why = "not a port or a range of ports. For instance \"53\" or \"0-1023\".";
+            Err(Problem::text(&format!("peers.deny_ports[{index}]"), text, why))
+        }
+    }
 }
 
 /// Ranges of addresses, or single ones.

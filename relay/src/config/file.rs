@@ -141,6 +141,8 @@ pub(super) struct Peers {
     pub(super) allow: Vec<String>,
     #[serde(default)]
     pub(super) deny: Vec<String>,
+    #[serde(default)]
+    pub(super) deny_ports: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

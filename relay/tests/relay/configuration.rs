@@ -220,6 +220,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (PORTS, "ports = \"39399-39200\"", "relay.ports", "not above"),
     (PORTS, "ports = \"39200-39202\"", "relay.ports = \"39200-39202\"", "2 worker(s) need 4 ports"),
     (PORTS, "ports = \"21000-21200\"", "relay.ports", "21090"),
+    (ALLOW, "deny_ports = [\"1023-1\"]", "peers.deny_ports[0] = \"1023-1\"", "\"0-1023\""),
+    (ALLOW, "deny_ports = [\"domain\"]", "peers.deny_ports[0] = \"domain\"", "not a port"),
     (ALLOW, "allow = [\"10.0.0.0/33\"]", "peers.allow[0] = \"10.0.0.0/33\"", "range"),
     (
         ALLOW,

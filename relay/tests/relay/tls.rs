@@ -243,6 +243,54 @@ fn auth_039_tls_1_2_and_1_3_with_forward_secrecy_and_nothing_older() {
     site.close();
 }
 
+/// Makes a certificate with an RSA key, signed by another one or by itself.
+fn rsa_certificate(directory: &Path, name: &str, by: Option<&str>) {
+    let at = |kind: &str| directory.join(format!("{name}.{kind}"));
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", &format!("/CN={name}"), "-keyout"]).arg(at("key"));
+    openssl.arg("-out").arg(at("pem"));
+    if let Some(by) = by {
+        openssl.arg("-CA").arg(directory.join(format!("{by}.pem")));
+        openssl.arg("-CAkey").arg(directory.join(format!("{by}.key")));
+    }
+    if name.contains('.') {
+        openssl.args(["-extensions", "usr_cert"]);
+        openssl.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
+    }
+    let made = openssl.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[test]
+fn auth_039_a_chain_of_rsa_certificates_serves_with_forward_secrecy() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    rsa_certificate(home, "root", None);
+    rsa_certificate(home, "between", Some("root"));
+    rsa_certificate(home, "turn.example.org", Some("between"));
+    let pem = |name: &str| std::fs::read_to_string(home.join(format!("{name}.pem"))).unwrap();
+    std::fs::write(home.join("chain.pem"), pem("turn.example.org") + &pem("between")).unwrap();
+    let tls = "[[listen]]\naddress = \"127.0.0.1:21573\"\ntransport = \"tls\"\n[tls]\n\
+               certificates = [{ certificate = \"chain.pem\", key = \"turn.example.org.key\" }]";
+    let file = home.join("relay.toml");
+    std::fs::write(&file, format!("{}\n{tls}", configuration(73, 1, ""))).unwrap();
+    let relay = relay::start(Config::from_file(&file).unwrap()).unwrap();
+    let server = SocketAddr::from(([127, 0, 0, 1], 21_573));
+    let root = home.join("root.pem");
+    for (versions, suite) in
+        [(&[&version::TLS12][..], "TLS_ECDHE_RSA_"), (&[&version::TLS13], "TLS13_")]
+    {
+        let mut stream = handshake(server, &root, "turn.example.org", &[], versions).unwrap();
+        expect_binding(&mut stream);
+        let negotiated = stream.conn.negotiated_cipher_suite().unwrap().suite();
+        let name = negotiated.as_str().unwrap();
+        assert!(name.starts_with(suite), "{name}");
+    }
+    relay.stop();
+    relay.wait().unwrap();
+}
+
 #[test]
 fn certificates_are_chosen_by_name_and_replaced_without_losing_a_connection() {
     let site = Secure::open(35, "");
