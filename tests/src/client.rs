@@ -54,7 +54,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(name: &str, address: SocketAddr, login: Login) -> Self {
+    /// A client that was not challenged yet.
+    pub fn new(name: &str, address: SocketAddr, login: Login) -> Self {
         Self {
             name: name.to_owned(),
             address,

@@ -9,11 +9,12 @@
 //! Clients speak through `stun-rs` and `ring`, never through `proto`'s codec: two codecs that
 //! never met must agree on every message. [`draft`] builds what clients send, well-formed or
 //! broken on purpose; [`heard`] reads what they hear; [`script`] lets a test read like a call;
-//! [`ms`] does all three for clients of MS-TURN.
+//! [`ms`] does all three for clients of MS-TURN. [`crew::Crew`] is a relay with several workers.
 #![expect(clippy::missing_panics_doc, reason = "a rig reports what went wrong by panicking")]
 
 pub mod books;
 pub mod client;
+pub mod crew;
 pub mod dial;
 pub mod dice;
 pub mod draft;

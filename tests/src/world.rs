@@ -594,6 +594,6 @@ fn dress(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
 
 /// Where the monotonic clock of every world begins; its value never matters.
 #[expect(clippy::disallowed_methods, reason = "std has no other way to make an Instant")]
-fn some_instant() -> Instant {
+pub(crate) fn some_instant() -> Instant {
     Instant::now()
 }
