@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::transport::{Tls, Transport, Trust};
-use client::{AllocateOptions, Options, TurnClient};
+use client::{AllocateOptions, Event, Options, TurnClient};
 use proto::framing::proxy;
 use relay::{Config, Relay};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion, version};
 
 use crate::payload::every_size_passes;
-use crate::site::{SOON, configuration, credentials, sum};
+use crate::site::{SOON, configuration, credentials, peer, sum};
 
 /// A relay with a plain and a TLS listener on one address, and its certificates.
 pub(crate) struct Secure {
@@ -318,6 +318,35 @@ fn certificates_are_chosen_by_name_and_replaced_without_losing_a_connection() {
     }
     assert!(handshake(site.server, &kept, "turn.example.org", &[], BOTH).is_err());
     expect_binding(&mut standing);
+    site.close();
+}
+
+#[test]
+fn media_008_new_certificates_leave_no_gap_in_a_call() {
+    let site = Secure::open(74, "");
+    let mut caller = site.client("alice", &[]);
+    caller.allocate(&AllocateOptions::default()).unwrap();
+    let peer = peer();
+    let channel = caller.bind_channel(peer.local_addr().unwrap()).unwrap();
+    write_certificate(site.directory.path(), "turn.example.org");
+    let fresh = site.pem("turn.example.org");
+    let (until, mut longest) = (now() + Duration::from_secs(20), Duration::ZERO);
+    let mut buffer = [0; 64];
+    for round in 0_u32.. {
+        let sent = now();
+        assert!(sent < until, "the new certificate is not used");
+        caller.send_channel(channel, &round.to_be_bytes()).unwrap();
+        let (len, from) = peer.recv_from(&mut buffer).unwrap();
+        peer.send_to(&buffer[..len], from).unwrap();
+        let back = caller.recv(SOON).unwrap().expect("it comes back");
+        assert!(matches!(back, Event::Data { payload, .. } if payload == round.to_be_bytes()));
+        longest = longest.max(now() - sent);
+        if round % 50 == 0 && handshake(site.server, &fresh, "turn.example.org", &[], BOTH).is_ok()
+        {
+            break;
+        }
+    }
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
     site.close();
 }
 
