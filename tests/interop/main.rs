@@ -19,6 +19,7 @@ mod edge;
 mod headers;
 mod hostile;
 mod line;
+mod matrix;
 mod mras;
 mod nat;
 mod netns;
