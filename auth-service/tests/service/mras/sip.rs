@@ -189,4 +189,13 @@ fn mras_057_every_outcome_is_counted() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing in {metrics}");
     }
+    let table = include_str!("../../../../deploy/prometheus/lync-counters.md");
+    let named: Vec<_> = table.split('`').filter(|word| word.starts_with("av_edge_mras_")).collect();
+    assert!(named.len() >= 3, "{named:?}");
+    for name in named {
+        assert!(
+            metrics.contains(&format!("# TYPE {name} ")),
+            "no {name}, which an operator looks for"
+        );
+    }
 }
