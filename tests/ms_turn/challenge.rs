@@ -1,12 +1,12 @@
 //! The decision table of Allocate (§5.1), from its top to its end.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use proto::addr::Family;
 use proto::policy::{Edge, Listener};
 use proto::reject::{DropReason, Why};
-use proto::turn::{OpenFailure, Rate, Throttle};
+use proto::turn::{Config, OpenFailure, Rate, Throttle};
 use rig::ms::{
     ALLOCATE, ALTERNATE_SERVER, ERROR_CODE, INTEGRITY, MAGIC_COOKIE, NONCE, REALM_ATTRIBUTE,
     RELAYED, UNKNOWN, USERNAME, VERSION,
@@ -15,6 +15,17 @@ use rig::site::{BEGIN, REALM, pool_key};
 use rig::{MsDraft, MsHeard, World};
 
 use super::{world, world_with};
+
+/// What the server is called where it stands behind a NAT.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+fn behind_nat(config: &mut Config) {
+    let advertised = Some(PUBLIC.into());
+    let listeners = config.edge.listeners().iter();
+    let listeners = listeners.map(|listener| Listener { advertised, ..*listener }).collect();
+    let relays = config.edge.relays(Family::V4).copied().collect();
+    config.edge = Edge::new(listeners, relays, Vec::new());
+}
 
 /// An Allocate of alice without the attribute of this type, and signed.
 fn without(world: &mut World, missing: u16) -> MsHeard {
@@ -208,19 +219,27 @@ fn mst_059_what_cannot_be_allocated_is_500() {
 fn mst_061_the_public_name_is_told_where_there_is_one() {
     let mut plain = world(61);
     assert_eq!(plain.ms("alice").challenge().address(ALTERNATE_SERVER), None);
-    let public = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
-    let mut world = world_with(61, |config| {
-        let advertised = Some(public);
-        let listeners = config.edge.listeners().iter();
-        let listeners = listeners.map(|listener| Listener { advertised, ..*listener }).collect();
-        let relays = config.edge.relays(Family::V4).copied().collect();
-        config.edge = Edge::new(listeners, relays, Vec::new());
-    });
-    let expected = Some(SocketAddr::new(public, 3478));
+    let mut world = world_with(61, behind_nat);
+    let expected = Some(SocketAddr::from((PUBLIC, 3478)));
     assert_eq!(world.ms("alice").challenge().address(ALTERNATE_SERVER), expected);
     let heard = without(&mut world, NONCE);
     assert_eq!(heard.expect_code(435).address(ALTERNATE_SERVER), expected);
     assert_eq!(world.ms("alice").allocate().expect_success().address(ALTERNATE_SERVER), None);
+}
+
+#[test]
+fn mst_061_a_challenge_gives_nobody_a_lever() {
+    let mut world = world_with(61, |config| {
+        behind_nat(config);
+        config.realm = "edge.example.com".to_owned();
+    });
+    let mut alice = world.ms("alice");
+    let smallest = alice.draft(ALLOCATE);
+    let heard = alice.ask(&smallest);
+    let wire = |bytes: &[u8]| 28 + bytes.len();
+    // As SEC-007 has it for TURN of the RFCs.
+    let (asked, answered) = (wire(&smallest.encode()), wire(heard.expect_code(401).bytes()));
+    assert!(answered * 10 <= asked * 27, "{answered} bytes for {asked}");
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl<L: Ledger> Server<L> {
     ) -> Result<AdmittedPeer, Why> {
         let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
         same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
-        let admitted = self.config.peers.admit(&self.config.edge, peer)?;
+        let admitted = self.config.peers.admit_port(&self.config.edge, peer)?;
         let peer = admitted.addr();
         if admitted.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
             return Err(Why::PeerDenied);

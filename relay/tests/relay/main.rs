@@ -7,6 +7,7 @@ mod configuration;
 mod counters;
 mod dtls;
 mod life;
+mod microsoft;
 mod mobility;
 mod network;
 mod payload;

@@ -55,26 +55,6 @@ pub(crate) fn challenges(code: u16) -> bool {
     matches!(code, 401 | 431 | 432 | 434 | 435 | 436 | 438)
 }
 
-/// The words of a code, always whole words of four bytes, so that parsers which pad and parsers
-/// which don't read alike (MST-36).
-fn reason(code: u16) -> &'static str {
-    match code {
-        300 => "Try Another ",
-        400 => "Bad Request ",
-        401 => "Unauthorized",
-        420 => "Unknown Attribute   ",
-        431 => "Integrity Check Failure ",
-        432 => "Missing Username",
-        434 => "Missing Realm   ",
-        435 => "Missing Nonce   ",
-        436 => "Unknown User",
-        437 => "No Binding  ",
-        438 => "Stale Nonce ",
-        441 => "Wrong Username  ",
-        _ => "Server Error",
-    }
-}
-
 impl Call {
     /// As [`Call::write`](crate::dialect::Call::write). SOFTWARE is not of this dialect.
     pub(crate) fn write<'b>(
@@ -134,7 +114,8 @@ fn allocated(held: &Allocated<'_>, writer: &mut Writer<'_>) {
 }
 
 fn refuse(refusal: &Refusal<'_>, writer: &mut Writer<'_>) {
-    writer.error(refusal.code, reason(refusal.code));
+    // No words: strangers hear no more than they must (threat model T3).
+    writer.error(refusal.code, "");
     if !refusal.unknown.is_empty() {
         let mut list = [0; 2 * crate::stun::message::UNKNOWN_MAX];
         let (pairs, _) = list.as_chunks_mut::<2>();
@@ -159,14 +140,6 @@ fn refuse(refusal: &Refusal<'_>, writer: &mut Writer<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mst_036_words_fill_words() {
-        for why in Why::ALL {
-            let words = reason(code(*why));
-            assert!(words.len().is_multiple_of(4) && words.len() <= 60, "{words:?}");
-        }
-    }
 
     #[test]
     fn mst_059_every_refusal_has_a_code_of_the_dialect() {
