@@ -313,6 +313,7 @@ fn config(pool_key: PoolKey) -> Config {
         udp_relays: true,
         tcp_relays: false,
         microsoft: false,
+        microsoft_lifetime: Duration::from_secs(600),
         redirect: Redirect::default(),
     }
 }

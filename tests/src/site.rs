@@ -118,6 +118,7 @@ pub fn default_config() -> Config {
         udp_relays: true,
         tcp_relays: false,
         microsoft: false,
+        microsoft_lifetime: Duration::from_secs(600),
         redirect: Redirect::default(),
     }
 }

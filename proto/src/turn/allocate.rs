@@ -128,7 +128,7 @@ impl<L: Ledger> Server<L> {
             bearer: request.bearer(),
             nonce: request.lasting_nonce.map(Into::into),
             lease,
-            lifetime: granted(wish.lifetime, self.config.lifetime_max, request.identity.term),
+            lifetime: granted(wish.lifetime, self.lifetimes(request), request.identity.term),
             parity: wish.parity,
             redeemed: wish.token.is_some(),
             mobile: wish.mobile,

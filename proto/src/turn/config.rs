@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::addr::Transport;
 use crate::auth::Authority;
+use crate::dialect::Dialect;
 use crate::policy::{Edge, Limits, PeerAcl};
+use crate::turn::refresh::LIFETIME_DEFAULT;
 
 /// Which part of the relayed ports this server owns: pair `port / 2` belongs to worker
 /// `(port / 2) % of`, so that an even port and its successor have one owner.
@@ -88,6 +91,23 @@ pub struct Config {
     pub tcp_relays: bool,
     /// Whether MS-TURN is spoken beside TURN of the RFCs.
     pub microsoft: bool,
+    /// The lifetime of an MS-TURN allocation over UDP whose client names none (MST-79).
+    pub microsoft_lifetime: Duration,
     /// Where clients are sent that are not taken here.
     pub redirect: Redirect,
+}
+
+impl Config {
+    /// The lifetime of an allocation whose client names none, and the least that is granted.
+    ///
+    /// In MS-TURN a connection tells by its end that the client is gone (MST-78, MST-80), so there
+    /// the longest is granted: libnice 0.1.21 refreshes there too, if it ever has to, and takes
+    /// the answer for the beginning of a peer's message, which is the end of its call.
+    pub(crate) fn lifetime_default(&self, dialect: Dialect, transport: Transport) -> Duration {
+        match dialect {
+            Dialect::Rfc => LIFETIME_DEFAULT,
+            Dialect::Ms if transport.is_stream() => self.lifetime_max,
+            Dialect::Ms => self.microsoft_lifetime,
+        }
+    }
 }

@@ -123,7 +123,7 @@ impl<L: Ledger> Server<L> {
             self.close(now, id, CloseReason::Released);
             return Ok(());
         }
-        let lifetime = granted(wanted, self.config.lifetime_max, request.identity.term);
+        let lifetime = granted(wanted, self.lifetimes(request), request.identity.term);
         self.prolong(now, id, Family::ALL, lifetime);
         self.announce(now, id, &request.exchange, Some(seconds(lifetime)));
         Ok(())

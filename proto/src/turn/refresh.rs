@@ -21,6 +21,14 @@ use crate::turn::server::Server;
 pub const LIFETIME_DEFAULT: Duration = Duration::from_secs(600);
 
 impl<L: Ledger> Server<L> {
+    /// The least and the greatest lifetime that the client of a request is granted.
+    pub(super) fn lifetimes(&self, request: &Authenticated<'_>) -> (Duration, Duration) {
+        let transport = self.transport(request.exchange.client);
+        let dialect = request.exchange.call.dialect();
+        let default = self.config.lifetime_default(dialect, transport);
+        (default, self.config.lifetime_max)
+    }
+
     /// Prolongs an allocation, or ends it with lifetime zero. With a ticket it is the one that the
     /// ticket names (RFC 8016 §3.2.2), and moves to where the request came from.
     pub(super) fn refresh(
@@ -56,7 +64,7 @@ impl<L: Ledger> Server<L> {
             allocation.owner.username = request.username.as_ref().into();
             allocation.owner.bearer = Some(key);
         }
-        let lifetime = granted(wanted, self.config.lifetime_max, request.identity.term);
+        let lifetime = granted(wanted, self.lifetimes(request), request.identity.term);
         self.prolong(now, id, families, lifetime);
         let ticket = travel.and_then(|travel| self.relocate(now, id, request, travel));
         let ticket = ticket.as_ref().map(|ticket| &ticket.0[..]);
@@ -99,9 +107,13 @@ fn selected(
 
 /// The lifetime that is granted (RFC 8656 §7.2): at least the default, at most `max`.
 /// A token bounds it, below the default too (RFC 7635 §9).
-pub(super) fn granted(wanted: Option<u32>, max: Duration, term: Term) -> Duration {
-    let wanted = wanted.map_or(LIFETIME_DEFAULT, |seconds| Duration::from_secs(seconds.into()));
-    let granted = wanted.min(max).max(LIFETIME_DEFAULT);
+pub(super) fn granted(
+    wanted: Option<u32>,
+    (default, max): (Duration, Duration),
+    term: Term,
+) -> Duration {
+    let wanted = wanted.map_or(default, |seconds| Duration::from_secs(seconds.into()));
+    let granted = wanted.min(max).max(default);
     match term {
         // Zero would say that the allocation is gone.
         Term::Token(left) => granted.min(left).max(Duration::from_secs(1)),
@@ -130,9 +142,10 @@ mod tests {
             (Some(1_000_000_000), 3_600),
             (Some(u32::MAX), 3_600),
         ] {
-            assert_eq!(granted(wanted, max, Term::Unlimited).as_secs(), expected, "{wanted:?}");
+            let bounds = (LIFETIME_DEFAULT, max);
+            assert_eq!(granted(wanted, bounds, Term::Unlimited).as_secs(), expected, "{wanted:?}");
         }
-        let low = Duration::from_secs(60);
+        let low = (LIFETIME_DEFAULT, Duration::from_secs(60));
         assert_eq!(granted(Some(700), low, Term::Unlimited), LIFETIME_DEFAULT, "floor");
     }
 }

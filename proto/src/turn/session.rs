@@ -10,7 +10,6 @@ use crate::policy::Ledger;
 use crate::request::Numbered;
 use crate::stun::MessageKey;
 use crate::turn::exchange::Exchange;
-use crate::turn::refresh::LIFETIME_DEFAULT;
 use crate::turn::server::Server;
 use crate::turn::tally::Usage;
 
@@ -72,17 +71,19 @@ impl<L: Ledger> Server<L> {
     /// what it sends counts there; a connection tells when it ends (MST-78).
     pub(super) fn prolong_by_use(&mut self, now: Now, id: AllocationId) {
         let Some(allocation) = self.table.open(id) else { return };
-        let client = allocation.client;
+        let (client, dialect) = (allocation.client, allocation.dialect);
         let due = allocation.relays().all(|(_, relay)| relay.expires <= now.mono);
         let Some(session) = &mut allocation.owner.session else { return };
-        if !due || !allocation.dialect.rules().use_prolongs {
+        if !due || !dialect.rules().use_prolongs {
             return;
         }
         let (before, after) = (session.carried, allocation.usage);
         session.carried = after;
-        let stream = self.transport(client).is_stream();
+        let transport = self.transport(client);
+        let stream = transport.is_stream();
         if after.to_peer != before.to_peer || stream && after.to_client != before.to_client {
-            self.prolong(now, id, Family::ALL, LIFETIME_DEFAULT);
+            let lifetime = self.config.lifetime_default(dialect, transport);
+            self.prolong(now, id, Family::ALL, lifetime);
         }
     }
 }

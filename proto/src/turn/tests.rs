@@ -14,7 +14,6 @@ use crate::addr::{
     steer,
 };
 use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
-use crate::dialect::Wrap;
 use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::{
@@ -115,6 +114,7 @@ fn config(share: Share) -> Config {
         udp_relays: true,
         tcp_relays: true,
         microsoft: false,
+        microsoft_lifetime: Duration::from_secs(600),
         redirect: Redirect::default(),
     }
 }
@@ -405,7 +405,7 @@ fn sec_005_two_clients_meet_behind_one_nat() {
 
     let from = PeerAddr::new(SocketAddr::new("10.0.0.5".parse().unwrap(), to_alice.port()));
     let verdict = bob.server.peer_input(bob.now, bob.relay(), from, &[7, 7]);
-    let Verdict::ToClient { wrap: Wrap::Indication(named, _), .. } = verdict else {
+    let Verdict::ToClient { wrap: crate::dialect::Wrap::Indication(named, _), .. } = verdict else {
         panic!("{verdict:?}");
     };
     assert_eq!(named.socket(), to_alice, "the client hears the public name");

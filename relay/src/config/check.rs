@@ -67,6 +67,12 @@ pub(super) fn seconds(
 pub(super) fn timers(found: &file::Timers) -> Result<Timers, Problem> {
     Ok(Timers {
         lifetime_max: seconds("timers.lifetime_max_s", found.lifetime_max_s, 3_600, 600..=3_600)?,
+        microsoft_lifetime: seconds(
+            "timers.microsoft_lifetime_s",
+            found.microsoft_lifetime_s,
+            600,
+            30..=3_600,
+        )?,
         nonce_lifetime: seconds(
             "timers.nonce_lifetime_s",
             found.nonce_lifetime_s,

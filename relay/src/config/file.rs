@@ -173,6 +173,7 @@ pub(super) struct Limits {
 #[expect(clippy::struct_field_names, reason = "keys say their unit")]
 pub(super) struct Timers {
     pub(super) lifetime_max_s: Option<u64>,
+    pub(super) microsoft_lifetime_s: Option<u64>,
     pub(super) nonce_lifetime_s: Option<u64>,
     pub(super) refresh_grace_s: Option<u64>,
     pub(super) port_quarantine_s: Option<u64>,

@@ -76,6 +76,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 struct Timers {
     lifetime_max: Duration,
+    microsoft_lifetime: Duration,
     nonce_lifetime: Duration,
     refresh_grace: Duration,
     port_quarantine: Duration,
@@ -135,6 +136,7 @@ impl Config {
             udp_relays: self.udp_relays,
             tcp_relays: self.tcp_relays,
             microsoft: self.microsoft,
+            microsoft_lifetime: self.timers.microsoft_lifetime,
             redirect: self.redirect.clone(),
         }
     }
