@@ -8,6 +8,7 @@ mod destination;
 mod refresh;
 mod send;
 mod storm;
+mod streams;
 
 use proto::turn::Config;
 use rig::World;

@@ -182,6 +182,7 @@ impl Crew {
                 let message = channel_data(number.number(), &payload);
                 self.heard.push_back(Heard::Client(to, message));
             }
+            Verdict::ToConnection { .. } => panic!("nobody here relays in chunks"),
             Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => {}
         }
         self.carry_out(worker);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use proto::addr::{ConnectionId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
-use proto::turn::ConnectFailure;
+use proto::turn::{ConnectFailure, Verdict};
 
 use crate::script::AsPeer;
 use crate::world::World;
@@ -33,6 +33,8 @@ pub struct Dials {
     pub calls: Vec<(SocketAddr, SocketAddr)>,
     /// Connections that are open or being opened.
     pub open: BTreeSet<ConnectionId>,
+    /// What clients said on their own connections to be sent on these, in order.
+    pub chunks: Vec<(ConnectionId, Vec<u8>)>,
     /// Those that are pipes, with the client's end.
     pub joined: BTreeMap<ConnectionId, FiveTuple>,
 }
@@ -77,6 +79,16 @@ impl World {
     pub(crate) fn end_call(&mut self, connection: ConnectionId) {
         assert!(self.dials.open.remove(&connection), "only open connections are closed");
         self.dials.joined.remove(&connection);
+    }
+
+    /// Bytes of a peer have arrived on its connection to a relayed address, for the client in
+    /// whose messages they travel; false if the connection is over.
+    pub fn chunk(&mut self, connection: ConnectionId, bytes: &[u8]) -> bool {
+        let verdict = self.server.connection_input(connection, bytes);
+        let taken = matches!(verdict, Verdict::ToClient { .. });
+        self.obey(verdict, bytes);
+        self.settle();
+        taken
     }
 
     /// The far end of a connection closed it, or both ends of a pipe did.

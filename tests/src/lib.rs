@@ -18,6 +18,7 @@ pub mod crew;
 pub mod dial;
 pub mod dice;
 pub mod draft;
+mod dress;
 pub mod heard;
 pub mod kind;
 pub mod link;

@@ -154,6 +154,7 @@ impl Shadow {
                 Some((peer.socket(), bytes[start..start + payload.len as usize].to_vec()))
             }
             Verdict::ToClient { .. } => panic!("what a client sends never goes to a client"),
+            Verdict::ToConnection { .. } => panic!("nobody in the shadow's world relays chunks"),
             Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => None,
         };
         assert_eq!(actual, expected, "uplink of {from:?}: {:?}", self.payloads.get(bytes));
@@ -200,7 +201,9 @@ impl Shadow {
                     }
                 }
             }
-            Verdict::ToPeer { .. } => panic!("what a peer sends never goes to a peer"),
+            Verdict::ToPeer { .. } | Verdict::ToConnection { .. } => {
+                panic!("what a peer sends never goes to a peer")
+            }
             Verdict::Handled | Verdict::Leaves => {
                 panic!("what a peer sends is never a control message")
             }

@@ -5,11 +5,13 @@
 //! sent, and breaks at once with [`World::break_off`], which loses what is under way. Links delay
 //! streams and cut them into pieces; they lose, repeat and reorder nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, Transport};
+use proto::demux::is_ms;
+use proto::framing::ms;
 use proto::framing::turn::{Cut, Rules, cut};
 
 use crate::dice::Dice;
@@ -19,6 +21,8 @@ use crate::world::{Target, What, World};
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     open: BTreeMap<FiveTuple, Stream>,
+    /// Clients that frame what they say as MS-TURN has it, and are answered so.
+    framers: BTreeSet<SocketAddr>,
     begun: u64,
 }
 
@@ -51,6 +55,25 @@ impl World {
         let mut world = self.with_client(name);
         world.clients[n].listener = crate::site::TCP_LISTENER;
         world
+    }
+
+    /// The same for one that speaks MS-TURN, in frames.
+    #[must_use]
+    pub fn with_ms_tcp_client(self, name: &str) -> Self {
+        let n = self.clients.len();
+        let mut world = self.with_tcp_client(name);
+        let address = world.clients[n].address;
+        world.streams.framers.insert(address);
+        world
+    }
+
+    /// What a client says on a stream: with the padding of one dialect, or the frame of the other.
+    pub(crate) fn on_wire(&self, from: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+        if self.streams.framers.contains(&from) {
+            framed(bytes, !is_ms(bytes))
+        } else {
+            padded(bytes)
+        }
     }
 
     /// Writes bytes into the stream of a client as they are, a new one if it has none.
@@ -89,11 +112,13 @@ impl World {
         matches!(transport, Some(Transport::Tcp | Transport::Tls))
     }
 
-    /// What the server says to a client on a stream, padded as streams demand.
-    pub(crate) fn answer(&mut self, client: FiveTuple, message: &[u8]) {
+    /// What the server says to a client on a stream, padded or framed as its dialect demands.
+    pub(crate) fn answer(&mut self, client: FiveTuple, message: &[u8], bare: bool) {
         let Some(Stream { serial, .. }) = self.streams.open.get(&client) else { return };
         let course = Course { client, serial: *serial, to_server: false };
-        self.flow(course, &padded(message));
+        let frames = self.streams.framers.contains(&client.client.socket());
+        let wire = if frames { framed(message, bare) } else { padded(message) };
+        self.flow(course, &wire);
     }
 
     /// The server has nothing more to do with a client.
@@ -125,8 +150,12 @@ impl World {
             return;
         }
         stream.at_client.extend_from_slice(bytes);
-        let messages = take_messages(&mut stream.at_client);
         let at = course.client.client.socket();
+        let messages = if self.streams.framers.contains(&at) {
+            take_frames(&mut stream.at_client)
+        } else {
+            take_messages(&mut stream.at_client)
+        };
         if let Some(client) = self.clients.iter_mut().find(|client| client.address == at) {
             client.inbox.extend(messages);
         }
@@ -134,7 +163,23 @@ impl World {
 
     /// Judges every frame that is complete at the server's end.
     fn serve(&mut self, client: FiveTuple) {
+        let frames = self.streams.framers.contains(&client.client.socket());
         while let Some(stream) = self.streams.open.get_mut(&client) {
+            if frames {
+                match ms::cut(&stream.at_server, ms::LONGEST) {
+                    ms::Cut::NeedMore(_) => return,
+                    ms::Cut::Broken(_) => self.gone(client),
+                    ms::Cut::Complete { kind, wire } => {
+                        let frame = stream.at_server.drain(..wire).skip(ms::HEADER_LEN);
+                        let bytes: Vec<u8> = frame.collect();
+                        match kind {
+                            ms::Kind::Control => self.client_says(client, &bytes),
+                            ms::Kind::Data => self.client_pays(client, &bytes),
+                        }
+                    }
+                }
+                continue;
+            }
             let rules =
                 Rules { rfc5766_channels: self.config.compat.rfc5766_channels, ..Rules::default() };
             match cut(&stream.at_server, rules) {
@@ -147,6 +192,13 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Payload of a client of MS-TURN has arrived in a frame of its own.
+    pub(crate) fn client_pays(&mut self, from: FiveTuple, payload: &[u8]) {
+        let now = self.now();
+        let verdict = self.server.client_payload(now, from, payload);
+        self.obey(verdict, payload);
     }
 
     /// Sends bytes on their way, in pieces that keep their order.
@@ -192,6 +244,29 @@ pub(crate) fn padded(message: &[u8]) -> Vec<u8> {
     let mut bytes = message.to_vec();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
+}
+
+/// A message, or bare payload, in a frame of MS-TURN.
+fn framed(bytes: &[u8], bare: bool) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("a short message").to_be_bytes();
+    [&[if bare { 3 } else { 2 }, 0, length[0], length[1]], bytes].concat()
+}
+
+/// What is in every frame that is complete; the rest stays.
+fn take_frames(bytes: &mut Vec<u8>) -> VecDeque<Vec<u8>> {
+    let mut contents = VecDeque::new();
+    while let [kind, zero, high, low, ..] = bytes[..] {
+        assert!(matches!((kind, zero), (2 | 3, 0)), "a stream of frames goes on with {kind:#04x}");
+        let whole = 4 + usize::from(high) * 256 + usize::from(low);
+        if bytes.len() < whole {
+            break;
+        }
+        let content: Vec<u8> = bytes.drain(..whole).skip(4).collect();
+        // A client knows what is bare by the frame; in an inbox it has to show.
+        assert_eq!(is_ms(&content), kind == 2, "the frame says what is in it");
+        contents.push_back(content);
+    }
+    contents
 }
 
 /// Every message that is complete, without padding; the rest stays.

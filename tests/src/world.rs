@@ -18,12 +18,13 @@ use crate::books::Books;
 use crate::client::Client;
 use crate::dial::Dials;
 use crate::dice::Dice;
+use crate::dress::dress;
 use crate::link::Link;
 use crate::ms::AsMs;
 use crate::peer::Peer;
 use crate::script::{AsClient, AsPeer};
 use crate::site::{self, BEGIN};
-use crate::stream::{Course, Streams, padded};
+use crate::stream::{Course, Streams};
 
 /// A datagram that nobody may lose track of: what the server sends is never more than this.
 const LARGEST_DATAGRAM: usize = 65_507;
@@ -295,7 +296,7 @@ impl World {
     /// with its padding.
     pub fn inject(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
         if self.is_stream(listener) {
-            return self.write(listener, from, &padded(bytes));
+            return self.write(listener, from, &self.on_wire(from, bytes));
         }
         let from = FiveTuple { listener, client: ClientAddr::new(from) };
         self.fly(&Target::Server { from }, self.marks, bytes);
@@ -437,7 +438,7 @@ impl World {
     }
 
     /// What a worker does with a verdict.
-    fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
+    pub(crate) fn obey(&mut self, verdict: Verdict, bytes: &[u8]) {
         match verdict {
             Verdict::ToPeer { via, peer, marks, payload } => {
                 let payload = &bytes[range(payload)];
@@ -445,11 +446,19 @@ impl World {
                     self.sockets.get(&via).expect("a verdict names an open socket").socket();
                 self.leave_relay(local, peer.socket(), marks, payload);
             }
+            Verdict::ToClient { to, wrap: Wrap::Raw, payload, .. }
+                if self.is_stream(to.listener) =>
+            {
+                self.answer(to, &bytes[range(payload)], true);
+            }
             Verdict::ToClient { to, wrap, marks, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
                 let fits = dressed.len() <= LARGEST_DATAGRAM || self.is_stream(to.listener);
                 assert!(fits, "a datagram that UDP can carry");
                 self.leave_listener(to, marks, &dressed);
+            }
+            Verdict::ToConnection { connection, payload } => {
+                self.dials.chunks.push((connection, bytes[range(payload)].to_vec()));
             }
             Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => {}
         }
@@ -473,7 +482,7 @@ impl World {
 
     fn leave_listener(&mut self, to: FiveTuple, marks: Marks, bytes: &[u8]) {
         if self.is_stream(to.listener) {
-            return self.answer(to, bytes);
+            return self.answer(to, bytes, false);
         }
         let target = Target::Client { listener: to.listener, at: to.client.socket() };
         self.fly(&target, marks, bytes);
@@ -566,30 +575,6 @@ impl World {
 fn range(span: Span) -> Range<usize> {
     let start = usize::try_from(span.start).expect("a datagram's offset");
     start..start + usize::try_from(span.len).expect("a datagram's length")
-}
-
-/// The payload as the client's socket will see it: written here by hand, as an engine does.
-fn dress(wrap: Wrap, payload: &[u8]) -> Vec<u8> {
-    match wrap {
-        Wrap::Channel(number) => {
-            let length = u16::try_from(payload.len()).expect("a datagram's length");
-            let mut dressed = number.number().to_be_bytes().to_vec();
-            dressed.extend(length.to_be_bytes());
-            dressed.extend(payload);
-            dressed
-        }
-        Wrap::Raw => payload.to_vec(),
-        Wrap::MsIndication(peer, transaction) => {
-            crate::ms::data_indication(transaction.0, peer.socket(), payload)
-        }
-        Wrap::Indication(peer, transaction) => {
-            crate::Draft::of_kind(crate::kind::method::DATA | crate::kind::INDICATION)
-                .transaction(transaction.0)
-                .peer(peer.socket())
-                .raw(crate::kind::DATA, payload)
-                .encode()
-        }
-    }
 }
 
 /// Where the monotonic clock of every world begins; its value never matters.

@@ -32,6 +32,8 @@ pub(crate) struct Rules {
     pub(crate) route: Duration,
     /// Whether payload prolongs an allocation.
     pub(crate) use_prolongs: bool,
+    /// Whether the bytes of TCP peers travel in the client's messages, not on a connection each.
+    pub(crate) chunks: bool,
     /// Whether clients can be told what ICMP says.
     pub(crate) hears_icmp: bool,
 }

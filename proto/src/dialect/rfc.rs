@@ -20,6 +20,7 @@ pub(crate) const RULES: Rules = Rules {
     permission: Duration::from_secs(300),
     route: Duration::from_secs(600),
     use_prolongs: false,
+    chunks: false,
     hears_icmp: true,
 };
 

@@ -48,6 +48,13 @@ pub enum Verdict {
         /// The payload.
         payload: Span,
     },
+    /// Send the span, as it is, on the connection of a peer.
+    ToConnection {
+        /// The connection; perhaps one that an action still has to make.
+        connection: ConnectionId,
+        /// The payload.
+        payload: Span,
+    },
     /// A control message; actions may be waiting.
     Handled,
     /// A control message after which the client's stream goes elsewhere, as an action says: what

@@ -70,9 +70,10 @@ impl<L: Ledger> Server<L> {
         id: ConnectionId,
         outcome: Result<(), ConnectFailure>,
     ) {
-        let calling = self.connections.find(id);
-        if !calling.is_some_and(|it| matches!(it.state, State::Calling { .. })) {
-            return;
+        match self.connections.find(id).map(|it| &it.state) {
+            Some(State::Calling { .. }) => {}
+            Some(State::Reaching) => return self.reached(now, id, outcome.is_ok()),
+            Some(State::Unclaimed { .. } | State::Bound) | None => return,
         }
         let until = now.mono + CLAIM_PATIENCE;
         let before = self.connections.advance(id, State::Unclaimed { until });

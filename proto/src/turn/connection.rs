@@ -59,9 +59,11 @@ pub(crate) enum Side {
 pub(crate) enum State {
     /// The peer is being called; the Connect will be answered.
     Calling { request: Box<Exchange>, until: Instant },
+    /// The peer is being called, and bytes for it wait in the shell, which knows when to give up.
+    Reaching,
     /// The peer is there, and the client has not claimed it.
     Unclaimed { until: Instant },
-    /// Bytes flow between the peer and the client's connection.
+    /// Bytes flow between the peer and the client's connection, or in its messages.
     Bound,
 }
 
@@ -69,7 +71,7 @@ impl State {
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Calling { until, .. } | Self::Unclaimed { until } => Some(*until),
-            Self::Bound => None,
+            Self::Reaching | Self::Bound => None,
         }
     }
 }

@@ -39,6 +39,9 @@ impl<L: Ledger> Server<L> {
         if allocation.away {
             return Err(DropReason::ClientAway);
         }
+        if allocation.dialect.rules().chunks {
+            return self.welcome_peer(now, at, from);
+        }
         let client = allocation.client;
         if !self.connections.has_room(&allocation.owner.connections, &self.config.limits) {
             return Err(DropReason::TooManyConnections);

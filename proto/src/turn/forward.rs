@@ -116,6 +116,10 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = datagram.bytes.len();
+        if allocation.relays_tcp {
+            let conveyed = self.convey_chunk(id, peer, span(0, len));
+            return conveyed.unwrap_or_else(|reason| self.dropped(reason));
+        }
         if let Err(reason) = metered(allocation, now, Direction::ToPeer, len) {
             return self.dropped(reason);
         }

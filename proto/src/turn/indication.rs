@@ -74,7 +74,8 @@ impl<L: Ledger> Server<L> {
             self.arrive(from);
         }
         let (id, allocation) = self.table.open_at(seat).ok_or(DropReason::NoAllocation)?;
-        if allocation.relays_tcp {
+        let in_chunks = allocation.relays_tcp && allocation.dialect.rules().chunks;
+        if allocation.relays_tcp && !in_chunks {
             return Err(DropReason::TcpRelay);
         }
         if allocation.relay(peer.family()).is_none() {
@@ -89,6 +90,9 @@ impl<L: Ledger> Server<L> {
         };
         if !reachable {
             return Err(DropReason::PeerDenied);
+        }
+        if in_chunks {
+            return self.convey_chunk(id, peer, payload);
         }
         let len = payload.len as usize;
         metered(allocation, now, Direction::ToPeer, len)?;

@@ -16,6 +16,7 @@ mod allocate;
 mod allocation;
 mod binding;
 pub mod channel;
+mod chunks;
 mod classic;
 pub mod config;
 mod connect;

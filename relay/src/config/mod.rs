@@ -151,6 +151,7 @@ impl Config {
             limits: self.streams,
             transports: self.listeners.iter().map(transport).collect(),
             rfc5766_channels: self.compat.rfc5766_channels,
+            microsoft: self.microsoft,
             tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
             pass_through: self.tls.as_ref().and_then(|tls| tls.pass_through.clone()),
         }

@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
-use proto::addr::{FiveTuple, ListenerId, PeerAddr, RelayId};
+use proto::addr::{ConnectionId, FiveTuple, ListenerId, PeerAddr, RelayId};
 use proto::marks::{Datagram, Marks};
 use proto::turn::{Span, Wrap};
 
@@ -137,6 +137,7 @@ pub(crate) struct Batch {
     pieces: Vec<Piece>,
     runs: Vec<Run>,
     reports: Vec<(RelayId, Undelivered)>,
+    chunks: Vec<(ConnectionId, Piece)>,
 }
 
 impl Batch {
@@ -152,6 +153,7 @@ impl Batch {
             pieces: Vec::with_capacity(datagrams * 3),
             runs: Vec::with_capacity(datagrams),
             reports: Vec::with_capacity(REPORTS),
+            chunks: Vec::new(),
         }
     }
 
@@ -291,6 +293,22 @@ impl Batch {
         self.append(way, &[piece]);
     }
 
+    /// Notes a part of a frame for the connection of a peer.
+    pub(crate) fn send_to_connection(&mut self, arrival: &Arrival, to: ConnectionId, part: Span) {
+        let piece = Piece::of(arrival.store, arrival.at + part.start, part.len);
+        self.chunks.push((to, piece));
+    }
+
+    /// What is for connections of peers, in order of arrival.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (ConnectionId, &[u8])> {
+        self.chunks.iter().map(|(to, piece)| (*to, self.piece_bytes(piece)))
+    }
+
+    /// They have left.
+    pub(crate) fn forget_chunks(&mut self) {
+        self.chunks.clear();
+    }
+
     /// Sends a part of a datagram, dressed, to a client.
     pub(crate) fn send_to_client(&mut self, arrival: &Arrival, way: Way, wrap: Wrap, part: Span) {
         let mut head = [0; dress::LONGEST];
@@ -349,6 +367,7 @@ impl Batch {
         self.pieces.clear();
         self.runs.clear();
         self.reports.clear();
+        self.chunks.clear();
     }
 
     /// What was to be sent, datagram by datagram; the batch is empty then.

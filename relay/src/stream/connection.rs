@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use proto::addr::FiveTuple;
 
+use super::frames::Framing;
 use super::queue::{Queue, Spares};
 use super::tally::{Ending, StreamTally};
 use super::tls::{self, Session};
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     left: usize,
     /// Who it is.
     pub(super) client: FiveTuple,
+    /// How its frames are cut.
+    pub(super) framing: Framing,
     /// The beginning of a frame whose rest has not come.
     pub(super) begun: Vec<u8>,
     /// Bytes without which that frame cannot be cut.
@@ -53,6 +56,8 @@ pub(super) struct Connection {
     pub(super) queue: Queue,
     /// Whether it waits to be read.
     pub(super) ready: bool,
+    /// How many peers take so slowly what it sends them that it is not read.
+    pub(super) holders: u32,
     /// Whether something was queued in this turn.
     pub(super) dirty: bool,
     /// Whether the kernel takes nothing now.
@@ -151,11 +156,13 @@ impl Connection {
             unsent: Vec::new(),
             left: 0,
             client,
+            framing: Framing::Unknown,
             begun: Vec::new(),
             missing: 0,
             since: now,
             queue: Queue::default(),
             ready: false,
+            holders: 0,
             dirty: false,
             blocked: false,
             half_closed: false,

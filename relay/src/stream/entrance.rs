@@ -5,13 +5,16 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use proto::addr::{ClientAddr, FiveTuple};
+use proto::framing::pseudo_tls;
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::Server;
 
 use super::connection::{Connection, Layer};
 use super::door::Call;
-use super::opening::{self, Reading};
+use super::frames::Framing;
+use super::opening::{self, Beside, Reading};
+use super::queue::Worth;
 use super::roster::Key;
 use super::tally::{Ending, Refusal};
 use super::tls::{self, Session};
@@ -46,8 +49,9 @@ impl Streams {
         let plan = self.doors.plan(door);
         let proxied = plan.is_balancer(from.ip());
         let layer = match (plan.plain, plan.tls, &self.config.tls) {
-            (Some(_), None, _) if !proxied => Ok(Layer::Plain),
-            (None, Some(_), Some(tls)) if !proxied && self.config.pass_through.is_none() => {
+            _ if proxied || self.config.microsoft => Ok(Layer::Unknown { door, proxied }),
+            (Some(_), None, _) => Ok(Layer::Plain),
+            (None, Some(_), Some(tls)) if self.config.pass_through.is_none() => {
                 Session::new(tls).map(|session| Layer::Tls(Box::new(session)))
             }
             _ => Ok(Layer::Unknown { door, proxied }),
@@ -92,8 +96,9 @@ impl Streams {
             Err(_) => return Some(Ending::Reset),
         };
         let plan = self.doors.plan(door);
-        let pass = self.config.pass_through.as_ref();
-        let (listener, layer) = match opening::read(&room[..seen], proxied, plan, pass) {
+        let (pass, microsoft) = (self.config.pass_through.as_ref(), self.config.microsoft);
+        let beside = Beside { pass, microsoft };
+        let (listener, layer) = match opening::read(&room[..seen], proxied, plan, beside) {
             Reading::Wait if connection.half_closed => return Some(Ending::ByClient),
             Reading::Wait => return None,
             Reading::Nothing(ending) => return Some(ending),
@@ -110,11 +115,19 @@ impl Streams {
                 return None;
             }
             Reading::Plain => (plan.plain, Layer::Plain),
+            Reading::PseudoTls => {
+                if connection.skip(pseudo_tls::CLIENT_LEN, room).is_err() {
+                    return Some(Ending::Reset);
+                }
+                self.disguise(now, key);
+                (self.doors.plan(door).plain, Layer::Plain)
+            }
             Reading::Tls => match self.config.tls.as_ref().map(Session::new) {
                 Some(Ok(session)) => (plan.tls, Layer::Tls(Box::new(session))),
                 Some(Err(tls::Failed)) | None => return Some(Ending::Tls),
             },
         };
+        let connection = self.roster.find(key)?;
         connection.layer = layer;
         let client = connection.client;
         if let Some(listener) = listener {
@@ -122,6 +135,19 @@ impl Streams {
         }
         self.recall(key);
         None
+    }
+
+    /// Answers the record of pseudo-TLS. Nothing was said before, so it leaves in one write.
+    fn disguise(&mut self, now: Now, key: Key) {
+        let mut fresh = [0; pseudo_tls::FRESH_LEN];
+        let (time, rest) = fresh.split_at_mut(4);
+        // Nobody looks at these bytes, and nothing depends on them.
+        let _ = getrandom::fill(rest);
+        time.copy_from_slice(&now.unix.0.to_be_bytes()[4..]);
+        self.tools.tally.pseudo_tls += 1;
+        let Some(connection) = self.roster.find(key) else { return };
+        connection.framing = Framing::Ms;
+        self.put(key, Worth::Control, &[&pseudo_tls::answer(&fresh)]);
     }
 
     /// A connection has more to say in the next turn.

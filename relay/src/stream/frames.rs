@@ -1,6 +1,9 @@
 //! Frames cut out of what was read, and judged.
 
-use proto::framing::turn::{self as framing, Broken, Cut, Rules};
+use std::ops::Range;
+
+use proto::framing::ms;
+use proto::framing::turn::{self as framing, Broken, Rules};
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::reject::DropReason;
@@ -8,7 +11,7 @@ use proto::turn::{Server, Verdict};
 
 use super::connection::Connection;
 use super::tally::Ending;
-use crate::engine::{Batch, Way};
+use crate::engine::{Arrival, Batch, Way};
 
 /// The longest frame of a client without an allocation: requests are short, so what it can make
 /// us keep is as well.
@@ -16,6 +19,28 @@ const LONGEST_OF_STRANGERS: usize = 4_096;
 
 /// The magic cookie's place and value in every STUN message of a stream (RFC 8489 §5).
 const COOKIE: (usize, [u8; 4]) = (4, [0x21, 0x12, 0xA4, 0x42]);
+
+/// How the frames of a connection are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Its first byte will tell.
+    Unknown,
+    /// As RFC 8656 has it.
+    Turn,
+    /// As the Microsoft dialect has it, in both directions.
+    Ms,
+}
+
+/// What lies at the beginning of what has arrived.
+enum Cut {
+    /// A frame of so many bytes with its header and padding; where its message is in it, and
+    /// whether that is payload and nothing else.
+    Frame { wire: usize, message: Range<usize>, bare: bool },
+    /// So many bytes are missing.
+    NeedMore(usize),
+    /// Nothing that can be read.
+    Broken(Ending),
+}
 
 /// What becomes of a connection after a frame of it.
 enum Judgement {
@@ -33,6 +58,7 @@ pub(super) struct Bench<'a, L> {
     pub(super) server: &'a mut Server<L>,
     pub(super) batch: &'a mut Batch,
     pub(super) rfc5766_channels: bool,
+    pub(super) microsoft: bool,
     /// Whether the connection is good for Binding only.
     pub(super) for_discovery: bool,
 }
@@ -52,16 +78,14 @@ impl<L: Ledger> Bench<'_, L> {
         let mut end = begun + bytes;
         let mut at = self.batch.keep(end);
         end += at;
-        let rules = Rules {
-            rfc5766_channels: self.rfc5766_channels,
-            longest: if connection.stranger { LONGEST_OF_STRANGERS } else { framing::LONGEST },
-        };
         let first = at;
         loop {
             let rest = Batch::frame(connection.client, at, end - at);
-            match framing::cut(self.batch.bytes(&rest), rules) {
-                Cut::Complete { frame, wire } => {
-                    let judgement = self.judge(connection, at, frame);
+            match self.cut(connection, self.batch.bytes(&rest)) {
+                Cut::Frame { wire, message, bare } => {
+                    let message =
+                        Batch::frame(connection.client, at + message.start, message.len());
+                    let judgement = self.judge(connection, &message, bare);
                     at += wire;
                     match judgement {
                         Judgement::Next => {}
@@ -82,24 +106,67 @@ impl<L: Ledger> Bench<'_, L> {
                     connection.keep_begun(rest, missing);
                     return None;
                 }
-                Cut::Broken(Broken::TooLong) => return Some(Ending::FrameTooLong),
-                Cut::Broken(Broken::FirstByte | Broken::Length) => return Some(Ending::Garbled),
+                Cut::Broken(ending) => return Some(ending),
             }
         }
     }
 
-    /// One frame.
-    fn judge(&mut self, connection: &Connection, at: usize, len: usize) -> Judgement {
-        let frame = Batch::frame(connection.client, at, len);
-        let bytes = self.batch.bytes(&frame);
+    /// The first frame of what has arrived, cut as the connection's first byte said.
+    fn cut(&self, connection: &mut Connection, bytes: &[u8]) -> Cut {
+        if let (Framing::Unknown, Some(&first)) = (connection.framing, bytes.first()) {
+            let ms = self.microsoft && ms::Kind::starting(first).is_some();
+            connection.framing = if ms { Framing::Ms } else { Framing::Turn };
+        }
+        let longest = |most| if connection.stranger { LONGEST_OF_STRANGERS } else { most };
+        if connection.framing == Framing::Ms {
+            return match ms::cut(bytes, longest(ms::LONGEST)) {
+                ms::Cut::Complete { kind, wire } => {
+                    let (message, bare) = (ms::HEADER_LEN..wire, kind == ms::Kind::Data);
+                    Cut::Frame { wire, message, bare }
+                }
+                ms::Cut::NeedMore(missing) => Cut::NeedMore(missing),
+                ms::Cut::Broken(ms::Broken::TooLong) => Cut::Broken(Ending::FrameTooLong),
+                ms::Cut::Broken(ms::Broken::Type) => Cut::Broken(Ending::FrameType),
+            };
+        }
+        let longest = longest(framing::LONGEST);
+        let rules = Rules { rfc5766_channels: self.rfc5766_channels, longest };
+        match framing::cut(bytes, rules) {
+            framing::Cut::Complete { frame, wire } => {
+                Cut::Frame { wire, message: 0..frame, bare: false }
+            }
+            framing::Cut::NeedMore(missing) => Cut::NeedMore(missing),
+            framing::Cut::Broken(Broken::TooLong) => Cut::Broken(Ending::FrameTooLong),
+            framing::Cut::Broken(Broken::FirstByte | Broken::Length) => {
+                Cut::Broken(Ending::Garbled)
+            }
+        }
+    }
+
+    /// The message of one frame.
+    fn judge(&mut self, connection: &Connection, message: &Arrival, bare: bool) -> Judgement {
+        let bytes = self.batch.bytes(message);
         if self.for_discovery && !is_binding(bytes) {
             return Judgement::End(Ending::NotForTurn);
         }
-        match self.server.client_input(self.now, connection.client, bytes) {
+        let verdict = if bare {
+            self.server.client_payload(self.now, connection.client, bytes)
+        } else {
+            self.server.client_input(self.now, connection.client, bytes)
+        };
+        match verdict {
             Verdict::ToPeer { via, peer, marks, payload } => {
-                self.batch.send_to_peer(&frame, Way::to_peer(via, peer, marks), payload);
+                self.batch.send_to_peer(message, Way::to_peer(via, peer, marks), payload);
                 Judgement::Next
             }
+            Verdict::ToConnection { connection, payload } => {
+                self.batch.send_to_connection(message, connection, payload);
+                Judgement::Next
+            }
+            // MST-5: the frame is known, but who says such things knows no message either.
+            Verdict::Dropped(
+                DropReason::MalformedMs | DropReason::MalformedStun | DropReason::Unrecognised,
+            ) if connection.framing == Framing::Ms && !bare => Judgement::End(Ending::Garbled),
             // Its length was believed, and it is no STUN message: where the next one starts is
             // unknown.
             Verdict::Dropped(DropReason::MalformedStun) if !has_cookie(bytes) => {

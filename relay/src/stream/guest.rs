@@ -121,6 +121,7 @@ impl Streams {
             server,
             batch,
             rfc5766_channels: self.config.rfc5766_channels,
+            microsoft: self.config.microsoft,
             for_discovery: connection.is_for_discovery(),
         };
         let ending = { bench }.digest(connection, 0);

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Registry, Token};
 use proto::addr::{FiveTuple, ListenerId, Transport};
-use proto::framing::turn as framing;
+use proto::framing::{ms, turn as framing};
 use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{Server, Wrap};
@@ -48,7 +48,7 @@ pub(crate) use tally::{StreamTally, TRANSPORTS};
 
 use connection::{Layer, Overdue, READ};
 use door::Doors;
-use frames::Bench;
+use frames::{Bench, Framing};
 use passage::Passages;
 use queue::{Loss, Worth};
 use roster::{Key, Roster};
@@ -89,6 +89,8 @@ pub(crate) struct StreamConfig {
     pub(crate) transports: Vec<Option<Transport>>,
     /// Whether channel numbers of RFC 5766 are spoken.
     pub(crate) rfc5766_channels: bool,
+    /// Whether the Microsoft dialect is spoken.
+    pub(crate) microsoft: bool,
     /// What TLS is served with.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Where foreign TLS goes.
@@ -206,17 +208,67 @@ impl Streams {
 
     /// Queues relayed payload for a client.
     pub(crate) fn relay(&mut self, to: FiveTuple, wrap: Wrap, payload: &[u8]) {
+        self.dress(to, (Worth::Media, wrap), payload);
+    }
+
+    /// Queues a piece of a peer's stream, for which [`Streams::has_room`].
+    pub(crate) fn relay_chunk(&mut self, to: FiveTuple, wrap: Wrap, payload: &[u8]) {
+        self.dress(to, (Worth::Chunk, wrap), payload);
+    }
+
+    /// Whether a client has read so much of what was queued for it that more may be.
+    pub(crate) fn has_room(&mut self, client: FiveTuple) -> bool {
+        let half = self.config.limits.queue_bytes / 2;
+        self.roster.of(client).is_some_and(|(_, connection)| connection.queue.len() < half)
+    }
+
+    /// Reads a client no more: somebody takes too slowly what it sends.
+    pub(crate) fn hold(&mut self, client: FiveTuple) {
+        if let Some((_, connection)) = self.roster.of(client) {
+            connection.holders += 1;
+        }
+    }
+
+    /// Undoes one [`Streams::hold`].
+    pub(crate) fn let_go(&mut self, client: FiveTuple) {
+        let Some((key, connection)) = self.roster.of(client) else { return };
+        connection.holders = connection.holders.saturating_sub(1);
+        if connection.holders == 0
+            && connection.ending.is_none()
+            && !std::mem::replace(&mut connection.ready, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn dress(&mut self, to: FiveTuple, (worth, wrap): (Worth, Wrap), payload: &[u8]) {
         let mut head = [0; engine::LONGEST_HEAD];
         #[expect(clippy::cast_possible_truncation, reason = "a datagram has less than 64 KiB")]
         let len = engine::head(wrap, payload.len() as u32, &mut head);
-        // Attributes fill words anyway, and ChannelData does in a stream (RFC 8656 §12.5).
-        let padding = &[0; 3][..framing::padding(payload.len())];
-        self.queue(to, Worth::Media, &[&head[..len], payload, padding]);
+        let Some((key, connection)) = self.roster.of(to) else { return };
+        let (head, len) = (&head[..len], len + payload.len());
+        if connection.framing != Framing::Ms {
+            // Attributes fill words anyway, and ChannelData does in a stream (RFC 8656 §12.5).
+            let padding = &[0; 3][..framing::padding(payload.len())];
+            return self.put(key, worth, &[head, payload, padding]);
+        }
+        let kind = if head.is_empty() { ms::Kind::Data } else { ms::Kind::Control };
+        if let Some(frame) = ms::header(kind, len) {
+            self.put(key, worth, &[&frame, head, payload]);
+        } else {
+            // A few bytes more than a frame of this dialect can have, and a datagram cannot.
+            self.tools.tally.dropped_frames += 1;
+            self.tools.tally.dropped_bytes += len as u64;
+        }
     }
 
     /// Queues a control message for a client.
     pub(crate) fn reply(&mut self, to: FiveTuple, bytes: &[u8]) {
-        self.queue(to, Worth::Control, &[bytes]);
+        let Some((key, connection)) = self.roster.of(to) else { return };
+        match (connection.framing, ms::header(ms::Kind::Control, bytes.len())) {
+            (Framing::Ms, Some(header)) => self.put(key, Worth::Control, &[&header, bytes]),
+            _ => self.put(key, Worth::Control, &[bytes]),
+        }
     }
 
     /// A client has an allocation: it is no stranger any more.
@@ -279,8 +331,9 @@ impl Streams {
         }
     }
 
-    fn queue(&mut self, to: FiveTuple, worth: Worth, parts: &[&[u8]]) {
-        let Some((key, connection)) = self.roster.of(to) else { return };
+    /// Queues a frame for a connection, given in parts.
+    fn put(&mut self, key: Key, worth: Worth, parts: &[&[u8]]) {
+        let Some(connection) = self.roster.find(key) else { return };
         if matches!(connection.ending, Some(Ending::QueueFull | Ending::Reset)) {
             return;
         }
@@ -329,7 +382,7 @@ impl Streams {
     fn attend<L: Ledger>(&mut self, now: Now, key: Key, server: &mut Server<L>, batch: &mut Batch) {
         let Some(connection) = self.roster.find(key) else { return };
         connection.ready = false;
-        if connection.ending.is_some() || connection.leaving {
+        if connection.ending.is_some() || connection.leaving || connection.holders > 0 {
             return;
         }
         let ending = if let Layer::Unknown { door, proxied } = connection.layer {
@@ -364,10 +417,10 @@ impl Streams {
             connection.ready = true;
             self.ready.push_back(key);
         }
-        let rfc5766_channels = self.config.rfc5766_channels;
+        let StreamConfig { rfc5766_channels, microsoft, .. } = self.config;
         let for_discovery = connection.is_for_discovery();
-        let ending =
-            Bench { now, server, batch, rfc5766_channels, for_discovery }.digest(connection, bytes);
+        let ending = Bench { now, server, batch, rfc5766_channels, microsoft, for_discovery }
+            .digest(connection, bytes);
         ending.or_else(|| {
             let finished = connection.has_finished() && !connection.leaving;
             finished.then_some(Ending::ByClient)

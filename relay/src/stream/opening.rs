@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use proto::framing::client_hello::{self, ClientHello};
 use proto::framing::proxy::{self, Origin};
+use proto::framing::pseudo_tls;
 use proto::framing::sniff::{Opening, sniff};
 
 use super::door::DoorPlan;
@@ -17,7 +18,7 @@ use crate::certificates::PROTOCOLS;
 /// The most bytes that are looked at.
 pub(super) const LONGEST: usize = client_hello::LONGEST;
 
-const _: () = assert!(proxy::LONGEST <= LONGEST);
+const _: () = assert!(proxy::LONGEST <= LONGEST && pseudo_tls::CLIENT_LEN <= LONGEST);
 
 /// Where TLS goes that is for somebody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +38,10 @@ pub(super) enum Reading {
     Wait,
     /// A PROXY header of so many bytes; of this client, if it names one.
     Proxied(Option<SocketAddr>, usize),
-    /// TURN without TLS.
+    /// TURN without TLS, or frames of the Microsoft dialect.
     Plain,
+    /// The record of pseudo-TLS; what follows its answer is plain.
+    PseudoTls,
     /// TLS for us.
     Tls,
     /// TLS for somebody else.
@@ -47,13 +50,17 @@ pub(super) enum Reading {
     Nothing(Ending),
 }
 
+/// What is served beside ordinary TURN.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside<'a> {
+    /// Where foreign TLS goes.
+    pub(super) pass: Option<&'a PassThrough>,
+    /// Whether the Microsoft dialect is spoken.
+    pub(super) microsoft: bool,
+}
+
 /// Reads the first bytes of a connection; `proxied` if they have to be a PROXY header.
-pub(super) fn read(
-    bytes: &[u8],
-    proxied: bool,
-    plan: &DoorPlan,
-    pass: Option<&PassThrough>,
-) -> Reading {
+pub(super) fn read(bytes: &[u8], proxied: bool, plan: &DoorPlan, beside: Beside<'_>) -> Reading {
     if proxied {
         return match proxy::read(bytes) {
             proxy::Reading::NeedMore(_) => Reading::Wait,
@@ -66,9 +73,11 @@ pub(super) fn read(
             proxy::Reading::Broken(_) => Reading::Nothing(Ending::ProxyHeader),
         };
     }
-    match (sniff(bytes, false), plan.plain, plan.tls, pass) {
+    match (sniff(bytes, beside.microsoft), plan.plain, plan.tls, beside.pass) {
         (Opening::NeedMore(_), ..) => Reading::Wait,
-        (Opening::Turn, Some(_), ..) => Reading::Plain,
+        // The port of TLS is where clients of that dialect look, and none of them speaks TLS.
+        (Opening::Turn, Some(_), ..) | (Opening::Ms, ..) => Reading::Plain,
+        (Opening::PseudoTls, ..) => Reading::PseudoTls,
         (Opening::Tls, _, Some(_), None) => Reading::Tls,
         (Opening::Tls, _, Some(_), Some(pass)) => match client_hello::read(bytes) {
             client_hello::Reading::NeedMore(_) => Reading::Wait,
@@ -76,15 +85,9 @@ pub(super) fn read(
             // What cannot be read is refused by TLS itself, with an alert.
             client_hello::Reading::Complete(_) | client_hello::Reading::Broken(_) => Reading::Tls,
         },
-        (
-            Opening::Turn
-            | Opening::Tls
-            | Opening::Ms
-            | Opening::PseudoTls
-            | Opening::ProxyV2
-            | Opening::Unknown,
-            ..,
-        ) => Reading::Nothing(Ending::Garbled),
+        (Opening::Turn | Opening::Tls | Opening::ProxyV2 | Opening::Unknown, ..) => {
+            Reading::Nothing(Ending::Garbled)
+        }
     }
 }
 
@@ -134,6 +137,7 @@ mod tests {
     #[test]
     fn disc_001_a_shared_port_tells_by_the_first_bytes() {
         let (plain, tls) = (Some(ListenerId(0)), Some(ListenerId(1)));
+        let beside = Beside { pass: None, microsoft: false };
         let stun = [0, 1, 0, 0];
         let record = [22, 3, 1, 0];
         for (case, plain, tls, bytes, expected) in [
@@ -152,7 +156,21 @@ mod tests {
             ("HTTP", plain, tls, b"GET /", Reading::Nothing(Ending::Garbled)),
         ] {
             let door = DoorPlan { plain, tls, proxies: Vec::new() };
-            assert_eq!(read(bytes, false, &door, None), expected, "{case}");
+            assert_eq!(read(bytes, false, &door, beside), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn mst_002_the_microsoft_dialect_opens_at_every_door() {
+        let beside = Beside { pass: None, microsoft: true };
+        let hello = include_bytes!("../../../tests/fuzz/corpus/sniff/pseudo_tls");
+        for (plain, tls) in [(Some(0), None), (None, Some(1)), (Some(0), Some(1))] {
+            let listener = |number: Option<u16>| number.map(ListenerId);
+            let door = DoorPlan { plain: listener(plain), tls: listener(tls), proxies: Vec::new() };
+            let read = |bytes: &[u8]| read(bytes, false, &door, beside);
+            assert_eq!(read(&[2, 0]), Reading::Plain);
+            assert_eq!(read(&hello[..20]), Reading::Wait);
+            assert_eq!(read(hello), Reading::PseudoTls);
         }
     }
 
@@ -161,7 +179,8 @@ mod tests {
         let plan = DoorPlan { plain: Some(ListenerId(0)), tls: None, proxies: Vec::new() };
         let source = "192.0.2.9:5000".parse().unwrap();
         let (header, len) = proxy::write(source, "192.0.2.1:443".parse().unwrap());
-        let read = |bytes: &[u8]| read(bytes, true, &plan, None);
+        let beside = Beside { pass: None, microsoft: true };
+        let read = |bytes: &[u8]| read(bytes, true, &plan, beside);
         assert_eq!(read(&header[..len]), Reading::Proxied(Some(source), len));
         assert_eq!(read(&header[..len - 1]), Reading::Wait);
         assert_eq!(read(&[0, 1, 0, 0]), Reading::Nothing(Ending::ProxyHeader));

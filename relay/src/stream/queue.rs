@@ -27,6 +27,8 @@ pub(super) struct Spares(Vec<Box<Buffer>>);
 pub(super) enum Worth {
     /// Relayed payload: what is late is worth nothing.
     Media,
+    /// A piece of a peer's stream: without it the rest is worth nothing.
+    Chunk,
     /// An answer the client waits for.
     Control,
 }
@@ -105,6 +107,11 @@ impl Queue {
         Ok(loss)
     }
 
+    /// How many bytes wait.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |buffer| buffer.waiting)
+    }
+
     /// Everything that waits, oldest first.
     pub(super) fn waiting(&mut self) -> &[u8] {
         let Some(buffer) = &mut self.0 else { return &[] };
@@ -167,7 +174,7 @@ impl Buffer {
         }
         let state = match worth {
             Worth::Media => State::Droppable,
-            Worth::Control => State::Kept,
+            Worth::Chunk | Worth::Control => State::Kept,
         };
         self.frames.push_back(Frame { len, state });
         self.waiting += len;

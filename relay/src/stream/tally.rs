@@ -54,6 +54,8 @@ pub enum Ending {
     Reset,
     /// What arrived is no TURN: no end of a frame can be found any more.
     Garbled,
+    /// A frame of the Microsoft dialect of a type that there is not.
+    FrameType,
     /// A frame longer than allowed.
     FrameTooLong,
     /// A frame was begun and not finished in time.
@@ -82,10 +84,11 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending, in order of its index.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ByClient,
         Self::Reset,
         Self::Garbled,
+        Self::FrameType,
         Self::FrameTooLong,
         Self::HalfFrame,
         Self::Idle,
@@ -106,6 +109,7 @@ impl Ending {
             Self::ByClient => "by_client",
             Self::Reset => "reset",
             Self::Garbled => "garbled",
+            Self::FrameType => "frame_type",
             Self::FrameTooLong => "frame_too_long",
             Self::HalfFrame => "half_frame",
             Self::Idle => "idle",
@@ -127,8 +131,13 @@ impl Ending {
             Self::ByClient => "the client closed the connection; its allocation was released",
             Self::Reset => "the connection broke, or the client reset it",
             Self::Garbled => {
-                "bytes that start neither STUN nor ChannelData: something else speaks to this \
-                 port, or an old client needs compat.rfc5766_channels"
+                "bytes that start neither STUN nor ChannelData nor, behind features.microsoft, a \
+                 frame of that dialect: something else speaks to this port, or an old client \
+                 needs compat.rfc5766_channels"
+            }
+            Self::FrameType => {
+                "a client of the Microsoft dialect sent a frame that is neither a message nor \
+                 data: a broken client, or something between that changes bytes"
             }
             Self::FrameTooLong => "a frame longer than a connection without an allocation may send",
             Self::HalfFrame => "a frame was begun and not finished in time",
@@ -178,6 +187,8 @@ pub(crate) struct StreamTally {
     pub(crate) dropped_frames: u64,
     /// Their bytes.
     pub(crate) dropped_bytes: u64,
+    /// Records of pseudo-TLS answered.
+    pub(crate) pseudo_tls: u64,
     /// TLS handshakes done.
     pub(crate) handshakes: u64,
     /// Gauge: connections that are passed on.

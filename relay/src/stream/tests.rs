@@ -284,3 +284,90 @@ fn keys_survive_the_token_and_stale_ones_find_nothing() {
     assert_ne!(stage.streams.roster.keys()[0], key, "the slot is used again");
     assert!(stage.streams.roster.find(key).is_none());
 }
+
+/// The limits of a relay that speaks the Microsoft dialect.
+const MICROSOFT: &str = "[features]\nmicrosoft = true";
+
+/// The record that opens pseudo-TLS.
+const DISGUISE: &[u8] = include_bytes!("../../../tests/fuzz/corpus/sniff/pseudo_tls");
+
+/// A message as a control frame.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(message.len()).unwrap();
+    [&[2, 0, 0, len], message].concat()
+}
+
+#[test]
+fn mst_006_control_frames_in_pieces_and_in_one_are_answered_in_frames() {
+    let mut stage = Stage::new(MICROSOFT);
+    let mut client = stage.client();
+    for byte in framed(&BINDING) {
+        client.write_all(&[byte]).unwrap();
+        stage.turn();
+    }
+    let answer = stage.until(&mut client, 4 + ANSWER);
+    assert_eq!(answer.len(), 4 + ANSWER);
+    assert_eq!(answer[..6], [2, 0, 0, 32, 1, 1], "MST-3: in both directions");
+    client.write_all(&framed(&BINDING).repeat(3)).unwrap();
+    assert_eq!(stage.until(&mut client, 3 * (4 + ANSWER)).len(), 3 * (4 + ANSWER));
+    // Whoever comes with ordinary TURN is answered so.
+    let mut other = stage.client();
+    other.write_all(&BINDING).unwrap();
+    assert_eq!(stage.until(&mut other, ANSWER)[..2], [1, 1]);
+}
+
+#[test]
+fn mst_021_pseudo_tls_is_answered_in_one_write_and_frames_follow() {
+    for pieces in [DISGUISE.len(), 7, 1] {
+        let mut stage = Stage::new(MICROSOFT);
+        let mut client = stage.client();
+        for piece in DISGUISE.chunks(pieces) {
+            assert_eq!(stage.streams.tally().writes, 0, "nothing is said to half a record");
+            client.write_all(piece).unwrap();
+            stage.turn();
+        }
+        let answer = stage.until(&mut client, 83);
+        assert_eq!((answer.len(), stage.streams.tally().writes), (83, 1));
+        assert_eq!(answer[..5], [22, 3, 1, 0, 78]);
+        client.write_all(&framed(&BINDING)).unwrap();
+        assert_eq!(stage.until(&mut client, 4 + ANSWER).len(), 4 + ANSWER);
+        assert_eq!(stage.streams.tally().pseudo_tls, 1);
+        // Where it begins in frames, ordinary TURN may not go on.
+        client.write_all(&BINDING).unwrap();
+        assert_eq!(stage.until(&mut client, 1).len(), 0);
+        assert_eq!((stage.closed(Ending::FrameType), stage.open()), (1, 0));
+    }
+}
+
+#[test]
+fn mst_004_a_frame_of_another_type_closes_that_connection() {
+    for (case, bytes, ending) in [
+        ("type 1", &[1, 0, 0, 4, 0, 0, 0, 0][..], Ending::FrameType),
+        ("type 4", &[4], Ending::FrameType),
+        ("a byte that is not zero", &[2, 7, 0, 0], Ending::FrameType),
+        ("a long frame of a stranger", &[2, 0, 0xFF, 0], Ending::FrameTooLong),
+        ("a message of nothing", &[2, 0, 0, 0], Ending::Garbled),
+    ] {
+        let mut stage = Stage::new(MICROSOFT);
+        let (mut client, mut other) = (stage.client(), stage.client());
+        client.write_all(&[&framed(&BINDING), bytes].concat()).unwrap();
+        assert_eq!(stage.until(&mut client, 1_000).len(), 4 + ANSWER, "{case}");
+        assert_eq!((stage.closed(ending), stage.open()), (1, 1), "{case}");
+        other.write_all(&framed(&BINDING)).unwrap();
+        assert_eq!(stage.until(&mut other, 4 + ANSWER).len(), 4 + ANSWER, "{case}");
+    }
+}
+
+#[test]
+fn mst_010_without_the_feature_nothing_of_the_dialect_is_known() {
+    for (case, bytes, ending) in [
+        ("control frames", framed(&BINDING).repeat(2), Ending::Garbled),
+        ("pseudo-TLS", DISGUISE.to_vec(), Ending::Garbled),
+    ] {
+        let mut stage = Stage::new("");
+        let mut client = stage.client();
+        client.write_all(&bytes).unwrap();
+        assert_eq!(stage.until(&mut client, 1).len(), 0, "{case}");
+        assert_eq!((stage.closed(ending), stage.open()), (1, 0), "{case}");
+    }
+}

@@ -3,8 +3,11 @@
 //! All in the worker's own wait, as everything else: a socket's token says its place here, and
 //! which of a pipe's two ends it is. A peer that waits for its client is not read: the kernel
 //! keeps what it sends, within the bound of its receive queue, and then stops it. `socket` opens,
-//! `pipe` carries; the server decides.
+//! `pipe` carries between two connections, `link` between a connection and the messages of another,
+//! in `chunks`; the server decides.
 
+mod chunks;
+mod link;
 mod pipe;
 mod places;
 mod socket;
@@ -22,7 +25,9 @@ use proto::policy::Ledger;
 use proto::turn::tally::Usage;
 use proto::turn::{OpenFailure, Server};
 
-use crate::stream::{Guest, Tools};
+use crate::engine::Batch;
+use crate::stream::{Guest, Streams};
+use link::Link;
 use pipe::{Bench, Outcome, Pipe};
 use places::{Key, Places};
 
@@ -40,6 +45,10 @@ pub(crate) struct TcpRelays {
     places: Places<Place>,
     listeners: HashMap<RelayId, Key>,
     connections: HashMap<ConnectionId, Key>,
+    /// Bytes for peers that will be called in this turn.
+    early: HashMap<ConnectionId, Vec<u8>>,
+    /// Links whose clients have to read before more is read from the peer.
+    held: Vec<Key>,
     /// Places to look at, each once.
     ready: VecDeque<Key>,
     deadlines: BTreeSet<(Instant, Key)>,
@@ -56,6 +65,8 @@ enum Place {
     Waiting { id: ConnectionId, socket: TcpStream },
     /// A peer and its client.
     Joined { id: ConnectionId, pipe: Box<Pipe>, armed: Option<Instant> },
+    /// A peer whose bytes travel in its client's messages: called, or there.
+    Link { id: ConnectionId, link: Box<Link>, armed: Option<Instant> },
 }
 
 impl TcpRelays {
@@ -66,6 +77,8 @@ impl TcpRelays {
             places: Places::default(),
             listeners: HashMap::new(),
             connections: HashMap::new(),
+            early: HashMap::new(),
+            held: Vec::new(),
             ready: VecDeque::new(),
             deadlines: BTreeSet::new(),
             bench: Bench::new(),
@@ -84,11 +97,13 @@ impl TcpRelays {
     pub(crate) fn wake(&mut self, event: &Event) {
         let (key, end) = Key::from_token(event.token());
         let Some(place) = self.places.find(key) else { return };
-        if let Place::Joined { pipe, .. } = place {
-            let readiness = match end {
-                places::End::Near => &mut pipe.at_peer,
-                places::End::Far => &mut pipe.at_client,
-            };
+        let readiness = match (place, end) {
+            (Place::Joined { pipe, .. }, places::End::Near) => Some(&mut pipe.at_peer),
+            (Place::Joined { pipe, .. }, places::End::Far) => Some(&mut pipe.at_client),
+            (Place::Link { link, .. }, _) if link.connected => Some(&mut link.readiness),
+            _ => None,
+        };
+        if let Some(readiness) = readiness {
             readiness.readable |= event.is_readable();
             readiness.writable |= event.is_writable();
             readiness.closed |= event.is_read_closed() || event.is_error();
@@ -126,7 +141,15 @@ impl TcpRelays {
         let begun = socket::call(from, to).and_then(|socket| self.register(socket));
         match begun {
             Ok(socket) => {
-                let key = self.places.insert(Place::Calling { id, socket });
+                let place = match server.carries(id) {
+                    None => Place::Calling { id, socket },
+                    Some(client) => {
+                        let early = self.early.remove(&id).unwrap_or_default();
+                        let link = Link::new(now.mono, socket, client, false, early);
+                        Place::Link { id, link: Box::new(link), armed: None }
+                    }
+                };
+                let key = self.places.insert(place);
                 self.connections.insert(id, key);
             }
             Err(error) => server.peer_connected(now, id, Err(socket::connect_failure(&error))),
@@ -165,15 +188,29 @@ impl TcpRelays {
         self.places = Places::default();
         self.listeners.clear();
         self.connections.clear();
+        self.early.clear();
+        self.held.clear();
         self.ready.clear();
         self.deadlines.clear();
     }
 
-    /// One turn: peers are accepted, calls come through, pipes carry.
-    pub(crate) fn turn<L: Ledger>(&mut self, now: Now, server: &mut Server<L>, tools: &mut Tools) {
+    /// One turn: peers are accepted, calls come through, pipes and links carry.
+    pub(crate) fn turn<L: Ledger>(
+        &mut self,
+        now: Now,
+        server: &mut Server<L>,
+        batch: &mut Batch,
+        streams: &mut Streams,
+    ) {
+        self.early.clear();
+        self.take_chunks(now, server, batch, streams);
         while let Some(&(at, key)) = self.deadlines.first().filter(|(at, _)| *at <= now.mono) {
             self.deadlines.remove(&(at, key));
-            self.overdue(now, key, server);
+            if let Some(Place::Link { .. }) = self.places.find(key) {
+                self.link_overdue(now, key, server, streams);
+            } else {
+                self.overdue(now, key, server);
+            }
         }
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { break };
@@ -183,7 +220,8 @@ impl TcpRelays {
                 Some(Place::Listener { .. }) => self.accept(now, key, server),
                 Some(Place::Calling { .. }) => self.news(now, key, server),
                 Some(Place::Waiting { .. }) => self.watch(now, key, server),
-                Some(Place::Joined { .. }) => self.carry(now, key, server, tools),
+                Some(Place::Joined { .. }) => self.carry(now, key, server, streams.tools()),
+                Some(Place::Link { .. }) => self.carry_chunks(now, key, server, streams),
             }
         }
     }
@@ -230,8 +268,16 @@ impl TcpRelays {
         drop(socket.set_nodelay(true));
         match self.register(socket) {
             Ok(socket) => {
-                let key = self.places.insert(Place::Waiting { id, socket });
+                let place = match server.carries(id) {
+                    None => Place::Waiting { id, socket },
+                    Some(client) => {
+                        let link = Link::new(now.mono, socket, client, true, Vec::new());
+                        Place::Link { id, link: Box::new(link), armed: None }
+                    }
+                };
+                let key = self.places.insert(place);
                 self.connections.insert(id, key);
+                self.queue(key);
             }
             Err(_) => server.connection_closed(now, id),
         }
@@ -268,7 +314,13 @@ impl TcpRelays {
     }
 
     /// Carries bytes between the ends of a pipe.
-    fn carry<L: Ledger>(&mut self, now: Now, key: Key, server: &mut Server<L>, tools: &mut Tools) {
+    fn carry<L: Ledger>(
+        &mut self,
+        now: Now,
+        key: Key,
+        server: &mut Server<L>,
+        tools: &mut crate::stream::Tools,
+    ) {
         let Some(Place::Joined { id, pipe, armed }) = self.places.find(key) else { return };
         let id = *id;
         let (outcome, usage) = pipe.pump(now.mono, &mut self.bench, tools);
@@ -309,7 +361,7 @@ impl TcpRelays {
                 }
             }
             Some(Place::Listener { .. }) => self.queue(key),
-            Some(Place::Calling { .. } | Place::Waiting { .. }) | None => {}
+            Some(Place::Calling { .. } | Place::Waiting { .. } | Place::Link { .. }) | None => {}
         }
     }
 
@@ -327,11 +379,18 @@ impl TcpRelays {
     }
 
     fn forget(&mut self, key: Key) {
-        if let Some(Place::Joined { pipe, armed, .. }) = self.places.remove(key) {
-            if let Some(at) = armed {
-                self.deadlines.remove(&(at, key));
+        let armed = match self.places.remove(key) {
+            Some(Place::Joined { pipe, armed, .. }) => {
+                pipe.end(&mut self.bench);
+                armed
             }
-            pipe.end(&mut self.bench);
+            Some(Place::Link { armed, .. }) => armed,
+            Some(Place::Listener { .. } | Place::Calling { .. } | Place::Waiting { .. }) | None => {
+                None
+            }
+        };
+        if let Some(at) = armed {
+            self.deadlines.remove(&(at, key));
         }
     }
 }

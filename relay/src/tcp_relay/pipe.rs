@@ -99,6 +99,11 @@ impl Bench {
         Self { chunk: vec![0; CHUNK].into(), spares: Vec::new() }
     }
 
+    /// Some of the memory.
+    pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
+        &mut self.chunk[..bytes]
+    }
+
     fn give_back(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > 0 && self.spares.len() < SPARES {
             buffer.clear();

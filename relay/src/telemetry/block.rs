@@ -178,6 +178,7 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
         bytes_out,
         dropped_frames,
         dropped_bytes,
+        pseudo_tls,
         handshakes,
         passing,
         open,
@@ -188,7 +189,7 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
     for word in [accepted, reads, writes, bytes_in, bytes_out] {
         each(word);
     }
-    for word in [dropped_frames, dropped_bytes, handshakes, passing] {
+    for word in [dropped_frames, dropped_bytes, pseudo_tls, handshakes, passing] {
         each(word);
     }
 }

@@ -184,6 +184,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Kind::Counter, "av_edge_relay_tls_handshakes_total", Unit::Count, "TLS handshakes completed"),
     (
         Kind::Counter,
+        "av_edge_relay_pseudo_tls_total",
+        Unit::Count,
+        "connections that opened with pseudo-TLS, of the Microsoft dialect",
+    ),
+    (
+        Kind::Counter,
         "av_edge_relay_connections_accepted_total",
         Unit::Count,
         "connections of clients taken",
@@ -396,6 +402,7 @@ fn streams(worker: &str, snapshot: &Snapshot) {
     for (name, total) in [
         ("av_edge_relay_connections_accepted_total", tally.accepted),
         ("av_edge_relay_tls_handshakes_total", tally.handshakes),
+        ("av_edge_relay_pseudo_tls_total", tally.pseudo_tls),
         ("av_edge_relay_stream_dropped_packets_total", tally.dropped_frames),
         ("av_edge_relay_stream_dropped_bytes_total", tally.dropped_bytes),
     ] {

@@ -179,13 +179,15 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             let datagrams = self.judge(now);
             let Hands { batch, streams, tcp, .. } = &mut self.hands;
             streams.turn(now, &mut self.server, batch);
-            tcp.turn(now, &mut self.server, streams.tools());
+            tcp.turn(now, &mut self.server, batch, streams);
             self.outbox.carry_out(now, &mut self.server, &mut self.engine, &mut self.hands);
             if self.order == Order::Stop {
                 self.hands.dtls.close_all(&mut self.hands.batch);
             }
             self.outbox.send_and_close(&mut self.engine, &mut self.hands.batch);
-            self.hands.streams.flush();
+            let Hands { streams, tcp, .. } = &mut self.hands;
+            streams.flush();
+            tcp.resume(streams);
             if datagrams > 0 {
                 self.latency.add(datagrams, self.clock.spent());
             }
@@ -243,6 +245,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                     Verdict::ToClient { to, wrap, marks, payload } => {
                         let way = Way::to_client(to, marks);
                         batch.send_to_client(&arrival, way, wrap, payload);
+                    }
+                    Verdict::ToConnection { connection, payload } => {
+                        batch.send_to_connection(&arrival, connection, payload);
                     }
                     // The server counted it, or queued actions.
                     Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => {}

@@ -93,7 +93,9 @@ impl Outbox {
                         server.connection_closed(now, connection);
                     }
                 }
-                Action::ClosePeer(connection) => hands.tcp.hang_up(connection),
+                Action::ClosePeer(connection) => {
+                    hands.tcp.hang_up_link(connection, &mut hands.streams);
+                }
                 Action::HandOver { client, worker, bytes } => {
                     if !self.hand_over(worker, (client, bytes), hands) {
                         server.hand_over_failed();

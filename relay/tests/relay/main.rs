@@ -6,6 +6,7 @@ mod bandwidth;
 mod configuration;
 mod counters;
 mod dtls;
+mod framed;
 mod life;
 mod microsoft;
 mod mobility;

@@ -121,11 +121,16 @@ pub(crate) fn configuration(number: u16, workers: u16, keys: &str) -> String {
     )
 }
 
-pub(crate) fn credentials(user: &str) -> Credentials {
+/// Ten minutes from now.
+pub(crate) fn soon_to_expire() -> UnixTime {
     #[expect(clippy::disallowed_methods, reason = "credentials expire on the wall clock")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    UnixTime(now + 600)
+}
+
+pub(crate) fn credentials(user: &str) -> Credentials {
     let secret = Secret::new(SECRET.as_bytes().to_vec());
-    let minted = mint_rest(&secret, user, UnixTime(now + 600)).unwrap();
+    let minted = mint_rest(&secret, user, soon_to_expire()).unwrap();
     Credentials::new(minted.username, minted.password)
 }
 

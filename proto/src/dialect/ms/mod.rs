@@ -46,5 +46,10 @@ const LASTING: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Permissions and the active destination live as long as the allocation (MST-86), and that as
 /// long as it is used (MST-78, MST-79) or refreshed. No message tells of ICMP.
-pub(crate) const RULES: Rules =
-    Rules { permission: LASTING, route: LASTING, use_prolongs: true, hears_icmp: false };
+pub(crate) const RULES: Rules = Rules {
+    permission: LASTING,
+    route: LASTING,
+    use_prolongs: true,
+    hears_icmp: false,
+    chunks: true,
+};
