@@ -18,6 +18,7 @@ mod dtls;
 mod edge;
 mod headers;
 mod hostile;
+mod libnice;
 mod line;
 mod matrix;
 mod mras;
