@@ -3,8 +3,8 @@
 //! Builds a row of namespaces ([`site`]), starts both servers there on one core ([`server`]),
 //! opens allocations ([`fleet`]) and loads them from the other core ([`traffic`]), server by
 //! server in turn, window after window, because the machine is noisy. [`cpu`] reads what the
-//! relay's core spent, [`report`] prints medians. Clients on TCP and TLS read their own streams
-//! ([`streams`]); those that only stay connected are weighed ([`idle`]). Everything made here is removed at the end,
+//! relay's core spent, [`report`] prints medians. Clients on TCP and TLS, and both ends of a TCP
+//! relay, are streams that are read here ([`streams`]); those that only stay connected are weighed ([`idle`]). Everything made here is removed at the end,
 //! also after Ctrl-C or a panic.
 #![expect(
     clippy::cast_precision_loss,
@@ -36,7 +36,7 @@ use serde_json::json;
 use cpu::{Calibration, Spent};
 use fleet::Fleet;
 use report::{Row, Series, Window};
-use server::{Carrier, Kind, Order, Server};
+use server::{Carrier, Kind, Order, Relay, Server};
 use site::Site;
 use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
 
@@ -61,6 +61,9 @@ struct Args {
     /// How clients speak to the servers.
     #[arg(long, value_enum, default_value = "udp")]
     transport: Carrier,
+    /// How the servers speak to peers; "tcp" wants --transport tcp or tls.
+    #[arg(long, value_enum, default_value = "udp")]
+    relay: Relay,
     /// Load nothing: open this many allocations, leave them idle, and print the memory of the
     /// servers, one after the other.
     #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=20_000))]
@@ -68,9 +71,9 @@ struct Args {
     /// Measure this server alone.
     #[arg(long, value_name = "ours|coturn", value_parser = kind)]
     server: Option<Kind>,
-    /// Packets a second of paced voice.
-    #[arg(long, default_value_t = 50_000.0, value_parser = rate)]
-    voice_pps: f64,
+    /// Packets a second of paced voice. Default: 50000 to clients on UDP, 15000 on streams.
+    #[arg(long, value_parser = rate)]
+    voice_pps: Option<f64>,
     /// Packets a second of paced video.
     #[arg(long, default_value_t = 40_000.0, value_parser = rate)]
     video_pps: f64,
@@ -97,6 +100,13 @@ struct Args {
     json: Option<PathBuf>,
 }
 
+impl Args {
+    /// What both servers carry with ease: single packets cost more on a stream.
+    fn voice_pps(&self) -> f64 {
+        self.voice_pps.unwrap_or(if self.transport == Carrier::Udp { 50_000.0 } else { 15_000.0 })
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,6 +127,7 @@ fn run(args: &Args) -> io::Result<()> {
     let order = |kind| Order {
         kind,
         carrier: args.transport,
+        relay: args.relay,
         allocations: most_allocations(args),
         core: args.relay_core,
         binary: &binary,
@@ -172,12 +183,13 @@ fn describe(args: &Args) -> String {
          included, per packet that arrived, at {} voice or {} video packets/s in bursts of {}; \
          thread ns: run time of the server's threads and link pollers alone.\n\
          voice: 160 B, each packet of a burst to another allocation. video: 1,200 B, a burst to \
-         one allocation (UDP_SEGMENT, cut {cut}; on a stream one write).",
+         one allocation (UDP_SEGMENT, cut {cut}; on a stream one write). pipe: peers on connections \
+         too (RFC 6062), where a packet is as many bytes.",
         args.transport.name(),
         args.rounds,
         args.seconds,
         args.window,
-        args.voice_pps,
+        args.voice_pps(),
         args.video_pps,
         traffic::BURST,
     )
@@ -199,12 +211,13 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// All scenarios over one number of allocations.
     fn stage(&mut self, allocations: usize) -> io::Result<Vec<Row>> {
-        let carrier = self.args.transport;
+        let (carrier, relay) = (self.args.transport, self.args.relay);
         let scenarios: Vec<Scenario> = [Media::Voice, Media::Video]
             .into_iter()
             .flat_map(|media| {
                 [Direction::Up, Direction::Down].map(|direction| Scenario {
                     carrier,
+                    relay,
                     media,
                     direction,
                     allocations,
@@ -219,7 +232,8 @@ impl Bench<'_> {
         let mut fleets = Vec::new();
         for server in self.servers {
             let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
-            fleets.push(Fleet::open(self.site, server.kind, &transport, self.next_port..end)?);
+            let server = (server.kind, relay);
+            fleets.push(Fleet::open(self.site, server, &transport, self.next_port..end)?);
             self.next_port = end;
         }
         let mut rows = Vec::new();
@@ -261,7 +275,7 @@ impl Bench<'_> {
     ) -> io::Result<Window> {
         let slowness = self.calibration.slowness(self.args.relay_core)?;
         let rate = match scenario.media {
-            Media::Voice => self.args.voice_pps,
+            Media::Voice => self.args.voice_pps(),
             Media::Video => self.args.video_pps,
         };
         let device = self.site.arrivals(scenario.sink())?;
@@ -275,6 +289,7 @@ impl Bench<'_> {
             flood_busy: busy.core.as_secs_f64() / flooded.took.as_secs_f64(),
             core_ns: spent.core.as_nanos() as f64 / arrived,
             task_ns: spent.tasks.as_nanos() as f64 / arrived,
+            paced_busy: spent.tasks.as_secs_f64() / paced.took.as_secs_f64(),
             loss: 1.0 - paced.arrived as f64 / paced.sent.max(1) as f64,
             slowness,
         })
@@ -338,6 +353,10 @@ fn check_surroundings(args: &Args) -> io::Result<()> {
         if !std::env::split_paths(&folders).any(|folder| folder.join(tool).is_file()) {
             return Err(io::Error::other(format!("no {tool} here: install the package {package}")));
         }
+    }
+    if args.relay == Relay::Tcp && (args.transport == Carrier::Udp || args.idle.is_some()) {
+        let wrong = "--relay tcp wants --transport tcp or tls, and load: no --idle";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     // Servers inherit it: a client on a stream costs them two descriptors.

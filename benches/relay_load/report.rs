@@ -16,6 +16,8 @@ pub(crate) struct Window {
     pub(crate) core_ns: f64,
     /// Nanoseconds of the server's threads and its links' pollers, per packet, paced.
     pub(crate) task_ns: f64,
+    /// Share of the core that the threads of `task_ns` took, paced.
+    pub(crate) paced_busy: f64,
     /// Share of packets lost, paced.
     pub(crate) loss: f64,
     /// How much slower than its best the core was just before.
@@ -74,6 +76,9 @@ pub(crate) struct Row {
 
 /// From here on the core did more than this work and the interrupts that go with it.
 const SHARED: f64 = 1.35;
+
+/// From here on a paced server had no time left: what a packet costs is then the pace itself.
+const SATURATED: f64 = 0.9;
 
 /// Core time per packet that we aim not to exceed, as a share of coturn's.
 fn aim(scenario: Scenario) -> Option<f64> {
@@ -151,6 +156,9 @@ impl Row {
             let busy = series.median(|w| w.flood_busy).unwrap_or(1.0);
             if busy < 0.95 {
                 notes.push(format!("{} was only {:.0} % busy", kind.name(), busy * 100.0));
+            }
+            if series.median(|w| w.paced_busy).unwrap_or(0.0) > SATURATED {
+                notes.push(format!("{} was saturated: pace it slower", kind.name()));
             }
             if series.sharing() > SHARED {
                 notes.push(format!("{}'s core was shared: x{:.1}", kind.name(), series.sharing()));

@@ -103,6 +103,15 @@ impl Carrier {
     }
 }
 
+/// How the servers speak to peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Relay {
+    /// With datagrams.
+    Udp,
+    /// On connections (RFC 6062), to clients on connections.
+    Tcp,
+}
+
 /// The name in the certificate.
 const NAME: &str = "load.example";
 
@@ -113,6 +122,8 @@ pub(crate) struct Order<'a> {
     pub(crate) kind: Kind,
     /// How clients speak to it.
     pub(crate) carrier: Carrier,
+    /// How it speaks to peers.
+    pub(crate) relay: Relay,
     /// How many allocations it must bear.
     pub(crate) allocations: usize,
     /// The core it runs on.
@@ -243,7 +254,7 @@ fn make_certificate(folder: &Path) -> io::Result<()> {
 }
 
 fn ours(order: Order<'_>) -> io::Result<Vec<String>> {
-    let Order { carrier, allocations, binary, folder, .. } = order;
+    let Order { carrier, relay, allocations, binary, folder, .. } = order;
     let (first, last) = Kind::Ours.ports();
     let listen = Kind::Ours.addr();
     // Room for those that come while others have not left.
@@ -279,6 +290,9 @@ strangers_burst = 1000000
     );
     if carrier == Carrier::Tls {
         text += "\n[tls]\ncertificates = [{ certificate = \"load.pem\", key = \"load.key\" }]\n";
+    }
+    if relay == Relay::Tcp {
+        text += "\n[features]\ntcp_relays = true\n";
     }
     let path = folder.join("relay.toml");
     fs::write(&path, text)?;

@@ -1,4 +1,4 @@
-//! Clients on TCP or TLS that read what peers send them.
+//! Who reads a stream to its end: clients on TCP or TLS, and both ends of a TCP relay.
 //!
 //! A link's counter says nothing of frames on a stream, so they are read here, by the core of the
 //! load, in the order in which they were sent: where something is expected, it is looked first.
@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 use std::io;
 
 use client::transport::Link;
-use client::wire::CHANNEL_HEADER;
 
-/// The clients, and what each still expects.
+/// The readers, and what each still expects.
 #[derive(Debug)]
 pub(crate) struct Readers<'a> {
     links: Vec<Reader<'a>>,
@@ -29,19 +28,19 @@ struct Reader<'a> {
 }
 
 impl<'a> Readers<'a> {
-    /// Readers of ChannelData with payloads of this length.
-    pub(crate) fn new(links: Vec<&'a mut Link>, payload_len: u16) -> Self {
+    /// Readers of frames of this length.
+    pub(crate) fn new(links: Vec<&'a mut Link>, frame: usize) -> Self {
         let reader = |link| Reader { link, expected: 0, rest: 0 };
         Self {
             links: links.into_iter().map(reader).collect(),
             expecting: VecDeque::new(),
-            frame: (CHANNEL_HEADER + usize::from(payload_len)).next_multiple_of(4),
+            frame,
             frames: 0,
             buffer: vec![0; 64 * 1024],
         }
     }
 
-    /// Says that so many packets were sent to a client.
+    /// Says that so many frames were sent to a reader.
     pub(crate) fn expect(&mut self, index: usize, packets: usize) {
         let Some(reader) = self.links.get_mut(index) else { return };
         if reader.expected == 0 {

@@ -12,12 +12,13 @@ use std::io;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use client::load::Burst;
+use client::load::{Burst, Lane};
 use client::transport::Link;
+use client::wire::CHANNEL_HEADER;
 
 use crate::clock;
 use crate::fleet::Fleet;
-use crate::server::Carrier;
+use crate::server::{Carrier, Relay};
 use crate::site::{Arrivals, Room};
 use crate::streams::Readers;
 
@@ -62,6 +63,8 @@ pub(crate) enum Mode {
 pub(crate) struct Scenario {
     /// How clients speak to the server.
     pub(crate) carrier: Carrier,
+    /// How the server speaks to peers.
+    pub(crate) relay: Relay,
     /// What.
     pub(crate) media: Media,
     /// Which way.
@@ -85,7 +88,11 @@ impl Scenario {
             Carrier::Udp => String::new(),
             Carrier::Tcp | Carrier::Tls => format!("{}-", self.carrier.name()),
         };
-        format!("{carrier}{media}-{direction}-{}", self.allocations)
+        let relay = match self.relay {
+            Relay::Udp => "",
+            Relay::Tcp => "pipe-",
+        };
+        format!("{carrier}{relay}{media}-{direction}-{}", self.allocations)
     }
 
     /// Where its packets arrive.
@@ -98,9 +105,18 @@ impl Scenario {
 
     /// Where packets may be dropped when they have been counted; a stream needs its answers.
     pub(crate) fn deaf_rooms(self) -> &'static [Room] {
-        match self.carrier {
-            Carrier::Udp => &[Room::Clients, Room::Peers],
-            Carrier::Tcp | Carrier::Tls => &[Room::Peers],
+        match (self.carrier, self.relay) {
+            (_, Relay::Tcp) => &[],
+            (Carrier::Udp, Relay::Udp) => &[Room::Clients, Room::Peers],
+            (Carrier::Tcp | Carrier::Tls, Relay::Udp) => &[Room::Peers],
+        }
+    }
+
+    /// Packets of a burst that go to one allocation.
+    fn burst(self) -> usize {
+        match self.media {
+            Media::Voice => 1,
+            Media::Video => BURST,
         }
     }
 
@@ -152,34 +168,19 @@ pub(crate) struct Counted {
 impl<'a> Generator<'a> {
     /// Prepares every packet.
     pub(crate) fn new(scenario: Scenario, fleet: &'a mut Fleet, device: Arrivals) -> Self {
-        let count = match scenario.media {
-            Media::Voice => 1,
-            Media::Video => BURST,
-        };
-        let len = scenario.payload_len();
-        let streams = scenario.carrier != Carrier::Udp;
-        let mut sources = Vec::new();
-        let mut links = Vec::new();
-        for (lane, peer) in fleet.lanes.iter_mut().zip(&fleet.peers) {
-            match scenario.direction {
-                Direction::Up => {
-                    let burst = Burst::channel(lane.channel, len, count);
-                    if streams {
-                        sources.push((Source::Stream(lane.client.link()), burst));
-                    } else if let Some(socket) = lane.client.socket() {
-                        sources.push((Source::Socket(socket), burst));
-                    }
-                }
-                Direction::Down => {
-                    sources.push((Source::Socket(peer), Burst::plain(len, count)));
-                    links.push(lane.client.link());
-                }
+        let (sources, sink) = match fleet {
+            Fleet::Datagrams(lanes) => datagrams(scenario, lanes, device),
+            Fleet::Pipes(pipes) => {
+                let ends = pipes.iter_mut().map(|(pipe, far)| (&mut pipe.data, far));
+                let (from, to): (Vec<_>, Vec<_>) = match scenario.direction {
+                    Direction::Up => ends.unzip(),
+                    Direction::Down => ends.map(|(near, far)| (far, near)).unzip(),
+                };
+                let burst = Burst::plain(scenario.payload_len(), scenario.burst());
+                let sources = from.into_iter().map(|link| (Source::Stream(link), burst.clone()));
+                let frame = usize::from(scenario.payload_len());
+                (sources.collect(), Sink::Readers(Readers::new(to, frame)))
             }
-        }
-        let sink = if streams && scenario.direction == Direction::Down {
-            Sink::Readers(Readers::new(links, len))
-        } else {
-            Sink::Device(device)
         };
         Self { scenario, sources, next: 0, sink }
     }
@@ -289,4 +290,39 @@ impl<'a> Generator<'a> {
             }
         }
     }
+}
+
+/// Load on allocations that relay datagrams.
+fn datagrams(
+    scenario: Scenario,
+    lanes: &mut [(Lane, UdpSocket)],
+    device: Arrivals,
+) -> (Vec<(Source<'_>, Burst)>, Sink<'_>) {
+    let (count, len) = (scenario.burst(), scenario.payload_len());
+    let streams = scenario.carrier != Carrier::Udp;
+    let mut sources = Vec::new();
+    let mut links = Vec::new();
+    for (lane, peer) in lanes {
+        match scenario.direction {
+            Direction::Up => {
+                let burst = Burst::channel(lane.channel, len, count);
+                if streams {
+                    sources.push((Source::Stream(lane.client.link()), burst));
+                } else if let Some(socket) = lane.client.socket() {
+                    sources.push((Source::Socket(socket), burst));
+                }
+            }
+            Direction::Down => {
+                sources.push((Source::Socket(peer), Burst::plain(len, count)));
+                links.push(lane.client.link());
+            }
+        }
+    }
+    let sink = if streams && scenario.direction == Direction::Down {
+        let frame = (CHANNEL_HEADER + usize::from(len)).next_multiple_of(4);
+        Sink::Readers(Readers::new(links, frame))
+    } else {
+        Sink::Device(device)
+    };
+    (sources, sink)
 }

@@ -5,7 +5,7 @@
 //!
 //! [`TurnClient`] is one client with one [`transport::Link`] to its server: it answers challenges, retransmits, keeps the
 //! data that arrives in between, and tells a refusal (with its code) from silence. [`load`] moves
-//! packets of many allocations with few system calls. [`wire`] is the thin layer over stun-rs.
+//! packets of many allocations with few system calls, [`tcp_relay`] opens connections to peers (RFC 6062). [`wire`] is the thin layer over stun-rs.
 #![forbid(unsafe_code)]
 
 pub mod checkup;
@@ -14,6 +14,7 @@ pub mod conformance;
 mod error;
 pub mod load;
 mod session;
+pub mod tcp_relay;
 pub mod transport;
 mod turn;
 pub mod wire;

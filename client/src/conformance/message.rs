@@ -12,13 +12,13 @@ use super::numbers::{
 
 /// A message under construction; nothing is checked, the length counts what stands so far.
 #[derive(Clone, Debug)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     bytes: Vec<u8>,
 }
 
 /// Which integrity attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mac {
+pub(crate) enum Mac {
     Sha1,
     Sha256,
 }
@@ -52,96 +52,96 @@ impl Mac {
 
 impl Draft {
     /// A message of this 16-bit type with a random transaction id.
-    pub(super) fn new(kind: u16) -> Self {
+    pub(crate) fn new(kind: u16) -> Self {
         Self::with_id(kind, random())
     }
 
-    pub(super) fn with_id(kind: u16, id: [u8; 12]) -> Self {
+    pub(crate) fn with_id(kind: u16, id: [u8; 12]) -> Self {
         let bytes = [&kind.to_be_bytes()[..], &[0, 0], &COOKIE, &id].concat();
         Self { bytes }
     }
 
-    pub(super) fn binding() -> Self {
+    pub(crate) fn binding() -> Self {
         Self::new(BINDING)
     }
 
     /// Asks for a UDP relay.
-    pub(super) fn allocate() -> Self {
+    pub(crate) fn allocate() -> Self {
         Self::new(ALLOCATE).add(TRANSPORT, &UDP)
     }
 
-    pub(super) fn refresh(seconds: u32) -> Self {
+    pub(crate) fn refresh(seconds: u32) -> Self {
         Self::new(REFRESH).add(LIFETIME, &seconds.to_be_bytes())
     }
 
-    pub(super) fn permit(peers: &[IpAddr]) -> Self {
+    pub(crate) fn permit(peers: &[IpAddr]) -> Self {
         let peers = peers.iter().map(|ip| SocketAddr::new(*ip, 9));
         peers.fold(Self::new(CREATE_PERMISSION), Self::peer)
     }
 
-    pub(super) fn bind(number: u16, peer: SocketAddr) -> Self {
+    pub(crate) fn bind(number: u16, peer: SocketAddr) -> Self {
         Self::new(CHANNEL_BIND).channel(number).peer(peer)
     }
 
-    pub(super) fn send(peer: SocketAddr, payload: &[u8]) -> Self {
+    pub(crate) fn send(peer: SocketAddr, payload: &[u8]) -> Self {
         Self::new(SEND | INDICATION).peer(peer).add(DATA, payload)
     }
 
     /// Adds an attribute, padded with zeros.
-    pub(super) fn add(mut self, kind: u16, value: &[u8]) -> Self {
+    pub(crate) fn add(mut self, kind: u16, value: &[u8]) -> Self {
         append(&mut self.bytes, kind, value);
         self
     }
 
-    pub(super) fn channel(self, number: u16) -> Self {
+    pub(crate) fn channel(self, number: u16) -> Self {
         let [high, low] = number.to_be_bytes();
         self.add(CHANNEL_NUMBER, &[high, low, 0, 0])
     }
 
-    pub(super) fn peer(self, peer: SocketAddr) -> Self {
+    pub(crate) fn peer(self, peer: SocketAddr) -> Self {
         let value = xor_address(peer, self.id());
         self.add(PEER, &value)
     }
 
     /// Adds bytes as they are, whether an attribute or not.
-    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         set_length(&mut self.bytes, 0);
         self
     }
 
-    pub(super) fn sign(self, key: &[u8], mac: Mac) -> Self {
+    pub(crate) fn sign(self, key: &[u8], mac: Mac) -> Self {
         self.sign_in(key, mac, mac.len())
     }
 
     /// Signs with a tag cut, or lengthened with zeros, to `len` bytes.
-    pub(super) fn sign_in(self, key: &[u8], mac: Mac, len: usize) -> Self {
+    pub(crate) fn sign_in(self, key: &[u8], mac: Mac, len: usize) -> Self {
         let mut tag = mac.tag(key, &self.bytes, len);
         tag.resize(len, 0);
         self.add(mac.attribute(), &tag)
     }
 
-    pub(super) fn fingerprint(mut self) -> Self {
+    pub(crate) fn fingerprint(mut self) -> Self {
         set_length(&mut self.bytes, 8);
         let crc = crc32fast::hash(&self.bytes) ^ 0x5354_554E;
         self.add(FINGERPRINT, &crc.to_be_bytes())
     }
 
-    pub(super) fn id(&self) -> [u8; 12] {
+    pub(crate) fn id(&self) -> [u8; 12] {
         self.bytes.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default()
     }
 
     /// The same with another transaction id, for a message without masked addresses.
-    pub(super) fn renewed(&self) -> Self {
+    pub(crate) fn renewed(&self) -> Self {
         Self { bytes: self.patched(8, &random::<12>()) }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The bytes with some of them replaced.
-    pub(super) fn patched(&self, at: usize, with: &[u8]) -> Vec<u8> {
+    pub(crate) fn patched(&self, at: usize, with: &[u8]) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         for (to, from) in bytes.iter_mut().skip(at).zip(with) {
             *to = *from;
@@ -168,13 +168,13 @@ fn set_length(message: &mut [u8], more: usize) {
 }
 
 /// ChannelData without padding.
-pub(super) fn channel_data(number: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn channel_data(number: u16, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(payload.len()).unwrap_or(u16::MAX);
     [&number.to_be_bytes()[..], &len.to_be_bytes(), payload].concat()
 }
 
 /// An address as XOR-PEER-ADDRESS and its kin write it (RFC 8489 §14.2).
-pub(super) fn xor_address(address: SocketAddr, id: [u8; 12]) -> Vec<u8> {
+pub(crate) fn xor_address(address: SocketAddr, id: [u8; 12]) -> Vec<u8> {
     let port = (address.port() ^ 0x2112).to_be_bytes();
     let mask: Vec<u8> = [&COOKIE[..], &id].concat();
     let masked = |octets: &[u8]| -> Vec<u8> {
@@ -200,7 +200,7 @@ fn read_address(value: &[u8], mask: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Random bytes.
-pub(super) fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system has randomness");
     bytes
@@ -208,13 +208,13 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 
 /// A message as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Message {
+pub(crate) struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
     /// Reads a STUN message whose attributes fill it exactly.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let (&[first, _, l0, l1, c0, c1, c2, c3], _) = bytes.split_first_chunk::<8>()?;
         let length = usize::from(u16::from_be_bytes([l0, l1]));
         let sound = first < 4 && [c0, c1, c2, c3] == COOKIE && bytes.len() == 20 + length;
@@ -239,47 +239,47 @@ impl Message {
         found
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(super) fn kind(&self) -> u16 {
+    pub(crate) fn kind(&self) -> u16 {
         self.bytes.first_chunk::<2>().map_or(0, |kind| u16::from_be_bytes(*kind))
     }
 
-    pub(super) fn id(&self) -> [u8; 12] {
+    pub(crate) fn id(&self) -> [u8; 12] {
         self.bytes.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default()
     }
 
-    pub(super) fn is_response(&self) -> bool {
+    pub(crate) fn is_response(&self) -> bool {
         matches!(self.kind() & ERROR, SUCCESS | ERROR)
     }
 
-    pub(super) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.kind() & ERROR == SUCCESS
     }
 
     /// Types, in order.
-    pub(super) fn kinds(&self) -> Vec<u16> {
+    pub(crate) fn kinds(&self) -> Vec<u16> {
         self.attributes().into_iter().map(|(_, kind, _)| kind).collect()
     }
 
     /// Values of all attributes of a type.
-    pub(super) fn all(&self, kind: u16) -> Vec<&[u8]> {
+    pub(crate) fn all(&self, kind: u16) -> Vec<&[u8]> {
         let of_kind = |(_, found, value)| (found == kind).then_some(value);
         self.attributes().into_iter().filter_map(of_kind).collect()
     }
 
-    pub(super) fn value(&self, kind: u16) -> Option<&[u8]> {
+    pub(crate) fn value(&self, kind: u16) -> Option<&[u8]> {
         self.all(kind).first().copied()
     }
 
-    pub(super) fn has(&self, kind: u16) -> bool {
+    pub(crate) fn has(&self, kind: u16) -> bool {
         self.value(kind).is_some()
     }
 
     /// The code of an error response.
-    pub(super) fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self.value(ERROR_CODE)? {
             [_, _, class, number, ..] if self.kind() & ERROR == ERROR => {
                 Some(u16::from(class & 7) * 100 + u16::from(*number))
@@ -289,27 +289,27 @@ impl Message {
     }
 
     /// An address that is masked with cookie and id.
-    pub(super) fn address(&self, kind: u16) -> Option<SocketAddr> {
+    pub(crate) fn address(&self, kind: u16) -> Option<SocketAddr> {
         self.addresses(kind).first().copied()
     }
 
     /// All such addresses of a type.
-    pub(super) fn addresses(&self, kind: u16) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self, kind: u16) -> Vec<SocketAddr> {
         let mask = self.bytes.get(4..20).unwrap_or_default();
         self.all(kind).into_iter().filter_map(|value| read_address(value, mask)).collect()
     }
 
     /// An address written in clear.
-    pub(super) fn plain_address(&self, kind: u16) -> Option<SocketAddr> {
+    pub(crate) fn plain_address(&self, kind: u16) -> Option<SocketAddr> {
         read_address(self.value(kind)?, &[0; 16])
     }
 
-    pub(super) fn number(&self, kind: u16) -> Option<u32> {
+    pub(crate) fn number(&self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.value(kind)?.try_into().ok()?))
     }
 
     /// UNKNOWN-ATTRIBUTES, sorted.
-    pub(super) fn unknown(&self) -> Vec<u16> {
+    pub(crate) fn unknown(&self) -> Vec<u16> {
         let list = self.value(UNKNOWN_ATTRIBUTES).unwrap_or_default();
         let pairs = list.chunks_exact(2).filter_map(|pair| pair.first_chunk::<2>());
         let mut found: Vec<u16> = pairs.map(|pair| u16::from_be_bytes(*pair)).collect();
@@ -318,7 +318,7 @@ impl Message {
     }
 
     /// Whether the only integrity attribute is this one, and right.
-    pub(super) fn is_signed(&self, key: &[u8], mac: Mac) -> bool {
+    pub(crate) fn is_signed(&self, key: &[u8], mac: Mac) -> bool {
         let is_integrity = |kind: &u16| [INTEGRITY, INTEGRITY_SHA256].contains(kind);
         let signed = self.attributes().into_iter().find(|(_, kind, _)| *kind == mac.attribute());
         let Some((at, _, value)) = signed else { return false };
@@ -328,7 +328,7 @@ impl Message {
     }
 
     /// Whether FINGERPRINT, if there is one, is last and right.
-    pub(super) fn fingerprint_holds(&self) -> bool {
+    pub(crate) fn fingerprint_holds(&self) -> bool {
         let attributes = self.attributes();
         let Some(index) = attributes.iter().position(|(_, kind, _)| *kind == FINGERPRINT) else {
             return true;
@@ -340,7 +340,7 @@ impl Message {
     }
 
     /// Whether all padding is zero.
-    pub(super) fn padding_is_zero(&self) -> bool {
+    pub(crate) fn padding_is_zero(&self) -> bool {
         self.attributes().into_iter().all(|(at, _, value)| {
             let end = at + 4 + value.len();
             let padding = self.bytes.get(end..end.next_multiple_of(4)).unwrap_or_default();
@@ -349,7 +349,7 @@ impl Message {
     }
 
     /// What it is, in words.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match (self.code(), self.kind() & ERROR) {
             (Some(code), _) => {
                 let reason = self.value(ERROR_CODE).and_then(|value| value.get(4..));

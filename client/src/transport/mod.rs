@@ -105,6 +105,11 @@ impl Link {
         Ok(Self { wire, frames: Frames::default() })
     }
 
+    /// A connection that is up already, such as one that a peer accepted.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { wire: Wire::Tcp(stream), frames: Frames::default() }
+    }
+
     /// Whether messages follow one another on a connection.
     pub fn is_stream(&self) -> bool {
         self.tcp().is_some()
