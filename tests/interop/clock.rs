@@ -1,6 +1,6 @@
 //! The clocks of this test: the only place that reads one or rests.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How often a condition is looked at again.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -9,13 +9,6 @@ const GLANCE: Duration = Duration::from_millis(20);
 #[expect(clippy::disallowed_methods, reason = "this is the clock of the test")]
 pub(crate) fn now() -> Instant {
     Instant::now()
-}
-
-/// The wall clock, in seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "this is the clock of the test")]
-pub(crate) fn unix_now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.expect("after 1970").as_secs()
 }
 
 /// Waits for a moment: the pace of a sender.

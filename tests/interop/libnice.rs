@@ -1,19 +1,19 @@
 //! libnice in the mode of Office Communicator 2007 R2: agents that have relayed candidates only.
 //!
 //! The program (`libnice/agents.c`) is ours, its ICE and its TURN are libnice's. All pairs call at
-//! once, through one relay, for as long as two refreshes take; tshark listens.
+//! once, through one relay, for as long as two refreshes take; tshark listens. Their credentials are
+//! those that SIPp obtained of A/V authentication.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use proto::auth::credential::Credential;
-use proto::auth::ms_token::{TokenGrant, mint};
-use proto::now::UnixTime;
+use client::Credentials;
 use tempfile::NamedTempFile;
 
 use crate::clock;
 use crate::edge::{Home, METRICS, RelayFile, http_get, start_relay};
+use crate::mras::{by_sipp, start_mras};
 use crate::netns::{Namespace, must};
 use crate::process::Process;
 use crate::site::{INTERNAL, Site};
@@ -57,10 +57,15 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
         ),
         ..RelayFile::default()
     };
+    let _auth = start_mras(&site, &home);
+    let tokens = by_sipp(&site, &home, "intranet", 2 * CALLS.len());
     let _relay = start_relay(&site, &home, &file);
     let mut wire = Wire::tap(&site.relay);
-    let calls: Vec<_> =
-        CALLS.iter().map(|call| (call, call.start(&site, &home, &program))).collect();
+    let calls: Vec<_> = CALLS
+        .iter()
+        .zip(tokens.chunks_exact(2))
+        .map(|(call, tokens)| (call, call.start(&site, &program, tokens)))
+        .collect();
     for (call, mut agents) in calls {
         let status = agents.wait(LIMIT);
         let said = agents.output();
@@ -87,12 +92,11 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
 
 impl Call {
     /// Starts the agents, each with a token of its own.
-    fn start(&self, site: &Site, home: &Home, program: &Path) -> Process {
+    fn start(&self, site: &Site, program: &Path, tokens: &[Credentials]) -> Process {
         let mut command = site.client.command(program.to_str().expect("a path in UTF-8"));
         command.args([INTERNAL, "3478", self.relay, SECONDS, PACKETS]);
-        for (mode, user) in self.modes.iter().zip(["alice", "bob"]) {
-            let credential = token(home, &format!("{user}@{}.example.org", self.relay));
-            command.args([mode, credential.username.as_str(), credential.password.as_str()]);
+        for (mode, Credentials { username, password }) in self.modes.iter().zip(tokens) {
+            command.args([mode, username.as_str(), password.as_str()]);
         }
         Process::start(&mut command)
     }
@@ -106,13 +110,6 @@ impl Site {
         let rows = page.lines().filter(|row| row.starts_with(name));
         rows.map(|row| row.rsplit(' ').next().and_then(|it| it.parse().ok()).unwrap_or(0)).sum()
     }
-}
-
-/// A token of the pool, as A/V authentication hands it out.
-fn token(home: &Home, identity: &str) -> Credential {
-    let key = pool_key::load(&home.path("pool.pem")).expect("the pool key").pool_key();
-    let grant = TokenGrant { identity, expires: UnixTime(clock::unix_now() + 3_600), side: None };
-    mint(&key, &grant, 0).expect("a salt will do").text()
 }
 
 /// Compiles the program with what pkg-config says about libnice.
