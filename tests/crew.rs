@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::addr::{ClientAddr, FiveTuple, ListenerId};
 use rig::client::Client;
 use rig::crew::{Crew, Heard};
 use rig::script::channel_data;
+use rig::seeds::{is_replay, play};
 use rig::site::{BEGIN, TCP_LISTENER, pool_login};
 use rig::{Draft, Heard as Answer, kind};
 
@@ -24,60 +24,19 @@ const LIFETIME: u32 = 600;
 
 #[test]
 fn mob_006_clients_move_between_workers_transports_and_lives_of_the_relay() {
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SEEDS").unwrap_or(256),
-    };
-    let count = seeds.end - seeds.start;
-    let next = AtomicU64::new(seeds.start);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let totals = std::thread::scope(|scope| {
-        let workers: Vec<_> =
-            (0..threads).map(|_| scope.spawn(|| work(&next, seeds.end))).collect();
-        let each = workers.into_iter().map(|it| it.join().expect("a seed failed, see above"));
-        each.fold(Totals::default(), |sum, it| Totals {
-            moved: sum.moved + it.moved,
-            astray: sum.astray + it.astray,
-            words: sum.words + it.words,
-            recovered: sum.recovered + it.recovered,
-        })
+    let (count, totals) = play("crew", 256, run, |sum, it: Totals| Totals {
+        moved: sum.moved + it.moved,
+        astray: sum.astray + it.astray,
+        words: sum.words + it.words,
+        recovered: sum.recovered + it.recovered,
     });
+    if is_replay() {
+        return;
+    }
     println!("{count} seeds: {totals:?}");
     // A simulation in which nothing happens proves nothing.
     assert!(totals.moved >= count && totals.astray >= count / 2, "{totals:?}");
     assert!(totals.words >= 10 * count && totals.recovered >= count / 2, "{totals:?}");
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    Some(parsed.unwrap_or_else(|_| panic!("{variable}={text}: not a number")))
-}
-
-/// One thread's seeds.
-fn work(next: &AtomicU64, end: u64) -> Totals {
-    let mut totals = Totals::default();
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end {
-            return totals;
-        }
-        let guard = SayOnPanic(seed);
-        run(seed, &mut totals);
-        std::mem::forget(guard);
-    }
-}
-
-/// Names the seed when its run panics.
-struct SayOnPanic(u64);
-
-impl Drop for SayOnPanic {
-    fn drop(&mut self) {
-        eprintln!("replay: SEED={:#x} cargo nextest run crew", self.0);
-    }
 }
 
 /// What happened in all seeds.

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::addr::{ClientAddr, Family, FiveTuple};
@@ -14,6 +13,7 @@ use proto::turn::OpenFailure;
 use rig::dice::Dice;
 use rig::kind;
 use rig::script::channel_data;
+use rig::seeds::{is_replay, play};
 use rig::shadow::{Intent, Payload, Shadow};
 use rig::{Arrival, Draft, Link, Login, Scheme, World};
 
@@ -23,24 +23,15 @@ const STEPS: usize = 150;
 
 #[test]
 fn simulation() {
-    if let Some(seed) = number("SEED") {
-        return run(seed, &mut Totals::default());
-    }
-    let seeds = number("SEEDS").unwrap_or(256);
-    let next = AtomicU64::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let totals = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&next, seeds))).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a seed failed, see above")).fold(
-            Totals::default(),
-            |sum, totals| Totals {
-                delivered: sum.delivered + totals.delivered,
-                dropped: sum.dropped + totals.dropped,
-                succeeded: sum.succeeded + totals.succeeded,
-                hairpins: sum.hairpins + totals.hairpins,
-            },
-        )
+    let (seeds, totals) = play("simulation", 256, run, |sum, it: Totals| Totals {
+        delivered: sum.delivered + it.delivered,
+        dropped: sum.dropped + it.dropped,
+        succeeded: sum.succeeded + it.succeeded,
+        hairpins: sum.hairpins + it.hairpins,
     });
+    if is_replay() {
+        return;
+    }
     println!("{seeds} seeds: {totals:?}");
     // A simulation in which nothing happens proves nothing.
     assert!(totals.delivered > seeds * 8 && totals.dropped > seeds * 8, "{totals:?}");
@@ -53,38 +44,6 @@ struct Totals {
     dropped: u64,
     succeeded: u64,
     hairpins: u64,
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    let parsed = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    Some(parsed.unwrap_or_else(|_| panic!("{variable}={text}: not a number")))
-}
-
-/// One thread's seeds.
-fn work(next: &AtomicU64, seeds: u64) -> Totals {
-    let mut totals = Totals::default();
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= seeds {
-            return totals;
-        }
-        let guard = SayOnPanic(seed);
-        run(seed, &mut totals);
-        std::mem::forget(guard);
-    }
-}
-
-/// Names the seed when its run panics.
-struct SayOnPanic(u64);
-
-impl Drop for SayOnPanic {
-    fn drop(&mut self) {
-        eprintln!("replay: SEED={:#x} cargo nextest run simulation", self.0);
-    }
 }
 
 /// One world from its first packet to the last deadline.

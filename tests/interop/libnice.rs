@@ -136,6 +136,9 @@ struct Wire {
 
 impl Wire {
     fn tap(machine: &Namespace) -> Self {
+        // Runs of equal messages are cut before they are seen, not behind.
+        let uncut = ["-K", "internal", "tx-udp-segmentation", "off"];
+        must(machine.command("ethtool").args(uncut));
         let file = NamedTempFile::new().expect("a temporary file");
         let mut command = machine.command("tshark");
         command.args(["-q", "-i", "internal", "-f", "udp port 3478 and udp[8] != 0x90", "-w"]);

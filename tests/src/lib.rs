@@ -27,6 +27,7 @@ pub mod ms;
 mod names;
 pub mod peer;
 pub mod script;
+pub mod seeds;
 pub mod shadow;
 pub mod site;
 pub mod stream;
