@@ -55,6 +55,20 @@ fn world() -> World {
     world
 }
 
+/// The magic cookie of STUN.
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+
+/// Whether attributes fill a message of MS-TURN: bare payload may look like the beginning of one.
+fn is_whole(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(20..).unwrap_or_default();
+    while let [_, _, l0, l1, tail @ ..] = rest {
+        let len = usize::from(u16::from_be_bytes([*l0, *l1]));
+        let Some(after) = tail.get(len..) else { return false };
+        rest = after;
+    }
+    rest.is_empty()
+}
+
 /// What is left of the input, and the world it acts upon.
 struct Script<'d> {
     data: &'d [u8],
@@ -243,8 +257,15 @@ impl<'d> Script<'d> {
     fn hear(&mut self) {
         for client in CLIENTS {
             while let Some(bytes) = self.world.client(client).state().inbox.front() {
-                if client == MICROSOFT || is_ms(bytes) {
+                if is_ms(bytes) && is_whole(bytes) {
                     self.hear_ms(client);
+                    continue;
+                }
+                // A Binding without cookie is answered likewise, which the oracle does not read;
+                // bare payload neither.
+                let classic = matches!(**bytes, [1, 1 | 0x11, _, _, a, b, c, d, ..] if [a, b, c, d] != COOKIE);
+                if client == MICROSOFT || classic || is_ms(bytes) {
+                    self.world.client(client).state().inbox.pop_front();
                     continue;
                 }
                 let Some(arrival) = self.world.client(client).take() else { break };
