@@ -255,6 +255,8 @@ fn mst_090_two_allocations_of_one_relay_call_each_other() {
     // The other has permitted nobody yet: its relayed address refuses, and is called again.
     one.send(at_other, b"too early");
     one.aim(at_other);
+    let refused = || edge.site.metric("av_edge_relay_dropped_total", &["no_permission"]);
+    assert!((0..400).any(|_| refused() == 1 || pause()), "the call is refused");
     other.send(at_one, b"hello");
     assert_eq!(one.bare(5), b"hello");
     one.say(frames::Kind::Data, b"hello yourself");
