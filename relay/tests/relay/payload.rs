@@ -1,11 +1,12 @@
 //! Bytes in are bytes out.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 
 use client::load::{Burst, Collector};
 use client::{AllocateOptions, Event, Family, TurnClient};
 
-use crate::site::{PEER, SOON, Site, client_of, pattern, peer};
+use crate::site::{PEER, SOON, Site, client_of, move_to_own_network, pattern, peer};
 
 /// Sizes of datagrams: empty, every padding, voice, video, beyond an Ethernet frame, huge.
 const SIZES: [usize; 11] = [0, 1, 2, 3, 4, 160, 1_200, 1_472, 1_473, 9_000, 65_000];
@@ -215,25 +216,11 @@ fn clients_of_every_worker_are_served() {
     site.close();
 }
 
-/// Names the environment in which loopback has the MTU of Ethernet.
-const NARROW: &str = "AV_EDGE_TEST_NARROW";
-
 #[test]
 fn iphdr_012_runs_that_a_narrow_link_refuses_leave_as_datagrams() {
-    if std::env::var_os(NARROW).is_none() {
-        // Again in a network namespace of its own, whose loopback is made narrow.
-        let script = "ip link set lo up mtu 1500 && exec \"$0\" --exact \"$1\" --nocapture";
-        let test = "payload::iphdr_012_runs_that_a_narrow_link_refuses_leave_as_datagrams";
-        let status = std::process::Command::new("unshare")
-            .args(["--map-root-user", "--net", "sh", "-c", script])
-            .arg(std::env::current_exe().unwrap())
-            .arg(test)
-            .env(NARROW, "1")
-            .status()
-            .unwrap();
-        assert!(status.success(), "{status}");
-        return;
-    }
+    move_to_own_network();
+    let narrow = Command::new("ip").args(["link", "set", "lo", "mtu", "1500"]).status().unwrap();
+    assert!(narrow.success(), "only root makes a loopback narrow: {narrow}");
     let site = Site::open(11, 1);
     let mut client = site.client();
     let relayed = client.allocate(&AllocateOptions::default()).unwrap().relayed;

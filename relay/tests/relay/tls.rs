@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion, version};
 
 use crate::payload::every_size_passes;
-use crate::site::{SOON, configuration, credentials, peer, sum};
+use crate::site::{SOON, configuration, credentials, move_to_own_network, peer, sum};
 
 /// A relay with a plain and a TLS listener on one address, and its certificates.
 pub(crate) struct Secure {
@@ -428,6 +428,7 @@ fn client_hello(alpn: &[&str]) -> Vec<u8> {
 
 #[test]
 fn tls_of_somebody_else_is_passed_on_untouched() {
+    move_to_own_network();
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = web.local_addr().unwrap();
     let extra = format!(
