@@ -10,6 +10,7 @@ use proto::addr::Side;
 use proto::auth::credential::{Name, Password, PoolName, inspect as take_apart};
 use proto::auth::{Credential, Grant, MsToken, mint};
 use proto::now::UnixTime;
+use proto::policy::SealedLimits;
 use serde_json::json;
 
 use crate::cli::{CredentialCommand, InspectArgs, MintArgs};
@@ -34,11 +35,11 @@ pub(crate) fn run(command: &CredentialCommand) -> Result<(), Failure> {
 
 fn mint_one(args: &MintArgs) -> Result<(), Failure> {
     let key = pool_key::load(&args.key).map_err(Failure::setup)?.pool_key();
+    let expires = clock::now().unix.plus(args.lifetime);
     let grant = Grant {
-        user: args.user.clone().unwrap_or_default(),
-        expires: clock::now().unix.plus(args.lifetime),
         side: args.side.map(Side::from),
-        allocations: args.allocations,
+        limits: SealedLimits { allocations: args.allocations, ..SealedLimits::default() },
+        ..Grant::new(args.user.as_deref().unwrap_or_default(), expires)
     };
     let credential =
         mint(&key, &grant).map_err(|error| Failure::setup(format!("--user: {error}")))?;
@@ -116,8 +117,10 @@ fn inspect(args: &InspectArgs) -> Result<(), Failure> {
 }
 
 fn pool_lines(name: &PoolName<'_>) -> Vec<String> {
-    let side = name.side.map_or("both", Side::name);
+    let side = name.claims.side.map_or("both", Side::name);
     let allocations = name
+        .claims
+        .limits
         .allocations
         .map_or_else(|| "as many as the relay allows".to_owned(), |n| format!("at most {n}"));
     vec![

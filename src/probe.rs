@@ -53,12 +53,7 @@ fn credentials(args: &ProbeArgs, target: &Target) -> Result<Option<Credentials>,
 /// A credential that outlives the probe by little.
 pub(crate) fn mint_with(key: &Path, user: &str) -> Result<Credentials, Failure> {
     let key = pool_key::load(key).map_err(Failure::setup)?.pool_key();
-    let grant = Grant {
-        user: user.to_owned(),
-        expires: clock::now().unix.plus(CREDENTIAL_LIFETIME_S),
-        side: None,
-        allocations: None,
-    };
+    let grant = Grant::new(user, clock::now().unix.plus(CREDENTIAL_LIFETIME_S));
     let credential = mint(&key, &grant).map_err(Failure::job)?;
     Ok(Credentials::new(&credential.username, &credential.password))
 }

@@ -3,6 +3,7 @@
 use proto::addr::Side;
 use proto::auth::{self, Credential, Grant};
 use proto::now::UnixTime;
+use proto::policy::SealedLimits;
 
 use crate::config::Issue;
 use crate::refusal::{Refusal, Why};
@@ -50,7 +51,8 @@ pub(crate) fn mint(issue: &Issue, wish: Wish, now: UnixTime) -> Result<Minted, R
         Some(user) => user,
         None => anonymous()?,
     };
-    let grant = Grant { user, expires, side: wish.side, allocations: wish.allocations };
+    let limits = SealedLimits { allocations: wish.allocations, ..SealedLimits::default() };
+    let grant = Grant { side: wish.side, limits, ..Grant::new(user, expires) };
     let credential = auth::mint(&issue.ring.current, &grant).map_err(|_| {
         Refusal::new(
             Why::BadUser,

@@ -74,12 +74,7 @@ impl Stage {
     fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let now = Now { mono: start(), unix: UnixTime(1_800_000_000) };
         let pool_key = pool_key();
-        let grant = Grant {
-            user: "bench".into(),
-            expires: now.unix.plus(80_000),
-            side: None,
-            allocations: None,
-        };
+        let grant = Grant::new("bench", now.unix.plus(80_000));
         let credential = mint(&pool_key, &grant).expect("a user name that can be minted");
         let Credential { username, password } = &credential;
         let key = MessageKey::long_term(PasswordAlgorithm::Md5, username, REALM, password);

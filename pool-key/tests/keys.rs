@@ -173,7 +173,7 @@ fn rest_009_a_ring_holds_current_and_previous_keys_once_each() {
 fn no_secret_is_printed() {
     let key = PrivateKey::from_pem(key!("p256.pkcs8")).unwrap();
     let secret = hex(key.pool_key().credentials.bytes());
-    let grant = Grant { user: "u".into(), expires: UnixTime(9), side: None, allocations: None };
+    let grant = Grant::new("u", UnixTime(9));
     let credential = mint(&key.pool_key(), &grant).unwrap();
     let printed = format!("{key:?} {:?} {credential:?}", key.pool_key());
     assert!(!printed.contains(&secret) && !printed.contains(&credential.password), "{printed}");

@@ -11,7 +11,7 @@ use proto::auth::{
     Authority, Credential, Grant, GrantError, KeyId, KeyRing, PoolKey, Secret, Term, Verified, mint,
 };
 use proto::now::UnixTime;
-use proto::policy::UserKey;
+use proto::policy::{SealedLimits, UserKey};
 use proto::reject::Why;
 use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
@@ -51,7 +51,7 @@ fn authority(ring: Option<KeyRing>, secrets: &[&str]) -> Authority {
 }
 
 fn grant(user: &str) -> Grant {
-    Grant { user: user.into(), expires: NOW.plus(3600), side: None, allocations: None }
+    Grant::new(user, NOW.plus(3600))
 }
 
 /// What the authority says to a message signed with this credential.
@@ -77,13 +77,14 @@ fn refused(authority: &Authority, username: &str, password: &str) -> Why {
 #[test]
 fn a_pool_credential_verifies_with_its_key_and_says_its_limits() {
     let authority = authority(Some(ring(1, &[])), &[]);
-    let grant = Grant { side: Some(Side::External), allocations: Some(3), ..grant("alice:laptop") };
+    let limits = SealedLimits { allocations: Some(3), ..SealedLimits::default() };
+    let grant = Grant { side: Some(Side::External), limits, ..grant("alice:laptop") };
     let credential = mint(&pool_key(1), &grant).unwrap();
     assert_eq!(credential.username, "1800003600:01010101:s=e,n=3:alice:laptop");
     assert_eq!(credential.password.len(), 44);
     let Verified { identity, key } = present(&authority, &credential).unwrap();
     assert_eq!(identity.term, Term::Until(NOW.plus(3600)));
-    assert_eq!((identity.side, identity.allocations), (Some(Side::External), Some(3)));
+    assert_eq!((identity.side, identity.limits), (Some(Side::External), limits));
     let Credential { username, password } = &credential;
     let own = MessageKey::long_term(PasswordAlgorithm::Sha256, username, REALM, password);
     assert!(bool::from(key.ct_eq(&own)), "the key that signs the answer is the client's");
@@ -353,7 +354,7 @@ fn inspect_needs_no_key() {
     let username = minted.unwrap().username;
     let Ok(Name::Pool(name)) = inspect(&username) else { panic!("{username}") };
     assert_eq!((name.key, name.user), (KeyId([0xAB; 4]), "a:b"));
-    assert_eq!((name.expires, name.side), (NOW.plus(3600), Some(Side::Internal)));
+    assert_eq!((name.expires, name.claims.side), (NOW.plus(3600), Some(Side::Internal)));
     let rest = |username| match inspect(username) {
         Ok(Name::Rest(name)) => (name.expires.0, name.user),
         other => panic!("{username}: {other:?}"),
@@ -375,16 +376,17 @@ proptest! {
         side in prop_oneof![Just(None), Just(Some(Side::Internal)), Just(Some(Side::External))],
         allocations in any::<Option<u32>>(),
     ) {
-        let grant = Grant { user, expires: NOW.plus(lifetime), side, allocations };
+        let limits = SealedLimits { allocations, ..SealedLimits::default() };
+        let grant = Grant { side, limits, ..Grant::new(user, NOW.plus(lifetime)) };
         let credential = mint(&pool_key(1), &grant).unwrap();
         let Ok(Name::Pool(name)) = inspect(&credential.username) else {
             return Err(TestCaseError::fail(credential.username));
         };
-        prop_assert_eq!((name.user, name.side), (&grant.user[..], side));
-        prop_assert_eq!((name.expires, name.allocations), (grant.expires, allocations));
+        prop_assert_eq!((name.user, name.claims.side), (&grant.user[..], side));
+        prop_assert_eq!((name.expires, name.claims.limits), (grant.expires, limits));
         let authority = authority(Some(ring(1, &[])), &[]);
         let identity = present(&authority, &credential).unwrap().identity;
-        prop_assert_eq!((identity.side, identity.allocations), (side, allocations));
+        prop_assert_eq!((identity.side, identity.limits), (side, limits));
         prop_assert_eq!(authority.in_time(&identity, NOW), Ok(()));
     }
 

@@ -81,7 +81,7 @@ fn mras_055_a_token_is_good_as_bytes_and_as_text() {
         for verified in present(&authority, &credential) {
             let identity = verified.unwrap().identity;
             assert_eq!(identity.term, Term::Until(NOW.plus(28_800)));
-            assert_eq!((identity.side, identity.allocations), (side, None));
+            assert_eq!((identity.side, identity.limits.allocations), (side, None));
             assert_eq!(authority.in_time(&identity, NOW), Ok(()));
         }
         let text = credential.text().username;

@@ -79,7 +79,7 @@ fn rest_002_the_turn_rest_form_answers_what_the_draft_says() {
         let Ok(Name::Pool(name)) = inspect(text(&answer.json, "/username")) else {
             panic!("{case}: {}", answer.json)
         };
-        assert_eq!((name.user, name.side), ("u-1", None), "{case}");
+        assert_eq!((name.user, name.claims.side), ("u-1", None), "{case}");
         let password = text(&answer.json, "/password");
         assert!(verifies(&service.ring, text(&answer.json, "/username"), password), "{case}");
     }
@@ -154,7 +154,11 @@ fn rest_002_the_json_form_is_an_rtc_configuration() {
         let username = text(&answer.json, "/iceServers/0/username");
         assert!(verifies(&service.ring, username, text(&answer.json, "/iceServers/0/credential")));
         let Ok(Name::Pool(name)) = inspect(username) else { panic!("{case}: {username}") };
-        assert_eq!((name.user, name.side, name.allocations), ("u", side, allocations), "{case}");
+        assert_eq!(
+            (name.user, name.claims.side, name.claims.limits.allocations),
+            ("u", side, allocations),
+            "{case}"
+        );
         let ttl = answer.json["ttl"].as_u64().unwrap();
         assert_eq!(answer.json["expires"], name.expires.0, "{case}");
         let issued = name.expires.0 - ttl;

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -134,7 +135,7 @@ impl Authority {
         }
         let user = self.user_key(b"token\0", token.mac_key.bytes());
         let term = Term::Token(left);
-        Ok(Verified { identity: Identity { user, term, side: None, allocations: None }, key })
+        Ok(Verified { identity: Identity::plain(user, term), key })
     }
 
     /// Whether a new allocation may be made with this credential now (REST-006, REST-011). A
@@ -274,10 +275,7 @@ impl<'a> Derived<'a> {
         if let Some(key) = named {
             let user = self.authority.user_key(b"static\0", self.name.bytes());
             let term = Term::Unlimited;
-            return Ok(Verified {
-                identity: Identity { user, term, side: None, allocations: None },
-                key,
-            });
+            return Ok(Verified { identity: Identity::plain(user, term), key });
         }
         let identity = self.identity().ok_or(match self.user {
             Some(_) => Why::WrongPassword,
@@ -288,21 +286,25 @@ impl<'a> Derived<'a> {
 
     /// What a minted name says; `None` if nobody minted it.
     fn identity(&self) -> Option<Identity> {
-        let ((kind, user), expires, side, allocations) = match &self.signer {
-            Signer::Pool(_, name) => {
-                ((USER, name.user.as_bytes()), name.expires, name.side, name.allocations)
-            }
+        let ((kind, user), expires) = match &self.signer {
+            Signer::Pool(_, name) => ((USER, name.user.as_bytes()), name.expires),
             Signer::Rest(name) => {
-                let user = name.user.map_or(self.name.bytes(), str::as_bytes);
-                ((USER, user), name.expires, None, None)
+                ((USER, name.user.map_or(self.name.bytes(), str::as_bytes)), name.expires)
             }
-            Signer::Token(_, token) => {
-                ((CLIENT, &token.client.0[..]), token.expires, token.side, None)
-            }
+            Signer::Token(_, token) => ((CLIENT, &token.client.0[..]), token.expires),
             Signer::Nobody => return None,
         };
         let user = self.authority.user_key(kind, user);
-        Some(Identity { user, term: Term::Until(expires), side, allocations })
+        let plain = Identity::plain(user, Term::Until(expires));
+        Some(match &self.signer {
+            Signer::Pool(_, PoolName { claims, .. }) => {
+                let peers = Some(claims.peers()).filter(|peers| !peers.is_everybody());
+                let (side, limits) = (claims.side, claims.limits);
+                Identity { side, limits, peers: peers.map(Arc::new), ..plain }
+            }
+            Signer::Token(_, token) => Identity { side: token.side, ..plain },
+            Signer::Rest(_) | Signer::Nobody => plain,
+        })
     }
 
     /// Tries the key of a user whom the configuration names, or a decoy.

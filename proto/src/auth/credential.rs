@@ -2,9 +2,7 @@
 //!
 //! Pool credentials: `expiry:kid:claims:user`, password base64(HMAC-SHA256(key, name)).
 //! Credentials of a shared secret (draft-uberti-behave-turn-rest-00): `expiry:user` or `expiry`,
-//! password base64(HMAC-SHA1(secret, name)). Claims are empty or `k=v` joined by commas; one
-//! that is not known here refuses the name, so that a narrower credential of a later version is
-//! never taken for a wider one.
+//! password base64(HMAC-SHA1(secret, name)). Claims are empty or what [`Claims`] reads.
 //!
 //! Names are data, compared byte for byte: no Unicode normalisation is done for a stranger.
 
@@ -18,9 +16,11 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::addr::Side;
+use crate::auth::claims::Claims;
 use crate::auth::ms_token;
 use crate::auth::pool_key::{KeyId, PoolKey, Secret};
 use crate::now::UnixTime;
+use crate::policy::sealed::{SealedLimits, SealedPeers};
 
 /// Longest user name (RFC 8489 §14.3: fewer than 509 bytes).
 pub const USERNAME_MAX: usize = 508;
@@ -40,8 +40,18 @@ pub struct Grant {
     pub expires: UnixTime,
     /// The only side of the edge it is good on; `None`: both.
     pub side: Option<Side>,
-    /// Allocations the user may hold at a time, if fewer than the relay's default.
-    pub allocations: Option<u32>,
+    /// What the user may use, if less than the relay's configuration says.
+    pub limits: SealedLimits,
+    /// The only peers it is good for.
+    pub peers: SealedPeers,
+}
+
+impl Grant {
+    /// A grant without limits of its own.
+    pub fn new(user: impl Into<String>, expires: UnixTime) -> Self {
+        let (limits, peers) = (SealedLimits::default(), SealedPeers::default());
+        Self { user: user.into(), expires, side: None, limits, peers }
+    }
 }
 
 /// A user name and its password.
@@ -66,6 +76,14 @@ pub enum GrantError {
     User,
     /// The expiry is beyond [`EXPIRY_MAX`].
     Expiry,
+    /// A rate is zero, no whole kilobit or beyond what can be told.
+    Rate,
+    /// More ranges of peers than [`SealedPeers::MOST_RANGES`].
+    Peers,
+    /// More ranges of ports than [`SealedPeers::MOST_PORTS`], or an empty one.
+    Ports,
+    /// All together make a name longer than [`USERNAME_MAX`].
+    TooLong,
 }
 
 impl fmt::Display for GrantError {
@@ -73,6 +91,12 @@ impl fmt::Display for GrantError {
         f.write_str(match self {
             Self::User => "the user id must have 1 to 255 bytes and no control characters",
             Self::Expiry => "the expiry is too far in the future to be written",
+            Self::Rate => "a rate has 1 to 100000000 whole kbit/s, or 1 to 12500000000 packets/s",
+            Self::Peers => "a credential carries at most 16 ranges of peers",
+            Self::Ports => {
+                "a credential carries at most 8 ranges of ports, the first port not above the last"
+            }
+            Self::TooLong => "user id and claims make a user name longer than 508 bytes",
         })
     }
 }
@@ -81,21 +105,18 @@ impl std::error::Error for GrantError {}
 
 /// Mints the credential of a grant.
 pub fn mint(key: &PoolKey, grant: &Grant) -> Result<Credential, GrantError> {
-    let Grant { user, expires, side, allocations } = grant;
+    let Grant { user, expires, side, limits, peers } = grant;
     if user.is_empty() || user.len() > USER_MAX || user.chars().any(char::is_control) {
         return Err(GrantError::User);
     }
     if *expires > EXPIRY_MAX {
         return Err(GrantError::Expiry);
     }
-    let claims: Vec<String> = [
-        side.map(|side| format!("s={}", side_letter(side))),
-        allocations.map(|count| format!("n={count}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let username = format!("{}:{}:{}:{user}", expires.0, key.id, claims.join(","));
+    let claims = Claims::write(*side, limits, peers)?;
+    let username = format!("{}:{}:{claims}:{user}", expires.0, key.id);
+    if username.len() > USERNAME_MAX {
+        return Err(GrantError::TooLong);
+    }
     let password = Password::of_pool(key, &username).text().to_owned();
     Ok(Credential { username, password })
 }
@@ -140,7 +161,7 @@ impl fmt::Display for NameError {
             Self::Expiry => "the name does not start with an expiry in seconds since 1970",
             Self::Fields => "the name has a key id, but not the fields expiry:kid:claims:user",
             Self::Claim => {
-                "a claim is unknown, repeated or out of range; known: s=i, s=e, n=NUMBER"
+                "a claim is unknown, repeated or out of range; known: s=i, s=e, n=, b=, r=, p=, o="
             }
             Self::User => "the user id must have 1 to 255 bytes",
         })
@@ -167,10 +188,8 @@ pub struct PoolName<'a> {
     pub key: KeyId,
     /// Opaque id of the user; may hold colons.
     pub user: &'a str,
-    /// The only side of the edge it is good on.
-    pub side: Option<Side>,
-    /// Allocations the user may hold.
-    pub allocations: Option<u32>,
+    /// What it is good for.
+    pub claims: Claims<'a>,
 }
 
 /// The fields of a shared-secret credential's name.
@@ -255,36 +274,16 @@ fn pool_name(
     if user.is_empty() || user.len() > USER_MAX {
         return Err(NameError::User);
     }
-    let mut name = PoolName { expires, key, user, side: None, allocations: None };
-    for claim in claims.split(',').filter(|_| !claims.is_empty()) {
-        match claim.split_once('=').ok_or(NameError::Claim)? {
-            ("s", letter) if name.side.is_none() => {
-                let side = Side::ALL.into_iter().find(|&side| side_letter(side) == letter);
-                name.side = Some(side.ok_or(NameError::Claim)?);
-            }
-            ("n", count) if name.allocations.is_none() => {
-                let count = decimal(count).and_then(|count| u32::try_from(count).ok());
-                name.allocations = Some(count.ok_or(NameError::Claim)?);
-            }
-            _ => return Err(NameError::Claim),
-        }
-    }
-    Ok(name)
+    let claims = Claims::read(claims).ok_or(NameError::Claim)?;
+    Ok(PoolName { expires, key, user, claims })
 }
 
 fn rest_name(expires: UnixTime, rest: Option<&str>) -> RestName<'_> {
     RestName { expires, user: rest.filter(|user| !user.is_empty()) }
 }
 
-fn side_letter(side: Side) -> &'static str {
-    match side {
-        Side::Internal => "i",
-        Side::External => "e",
-    }
-}
-
 /// A decimal number: digits only, no sign, no overflow.
-fn decimal(digits: &str) -> Option<u64> {
+pub(super) fn decimal(digits: &str) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

@@ -1,10 +1,11 @@
 //! What a verified user name proves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::Side;
 use crate::now::UnixTime;
-use crate::policy::UserKey;
+use crate::policy::{SealedLimits, SealedPeers, UserKey};
 
 /// Whose request it is, and within which limits it is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +16,18 @@ pub struct Identity {
     pub term: Term,
     /// The only side of the edge it is good on; `None`: both.
     pub side: Option<Side>,
-    /// Allocations the user may hold, if the credential says less than the configuration.
-    pub allocations: Option<u32>,
+    /// What the user may use, if the credential says less than the configuration.
+    pub limits: SealedLimits,
+    /// The only peers it is good for; `None`: all that the configuration allows.
+    pub peers: Option<Arc<SealedPeers>>,
 }
 
 impl Identity {
+    /// Somebody whose credential carries nothing narrower than the configuration.
+    pub(super) fn plain(user: UserKey, term: Term) -> Self {
+        Self { user, term, side: None, limits: SealedLimits::default(), peers: None }
+    }
+
     /// Whether an access token proved it.
     pub fn is_by_token(&self) -> bool {
         matches!(self.term, Term::Token(_))

@@ -9,6 +9,7 @@
 
 pub mod access_token;
 pub mod authority;
+pub mod claims;
 pub mod credential;
 pub mod identity;
 pub mod ms_token;

@@ -10,6 +10,7 @@ pub mod edge;
 pub mod limits;
 pub mod local;
 pub mod peers;
+pub mod sealed;
 
 pub use bandwidth::{Bandwidth, Rates};
 pub use discovery::Corners;
@@ -17,3 +18,4 @@ pub use edge::{Edge, Listener, RelayAddress};
 pub use limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 pub use local::LocalLedger;
 pub use peers::{AdmittedPeer, PeerAcl};
+pub use sealed::{SealedLimits, SealedPeers};

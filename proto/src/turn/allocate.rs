@@ -102,7 +102,7 @@ impl<L: Ledger> Server<L> {
             bandwidth,
             user,
             client: Claim::network(client.client.ip()),
-            user_limit: request.identity.allocations,
+            user_limit: request.identity.limits.allocations,
             at: now.mono,
         };
         let lease = self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {

@@ -133,12 +133,7 @@ struct Stage {
 impl Stage {
     fn new(ledger: &Shared, share: Share, port: u16) -> Self {
         let now = start();
-        let grant = Grant {
-            user: "alice".into(),
-            expires: now.unix.plus(3_600),
-            side: None,
-            allocations: None,
-        };
+        let grant = Grant::new("alice", now.unix.plus(3_600));
         Self {
             server: Server::new(Arc::new(config(share)), ledger.clone(), [7; 32]),
             now,

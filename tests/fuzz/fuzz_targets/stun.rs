@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use proto::auth::credential;
+use proto::policy::SealedPeers;
 use proto::stun::attribute::{
     AccessToken, AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServer,
     Channel, ChosenAlgorithm, ConnectionId, Data, DontFragment, ErrorCode, EvenPort, Icmp,
@@ -107,7 +108,11 @@ fn read_all(message: &Message<'_>) {
         AddressErrorCode, UnknownAttributes, ChosenAlgorithm, PasswordAlgorithms, Username
     );
     if let Ok(Some(Username(name))) = message.read() {
-        let _ = credential::inspect(name);
+        if let Ok(credential::Name::Pool(name)) = credential::inspect(name) {
+            let peers = name.claims.peers();
+            assert!(peers.ranges.len() <= SealedPeers::MOST_RANGES);
+            assert!(peers.ports.len() <= SealedPeers::MOST_PORTS);
+        }
     }
     if let Ok(Some(list)) = message.read::<PasswordAlgorithms<'_>>() {
         assert!(list.algorithms().count() <= list.bytes().len());
