@@ -1,37 +1,63 @@
-//! `av-edge check`: says what a configuration file would start, or what is wrong with it.
+//! `av-edge check`: says what a configuration file would start, or what is wrong with it; or of a
+//! peer whether it may be reached, and why.
 //!
 //! Nothing is opened but the files that the configuration names.
 
 use std::fs;
+use std::path::Path;
 
+use proto::addr::Side;
+use proto::auth::credential::{Name, inspect};
+use proto::policy::{Asker, Edge, PeerAcl};
 use toml::{Table, Value};
 
-use crate::cli::{CheckArgs, ServiceKind};
+use crate::cli::{CheckArgs, PeerName, ServiceKind};
 use crate::failure::Failure;
 use crate::output::print;
 
 /// Checks a file.
 pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
+    if let Some(peer) = args.peer {
+        return judge(args, peer);
+    }
+    let Some(config) = &args.config else { return Err(Failure::setup("--config is missing")) };
     let kind = match args.kind {
         Some(kind) => kind,
-        None => recognise(args)?,
+        None => recognise(config)?,
     };
     let mut lines = match kind {
-        ServiceKind::Relay => {
-            relay::Config::from_file(&args.config).map_err(Failure::setup)?.summary()
-        }
+        ServiceKind::Relay => relay::Config::from_file(config).map_err(Failure::setup)?.summary(),
         ServiceKind::Auth => {
-            auth_service::Config::from_file(&args.config).map_err(Failure::setup)?.summary()
+            auth_service::Config::from_file(config).map_err(Failure::setup)?.summary()
         }
     };
-    lines.insert(0, format!("{}: valid", args.config.display()));
+    lines.insert(0, format!("{}: valid", config.display()));
     print(&lines)
 }
 
+/// Says whether a peer may be reached: the exit status tells, too.
+fn judge(args: &CheckArgs, PeerName { ip, port }: PeerName) -> Result<(), Failure> {
+    let name = args.username.as_deref().map(inspect).transpose();
+    let sealed = match name.map_err(|error| Failure::setup(format!("--username: {error}")))? {
+        Some(Name::Pool(name)) => Some(name.claims.peers()),
+        Some(Name::Rest(_)) | None => None,
+    };
+    let asker = Asker { side: Side::from(args.side), peers: sealed.as_ref() };
+    let explanation = if let Some(config) = &args.config {
+        let config = relay::Config::from_file(config).map_err(Failure::setup)?;
+        config.explain_peer(asker, ip, port)
+    } else {
+        let edge = Edge::new(Vec::new(), Vec::new(), Vec::new());
+        PeerAcl::default().explain(&edge, asker, ip, port)
+    };
+    print(&[explanation.words])?;
+    if explanation.allowed { Ok(()) } else { Err(Failure::No) }
+}
+
 /// Which service a file configures, by its keys.
-fn recognise(args: &CheckArgs) -> Result<ServiceKind, Failure> {
-    let name = args.config.display();
-    let text = fs::read_to_string(&args.config)
+fn recognise(config: &Path) -> Result<ServiceKind, Failure> {
+    let name = config.display();
+    let text = fs::read_to_string(config)
         .map_err(|error| Failure::setup(format!("{name}: cannot be read: {error}")))?;
     let table = text
         .parse::<Table>()

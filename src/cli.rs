@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -149,11 +150,11 @@ pub(crate) struct MintArgs {
     #[arg(long, value_name = "ID", required_unless_present = "oauth", conflicts_with = "oauth")]
     pub(crate) user: Option<String>,
     /// Mint an access token of RFC 7635 instead, which relays with `auth.pool_tokens` take.
-    #[arg(long, requires = "server_name", conflicts_with_all = ["side", "allocations"])]
+    #[arg(long, requires = "server_name", conflicts_with_all = ["side", "allocations", "peers", "ports", "limit"])]
     pub(crate) oauth: bool,
     /// Mint a token as A/V authentication (MRAS) does, of a SIP URI; good in the dialect of
     /// Microsoft, and as text for any client.
-    #[arg(long, requires = "user", conflicts_with_all = ["oauth", "allocations"])]
+    #[arg(long, requires = "user", conflicts_with_all = ["oauth", "allocations", "peers", "ports", "limit"])]
     pub(crate) mras: bool,
     /// What the relays are called in tokens: their `auth.server_name`, by default the realm.
     #[arg(long, value_name = "NAME", requires = "oauth")]
@@ -167,6 +168,17 @@ pub(crate) struct MintArgs {
     /// Allocations the user may hold at a time, if fewer than the relay's own limit.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) allocations: Option<u32>,
+    /// The only peers it is good for, of those that the relay allows: ranges of addresses, at
+    /// most 16.
+    #[arg(long, value_name = "RANGE", value_delimiter = ',')]
+    pub(crate) peers: Vec<String>,
+    /// The only ports of peers it is good for: single ones or ranges, at most 8.
+    #[arg(long, value_name = "PORTS", value_delimiter = ',')]
+    pub(crate) ports: Vec<String>,
+    /// What all allocations of the user together may carry each way, if less than the relay's own
+    /// limits say: `kbit_per_s=COUNT`, `packets_per_s=COUNT`, `allocations=COUNT`.
+    #[arg(long, value_name = "NAME=COUNT", value_delimiter = ',')]
+    pub(crate) limit: Vec<String>,
     /// Print one JSON object instead of two lines.
     #[arg(long)]
     pub(crate) json: bool,
@@ -308,13 +320,50 @@ pub(crate) struct ConformanceArgs {
 
 /// Arguments of `av-edge check`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+With --peer the exit status is 0 if the peer may be reached, and 1 if it may not; one or two \
+sentences say by which range, of which registry or key. Live relayed ports are known to the relay \
+alone.")]
 pub(crate) struct CheckArgs {
     /// Configuration file (TOML).
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "peer")]
+    pub(crate) config: Option<PathBuf>,
     /// Which service it configures; without it, the file's keys tell.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "peer")]
     pub(crate) kind: Option<ServiceKind>,
+    /// Say instead whether clients of the relay that the file configures may reach this peer;
+    /// without a file, what the built-in rules say.
+    #[arg(long, value_name = "IP[:PORT]")]
+    pub(crate) peer: Option<PeerName>,
+    /// The side of the edge that the client is on.
+    #[arg(long, requires = "peer", default_value = "external")]
+    pub(crate) side: SideName,
+    /// User name of the client's credential, which may be good for fewer peers.
+    #[arg(long, value_name = "USERNAME", requires = "peer")]
+    pub(crate) username: Option<String>,
+}
+
+/// A peer, with or without a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PeerName {
+    /// The host.
+    pub(crate) ip: IpAddr,
+    /// The port, if it matters.
+    pub(crate) port: Option<u16>,
+}
+
+impl FromStr for PeerName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Ok(Self { ip, port: None });
+        }
+        let peer: SocketAddr = text
+            .parse()
+            .map_err(|_| "write 192.0.2.1, 192.0.2.1:80, 2001:db8::1 or [2001:db8::1]:80")?;
+        Ok(Self { ip: peer.ip(), port: Some(peer.port()) })
+    }
 }
 
 /// A service that a file can configure.

@@ -2,15 +2,15 @@
 
 mod derive;
 mod mras;
+mod narrow;
 mod token;
 
 use std::io;
 
 use proto::addr::Side;
 use proto::auth::credential::{Name, Password, PoolName, inspect as take_apart};
-use proto::auth::{Credential, Grant, MsToken, mint};
+use proto::auth::{Credential, Grant, GrantError, MsToken, mint};
 use proto::now::UnixTime;
-use proto::policy::SealedLimits;
 use serde_json::json;
 
 use crate::cli::{CredentialCommand, InspectArgs, MintArgs};
@@ -38,12 +38,25 @@ fn mint_one(args: &MintArgs) -> Result<(), Failure> {
     let expires = clock::now().unix.plus(args.lifetime);
     let grant = Grant {
         side: args.side.map(Side::from),
-        limits: SealedLimits { allocations: args.allocations, ..SealedLimits::default() },
+        limits: narrow::limits(args)?,
+        peers: narrow::peers(args)?,
         ..Grant::new(args.user.as_deref().unwrap_or_default(), expires)
     };
-    let credential =
-        mint(&key, &grant).map_err(|error| Failure::setup(format!("--user: {error}")))?;
+    let credential = mint(&key, &grant)
+        .map_err(|error| Failure::setup(format!("{}: {error}", blamed(error))))?;
     print_minted(args, &credential, grant.expires)
+}
+
+/// The argument that a name cannot hold.
+fn blamed(error: GrantError) -> &'static str {
+    match error {
+        GrantError::User => "--user",
+        GrantError::Expiry => "--lifetime",
+        GrantError::Rate => "--limit",
+        GrantError::Peers => "--peers",
+        GrantError::Ports => "--ports",
+        GrantError::TooLong => "--user, --peers, --ports",
+    }
 }
 
 /// Writes a credential in the form asked for.
@@ -123,13 +136,15 @@ fn pool_lines(name: &PoolName<'_>) -> Vec<String> {
         .limits
         .allocations
         .map_or_else(|| "as many as the relay allows".to_owned(), |n| format!("at most {n}"));
-    vec![
+    let mut lines = vec![
         "form         pool key, expiry:kid:claims:user".to_owned(),
         format!("user         {}", name.user),
         format!("key id       {}", name.key),
         format!("side         {side}"),
         format!("allocations  {allocations}"),
-    ]
+    ];
+    lines.extend(narrow::lines(&name.claims));
+    lines
 }
 
 /// The password given, or the first line of standard input for `-`.

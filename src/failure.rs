@@ -9,6 +9,8 @@ pub(crate) enum Failure {
     Setup(String),
     /// The job itself failed: exit status 1.
     Job(String),
+    /// The answer is no, and was printed: exit status 1.
+    No,
 }
 
 impl Failure {
@@ -31,7 +33,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Setup(_) => 2,
-            Self::Job(_) => 1,
+            Self::Job(_) | Self::No => 1,
         }
     }
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setup(message) | Self::Job(message) => f.write_str(message),
+            Self::No => Ok(()),
         }
     }
 }

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            if failure != failure::Failure::No {
+                eprintln!("{failure}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }

@@ -1,9 +1,9 @@
 //! From a request to a credential: the rules of lifetime, user and side.
 
 use proto::addr::Side;
-use proto::auth::{self, Credential, Grant};
+use proto::auth::{self, Credential, Grant, GrantError};
 use proto::now::UnixTime;
-use proto::policy::SealedLimits;
+use proto::policy::{SealedLimits, SealedPeers};
 
 use crate::config::Issue;
 use crate::refusal::{Refusal, Why};
@@ -17,8 +17,10 @@ pub(crate) struct Wish {
     pub(crate) lifetime_s: Option<u64>,
     /// `None`: both.
     pub(crate) side: Option<Side>,
-    /// Allocations the user may hold; `None`: the relay decides.
-    pub(crate) allocations: Option<u32>,
+    /// What the user may use, if less than the relay allows.
+    pub(crate) limits: SealedLimits,
+    /// The only peers, of those that the relay allows.
+    pub(crate) peers: SealedPeers,
 }
 
 /// A credential with how long it is good.
@@ -47,17 +49,18 @@ pub(crate) fn lifetime(issue: &Issue, wanted_s: Option<u64>) -> Result<u64, Refu
 pub(crate) fn mint(issue: &Issue, wish: Wish, now: UnixTime) -> Result<Minted, Refusal> {
     let ttl_s = lifetime(issue, wish.lifetime_s)?;
     let expires = now.plus(ttl_s);
-    let user = match wish.user {
+    let user = match wish.user.clone() {
         Some(user) => user,
         None => anonymous()?,
     };
-    let limits = SealedLimits { allocations: wish.allocations, ..SealedLimits::default() };
-    let grant = Grant { side: wish.side, limits, ..Grant::new(user, expires) };
-    let credential = auth::mint(&issue.ring.current, &grant).map_err(|_| {
-        Refusal::new(
+    let Wish { side, limits, peers, .. } = wish;
+    let grant = Grant { user, expires, side, limits, peers };
+    let credential = auth::mint(&issue.ring.current, &grant).map_err(|error| match error {
+        GrantError::User => Refusal::new(
             Why::BadUser,
             "user must be 1 to 255 bytes of UTF-8 without control characters",
-        )
+        ),
+        other => Refusal::new(Why::BadBody, other.to_string()),
     })?;
     Ok(Minted { credential, expires, ttl_s })
 }

@@ -5,6 +5,7 @@
 //! there is no CORS, so no browser script can read an answer. Every answer says `no-store`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Json, Router};
 use proto::addr::Side;
+use proto::policy::{Rates, SealedLimits, SealedPeers, ranges};
 use serde::{Deserialize, Serialize};
 
 use crate::callers::CallerId;
@@ -122,8 +124,45 @@ struct CredentialRequest {
     user: String,
     lifetime_s: Option<u64>,
     side: Option<SideName>,
-    allocations: Option<std::num::NonZeroU32>,
+    allocations: Option<NonZeroU32>,
+    kbit_per_s: Option<NonZeroU32>,
+    packets_per_s: Option<NonZeroU64>,
+    #[serde(default)]
+    peers: Vec<String>,
+    #[serde(default)]
+    ports: Vec<String>,
 }
+
+impl CredentialRequest {
+    fn limits(&self) -> SealedLimits {
+        let bytes = self.kbit_per_s.map(NonZeroU64::from);
+        let bytes = bytes.and_then(|kbit| kbit.checked_mul(BYTES_PER_KBIT));
+        SealedLimits {
+            allocations: self.allocations.map(NonZeroU32::get),
+            rates: Rates { bytes, packets: self.packets_per_s },
+        }
+    }
+
+    fn peers(&self) -> Result<SealedPeers, Refusal> {
+        let wrong = |text: &str, what: &str| {
+            Refusal::new(Why::BadBody, format!("the body: {text:?} is not {what}"))
+        };
+        let range = |text: &String| {
+            ranges::addresses(text)
+                .ok_or_else(|| wrong(text, "a range of addresses, such as 10.0.0.0/8"))
+        };
+        let ports = |text: &String| {
+            ranges::ports(text).ok_or_else(|| wrong(text, "ports, such as 53 or 1024-65535"))
+        };
+        Ok(SealedPeers {
+            ranges: self.peers.iter().map(range).collect::<Result<_, _>>()?,
+            ports: self.ports.iter().map(ports).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Bytes in 1000 bits.
+const BYTES_PER_KBIT: NonZeroU64 = NonZeroU64::new(125).expect("it is not zero");
 
 /// Answer of `POST /v1/credentials`: an `RTCConfiguration` with two members more, which browsers
 /// ignore.
@@ -160,10 +199,11 @@ async fn credentials(
         .map_err(|error| Refusal::new(Why::BadBody, format!("the body: {error}")))?;
     let side = wanted.side.map(Side::from);
     let wish = Wish {
-        user: Some(wanted.user),
         lifetime_s: wanted.lifetime_s,
         side,
-        allocations: wanted.allocations.map(std::num::NonZeroU32::get),
+        limits: wanted.limits(),
+        peers: wanted.peers()?,
+        user: Some(wanted.user),
     };
     let minted = mint_for(&live, caller, wish)?;
     let credential = &minted.credential;
@@ -221,7 +261,8 @@ async fn turn_rest(
     }
     let side = wanted.side.map(Side::from);
     let user = wanted.username.filter(|user| !user.is_empty());
-    let wish = Wish { user, lifetime_s: wanted.ttl, side, allocations: None };
+    let (limits, peers) = (SealedLimits::default(), SealedPeers::default());
+    let wish = Wish { user, lifetime_s: wanted.ttl, side, limits, peers };
     let minted = mint_for(&live, caller, wish)?;
     Ok(Json(TurnRestAnswer {
         username: &minted.credential.username,

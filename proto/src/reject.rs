@@ -102,8 +102,9 @@ reasons! {
         Draining "draining" [403] "the relay is shutting down and takes no new allocation";
         TunnelledClient "tunnelled_client" [403] "the client's own address is of Teredo or 6to4, which RFC 8656 keeps out of relays";
         WrongSide "wrong_side" [403] "the credential is for the other side of the edge";
-        PeerDenied "peer_denied" [403] "the peer policy forbids this address; if it must be reachable, name its range in peers.allow";
-        PeerPort "peer_port" [403] "peers.deny_ports closes this port of peers";
+        PeerDenied "peer_denied" [403] "the peer policy forbids this address; if it must be reachable, name its range in peers.allow; `av-edge check --peer` says which rule it is";
+        PeerPort "peer_port" [403] "peers.deny_ports or peers.allow_ports closes this port of peers";
+        PeerSealed "peer_sealed" [403] "the credential itself is good for other peers or ports only; `av-edge credential inspect` says for which";
         PeerFamily "peer_family" [443] "the peer's address family is not the allocation's";
         TooManyPermissions "too_many_permissions" [508] "the allocation has limits.permissions permissions";
         TooManyChannels "too_many_channels" [508] "the allocation has limits.channels channels";

@@ -109,3 +109,130 @@ fn the_documented_files_are_recognised() {
     assert_eq!(run.status, 0, "{}", run.err);
     assert!(run.out.contains("credential service"), "{}", run.out);
 }
+
+/// Exit status and words about a peer.
+fn judge(arguments: &[&str]) -> (i32, String) {
+    let run = Run::of(&[&["check", "--peer"], arguments].concat());
+    assert_eq!(run.err, "", "{arguments:?}");
+    assert_eq!(run.out.lines().count(), 1, "{arguments:?}: {}", run.out);
+    (run.status, run.out)
+}
+
+#[test]
+fn a_peer_is_judged_by_the_built_in_rules_in_words() {
+    for (peer, status, words) in [
+        ("8.8.8.8", 0, &["8.8.8.8: allowed", "globally reachable"][..]),
+        ("8.8.8.8:53", 0, &["8.8.8.8:53: allowed"]),
+        ("2001:4860:4860::8888", 0, &["allowed"]),
+        ("[2001:4860:4860::8888]:53", 0, &["allowed"]),
+        ("8.8.8.8:0", 1, &["denied", "Port 0"]),
+        (
+            "10.1.2.3",
+            1,
+            &["denied", "10.0.0.0/8 (Private-Use, IANA IPv4 special-purpose registry)"],
+        ),
+        ("192.0.0.8", 1, &["192.0.0.8/32 (IPv4 dummy address"]),
+        ("169.254.169.254", 1, &["169.254.169.254/32", "metadata"]),
+        ("::ffff:10.0.0.1", 1, &["::ffff:0:0/96", "IPv4-mapped"]),
+        ("2002:a00:1::1", 1, &["2002::/16 (6to4"]),
+        ("2a00::5efe:10.0.0.1", 1, &["leads to 10.0.0.1 (ISATAP), which lies in 10.0.0.0/8"]),
+        ("224.0.0.1", 1, &["no single host"]),
+        ("4000::1", 1, &["not global unicast"]),
+    ] {
+        let (found, out) = judge(&[peer]);
+        assert_eq!(found, status, "{peer}: {out}");
+        for word in words {
+            assert!(out.contains(word), "{peer}: {word:?} is missing in {out}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_is_judged_by_a_configuration_in_its_own_words() {
+    let directory = Directory::new();
+    directory.key("pool.pem");
+    let peers = "
+[redirect]
+alternates = [\"9.9.9.9:3478\"]
+[metrics]
+address = \"127.0.0.1:22703\"
+[peers]
+allow = [\"10.0.0.0/8\", \"127.0.0.0/8\", \"0.0.0.0/0\", \"2001:db8:64::/96\"]
+deny = [\"10.9.0.0/16\"]
+deny_ports = [\"25\"]
+nat64 = [\"2001:db8:64::/96\"]
+pool = [{ address = \"9.9.9.10\", local = \"192.168.0.9\" }]
+[peers.internal]
+allow = [\"10.9.9.0/24\"]
+[peers.external]
+allow_ports = [\"1024-65535\"]
+";
+    let file = directory.write("edge.toml", &format!("{RELAY}{peers}"));
+    let file = file.to_str().expect("a text");
+    for (peer, side, status, word) in [
+        ("10.1.1.1:5000", "external", 0, "10.0.0.0/8 of peers.allow"),
+        ("10.9.9.1:5000", "external", 1, "10.9.0.0/16 of peers.deny"),
+        ("10.9.9.1:5000", "internal", 0, "10.9.9.0/24 of peers.internal.allow"),
+        ("192.168.1.1:5000", "external", 1, "0.0.0.0/0 of peers.allow is less specific"),
+        ("8.8.8.8:25", "internal", 1, "closes the port"),
+        ("8.8.8.8:80", "external", 1, "closes the port"),
+        ("8.8.8.8:80", "internal", 0, "0.0.0.0/0"),
+        ("127.0.0.1:22702", "external", 1, "Clients of this relay are served there"),
+        ("127.0.0.1:22850", "external", 0, "live relayed"),
+        ("9.9.9.9:3478", "external", 1, "another relay"),
+        ("9.9.9.10:22850", "external", 0, "reached as 192.168.0.9"),
+        ("9.9.9.10:3478", "external", 1, "none of its relayed ports"),
+        ("2001:db8:64::8.8.8.8", "external", 0, "2001:db8:64::/96 of peers.allow"),
+        ("2001:db8:64::192.168.0.1", "external", 1, "leads to 192.168.0.1 (NAT64 by peers.nat64)"),
+        ("127.255.255.255:5000", "external", 1, "stand for a network"),
+    ] {
+        let (found, out) = judge(&[peer, "--config", file, "--side", side]);
+        assert_eq!(found, status, "{peer} from {side}: {out}");
+        assert!(out.contains(word), "{peer} from {side}: {word:?} is missing in {out}");
+    }
+}
+
+#[test]
+fn a_peer_is_judged_by_a_credential_too() {
+    let directory = Directory::new();
+    let key = directory.key("pool.pem");
+    let key = key.to_str().expect("a text");
+    let run = Run::of(&[
+        "credential",
+        "mint",
+        "--key",
+        key,
+        "--user",
+        "u",
+        "--peers",
+        "8.8.8.0/24,2001:4860::/32",
+        "--ports",
+        "53,1024-65535",
+    ]);
+    let username = run.out.split_whitespace().nth(1).expect("a user name");
+    for (peer, status, word) in [
+        ("8.8.8.8:53", 0, "allowed"),
+        ("8.8.9.8:53", 1, "none of the credential's ranges"),
+        ("8.8.8.8:80", 1, "not good for the port"),
+    ] {
+        let (found, out) = judge(&[peer, "--username", username]);
+        assert_eq!(found, status, "{peer}: {out}");
+        assert!(out.contains(word), "{peer}: {out}");
+    }
+}
+
+#[test]
+fn what_is_no_peer_ends_with_2() {
+    for arguments in [
+        &["--peer", "host.example.org"][..],
+        &["--peer", "8.8.8.8:"],
+        &["--peer", "8.8.8.8", "--side", "left"],
+        &["--peer", "8.8.8.8", "--kind", "auth"],
+        &["--peer", "8.8.8.8", "--config", "/none"],
+        &["--peer", "8.8.8.8", "--username", "u"],
+        &["--side", "internal"],
+        &[],
+    ] {
+        assert_eq!(Run::of(&[&["check"], arguments].concat()).status, 2, "{arguments:?}");
+    }
+}

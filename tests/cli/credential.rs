@@ -198,3 +198,48 @@ fn mras_050_a_token_is_minted_explained_and_verifies_with_its_key_only() {
     let run = Run::of(&["credential", "mint", "--key", ours, "--mras", "--user", "alice"]);
     assert!(run.refusal().contains("a SIP URI"), "{}", run.err);
 }
+
+#[test]
+fn what_narrows_a_credential_is_minted_and_explained() {
+    let directory = Directory::new();
+    let key = directory.key("pool.pem");
+    let own = ["--key", key.to_str().expect("a text"), "--user", "u"];
+    let narrow = [
+        "--peers",
+        "10.0.0.0/8,2001:db8::1",
+        "--ports",
+        "53,1024-65535",
+        "--limit",
+        "kbit_per_s=3000,packets_per_s=500",
+        "--limit",
+        "allocations=2",
+    ];
+    let (username, _) = mint(&[&own[..], &narrow].concat());
+    let run = Run::of(&["credential", "inspect", &username]);
+    for line in [
+        "allocations  at most 2",
+        "rates        at most 3000 kbit/s, 500 packets/s, each way",
+        "peers        10.0.0.0/8, 2001:db8::1/128",
+        "ports        53-53, 1024-65535",
+    ] {
+        assert!(run.out.lines().any(|found| found == line), "{line:?} is missing in {}", run.out);
+    }
+    let many = vec!["10.0.0.0/8"; 17].join(",");
+    for (flag, value) in [
+        ("--peers", "ten"),
+        ("--peers", &many),
+        ("--ports", "80-"),
+        ("--ports", "1,2,3,4,5,6,7,8,9"),
+        ("--limit", "kbit_per_s=0"),
+        ("--limit", "kbit_per_s=100000001"),
+        ("--limit", "packets=1"),
+        ("--limit", "allocations"),
+    ] {
+        let run = Run::of(&[&["credential", "mint"], &own[..], &[flag, value]].concat());
+        assert!(run.refusal().contains(flag), "{flag} {value}: {}", run.err);
+    }
+    for form in [&["--oauth", "--server-name", "x"][..], &["--mras"]] {
+        let run = Run::of(&[&["credential", "mint"], &own[..], form, &narrow].concat());
+        assert_eq!(run.status, 2, "{form:?}: {}", run.err);
+    }
+}

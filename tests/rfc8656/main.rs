@@ -8,6 +8,7 @@ mod headers;
 mod icmp;
 mod indication;
 mod media;
+mod paths;
 mod peers;
 mod permission;
 mod refresh;

@@ -118,9 +118,9 @@ fn perm_011_a_mapped_ipv4_peer_is_refused_not_converted() {
 #[test]
 fn sec_001_a_configured_range_opens_itself_and_nothing_else() {
     let mut world = World::configured(1, |config| {
-        config.peers.allow.push("10.7.0.0/16".parse().expect("a range"));
-        config.peers.deny.push("10.7.7.0/24".parse().expect("a range"));
-        config.peers.deny.push("45.33.0.0/16".parse().expect("a range"));
+        config.peers.both.allow.push("10.7.0.0/16".parse().expect("a range"));
+        config.peers.both.deny.push("10.7.7.0/24".parse().expect("a range"));
+        config.peers.both.deny.push("45.33.0.0/16".parse().expect("a range"));
     })
     .with_client("alice")
     .with_peer("bob");
@@ -149,7 +149,7 @@ fn sec_004_opening_a_translation_prefix_opens_nothing_behind_it() {
         ("2002:2d21:200a::1", None),
     ] {
         let mut world = World::configured(4, |config| {
-            config.peers.allow = vec![open("64:ff9b::/96"), open("2002::/16")];
+            config.peers.both.allow = vec![open("64:ff9b::/96"), open("2002::/16")];
         })
         .with_client("alice");
         let draft = Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]);
@@ -269,7 +269,7 @@ fn sec_012_two_allocations_that_permit_each_other_make_no_loop() {
 #[test]
 fn sec_006_ports_can_be_closed_on_every_path() {
     let mut world = World::configured(6, |config| {
-        config.peers.deny_ports = vec![0..=1023, 1900..=1900, 50_000..=59_999];
+        config.peers.both.deny_ports = vec![0..=1023, 1900..=1900, 50_000..=59_999];
         config.tcp_relays = true;
     })
     .with_client("alice")

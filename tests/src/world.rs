@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr};
 use proto::marks::{Datagram, Marks};
 use proto::now::{Now, UnixTime};
+use proto::policy::PeerAcl;
 use proto::reject::{DropReason, Why};
 use proto::stun::attribute::Icmp;
 use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
@@ -343,6 +344,13 @@ impl World {
         for (id, want) in late {
             self.open_relay(id, want);
         }
+        self.carry_out();
+    }
+
+    /// Puts another peer policy in force.
+    pub fn set_peers(&mut self, peers: PeerAcl) {
+        let now = self.now();
+        self.server.set_peers(now, peers);
         self.carry_out();
     }
 

@@ -167,6 +167,38 @@ fn rest_002_the_json_form_is_an_rtc_configuration() {
 }
 
 #[test]
+fn a_credential_carries_what_narrows_it() {
+    let service = Service::start("");
+    let answer = service.mint(&json!({
+        "user": "u", "allocations": 2, "kbit_per_s": 3_000, "packets_per_s": 500,
+        "peers": ["10.0.0.0/8", "2001:db8::1"], "ports": ["53", "1024-65535"],
+    }));
+    assert_eq!(answer.status, 200, "{}", answer.json);
+    let username = text(&answer.json, "/iceServers/0/username");
+    let Ok(Name::Pool(name)) = inspect(username) else { panic!("{username}") };
+    let limits = name.claims.limits;
+    assert_eq!(limits.allocations, Some(2));
+    assert_eq!(limits.rates.bytes.map(u64::from), Some(375_000));
+    assert_eq!(limits.rates.packets.map(u64::from), Some(500));
+    let peers = name.claims.peers();
+    let ranges: Vec<_> = peers.ranges.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.0.0.0/8", "2001:db8::1/128"]);
+    assert_eq!(peers.ports, [53..=53, 1024..=65_535]);
+    for (case, request) in [
+        ("no range", json!({"user": "u", "peers": ["ten"]})),
+        ("too many", json!({"user": "u", "peers": vec!["10.0.0.0/8"; 17]})),
+        ("no port", json!({"user": "u", "ports": ["80-"]})),
+        ("no rate", json!({"user": "u", "kbit_per_s": 0})),
+        ("too high a rate", json!({"user": "u", "kbit_per_s": 100_000_001})),
+        ("too long", json!({"user": "u".repeat(255), "peers": vec!["2001:db8::1"; 16]})),
+    ] {
+        let answer = service.mint(&request);
+        assert_eq!(answer.status, 400, "{case}: {}", answer.json);
+        assert_eq!(answer.json["error"], "bad_body", "{case}: {}", answer.json);
+    }
+}
+
+#[test]
 fn rest_009_a_roll_of_the_pool_key_fails_no_credential() {
     let [old, new, foreign] = std::array::from_fn(|_| PrivateKey::generate().pool_key());
     let ring = |current: &proto::auth::PoolKey, previous: &[&proto::auth::PoolKey]| KeyRing {

@@ -2,9 +2,11 @@
 //!
 //! A 1:1 NAT gives one host two names. Sockets are bound to the *local* one, clients and peers
 //! know the *advertised* one. Inside the core every own address is kept in its local form;
-//! translation happens where an address enters or leaves.
+//! translation happens where an address enters or leaves. So is every address of the pool's other
+//! relays, which may stand behind the same NAT.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use crate::addr::{Family, ListenerId, PeerAddr, RelayedAddr, Side, Transport};
 use crate::policy::discovery::{Corner, Corners};
@@ -41,6 +43,28 @@ pub struct RelayAddress {
     pub advertised: IpAddr,
 }
 
+/// An address on which another relay of the pool opens relayed ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRelay {
+    /// Where this relay reaches it.
+    pub local: IpAddr,
+    /// What clients are told; equals `local` unless both relays stand behind one NAT.
+    pub advertised: IpAddr,
+    /// Its relayed ports.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// Whose address a peer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anybody's.
+    Outside,
+    /// One of our own relay addresses.
+    Hairpin,
+    /// A relay address of the pool's other relays.
+    Pool,
+}
+
 /// Listeners, relay addresses, and every other address of this host.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -49,21 +73,46 @@ pub struct Edge {
     own: Vec<IpAddr>,
     translates: bool,
     corners: Vec<Corners>,
+    broadcasts: Vec<IpAddr>,
+    services: Vec<SocketAddr>,
+    pool: Vec<PoolRelay>,
 }
 
 impl Edge {
     /// `own` names every address of the host that is neither in `listeners` nor in `relays`
-    /// (interfaces behind a wildcard listener, metrics, control, directed broadcast of its
-    /// networks): none may be a peer.
+    /// (interfaces behind a wildcard listener, metrics, control): none may be a peer.
     pub fn new(listeners: Vec<Listener>, relays: Vec<RelayAddress>, own: Vec<IpAddr>) -> Self {
         let translates = relays.iter().any(|relay| relay.local != relay.advertised);
-        Self { listeners, relays, own, translates, corners: Vec::new() }
+        let (corners, broadcasts) = (Vec::new(), Vec::new());
+        let (services, pool) = (Vec::new(), Vec::new());
+        Self { listeners, relays, own, translates, corners, broadcasts, services, pool }
     }
 
     /// The same, with listeners where NAT behaviour discovery is served.
     #[must_use]
     pub fn with_corners(self, corners: Vec<Corners>) -> Self {
         Self { corners, ..self }
+    }
+
+    /// The same, with addresses that stand for whole networks of this host: none may be a peer.
+    #[must_use]
+    pub fn with_broadcasts(self, broadcasts: Vec<IpAddr>) -> Self {
+        Self { broadcasts, ..self }
+    }
+
+    /// The same, with what is served beside listeners, here or at other relays: metrics, control,
+    /// where clients are sent on to. None may be a peer, not even where its range is opened.
+    #[must_use]
+    pub fn with_services(self, services: Vec<SocketAddr>) -> Self {
+        Self { services, ..self }
+    }
+
+    /// The same, with the pool's other relays.
+    #[must_use]
+    pub fn with_pool(self, pool: Vec<PoolRelay>) -> Self {
+        let translates =
+            self.translates || pool.iter().any(|relay| relay.local != relay.advertised);
+        Self { translates, pool, ..self }
     }
 
     /// The corner of NAT behaviour discovery that a listener is.
@@ -91,13 +140,41 @@ impl Edge {
         SocketAddr::new(self.outside(relayed.ip()), relayed.port())
     }
 
-    /// How a peer's address is told to a client: one of our relay addresses by its advertised
-    /// name, any other as it is.
+    /// How a peer's address is told to a client: a relay address, ours or the pool's, by its
+    /// advertised name, any other as it is.
     pub fn present(&self, peer: PeerAddr) -> PeerAddr {
         if !self.translates {
             return peer;
         }
         PeerAddr::new(SocketAddr::new(self.outside(peer.ip()), peer.port()))
+    }
+
+    /// A peer in the form that sockets know, and whose address it has.
+    pub fn place(&self, peer: PeerAddr) -> (PeerAddr, Reach) {
+        if let Some(own) = self.localise(peer) {
+            return (PeerAddr::new(own.socket()), Reach::Hairpin);
+        }
+        match self.of_pool(peer.ip()) {
+            Some(relay) => {
+                let local = SocketAddr::new(relay.local, peer.port());
+                (PeerAddr::new(local), Reach::Pool)
+            }
+            None => (peer, Reach::Outside),
+        }
+    }
+
+    /// Whether an address is a relay address of the pool's other relays, under any of its names.
+    pub fn is_of_pool(&self, ip: IpAddr) -> bool {
+        self.of_pool(ip).is_some()
+    }
+
+    /// Whether it has a port that the pool's other relays relay by.
+    pub fn is_relayed_by_pool(&self, peer: PeerAddr) -> bool {
+        self.of_pool(peer.ip()).is_some_and(|relay| relay.ports.contains(&peer.port()))
+    }
+
+    fn of_pool(&self, ip: IpAddr) -> Option<&PoolRelay> {
+        self.pool.iter().find(|relay| relay.advertised == ip || relay.local == ip)
     }
 
     /// The local form of a peer on one of our relay addresses, advertised or local.
@@ -129,8 +206,27 @@ impl Edge {
         })
     }
 
+    /// Whether an address stands for a whole network of this host.
+    pub fn is_broadcast(&self, ip: IpAddr) -> bool {
+        self.broadcasts.contains(&ip)
+    }
+
+    /// Whether something is served there that is not for peers. What is served on a wildcard is
+    /// served at every loopback address too.
+    pub fn is_service(&self, addr: SocketAddr) -> bool {
+        let ip = addr.ip();
+        self.services.iter().any(|service| {
+            service.port() == addr.port()
+                && (service.ip() == ip
+                    || service.ip().is_unspecified() && (ip.is_loopback() || self.is_own(ip)))
+        })
+    }
+
     fn outside(&self, ip: IpAddr) -> IpAddr {
-        self.relays.iter().find(|relay| relay.local == ip).map_or(ip, |relay| relay.advertised)
+        let own = self.relays.iter().find(|relay| relay.local == ip);
+        let own = own.map(|relay| relay.advertised);
+        let pool = || self.pool.iter().find(|relay| relay.local == ip);
+        own.or_else(|| pool().map(|relay| relay.advertised)).unwrap_or(ip)
     }
 }
 

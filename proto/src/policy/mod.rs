@@ -7,15 +7,20 @@
 pub mod bandwidth;
 pub mod discovery;
 pub mod edge;
+pub mod embedded;
+pub mod explain;
 pub mod limits;
 pub mod local;
 pub mod peers;
+pub mod ranges;
 pub mod sealed;
+pub mod special;
 
 pub use bandwidth::{Bandwidth, Rates};
 pub use discovery::Corners;
-pub use edge::{Edge, Listener, RelayAddress};
+pub use edge::{Edge, Listener, PoolRelay, Reach, RelayAddress};
+pub use explain::Explanation;
 pub use limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 pub use local::LocalLedger;
-pub use peers::{AdmittedPeer, PeerAcl};
+pub use peers::{AdmittedPeer, Asker, PeerAcl};
 pub use sealed::{SealedLimits, SealedPeers};

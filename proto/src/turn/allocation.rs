@@ -167,7 +167,7 @@ impl Allocation {
     /// Installs or renews a permission (RFC 8656 §9).
     pub(crate) fn permit(&mut self, now: Instant, peer: AdmittedPeer) {
         let expires = now + self.dialect.rules().permission;
-        let permission = Permission { expires, hairpin: peer.hairpin() };
+        let permission = Permission { expires, reach: peer.reach() };
         self.permissions.set(peer.addr().ip(), permission);
     }
 
@@ -210,6 +210,26 @@ impl Allocation {
         let permissions = self.permissions.iter().map(|(_, permission)| permission.expires);
         let channels = self.channels.iter().map(|(_, channel)| channel.expires);
         relays.min().map(|first| permissions.chain(channels).fold(first, Instant::min))
+    }
+
+    /// The hosts that are permitted.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = IpAddr> {
+        self.permissions.iter().map(|(ip, _)| ip)
+    }
+
+    /// The ways to peers.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (Way, PeerAddr)> {
+        self.channels.iter().map(|(way, channel)| (way, channel.peer))
+    }
+
+    /// Drops the permissions of these hosts with their channels, and these ways.
+    pub(crate) fn revoke(&mut self, hosts: &[IpAddr], ways: &[Way]) {
+        self.drop_permissions(|ip, _| hosts.contains(&ip));
+        let peers: Vec<_> =
+            self.routes().filter(|(way, _)| ways.contains(way)).map(|(_, peer)| peer).collect();
+        self.drop_channels(|channel| {
+            hosts.contains(&channel.peer.ip()) || peers.contains(&channel.peer)
+        });
     }
 
     fn drop_permissions(&mut self, over: impl Fn(IpAddr, &Permission) -> bool) {

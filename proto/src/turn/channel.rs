@@ -62,7 +62,8 @@ impl<L: Ledger> Server<L> {
             return Err(Why::TcpRelay.into());
         }
         same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
-        let peer = self.config.peers.admit_port(&self.config.edge, peer)?;
+        let asker = self.config.asker(allocation);
+        let peer = self.config.peers.admit_port(&self.config.edge, asker, peer)?;
         if peer.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.addr().socket())) {
             return Err(Why::PeerDenied.into());
         }

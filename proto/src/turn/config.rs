@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::addr::Transport;
+use crate::addr::{Side, Transport};
 use crate::auth::Authority;
 use crate::dialect::Dialect;
-use crate::policy::{Edge, Limits, PeerAcl};
+use crate::policy::{Asker, Edge, Limits, PeerAcl};
+use crate::turn::allocation::Allocation;
 use crate::turn::refresh::LIFETIME_DEFAULT;
 
 /// Which part of the relayed ports this server owns: pair `port / 2` belongs to worker
@@ -98,6 +99,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Who asks for a peer: a client, by where it was seen last and what its credential says.
+    pub(crate) fn asker<'a>(&self, allocation: &'a Allocation) -> Asker<'a> {
+        let client = allocation.newest().unwrap_or(allocation.client);
+        let listener = self.edge.listener(client.listener);
+        let side = listener.map_or(Side::External, |listener| listener.side);
+        Asker { side, peers: allocation.owner.identity.peers.as_deref() }
+    }
+
     /// The lifetime of an allocation whose client names none, and the least that is granted.
     ///
     /// In MS-TURN a connection tells by its end that the client is gone (MST-78, MST-80), so there

@@ -33,7 +33,12 @@ impl<L: Ledger> Server<L> {
     ) -> Result<ConnectionId, DropReason> {
         let allocation = self.table.open(at.allocation).ok_or(DropReason::StaleRelay)?;
         let permission = allocation.permission(from.ip()).ok_or(DropReason::NoPermission)?;
-        if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
+        // A connection is a way to the peer, too.
+        let asker = self.config.asker(allocation);
+        let reach = permission.reach;
+        if !self.config.peers.opens(&self.config.edge, asker, from, reach)
+            || permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(from.socket()))
+        {
             return Err(DropReason::PeerDenied);
         }
         if allocation.away {

@@ -100,7 +100,7 @@ impl<L: Ledger> Server<L> {
     }
 
     /// Lowers the gauges of permissions and channels.
-    fn count_gone(&mut self, before: (usize, usize), after: (usize, usize)) {
+    pub(super) fn count_gone(&mut self, before: (usize, usize), after: (usize, usize)) {
         self.tally.permissions -= (before.0 - after.0) as u64;
         self.tally.channels -= (before.1 - after.1) as u64;
     }

@@ -153,7 +153,7 @@ impl<L: Ledger> Server<L> {
                 DropReason::NoPermission
             });
         };
-        if permission.hairpin && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
+        if permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
             return self.dropped(DropReason::PeerDenied);
         }
         let Some(marks) = datagram.marks.carried() else {

@@ -81,14 +81,12 @@ impl<L: Ledger> Server<L> {
         if allocation.relay(peer.family()).is_none() {
             return Err(DropReason::PeerFamily);
         }
-        let peer = self.config.edge.localise(peer).map_or(peer, |own| PeerAddr::new(own.socket()));
+        let (peer, _) = self.config.edge.place(peer);
         let permission = allocation.permission(peer.ip()).ok_or(DropReason::NoPermission)?;
-        let reachable = if permission.hairpin {
-            self.ledger.is_live(RelayedAddr::new(peer.socket()))
-        } else {
-            self.config.peers.opens(peer.port())
-        };
-        if !reachable {
+        let asker = self.config.asker(allocation);
+        if !self.config.peers.opens(&self.config.edge, asker, peer, permission.reach)
+            || permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket()))
+        {
             return Err(DropReason::PeerDenied);
         }
         if in_chunks {

@@ -185,6 +185,8 @@ impl<L: Ledger> Server<L> {
             self.divert(client);
         }
         self.actions.push_back(Action::Changed(Change::ClientMoved { id, client }));
+        // It may stand on the other side of the edge now.
+        self.judge_again(now, id);
         Some(ticket)
     }
 

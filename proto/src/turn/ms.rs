@@ -4,7 +4,7 @@
 //! for its release (MST-75, MST-76). Send is a request by its name and an indication by its
 //! nature: signed, never answered.
 
-use crate::addr::{Family, FiveTuple, PeerAddr, RelayedAddr};
+use crate::addr::{Family, FiveTuple, PeerAddr};
 use crate::dialect::Call;
 use crate::dialect::ms::{self, Kind, Message, Type};
 use crate::marks::{Datagram, Marks};
@@ -162,9 +162,8 @@ impl<L: Ledger> Server<L> {
         let peer = peer.ok_or(DropReason::BadIndication)?;
         let data = message.attribute(Type::DATA).ok_or(DropReason::BadIndication)?;
         let marks = marks.carried().ok_or(DropReason::HopLimit)?;
-        let own = self.config.edge.localise(PeerAddr::new(peer));
-        let host = own.map_or(peer.ip(), RelayedAddr::ip);
-        if allocation.permission(host).is_none() {
+        let (local, _) = self.config.edge.place(PeerAddr::new(peer));
+        if allocation.permission(local.ip()).is_none() {
             self.permit(now, id, peer).map_err(|why| match why {
                 Why::TooManyPermissions => DropReason::TooManyPermissions,
                 Why::PeerFamily => DropReason::PeerFamily,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::addr::{AllocationId, Family, RelayedAddr};
 use crate::dialect::rfc;
 use crate::now::Now;
-use crate::policy::{AdmittedPeer, Ledger};
+use crate::policy::{AdmittedPeer, Ledger, Reach};
 use crate::reject::{Reject, Why};
 use crate::request::Reply;
 use crate::stun::Message;
@@ -24,8 +24,16 @@ pub const PERMISSION_LIFETIME: Duration = rfc::RULES.permission;
 pub(crate) struct Permission {
     /// When it ends unless renewed.
     pub(crate) expires: Instant,
+    /// Whose address the host is.
+    pub(crate) reach: Reach,
+}
+
+impl Permission {
     /// Whether the host is one of our own relay addresses.
-    pub(crate) hairpin: bool,
+    #[inline]
+    pub(crate) fn hairpin(&self) -> bool {
+        self.reach == Reach::Hairpin
+    }
 }
 
 impl<L: Ledger> Server<L> {
@@ -53,7 +61,8 @@ impl<L: Ledger> Server<L> {
         // One permission a host, however often the request names it.
         let mut hosts: BTreeMap<IpAddr, AdmittedPeer> = BTreeMap::new();
         for peer in peers {
-            let peer = self.config.peers.admit(&self.config.edge, peer)?;
+            let asker = self.config.asker(allocation);
+            let peer = self.config.peers.admit(&self.config.edge, asker, peer)?;
             hosts.insert(peer.addr().ip(), peer);
         }
         let new = hosts.keys().filter(|ip| allocation.permission(**ip).is_none()).count();
@@ -82,7 +91,8 @@ impl<L: Ledger> Server<L> {
     ) -> Result<AdmittedPeer, Why> {
         let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
         same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
-        let admitted = self.config.peers.admit_port(&self.config.edge, peer)?;
+        let asker = self.config.asker(allocation);
+        let admitted = self.config.peers.admit_port(&self.config.edge, asker, peer)?;
         let peer = admitted.addr();
         if admitted.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
             return Err(Why::PeerDenied);

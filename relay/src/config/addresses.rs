@@ -5,11 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use proto::addr::{Family, Side, Transport};
-use proto::policy::{Listener, PeerAcl, RelayAddress};
+use proto::policy::{Listener, RelayAddress, ranges};
 
 use super::error::Problem;
 use super::file;
@@ -18,18 +17,23 @@ use crate::sys;
 /// Transports a listener may have.
 const SERVED: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Dtls];
 
-/// The addresses of this host.
-pub(super) struct Host(BTreeSet<IpAddr>);
+/// The addresses of this host, and those that stand for its networks.
+pub(super) struct Host(BTreeSet<IpAddr>, BTreeSet<IpAddr>);
 
 impl Host {
     pub(super) fn look() -> Result<Self, Problem> {
-        sys::interface_addresses().map(Self).map_err(|error| {
+        sys::interfaces().map(|(own, networks)| Self(own, networks)).map_err(|error| {
             Problem::at("", &format!("the addresses of this host cannot be listed: {error}."))
         })
     }
 
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
         self.0.iter().copied().collect()
+    }
+
+    /// Broadcast and network addresses of its networks.
+    pub(super) fn broadcasts(&self) -> Vec<IpAddr> {
+        self.1.iter().copied().collect()
     }
 
     pub(super) fn has(&self, ip: IpAddr) -> bool {
@@ -163,7 +167,7 @@ fn proxies(
         let why = "PROXY headers begin connections: \"tcp\" or \"tls\" is the transport for them.";
         return Err(Problem::at(&key, why));
     }
-    ranges(&key, &entry.proxy_protocol_from)
+    address_ranges(&key, &entry.proxy_protocol_from)
 }
 
 /// Relay addresses; without any, those of the external listeners.
@@ -237,36 +241,10 @@ fn advertised(key: &str, found: &str, local: IpAddr) -> Result<IpAddr, Problem> 
     Ok(ip)
 }
 
-/// Ranges opened and closed on purpose.
-pub(super) fn peers(found: &file::Peers) -> Result<PeerAcl, Problem> {
-    Ok(PeerAcl {
-        allow: ranges("peers.allow", &found.allow)?,
-        deny: ranges("peers.deny", &found.deny)?,
-        deny_ports: found
-            .deny_ports
-            .iter()
-            .enumerate()
-            .map(port_range)
-            .collect::<Result<_, _>>()?,
-    })
-}
-
-/// A range of ports, or a single one.
-fn port_range((index, text): (usize, &String)) -> Result<RangeInclusive<u16>, Problem> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (first.trim().parse(), last.trim().parse()) {
-        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
-        _ => {
-            let why = "not a port or a range of ports. For instance \"53\" or \"0-1023\".";
-            Err(Problem::text(&format!("peers.deny_ports[{index}]"), text, why))
-        }
-    }
-}
-
 /// Ranges of addresses, or single ones.
-fn ranges(key: &str, found: &[String]) -> Result<Vec<IpNet>, Problem> {
+pub(super) fn address_ranges(key: &str, found: &[String]) -> Result<Vec<IpNet>, Problem> {
     let range = |(index, text): (usize, &String)| {
-        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        ranges::addresses(text).ok_or_else(|| {
             let why = "not a range of addresses. For instance \"10.0.0.0/8\" or \"fd00::/8\".";
             Problem::text(&format!("{key}[{index}]"), text, why)
         })

@@ -142,7 +142,39 @@ pub(super) struct Peers {
     #[serde(default)]
     pub(super) deny: Vec<String>,
     #[serde(default)]
+    pub(super) allow_ports: Vec<String>,
+    #[serde(default)]
     pub(super) deny_ports: Vec<String>,
+    #[serde(default)]
+    pub(super) internal: PeerRules,
+    #[serde(default)]
+    pub(super) external: PeerRules,
+    #[serde(default)]
+    pub(super) nat64: Vec<String>,
+    pub(super) hairpins: Option<bool>,
+    #[serde(default)]
+    pub(super) pool: Vec<PoolRelay>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeerRules {
+    #[serde(default)]
+    pub(super) allow: Vec<String>,
+    #[serde(default)]
+    pub(super) deny: Vec<String>,
+    #[serde(default)]
+    pub(super) allow_ports: Vec<String>,
+    #[serde(default)]
+    pub(super) deny_ports: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PoolRelay {
+    pub(super) address: String,
+    pub(super) local: Option<String>,
+    pub(super) ports: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,6 +9,7 @@ mod check;
 mod discovery;
 mod error;
 mod file;
+mod peers;
 mod redirect;
 mod secrets;
 mod summary;
@@ -24,7 +25,9 @@ use std::time::Duration;
 
 use proto::addr::{ListenerId, Transport};
 use proto::auth::{Authority, KeyRing};
-use proto::policy::{Corners, Edge, Limits, Listener, PeerAcl, RelayAddress};
+use proto::policy::{
+    Asker, Corners, Edge, Explanation, Limits, Listener, PeerAcl, PoolRelay, RelayAddress,
+};
 use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
 use proto::turn::{self, Rate};
 
@@ -53,9 +56,11 @@ pub struct Config {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) relays: Vec<RelayAddress>,
     own: Vec<IpAddr>,
+    broadcasts: Vec<IpAddr>,
     corners: Vec<Corners>,
     pub(crate) ports: RangeInclusive<u16>,
     peers: PeerAcl,
+    pool: Vec<PoolRelay>,
     pub(crate) limits: Limits,
     /// How often strangers are answered.
     pub(crate) strangers: Rate,
@@ -115,13 +120,17 @@ impl Config {
         self.metrics.map(|metrics| metrics.address)
     }
 
+    /// Whether a client may reach a peer, and why.
+    pub fn explain_peer(&self, asker: Asker<'_>, ip: IpAddr, port: Option<u16>) -> Explanation {
+        self.peers.explain(&self.edge(), asker, ip, port)
+    }
+
     /// What the server of one worker is told.
     pub(crate) fn server(&self, index: u16) -> turn::Config {
         turn::Config {
             realm: self.realm.clone(),
             software: self.software.clone(),
-            edge: Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
-                .with_corners(self.corners.clone()),
+            edge: self.edge(),
             peers: self.peers.clone(),
             limits: self.limits,
             authority: self.authority.clone(),
@@ -139,6 +148,17 @@ impl Config {
             microsoft_lifetime: self.timers.microsoft_lifetime,
             redirect: self.redirect.clone(),
         }
+    }
+
+    /// Every address of this host and of the pool that means something.
+    fn edge(&self) -> Edge {
+        let metrics = self.metrics.map(|metrics| metrics.address);
+        let others = self.redirect.alternates.iter().flatten().copied();
+        Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
+            .with_corners(self.corners.clone())
+            .with_broadcasts(self.broadcasts.clone())
+            .with_services(metrics.into_iter().chain(others).collect())
+            .with_pool(self.pool.clone())
     }
 
     /// What the streams of a worker are told.
@@ -236,6 +256,7 @@ impl Config {
         let corners = discovery::corners(found, &mut listeners, &mut entries, &host)?;
         let redirect = redirect::redirect(&file.redirect, &listeners, !corners.is_empty())?;
         let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
+        let pool = peers::pool(&file.peers.pool, &ports, &relays, &host)?;
         let metrics = check::metrics(file.metrics.as_ref(), &listeners)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
@@ -254,9 +275,11 @@ impl Config {
             drain: check::seconds("drain_s", file.drain_s, 30, 0..=86_400)?,
             relays,
             own: host.addresses(),
+            broadcasts: host.broadcasts(),
+            pool,
             corners,
             ports,
-            peers: addresses::peers(&file.peers)?,
+            peers: peers::peers(&file.peers)?,
             limits: check::limits(&file.limits, room)?,
             strangers: check::strangers(&file.limits)?,
             streams,

@@ -5,24 +5,32 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
 
-/// Every address of every interface, without scopes.
-pub(crate) fn interface_addresses() -> io::Result<BTreeSet<IpAddr>> {
+/// Every address of every interface, without scopes; and the addresses that stand for a network of
+/// one: its first and its last, and the broadcast address that the interface was given.
+pub(crate) fn interfaces() -> io::Result<(BTreeSet<IpAddr>, BTreeSet<IpAddr>)> {
     let mut list: *mut libc::ifaddrs = ptr::null_mut();
     // SAFETY: the call stores the head of a list it allocates in `list`.
     #[expect(unsafe_code, reason = "see SAFETY")]
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let mut found = BTreeSet::new();
+    let (mut found, mut networks) = (BTreeSet::new(), BTreeSet::new());
     let mut next = list;
     while !next.is_null() {
         // SAFETY: `next` is an element of the list that `freeifaddrs` below has not freed yet.
-        // Its address, when not null, starts with the family and has that family's length; it
-        // is read unaligned.
+        // Its address, mask and (so the flag says) broadcast address, when not null, start with
+        // the family and have that family's length; they are read unaligned.
         #[expect(unsafe_code, reason = "see SAFETY")]
         unsafe {
             let element = &*next;
-            found.extend(ip_of(element.ifa_addr));
+            let own = ip_of(element.ifa_addr);
+            found.extend(own);
+            if let (Some(own), Some(mask)) = (own, ip_of(element.ifa_netmask)) {
+                networks.extend(ends_of(own, mask));
+            }
+            if element.ifa_flags & libc::IFF_BROADCAST.cast_unsigned() != 0 {
+                networks.extend(ip_of(element.ifa_ifu));
+            }
             next = element.ifa_next;
         }
     }
@@ -31,7 +39,23 @@ pub(crate) fn interface_addresses() -> io::Result<BTreeSet<IpAddr>> {
     unsafe {
         libc::freeifaddrs(list);
     }
-    Ok(found)
+    networks.retain(|ip| !found.contains(ip));
+    Ok((found, networks))
+}
+
+/// The first and the last address of a network; none of one that has only two. IPv6 knows no
+/// broadcast, but its first address is every router's (RFC 4291 §2.6.1).
+fn ends_of(ip: IpAddr, mask: IpAddr) -> Vec<IpAddr> {
+    match (ip, mask) {
+        (IpAddr::V4(ip), IpAddr::V4(mask)) if mask.to_bits().count_zeros() > 1 => {
+            let (ip, mask) = (ip.to_bits(), mask.to_bits());
+            [ip & mask, ip | !mask].map(|bits| Ipv4Addr::from_bits(bits).into()).to_vec()
+        }
+        (IpAddr::V6(ip), IpAddr::V6(mask)) if mask.to_bits().count_zeros() > 1 => {
+            vec![Ipv6Addr::from_bits(ip.to_bits() & mask.to_bits()).into()]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The IP address in a socket address, if it holds one.

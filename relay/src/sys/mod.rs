@@ -24,7 +24,7 @@ mod outbound;
 mod socket;
 
 pub(crate) use errors::{Undelivered, next_error};
-pub(crate) use host::{descriptor_limit, interface_addresses, pin_to_core, raise_descriptor_limit};
+pub(crate) use host::{descriptor_limit, interfaces, pin_to_core, raise_descriptor_limit};
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use socket::{
