@@ -308,11 +308,7 @@ impl TurnClient {
         // First without credentials, then with; then once or twice more if the nonce is stale.
         for _ in 0..4 {
             let signature = self.session.signature().cloned();
-            let mut dressed = attributes.to_vec();
-            self.session.dress(&mut dressed)?;
-            let transaction = TransactionId::default();
-            let tail = (signature.as_ref(), self.options.fingerprint);
-            let request = wire::write(method, MessageClass::Request, transaction, &dressed, tail)?;
+            let (request, transaction) = self.draft(method, attributes)?;
             let (len, message) = self.transact(&request, transaction)?;
             let bytes = self.buffer.get(..len).unwrap_or_default();
             let signed = signature.as_ref().is_some_and(|by| wire::is_signed(bytes, &message, by));
@@ -330,6 +326,21 @@ impl TurnClient {
             }
         }
         Err(ClientError::Garbled("the server calls every nonce stale".to_owned()))
+    }
+
+    /// A request as it would be sent now, signed once the server has challenged, and its
+    /// transaction.
+    pub fn draft(
+        &self,
+        method: MessageMethod,
+        attributes: &[StunAttribute],
+    ) -> Result<(Vec<u8>, TransactionId), ClientError> {
+        let mut dressed = attributes.to_vec();
+        self.session.dress(&mut dressed)?;
+        let transaction = TransactionId::default();
+        let tail = (self.session.signature(), self.options.fingerprint);
+        let request = wire::write(method, MessageClass::Request, transaction, &dressed, tail)?;
+        Ok((request, transaction))
     }
 
     /// One transaction: writes, over UDP retransmits, returns the answer (its bytes stay in the

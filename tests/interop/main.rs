@@ -4,6 +4,8 @@
 //! with a file and a key on disk, and lets programs speak to it that never heard of our code: coturn's tools,
 //! Chromium, Prometheus, openssl. Cases need root and run one at a time: `./test` does both.
 
+#[path = "../abuse/mod.rs"]
+mod abuse;
 mod access;
 mod bad_input;
 mod browser;
@@ -17,7 +19,6 @@ mod drain;
 mod dtls;
 mod edge;
 mod headers;
-mod hostile;
 mod libnice;
 mod line;
 mod matrix;

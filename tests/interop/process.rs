@@ -90,6 +90,25 @@ impl Process {
         kib * 1024
     }
 
+    /// Files it has open now.
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = PathBuf::from(format!("/proc/{}/fd", self.child.id()));
+        fs::read_dir(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).count()
+    }
+
+    /// Its command line, as everybody on its host sees it.
+    pub(crate) fn command_line(&self) -> String {
+        let path = PathBuf::from(format!("/proc/{}/cmdline", self.child.id()));
+        let bytes = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        String::from_utf8_lossy(&bytes).replace('\0', " ")
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        let ended: io::Result<_> = self.child.kill().and_then(|()| self.child.wait());
+        ended.unwrap_or_else(|e| panic!("{}: {e}", self.name));
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

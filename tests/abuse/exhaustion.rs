@@ -1,0 +1,215 @@
+//! T4: the server used up.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use client::AllocateOptions;
+
+use super::raw::{self, Forger};
+use super::reflection::anybody;
+use super::target::{ATTACKER, SOON, Target, VICTIM, server};
+use super::{Attack, Outcome, judge, judge_at_once, outcome};
+use crate::clock;
+
+/// What memory may grow by that is no trend: buffers and tables of an allocator at work.
+const NOISE_BYTES: u64 = 2 << 20;
+
+pub(super) const ATTACKS: &[Attack] = &[
+    Attack { name: "ask from 100,000 forged addresses", run: crowd },
+    Attack { name: "hold connections without a word", run: hoard_connections },
+    Attack { name: "hold allocations with one account", run: hoard_allocations },
+    Attack { name: "hold permissions and channels of one allocation", run: hoard_permissions },
+    Attack { name: "never read what peers send", run: slow_reader },
+    Attack { name: "come and go, many times", run: churn },
+];
+
+#[test]
+fn sec_008_abuse_t4_the_server_is_not_used_up() {
+    judge("T4 the server used up", ATTACKS);
+}
+
+#[test]
+fn sec_011_abuse_t4_who_drips_is_cut_off() {
+    judge_at_once(
+        "T4 the server used up, slowly",
+        &[Attack { name: "drip a byte now and then", run: drip }],
+    );
+}
+
+fn crowd(target: &mut Target) -> Outcome {
+    const FORGED: u32 = 100_000;
+    let forger = Forger::of(&target.site.client);
+    let question = raw::message(raw::ALLOCATE, &[(raw::TRANSPORT, &raw::UDP)]);
+    let (flood, begin) = (
+        |from: u32| {
+            let begin = clock::now();
+            for number in 0..FORGED / 2 {
+                forger.send(anybody(from + number), server(), &question);
+                if number % 50 == 0 {
+                    clock::rest_until(begin + Duration::from_micros(u64::from(number) * 25));
+                }
+            }
+            target.resident_bytes()
+        },
+        target.resident_bytes(),
+    );
+    let (half, end) = (flood(0), flood(FORGED / 2));
+    let growth = end.saturating_sub(half);
+    outcome(
+        growth <= NOISE_BYTES,
+        format!(
+            "resident KiB before, after half, after all: {}, {}, {}",
+            begin >> 10,
+            half >> 10,
+            end >> 10
+        ),
+    )
+}
+
+/// Whether the server has closed a connection.
+pub(super) fn is_closed(line: &TcpStream) -> bool {
+    line.set_nonblocking(true).expect("a socket");
+    let mut line = line;
+    match line.read(&mut [0; 64]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+fn hoard_connections(target: &mut Target) -> Outcome {
+    const WANTED: usize = 600;
+    let before = target.descriptors();
+    let lines: Vec<TcpStream> =
+        (0..WANTED).filter_map(|_| target.connection(ATTACKER).ok()).collect();
+    let held = || lines.iter().filter(|line| !is_closed(line)).count();
+    clock::look_until(SOON, || (held() <= 64).then_some(()));
+    let (held, files) = (held(), target.descriptors().saturating_sub(before));
+    let welcome = target.caller(VICTIM, "somebody").binding().is_ok();
+    drop(lines);
+    let gone = || (target.descriptors() <= before + 2).then_some(());
+    let healed = clock::look_until(Duration::from_secs(5), gone).is_some();
+    outcome(
+        held <= 64 && welcome && healed,
+        format!(
+            "{held} of {WANTED} connections stay, with {files} descriptors; others are served: \
+             {welcome}; all given back: {healed}"
+        ),
+    )
+}
+
+fn hoard_allocations(target: &mut Target) -> Outcome {
+    const WANTED: usize = 40;
+    let mut codes = Vec::new();
+    let clients: Vec<_> = (0..WANTED)
+        .map(|_| {
+            let mut client = target.guest(ATTACKER, "hoarder");
+            let answer = client.allocate(&AllocateOptions::default());
+            codes.push(answer.err().and_then(|error| error.code()));
+            client
+        })
+        .collect();
+    let held = codes.iter().filter(|code| code.is_none()).count();
+    let refusals = codes.iter().flatten().all(|code| *code == 486);
+    let mut other = target.guest(ATTACKER, "neighbour");
+    let welcome = other.allocate(&AllocateOptions::default()).is_ok();
+    for mut client in clients {
+        drop(client.release());
+    }
+    drop(other.release());
+    outcome(
+        held <= 16 && refusals && welcome,
+        format!(
+            "one account holds {held}, refused with 486: {refusals}; others get one: {welcome}"
+        ),
+    )
+}
+
+fn hoard_permissions(target: &mut Target) -> Outcome {
+    let (mut client, _) = target.tenant(ATTACKER, "collector");
+    let before = target.resident_bytes();
+    let mut peers = 0;
+    let mut codes = Vec::new();
+    for number in 1..=1_200_u32 {
+        let [.., c, d] = number.to_be_bytes();
+        // Globally reachable, but nothing is ever sent there.
+        let peer = std::net::IpAddr::from([45, 90, c, d]);
+        match client.permit(&[peer]) {
+            Ok(()) => peers += 1,
+            Err(error) => {
+                codes.push(error.code());
+                break;
+            }
+        }
+    }
+    let growth = target.resident_bytes().saturating_sub(before);
+    drop(client.release());
+    outcome(
+        peers <= 256 && codes == [Some(508)] && growth <= NOISE_BYTES,
+        format!("{peers} permissions, then {codes:?}; {} KiB more", growth >> 10),
+    )
+}
+
+fn slow_reader(target: &mut Target) -> Outcome {
+    const DATAGRAMS: u32 = 40_000;
+    let mut sloth = target.caller(ATTACKER, "sloth");
+    let allocation = sloth.allocate(&AllocateOptions::default()).expect("an allocation");
+    let (peer, at) = target.peer();
+    sloth.bind_channel(at).expect("a channel");
+    let before = target.resident_bytes();
+    let begin = clock::now();
+    let mut most = before;
+    for number in 0..DATAGRAMS {
+        peer.send_to(&[7; 1200], allocation.relayed).expect("it is sent");
+        if number % 20 == 0 {
+            clock::rest_until(begin + Duration::from_micros(u64::from(number) * 50));
+            most = most.max(target.resident_bytes());
+        }
+    }
+    let growth = most.saturating_sub(before);
+    outcome(
+        growth <= NOISE_BYTES,
+        format!(
+            "{} MB for a client that does not read: {} KiB more",
+            (DATAGRAMS * 1200) >> 20,
+            growth >> 10
+        ),
+    )
+}
+
+fn churn(target: &mut Target) -> Outcome {
+    const ROUNDS: u32 = 600;
+    let files = target.descriptors();
+    let round = |target: &Target, number: u32| {
+        let mut client = target.guest(ATTACKER, &format!("churn-{}", number % 40));
+        client.allocate(&AllocateOptions::default()).expect("an allocation");
+        client.release().expect("it ends");
+    };
+    (0..ROUNDS / 2).for_each(|number| round(target, number));
+    let half = target.resident_bytes();
+    (0..ROUNDS / 2).for_each(|number| round(target, number));
+    let end = target.resident_bytes();
+    let growth = end.saturating_sub(half);
+    let left = target.descriptors().saturating_sub(files);
+    outcome(
+        left == 0 && growth <= NOISE_BYTES / 2,
+        format!("{ROUNDS} rounds leave {left} descriptors, the second half {} KiB", growth >> 10),
+    )
+}
+
+fn drip(target: &mut Target) -> Outcome {
+    const LIMIT: Duration = Duration::from_secs(33);
+    let mut line = target.connection(ATTACKER).expect("it is taken");
+    let request = raw::message(raw::ALLOCATE, &[(raw::USERNAME, &[b'x'; 400])]);
+    let begin = clock::now();
+    let mut bytes = request.iter();
+    while clock::now() - begin < LIMIT && !is_closed(&line) {
+        if let Some(byte) = bytes.next() {
+            drop(line.write_all(&[*byte]));
+        }
+        clock::rest_until(clock::now() + Duration::from_millis(500));
+    }
+    let closed = is_closed(&line);
+    outcome(closed, format!("closed after {:.0?}: {closed}", clock::now() - begin))
+}

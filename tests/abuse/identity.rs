@@ -1,0 +1,160 @@
+//! T2: getting in, and getting in as somebody else.
+
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use client::stun_rs::attributes::turn::LifeTime;
+use client::stun_rs::methods::{ALLOCATE, REFRESH};
+use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnClient};
+
+use super::raw::{self, Forger};
+use super::target::{ATTACKER, SOON, Target, VICTIM, credentials, server, unix_s};
+use super::{Attack, Outcome, judge, outcome};
+use crate::clock;
+
+pub(super) const ATTACKS: &[Attack] = &[
+    Attack { name: "find out which users exist", run: enumerate },
+    Attack { name: "guess passwords as fast as can be", run: guess },
+    Attack { name: "use a challenge that was another's", run: stolen_nonce },
+    Attack { name: "end another's allocation from an address of one's own", run: foreign_end },
+    Attack { name: "end another's allocation with its forged address", run: forged_end },
+    Attack { name: "append to a signed request", run: append },
+    Attack { name: "replay a signed request", run: replay },
+    Attack { name: "log in with an expired credential", run: expired },
+];
+
+#[test]
+fn sec_015_abuse_t2_nobody_gets_in_as_somebody_else() {
+    judge("T2 getting in as somebody else", ATTACKS);
+}
+
+fn refused_with(answer: Result<impl Sized, ClientError>) -> Option<u16> {
+    answer.err().and_then(|error| error.code())
+}
+
+/// A Refresh as the client would send it now.
+fn signed(client: &TurnClient, lifetime: Option<u32>) -> Vec<u8> {
+    let lifetime: Vec<_> =
+        lifetime.map(|seconds| LifeTime::new(seconds).into()).into_iter().collect();
+    client.draft(REFRESH, &lifetime).expect("a message").0
+}
+
+/// Whether an allocation is still there.
+fn lives(client: &mut TurnClient) -> bool {
+    client.refresh(Duration::from_secs(600)).is_ok()
+}
+
+fn enumerate(target: &mut Target) -> Outcome {
+    let mut answers = Vec::new();
+    let known = credentials("alice");
+    for username in [&known.username, &format!("{}:nobody", unix_s() + 3600), "nobody", "12:x"] {
+        let who = Credentials::new(username, "a wrong password");
+        let mut client = target.with(ATTACKER, who, Transport::Udp);
+        let answer = client.request(ALLOCATE, &[]);
+        answers.push(refused_with(answer));
+    }
+    let same = answers.iter().all(|answer| *answer == Some(401));
+    outcome(same, format!("wrong password, unknown, malformed, expired: {answers:?}"))
+}
+
+fn guess(target: &mut Target) -> Outcome {
+    const GUESSES: u32 = 3_000;
+    let mut client = target.guest(ATTACKER, "victim");
+    client.allocate(&AllocateOptions::default()).expect("an allocation");
+    let who = Credentials::new(credentials("victim").username, "wrong");
+    let mut guesser = target.with(VICTIM, who, Transport::Udp);
+    drop(guesser.request(ALLOCATE, &[]));
+    let socket = guesser.socket().expect("over UDP").try_clone().expect("a second handle");
+    let begin = clock::now();
+    for _ in 0..GUESSES {
+        socket.send(&signed(&guesser, None)).expect("it is sent");
+    }
+    let (answers, _) = raw::drain(&socket);
+    let took = clock::now() - begin;
+    let most = 100.0 + 50.0 * took.as_secs_f64() + 20.0;
+    // Who knows the password gets in meanwhile, and from the same address.
+    let welcome = target.guest(VICTIM, "victim").allocate(&AllocateOptions::default()).is_ok();
+    let limited = f64::from(u32::try_from(answers).unwrap_or(u32::MAX)) <= most;
+    outcome(
+        limited && welcome,
+        format!(
+            "{answers} of {GUESSES} guesses answered in {took:.1?}; the right one then: {welcome}"
+        ),
+    )
+}
+
+fn stolen_nonce(target: &mut Target) -> Outcome {
+    let (mut client, _) = target.tenant(ATTACKER, "nonce");
+    let request = signed(&client, None);
+    let elsewhere = target.socket(VICTIM);
+    let answer = raw::ask(&elsewhere, &request);
+    let code = answer.as_deref().and_then(raw::code);
+    outcome(
+        matches!(code, Some(438)) && lives(&mut client),
+        format!("answered with {code:?} at another address"),
+    )
+}
+
+fn foreign_end(target: &mut Target) -> Outcome {
+    let (mut client, _) = target.tenant(ATTACKER, "owner");
+    let mut thief = target.guest(VICTIM, "thief");
+    let code = refused_with(thief.refresh(Duration::ZERO));
+    let alive = lives(&mut client);
+    outcome(code == Some(437) && alive, format!("refused with {code:?}; it lives: {alive}"))
+}
+
+/// The thief's credential is good, and the address is the owner's; only the user is another.
+fn forged_end(target: &mut Target) -> Outcome {
+    let (mut client, _) = target.tenant(ATTACKER, "owner");
+    let (thief, _) = target.tenant(ATTACKER, "thief");
+    let forged = signed(&thief, Some(0));
+    let SocketAddr::V4(owner) = client.local_addr().expect("it is bound") else {
+        return Err("no IPv4".to_owned());
+    };
+    Forger::of(&target.site.client).send(owner, server(), &forged);
+    let answer = client.recv(SOON).expect("the socket works");
+    let code = match answer {
+        Some(Event::Other(bytes)) => raw::code(&bytes),
+        _ => None,
+    };
+    let alive = lives(&mut client);
+    outcome(alive, format!("answered with {code:?}; it lives: {alive}"))
+}
+
+/// Who is on the path adds LIFETIME 0 behind the signature of a harmless Refresh.
+fn append(target: &mut Target) -> Outcome {
+    let (mut client, _) = target.tenant(ATTACKER, "append");
+    let harmless = signed(&client, None);
+    let altered = raw::appended(&harmless, raw::LIFETIME, &0_u32.to_be_bytes());
+    client.send_raw(&altered).expect("it is sent");
+    drop(client.recv(SOON));
+    let alive = lives(&mut client);
+    outcome(alive, format!("what stands behind the signature ended it: {}", !alive))
+}
+
+fn replay(target: &mut Target) -> Outcome {
+    let (mut client, _) = target.tenant(ATTACKER, "replay");
+    let end = signed(&client, Some(0));
+    let SocketAddr::V4(own) = client.local_addr().expect("it is bound") else {
+        return Err("no IPv4".to_owned());
+    };
+    // Sent by somebody else's machine, to end an allocation of the same user elsewhere.
+    let (mut other, _) = target.tenant(VICTIM, "replay");
+    let elsewhere = SocketAddrV4::new(VICTIM.parse().expect("an address"), port(&other));
+    Forger::of(&target.site.client).send(elsewhere, server(), &end);
+    drop(other.recv(SOON));
+    let alive = lives(&mut other) && lives(&mut client);
+    outcome(alive, format!("a request of {own} ended another allocation: {}", !alive))
+}
+
+fn port(client: &TurnClient) -> u16 {
+    client.local_addr().expect("it is bound").port()
+}
+
+fn expired(target: &mut Target) -> Outcome {
+    let username = format!("{}:late", unix_s() - 1);
+    let who = client::conformance::rest_credentials(crate::edge::REST_SECRET, &username);
+    let answer = target.with(ATTACKER, who, Transport::Udp).request(ALLOCATE, &[]);
+    let code = refused_with(answer);
+    outcome(code == Some(401), format!("refused with {code:?}"))
+}

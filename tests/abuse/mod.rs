@@ -1,0 +1,94 @@
+//! Attacks on a running server, each of which would succeed on a naive one.
+//!
+//! One module for each threat of the model: who uses the relay as a way into [`networks`], as
+//! somebody else ([`identity`]), against others ([`reflection`]) or up ([`exhaustion`]), who sends it
+//! [`garbage`], reaches into another's call ([`tenants`]), waits for [`faults`], or for a careless
+//! [`operation`]. An attack plays from addresses beside that of an honest client, who has calls
+//! over UDP and TCP meanwhile ([`calls`]). [`judge`] tries the attacks of a threat on our release
+//! binary and on Debian's coturn ([`target`]), prints both columns, and demands of ours that it holds
+//! and that no call loses a packet. coturn's column is there to be read: its defaults are others.
+
+mod calls;
+mod exhaustion;
+mod faults;
+mod garbage;
+mod identity;
+mod networks;
+mod operation;
+mod raw;
+mod reflection;
+#[cfg(feature = "soak")]
+mod soak;
+mod target;
+mod tenants;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use calls::{Calls, Lost};
+use target::{Kind, Target};
+
+/// What an attacker got: `Ok` says why nothing, `Err` what.
+type Outcome = Result<String, String>;
+
+/// Something an attacker does.
+struct Attack {
+    name: &'static str,
+    run: fn(&mut Target) -> Outcome,
+}
+
+/// Tries attacks on both servers, one after the other, and demands that ours holds.
+fn judge(threat: &str, attacks: &[Attack]) {
+    conclude(threat, attacks, Kind::ALL.map(|kind| column(kind, attacks)));
+}
+
+/// The same with attacks that take long and cost little: on both servers at once.
+fn judge_at_once(threat: &str, attacks: &[Attack]) {
+    let columns = std::thread::scope(|scope| {
+        let columns = Kind::ALL.map(|kind| scope.spawn(move || column(kind, attacks)));
+        columns.map(|column| column.join().expect("a column is made"))
+    });
+    conclude(threat, attacks, columns);
+}
+
+/// Prints both columns.
+fn conclude(threat: &str, attacks: &[Attack], columns: [(Vec<Outcome>, Lost); 2]) {
+    let [(ours, lost), (theirs, _)] = columns;
+    println!("{threat}");
+    for (attack, (ours, theirs)) in attacks.iter().zip(ours.iter().zip(&theirs)) {
+        println!("  {}\n    ours:   {}\n    coturn: {}", attack.name, text(ours), text(theirs));
+    }
+    println!("  calls beside ours: {lost}");
+    let fallen = ours.iter().zip(attacks).filter(|(outcome, _)| outcome.is_err());
+    let fallen: Vec<_> = fallen.map(|(outcome, attack)| (attack.name, text(outcome))).collect();
+    assert!(fallen.is_empty(), "{fallen:#?}");
+    assert!(lost.is_proof(), "calls beside the attacks: {lost}");
+}
+
+/// All attacks on one server, with calls beside them.
+fn column(kind: Kind, attacks: &[Attack]) -> (Vec<Outcome>, Lost) {
+    let mut target = Target::start(kind);
+    let calls = Calls::through(&target);
+    calls::beside(calls, || attacks.iter().map(|attack| attempt(attack, &mut target)).collect())
+}
+
+/// One attack. What fails in its preparations says nothing against us, but of ours it must not fail.
+fn attempt(attack: &Attack, target: &mut Target) -> Outcome {
+    let run = || (attack.run)(target);
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        Err(format!("could not be tried: {words}"))
+    })
+}
+
+fn text(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(words) => format!("holds: {words}"),
+        Err(words) => format!("FALLS: {words}"),
+    }
+}
+
+/// `Ok` with these words if `holds`, `Err` with them if not.
+fn outcome(holds: bool, words: String) -> Outcome {
+    if holds { Ok(words) } else { Err(words) }
+}

@@ -1,0 +1,111 @@
+//! Messages and datagrams as no client of good manners writes them.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::target::SOON;
+use crate::netns::Namespace;
+
+pub(super) const BINDING: u16 = 0x0001;
+pub(super) const ALLOCATE: u16 = 0x0003;
+pub(super) const REFRESH: u16 = 0x0004;
+pub(super) const CREATE_PERMISSION: u16 = 0x0008;
+pub(super) const CHANNEL_BIND: u16 = 0x0009;
+pub(super) const CONNECT: u16 = 0x000A;
+/// What is added to a method for another class.
+pub(super) const INDICATION: u16 = 0x0010;
+pub(super) const SUCCESS: u16 = 0x0100;
+pub(super) const ERROR: u16 = 0x0110;
+
+pub(super) const RESPONSE_ADDRESS: u16 = 0x0002;
+pub(super) const CHANGE_REQUEST: u16 = 0x0003;
+pub(super) const USERNAME: u16 = 0x0006;
+pub(super) const LIFETIME: u16 = 0x000D;
+pub(super) const TRANSPORT: u16 = 0x0019;
+pub(super) const RESPONSE_PORT: u16 = 0x0027;
+
+pub(super) const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
+
+/// REQUESTED-TRANSPORT: UDP.
+pub(super) const UDP: [u8; 4] = [17, 0, 0, 0];
+
+/// A message with a transaction id of its own.
+pub(super) fn message(kind: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let head = [&kind.to_be_bytes()[..], &[0; 2], &COOKIE, b"abuse-st", &count].concat();
+    attributes.iter().fold(head, |message, (kind, value)| appended(&message, *kind, value))
+}
+
+/// A message with one more attribute at its end, whatever stands there.
+pub(super) fn appended(message: &[u8], kind: u16, value: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(value.len()).expect("an attribute");
+    let padding = [0; 3].get(..value.len().next_multiple_of(4) - value.len()).unwrap_or_default();
+    let mut longer = [message, &kind.to_be_bytes(), &len.to_be_bytes(), value, padding].concat();
+    let body = u16::try_from(longer.len() - 20).expect("a message");
+    longer[2..4].copy_from_slice(&body.to_be_bytes());
+    longer
+}
+
+/// The type of a message.
+pub(super) fn kind(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().map(|kind| u16::from_be_bytes(*kind))
+}
+
+/// The code of an error response.
+pub(super) fn code(bytes: &[u8]) -> Option<u16> {
+    let message = client::wire::read(bytes).ok()?;
+    client::wire::error_code(&message).map(|(code, _)| code)
+}
+
+/// Asks, and gives what is answered at once.
+pub(super) fn ask(socket: &UdpSocket, request: &[u8]) -> Option<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    socket.send(request).expect("it is sent");
+    let len = socket.recv(&mut buffer).ok()?;
+    Some(buffer[..len].to_vec())
+}
+
+/// How many datagrams wait at a socket, or come soon, one after the other, and their bytes in all.
+pub(super) fn drain(socket: &UdpSocket) -> (usize, usize) {
+    socket.set_read_timeout(Some(SOON / 4)).expect("a timeout");
+    let mut buffer = [0; 2048];
+    let lengths = std::iter::from_fn(|| socket.recv(&mut buffer).ok());
+    lengths.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
+}
+
+/// `IPPROTO_RAW`: packets come with their own IP header.
+const WITH_HEADER: i32 = 255;
+
+/// A machine's way to send datagrams that claim to come from somewhere else.
+pub(super) struct Forger(Socket);
+
+impl Forger {
+    pub(super) fn of(machine: &Namespace) -> Self {
+        let open = || {
+            let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(WITH_HEADER)))?;
+            socket.set_send_buffer_size(4 << 20)?;
+            io::Result::Ok(socket)
+        };
+        Self(machine.enter(open).expect("a raw socket needs root"))
+    }
+
+    /// Sends one; the kernel fills in the checksum of IP, UDP's may be left out.
+    pub(super) fn send(&self, from: SocketAddrV4, to: SocketAddr, payload: &[u8]) {
+        let SocketAddr::V4(to) = to else { panic!("only IPv4 is forged") };
+        let udp_len = u16::try_from(8 + payload.len()).expect("a datagram");
+        let total = (20 + udp_len).to_be_bytes();
+        let mut packet = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0];
+        packet.extend(from.ip().octets());
+        packet.extend(to.ip().octets());
+        for field in [from.port(), to.port(), udp_len, 0] {
+            packet.extend(field.to_be_bytes());
+        }
+        packet.extend_from_slice(payload);
+        // A full queue of the attacker's own is the attacker's loss.
+        drop(self.0.send_to(&packet, &SocketAddr::V4(to).into()));
+    }
+}

@@ -1,0 +1,235 @@
+//! The servers under attack, with the same users, addresses and features.
+
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use client::conformance::rest_credentials;
+use client::{AllocateOptions, Allocation, Credentials, Options, Transport, TurnClient};
+
+use crate::clock;
+use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, await_ready, command};
+use crate::process::Process;
+use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, Site};
+
+/// Where attackers live: in the network of the honest client.
+pub(super) const ATTACKER: &str = "10.25.1.66";
+/// Who is made to suffer by forged source addresses.
+pub(super) const VICTIM: &str = "10.25.1.99";
+/// Everybody's forged address: the client's machine answers for none of them.
+pub(super) const CROWD: [u8; 2] = [198, 18];
+
+/// How soon a server of this host answers, if at all.
+pub(super) const SOON: Duration = Duration::from_millis(400);
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ours,
+    Coturn,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 2] = [Self::Ours, Self::Coturn];
+}
+
+/// A server that is under attack.
+pub(super) struct Target {
+    pub(super) site: Site,
+    pub(super) kind: Kind,
+    home: Home,
+    process: Process,
+}
+
+impl Target {
+    /// Starts a server at a site of its own.
+    pub(super) fn start(kind: Kind) -> Self {
+        let site = Site::new();
+        site.client.address("relay", &["10.25.1.66/24", "10.25.1.99/24"]);
+        let [a, b] = CROWD;
+        site.relay.ip(&format!("route add {a}.{b}.0.0/16 via 10.25.1.2"));
+        let home = Home::with_pool_key();
+        let process = launch(&site, &home, kind);
+        Self { site, kind, home, process }
+    }
+
+    /// Kills the server and starts it again; how long nobody answered.
+    pub(super) fn crash(&mut self) -> Duration {
+        let died = clock::now();
+        self.process.kill();
+        self.process = launch(&self.site, &self.home, self.kind);
+        let probe = || self.guest("10.25.1.66", "probe").binding().ok();
+        clock::await_some(Duration::from_secs(10), "the server to answer again", probe);
+        clock::now() - died
+    }
+
+    /// Bytes of memory it holds now.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
+    /// Files it has open now.
+    pub(super) fn descriptors(&self) -> usize {
+        self.process.descriptors()
+    }
+
+    /// What it has logged.
+    pub(super) fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Sum of a gauge of ours whose series begin so.
+    #[cfg(feature = "soak")]
+    pub(super) fn gauge(&self, series: &str) -> u64 {
+        let page =
+            self.site.relay.enter(|| crate::edge::http_get(&format!("http://{METRICS}/metrics")));
+        let page = page.expect("the relay answers for its metrics");
+        let lines = page.lines().filter(|line| line.starts_with(series));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    }
+
+    /// Its command line, as everybody on its host sees it.
+    pub(super) fn command_line(&self) -> String {
+        self.process.command_line()
+    }
+
+    /// Whether it still answers.
+    pub(super) fn serves(&self) -> bool {
+        self.guest("10.25.1.2", "probe").binding().is_ok()
+    }
+
+    /// A client on UDP that speaks from this address of the client's machine.
+    pub(super) fn guest(&self, from: &str, user: &str) -> TurnClient {
+        self.speak(from, user, Transport::Udp)
+    }
+
+    /// The same on TCP.
+    pub(super) fn caller(&self, from: &str, user: &str) -> TurnClient {
+        self.speak(from, user, Transport::Tcp)
+    }
+
+    /// A client on UDP with an allocation.
+    pub(super) fn tenant(&self, from: &str, user: &str) -> (TurnClient, Allocation) {
+        let mut client = self.guest(from, user);
+        let allocation = client.allocate(&AllocateOptions::default());
+        (client, allocation.unwrap_or_else(|error| panic!("no allocation for {user}: {error}")))
+    }
+
+    fn speak(&self, from: &str, user: &str, transport: Transport) -> TurnClient {
+        self.with(from, credentials(user), transport)
+    }
+
+    /// A client with these credentials.
+    pub(super) fn with(&self, from: &str, who: Credentials, transport: Transport) -> TurnClient {
+        let options = Options {
+            transport,
+            bind: Some(address(from)),
+            timeout: Duration::from_secs(2),
+            buffer_bytes: Some(4 << 20),
+            // What is appended to a message must not be given away by that.
+            fingerprint: false,
+            ..Options::default()
+        };
+        let client = self.site.client.enter(|| TurnClient::connect_with(server(), who, options));
+        client.expect("the server is reached")
+    }
+
+    /// A socket that speaks to the server, and waits only a little for what it says.
+    pub(super) fn socket(&self, from: &str) -> UdpSocket {
+        let socket = self.bound(from);
+        socket.connect(server()).expect("an address");
+        socket
+    }
+
+    /// A socket of the client's machine.
+    pub(super) fn bound(&self, from: &str) -> UdpSocket {
+        let socket = self.site.client.enter(|| UdpSocket::bind(address(from)));
+        let socket = socket.expect("a port of the client");
+        socket.set_read_timeout(Some(SOON)).expect("a timeout");
+        socket
+    }
+
+    /// A connection to the server from this address, if it is taken.
+    pub(super) fn connection(&self, from: &str) -> std::io::Result<TcpStream> {
+        use socket2::{Domain, Socket, Type};
+        let connect = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&address(from).into())?;
+            socket.connect_timeout(&server().into(), Duration::from_secs(2))?;
+            socket.set_read_timeout(Some(SOON))?;
+            Ok(socket.into())
+        };
+        self.site.client.enter(connect)
+    }
+
+    /// A socket of the peer's machine.
+    pub(super) fn peer(&self) -> (UdpSocket, SocketAddr) {
+        let socket = self.site.peer.enter(|| UdpSocket::bind((crate::site::PEER, 0)));
+        let socket = socket.expect("a port of the peer");
+        socket.set_read_timeout(Some(SOON)).expect("a timeout");
+        let at = socket.local_addr().expect("it is bound");
+        (socket, at)
+    }
+}
+
+/// Where servers listen, on UDP and TCP.
+pub(super) fn server() -> SocketAddr {
+    SocketAddr::new(INTERNAL.parse().expect("an address"), 3478)
+}
+
+/// Some port of an address.
+fn address(host: &str) -> SocketAddr {
+    SocketAddr::new(host.parse::<IpAddr>().expect("an address"), 0)
+}
+
+/// The credentials of a user, good for an hour at both servers.
+pub(super) fn credentials(user: &str) -> Credentials {
+    rest_credentials(REST_SECRET, &format!("{}:{user}", unix_s() + 3600))
+}
+
+/// The wall clock, in seconds.
+#[expect(clippy::disallowed_methods, reason = "credentials of the test name a time")]
+pub(super) fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The file of our relay: defaults wherever a default can be attacked.
+pub(super) fn file() -> RelayFile {
+    RelayFile {
+        transports: &["udp", "tcp"],
+        features: "tcp_relays = true\nmobility = true",
+        ..RelayFile::default()
+    }
+}
+
+fn launch(site: &Site, home: &Home, kind: Kind) -> Process {
+    match kind {
+        Kind::Ours => {
+            let path = home.write("relay-9641.toml", &file().toml());
+            let path = path.to_str().expect("a path in UTF-8");
+            let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
+            await_ready(&site.relay, &mut relay, METRICS);
+            relay
+        }
+        Kind::Coturn => {
+            let inside = |name: &str| home.path(name).display().to_string();
+            let mut program = site.relay.command("turnserver");
+            program.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--mobility"]);
+            program.args(["--realm=turn.example.org", "--use-auth-secret", "--log-file=stdout"]);
+            program.args([
+                format!("--static-auth-secret={REST_SECRET}"),
+                format!("--listening-ip={INTERNAL}"),
+                format!("--relay-ip={EXTERNAL}"),
+                format!("--relay-ip={EXTERNAL6}"),
+                format!("--pidfile={}", inside("coturn.pid")),
+                format!("--userdb={}", inside("coturn.db")),
+            ]);
+            let mut coturn = Process::start(&mut program);
+            coturn.until(Duration::from_secs(10), "coturn to listen", |_| {
+                let sockets = site.relay.command("ss").args(["-Hltun", "sport = :3478"]).output();
+                let sockets = String::from_utf8(sockets.ok()?.stdout).ok()?;
+                (sockets.contains("udp") && sockets.contains("tcp")).then_some(())
+            });
+            coturn
+        }
+    }
+}
