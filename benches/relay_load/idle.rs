@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use client::{AllocateOptions, Options, TurnClient};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::clock;
 use crate::server::{Kind, Order, Server, credentials};
@@ -18,6 +19,9 @@ fn first_port(kind: Kind) -> u16 {
     }
 }
 
+/// Descriptors that a server needs for itself.
+const OWN_FILES: u64 = 100;
+
 /// How long a server may put its memory in order before it is read.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -28,20 +32,22 @@ pub(crate) fn weigh<'a>(
     clients: u16,
 ) -> io::Result<()> {
     println!(
-        "{:<8}{:>10}{:>16}{:>16}{:>18}",
-        "", "clients", "MiB before", "MiB after", "KiB a client"
+        "{:<8}{:>10}{:>18}{:>14}{:>14}{:>16}",
+        "", "clients", "with allocations", "MiB before", "MiB after", "KiB a client"
     );
     for order in orders {
         let server = Server::start(site, order)?;
         let before = server.resident_bytes()?;
-        let connected = open(site, order, clients)?;
+        let allocations = clients.min(room(clients)?);
+        let connected = open(site, order, clients, allocations)?;
         clock::rest(SETTLE);
         let after = server.resident_bytes()?;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         println!(
-            "{:<8}{:>10}{:>16.1}{:>16.1}{:>18.2}",
+            "{:<8}{:>10}{:>18}{:>14.1}{:>14.1}{:>16.2}",
             order.kind.name(),
             connected.len(),
+            allocations,
             mib(before),
             mib(after),
             mib(after.saturating_sub(before)) * 1024.0 / f64::from(clients),
@@ -50,8 +56,20 @@ pub(crate) fn weigh<'a>(
     Ok(())
 }
 
-/// Clients, each with an allocation.
-fn open(site: &Site, order: Order<'_>, clients: u16) -> io::Result<Vec<TurnClient>> {
+/// Allocations that so many clients of a server leave it descriptors for: one more each.
+fn room(clients: u16) -> io::Result<u16> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let left = hard.saturating_sub(u64::from(clients) + OWN_FILES);
+    Ok(u16::try_from(left).unwrap_or(u16::MAX))
+}
+
+/// Clients, the first of them with an allocation each; the others are only connected.
+fn open(
+    site: &Site,
+    order: Order<'_>,
+    clients: u16,
+    allocations: u16,
+) -> io::Result<Vec<TurnClient>> {
     let transport = order.carrier.transport()?;
     let opened = site.enter(Room::Clients, move || {
         (first_port(order.kind)..)
@@ -64,7 +82,11 @@ fn open(site: &Site, order: Order<'_>, clients: u16) -> io::Result<Vec<TurnClien
                 };
                 let server = order.kind.addr();
                 let mut client = TurnClient::connect_with(server, credentials(port), options)?;
-                client.allocate(&AllocateOptions::default())?;
+                if port - first_port(order.kind) < allocations {
+                    client.allocate(&AllocateOptions::default())?;
+                } else {
+                    client.binding()?;
+                }
                 Ok(client)
             })
             .collect::<Result<Vec<_>, client::ClientError>>()

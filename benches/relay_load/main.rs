@@ -64,8 +64,8 @@ struct Args {
     /// How the servers speak to peers; "tcp" wants --transport tcp or tls.
     #[arg(long, value_enum, default_value = "udp")]
     relay: Relay,
-    /// Load nothing: open this many allocations, leave them idle, and print the memory of the
-    /// servers, one after the other.
+    /// Load nothing: connect this many clients, each with an allocation as far as descriptors
+    /// reach, leave them idle, and print the memory of the servers, one after the other.
     #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     idle: Option<u16>,
     /// Measure this server alone.

@@ -282,6 +282,8 @@ allow = ["10.77.2.0/24"]
 allocations = {most}
 allocations_per_user = {most}
 allocations_per_client = {most}
+connections = {most}
+connections_per_client = {most}
 # All of them come from one address, as fast as they can.
 strangers_per_s = 1000000
 strangers_burst = 1000000
