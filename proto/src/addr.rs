@@ -193,6 +193,17 @@ address!(
     RelayedAddr
 );
 
+/// What a relayed address relays. A port number of one kind says nothing of the other: what
+/// listens there for the other kind is none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Carried {
+    /// UDP.
+    Datagrams = 0,
+    /// TCP.
+    Streams = 1,
+}
+
 /// Names a client's flow: the listener fixes server address and transport (RFC 8656 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FiveTuple {

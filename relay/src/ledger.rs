@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use proto::addr::RelayedAddr;
+use proto::addr::{Carried, RelayedAddr};
 use proto::policy::bandwidth::Pots;
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
@@ -30,7 +30,8 @@ pub(crate) struct SharedLedger {
 #[derive(Debug)]
 struct LivePorts {
     ip: IpAddr,
-    words: Box<[AtomicU64]>,
+    /// By [`Carried`].
+    words: [Box<[AtomicU64]>; 2],
 }
 
 /// Counts of one kind of owner; an owner without allocations has no entry.
@@ -46,7 +47,7 @@ struct Books {
     /// Leases by worker, so that those of one that failed can be credited.
     held: HashMap<(u16, UserKey, IpAddr), u32>,
     /// Live relayed addresses and the worker that serves each.
-    live: HashMap<RelayedAddr, u16>,
+    live: HashMap<(RelayedAddr, Carried), u16>,
     /// Connections without an allocation, by client network.
     strangers: Counts<IpAddr>,
     strangers_in_all: u32,
@@ -78,8 +79,8 @@ impl SharedLedger {
                 books.credit(user, client);
             }
         }
-        for (relayed, _) in books.live.extract_if(|_, of| *of == worker) {
-            self.mark(relayed, false);
+        for ((relayed, carried), _) in books.live.extract_if(|_, of| *of == worker) {
+            self.mark(relayed, carried, false);
         }
         let visitors: Vec<_> = books.visitors.extract_if(|&(of, _), _| of == worker).collect();
         for ((_, network), count) in visitors {
@@ -90,9 +91,9 @@ impl SharedLedger {
     }
 
     /// Notes that a port lives or not. To be called with the books in hand.
-    fn mark(&self, relayed: RelayedAddr, live: bool) {
+    fn mark(&self, relayed: RelayedAddr, carried: Carried, live: bool) {
         if let Some(ports) = self.ports(relayed.ip()) {
-            ports.mark(relayed.port(), live);
+            ports.mark(relayed.port(), carried, live);
         }
     }
 
@@ -183,18 +184,18 @@ impl Ledger for SharedLedger {
         }
     }
 
-    fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
+    fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         let mut books = self.books();
         if live {
-            books.live.insert(relayed, self.worker);
+            books.live.insert((relayed, carried), self.worker);
         } else {
-            books.live.remove(&relayed);
+            books.live.remove(&(relayed, carried));
         }
-        self.mark(relayed, live);
+        self.mark(relayed, carried, live);
     }
 
-    fn is_live(&self, relayed: RelayedAddr) -> bool {
-        self.ports(relayed.ip()).is_some_and(|ports| ports.is_live(relayed.port()))
+    fn is_live(&self, relayed: RelayedAddr, carried: Carried) -> bool {
+        self.ports(relayed.ip()).is_some_and(|ports| ports.is_live(relayed.port(), carried))
     }
 
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {
@@ -227,12 +228,12 @@ impl Ledger for SharedLedger {
 impl LivePorts {
     /// An address without a live port.
     fn none(ip: IpAddr) -> Self {
-        let words = (0..=u16::MAX / 64).map(|_| AtomicU64::new(0)).collect();
+        let words = [(); 2].map(|()| (0..=u16::MAX / 64).map(|_| AtomicU64::new(0)).collect());
         Self { ip, words }
     }
 
-    fn mark(&self, port: u16, live: bool) {
-        let word = &self.words[usize::from(port / 64)];
+    fn mark(&self, port: u16, carried: Carried, live: bool) {
+        let word = &self.words[carried as usize][usize::from(port / 64)];
         let bit = 1 << (port % 64);
         if live {
             word.fetch_or(bit, Ordering::Release);
@@ -241,8 +242,10 @@ impl LivePorts {
         }
     }
 
-    fn is_live(&self, port: u16) -> bool {
-        self.words[usize::from(port / 64)].load(Ordering::Acquire) >> (port % 64) & 1 == 1
+    fn is_live(&self, port: u16, carried: Carried) -> bool {
+        self.words[carried as usize][usize::from(port / 64)].load(Ordering::Acquire) >> (port % 64)
+            & 1
+            == 1
     }
 }
 
@@ -392,10 +395,10 @@ mod tests {
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
         failed.lease(&claim(1, 1, None), &LIMITS).unwrap();
         other.lease(&claim(1, 2, None), &LIMITS).unwrap();
-        failed.set_live(relayed, true);
+        failed.set_live(relayed, Carried::Datagrams, true);
         assert_eq!(other.lease(&claim(1, 3, None), &LIMITS).unwrap_err(), Why::UserQuota);
         failed.forget();
-        assert!(!other.is_live(relayed));
+        assert!(!other.is_live(relayed, Carried::Datagrams));
         assert!(other.lease(&claim(1, 3, None), &LIMITS).is_ok());
         assert_eq!(other.lease(&claim(1, 4, None), &LIMITS).unwrap_err(), Why::UserQuota);
     }
@@ -409,10 +412,10 @@ mod tests {
         assert_eq!(there.take_back(0), []);
         assert_eq!(there.take_back(1), [relayed]);
         assert_eq!(there.take_back(1), []);
-        here.set_live(relayed, true);
-        assert!(there.is_live(relayed));
-        there.set_live(relayed, false);
-        assert!(!here.is_live(relayed));
+        here.set_live(relayed, Carried::Datagrams, true);
+        assert!(there.is_live(relayed, Carried::Datagrams));
+        there.set_live(relayed, Carried::Datagrams, false);
+        assert!(!here.is_live(relayed, Carried::Datagrams));
     }
     #[test]
     fn a_port_lives_alone_and_at_its_address_alone() {
@@ -420,14 +423,15 @@ mod tests {
         let mut ledger =
             SharedLedger::new(["192.0.2.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()));
         for port in ["192.0.2.9:1024", "192.0.2.9:50000", "[2001:db8::9]:65535"] {
-            ledger.set_live(at(port), true);
-            assert!(ledger.is_live(at(port)), "{port}");
+            ledger.set_live(at(port), Carried::Datagrams, true);
+            assert!(ledger.is_live(at(port), Carried::Datagrams), "{port}");
+            assert!(!ledger.is_live(at(port), Carried::Streams), "{port}");
         }
         for port in ["192.0.2.9:1025", "192.0.2.9:50001", "192.0.2.9:65535", "192.0.2.8:50000"] {
-            assert!(!ledger.is_live(at(port)), "{port}");
+            assert!(!ledger.is_live(at(port), Carried::Datagrams), "{port}");
         }
-        ledger.set_live(at("192.0.2.9:50000"), false);
-        assert!(!ledger.is_live(at("192.0.2.9:50000")));
-        assert!(ledger.is_live(at("192.0.2.9:1024")));
+        ledger.set_live(at("192.0.2.9:50000"), Carried::Datagrams, false);
+        assert!(!ledger.is_live(at("192.0.2.9:50000"), Carried::Datagrams));
+        assert!(ledger.is_live(at("192.0.2.9:1024"), Carried::Datagrams));
     }
 }

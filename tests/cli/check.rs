@@ -134,7 +134,7 @@ fn a_peer_is_judged_by_the_built_in_rules_in_words() {
         ("192.0.0.8", 1, &["192.0.0.8/32 (IPv4 dummy address"]),
         ("169.254.169.254", 1, &["169.254.169.254/32", "metadata"]),
         ("::ffff:10.0.0.1", 1, &["::ffff:0:0/96", "IPv4-mapped"]),
-        ("2002:a00:1::1", 1, &["2002::/16 (6to4"]),
+        ("2002:a00:1::1", 1, &["2002::/16 (6to4", "Inside it: 10.0.0.1 (6to4)."]),
         ("2a00::5efe:10.0.0.1", 1, &["leads to 10.0.0.1 (ISATAP), which lies in 10.0.0.0/8"]),
         ("224.0.0.1", 1, &["no single host"]),
         ("4000::1", 1, &["not global unicast"]),

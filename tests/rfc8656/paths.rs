@@ -354,3 +354,33 @@ fn sec_005_two_relays_of_a_pool_reach_each_other_behind_one_nat() {
         assert_eq!(world.dropped_in_all(), before + 1, "{closed}");
     }
 }
+
+#[test]
+fn sec_005_a_port_that_relays_udp_is_no_peer_for_tcp_nor_the_other_way_round() {
+    let mut world = World::configured(5, |config| config.tcp_relays = true)
+        .with_client("alice")
+        .with_client("carol")
+        .with_tcp_client("wired")
+        .with_tcp_client("corded");
+    let (alice, carol) = (world.client("alice").relay(), world.client("carol").relay());
+    let [wired, corded] = ["wired", "corded"].map(|client| {
+        let heard = world.client(client).allocate_with(Draft::allocate_tcp());
+        heard.expect_success().relayed().expect("a relayed address")
+    });
+    // Whatever else of this host has the port for the other transport is not reached.
+    world.client("alice").permit_addresses(&[wired]).expect_success();
+    for tcp in [wired, corded] {
+        world.client("alice").bind_address(0x4000, tcp).expect_code(403);
+        let before = world.dropped(DropReason::PeerDenied);
+        world.client("alice").send_to(tcp, b"x");
+        assert_eq!(world.dropped(DropReason::PeerDenied), before + 1, "{tcp}");
+    }
+    world.client("alice").bind_address(0x4000, carol).expect_success();
+    let calls = world.dials.calls.len();
+    for udp in [alice, carol] {
+        world.client("wired").ask(Draft::connect(udp)).expect_code(403);
+    }
+    assert_eq!(world.dials.calls.len(), calls, "nobody was called");
+    world.client("wired").ask(Draft::connect(corded));
+    assert_eq!(world.dials.calls.len(), calls + 1, "a relay of its own kind is");
+}

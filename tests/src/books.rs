@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use proto::addr::RelayedAddr;
+use proto::addr::{Carried, RelayedAddr};
 use proto::policy::bandwidth::Pots;
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
@@ -21,7 +21,7 @@ struct Pages {
     clients: HashMap<IpAddr, u32>,
     pots: Pots,
     total: u32,
-    live: HashSet<RelayedAddr>,
+    live: HashSet<(RelayedAddr, Carried)>,
     reservations: HashMap<[u8; 8], Reservation>,
     returned: Vec<(u16, RelayedAddr)>,
 }
@@ -83,14 +83,15 @@ impl Ledger for Books {
         }
     }
 
-    fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
+    fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         let mut pages = self.0.borrow_mut();
-        let changed = if live { pages.live.insert(relayed) } else { pages.live.remove(&relayed) };
+        let entry = (relayed, carried);
+        let changed = if live { pages.live.insert(entry) } else { pages.live.remove(&entry) };
         assert!(changed, "{relayed} was {} already", if live { "alive" } else { "dead" });
     }
 
-    fn is_live(&self, relayed: RelayedAddr) -> bool {
-        self.0.borrow().live.contains(&relayed)
+    fn is_live(&self, relayed: RelayedAddr, carried: Carried) -> bool {
+        self.0.borrow().live.contains(&(relayed, carried))
     }
 
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {

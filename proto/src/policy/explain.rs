@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::policy::edge::Edge;
-use crate::policy::peers::{Asker, Denial, Entry, Judged, Leave, PeerAcl};
+use crate::policy::peers::{Asker, Denial, Entry, Judged, Leave, PeerAcl, readings};
 use crate::policy::special::Special;
 
 /// Whether a peer may be reached, and why.
@@ -45,7 +45,21 @@ impl PeerAcl {
             }
             Err(denial) => format!("{name}: denied. {denial}."),
         };
-        Explanation { allowed: found.is_ok(), words }
+        Explanation { allowed: found.is_ok(), words: words + &self.inside(ip) }
+    }
+}
+
+impl PeerAcl {
+    /// The canonical form of an address that holds others: those, which are judged as well.
+    fn inside(&self, ip: IpAddr) -> String {
+        let hidden = readings(ip, &self.nat64)
+            .filter_map(|judged| Some(format!("{} ({})", judged.ip, judged.form?.name())));
+        let hidden: Vec<_> = hidden.collect();
+        if hidden.is_empty() {
+            String::new()
+        } else {
+            format!(" Inside it: {}.", hidden.join(", "))
+        }
     }
 }
 

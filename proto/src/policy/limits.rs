@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::addr::RelayedAddr;
+use crate::addr::{Carried, RelayedAddr};
 use crate::policy::bandwidth::{Bandwidth, Pot};
 use crate::reject::Why;
 
@@ -90,9 +90,9 @@ pub trait Ledger {
     /// Credits it again.
     fn release(&mut self, lease: Lease);
     /// Records that a relayed address came to life or ended.
-    fn set_live(&mut self, relayed: RelayedAddr, live: bool);
-    /// Whether a relayed address is alive.
-    fn is_live(&self, relayed: RelayedAddr) -> bool;
+    fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool);
+    /// Whether a relayed address is alive, and relays this.
+    fn is_live(&self, relayed: RelayedAddr, carried: Carried) -> bool;
     /// Keeps a reservation.
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation);
     /// Takes a reservation, once.

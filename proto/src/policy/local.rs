@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::addr::RelayedAddr;
+use crate::addr::{Carried, RelayedAddr};
 use crate::policy::bandwidth::Pots;
 use crate::policy::limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use crate::reject::Why;
@@ -18,7 +18,7 @@ pub struct LocalLedger {
     users: BTreeMap<UserKey, u32>,
     pots: Pots,
     clients: BTreeMap<IpAddr, u32>,
-    live: BTreeSet<RelayedAddr>,
+    live: BTreeSet<(RelayedAddr, Carried)>,
     reservations: BTreeMap<[u8; 8], Reservation>,
     handed_back: BTreeMap<u16, Vec<RelayedAddr>>,
 }
@@ -70,16 +70,16 @@ impl Ledger for LocalLedger {
         }
     }
 
-    fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
+    fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         if live {
-            self.live.insert(relayed);
+            self.live.insert((relayed, carried));
         } else {
-            self.live.remove(&relayed);
+            self.live.remove(&(relayed, carried));
         }
     }
 
-    fn is_live(&self, relayed: RelayedAddr) -> bool {
-        self.live.contains(&relayed)
+    fn is_live(&self, relayed: RelayedAddr, carried: Carried) -> bool {
+        self.live.contains(&(relayed, carried))
     }
 
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {

@@ -388,7 +388,7 @@ impl Asker<'_> {
 }
 
 /// An address, and each that it holds.
-fn readings(ip: IpAddr, nat64: &[Ipv6Net]) -> impl Iterator<Item = Judged> {
+pub(super) fn readings(ip: IpAddr, nat64: &[Ipv6Net]) -> impl Iterator<Item = Judged> {
     let six = match ip {
         IpAddr::V4(_) => None,
         IpAddr::V6(ip) => Some(ip),

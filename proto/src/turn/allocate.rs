@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::addr::{AllocationId, Family, FiveTuple, RelayId, RelayedAddr};
+use crate::addr::{AllocationId, Carried, Family, FiveTuple, RelayId, RelayedAddr};
 use crate::auth::Identity;
 use crate::dialect::Dialect;
 use crate::now::Now;
@@ -272,11 +272,12 @@ impl<L: Ledger> Server<L> {
         let expires = now.mono + opening.lifetime;
         let mut relays = [None; 2];
         let (mut token, mut missing) = (None, None);
+        let carried = if opening.tcp { Carried::Streams } else { Carried::Datagrams };
         for (family, want) in Family::ALL.into_iter().zip(opening.wants) {
             match want {
                 Want::Open(addr) => {
                     relays[family.index()] = Some(Relay { addr, expires });
-                    self.ledger.set_live(addr, true);
+                    self.ledger.set_live(addr, carried, true);
                     if opening.parity == Parity::Pair {
                         let holder = self.holder(exchange.client, &opening.identity);
                         token = Some(self.reserve(now, holder, successor(addr)));

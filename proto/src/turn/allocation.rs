@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::addr::{ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
+use crate::addr::{Carried, ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
 use crate::dialect::{Call, Dialect};
 use crate::policy::bandwidth::Meter;
@@ -112,6 +112,12 @@ impl Allocation {
         };
         allocation.armed = allocation.first_deadline().unwrap_or(allocation.armed);
         allocation
+    }
+
+    /// What its relayed addresses relay.
+    #[inline]
+    pub(crate) fn carried(&self) -> Carried {
+        if self.relays_tcp { Carried::Streams } else { Carried::Datagrams }
     }
 
     /// The channel of a number, or the active destination.

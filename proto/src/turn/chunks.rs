@@ -113,7 +113,9 @@ impl<L: Ledger> Server<L> {
         let (id, peer) = (connection.allocation, connection.peer);
         let allocation = self.table.open(id).ok_or(DropReason::StaleRelay)?;
         let permission = allocation.permission(peer.ip()).ok_or(DropReason::NoPermission)?;
-        if permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+        if permission.hairpin()
+            && !self.ledger.is_live(RelayedAddr::new(peer.socket()), allocation.carried())
+        {
             return Err(DropReason::PeerDenied);
         }
         let (to, dialect) = (allocation.client, allocation.dialect);

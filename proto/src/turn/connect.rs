@@ -38,7 +38,9 @@ impl<L: Ledger> Server<L> {
         same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
         let asker = self.config.asker(allocation);
         let peer = self.config.peers.admit_port(&self.config.edge, asker, peer)?;
-        if peer.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.addr().socket())) {
+        if peer.hairpin()
+            && !self.ledger.is_live(RelayedAddr::new(peer.addr().socket()), allocation.carried())
+        {
             return Err(Why::PeerDenied.into());
         }
         let peer = peer.addr();

@@ -37,7 +37,8 @@ impl<L: Ledger> Server<L> {
         let asker = self.config.asker(allocation);
         let reach = permission.reach;
         if !self.config.peers.opens(&self.config.edge, asker, from, reach)
-            || permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(from.socket()))
+            || permission.hairpin()
+                && !self.ledger.is_live(RelayedAddr::new(from.socket()), allocation.carried())
         {
             return Err(DropReason::PeerDenied);
         }

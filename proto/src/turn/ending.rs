@@ -64,11 +64,11 @@ impl<L: Ledger> Server<L> {
         let before = (allocation.permissions(), allocation.channels());
         let Some(port) = allocation.forget(family) else { return };
         let after = (allocation.permissions(), allocation.channels());
-        let armed = allocation.armed;
+        let (armed, carried) = (allocation.armed, allocation.carried());
         let next = allocation.first_deadline();
         self.count_gone(before, after);
         self.actions.push_back(Action::CloseRelay(RelayId { allocation: id, family }));
-        self.ledger.set_live(port, false);
+        self.ledger.set_live(port, carried, false);
         self.release_port(now, port);
         self.expiry.disarm(armed, id);
         if let Some(next) = next {

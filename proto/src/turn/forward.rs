@@ -55,7 +55,9 @@ impl<L: Ledger> Server<L> {
             return self.unbound(now, from, datagram, DropReason::NoChannel);
         };
         let peer = channel.peer;
-        if channel.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+        if channel.hairpin
+            && !self.ledger.is_live(RelayedAddr::new(peer.socket()), allocation.carried())
+        {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = data.payload().len();
@@ -112,7 +114,9 @@ impl<L: Ledger> Server<L> {
             return self.dropped(otherwise);
         };
         let peer = channel.peer;
-        if channel.hairpin && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+        if channel.hairpin
+            && !self.ledger.is_live(RelayedAddr::new(peer.socket()), allocation.carried())
+        {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = datagram.bytes.len();
@@ -153,7 +157,9 @@ impl<L: Ledger> Server<L> {
                 DropReason::NoPermission
             });
         };
-        if permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(from.socket())) {
+        if permission.hairpin()
+            && !self.ledger.is_live(RelayedAddr::new(from.socket()), allocation.carried())
+        {
             return self.dropped(DropReason::PeerDenied);
         }
         let Some(marks) = datagram.marks.carried() else {

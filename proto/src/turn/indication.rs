@@ -85,7 +85,8 @@ impl<L: Ledger> Server<L> {
         let permission = allocation.permission(peer.ip()).ok_or(DropReason::NoPermission)?;
         let asker = self.config.asker(allocation);
         if !self.config.peers.opens(&self.config.edge, asker, peer, permission.reach)
-            || permission.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket()))
+            || permission.hairpin()
+                && !self.ledger.is_live(RelayedAddr::new(peer.socket()), allocation.carried())
         {
             return Err(DropReason::PeerDenied);
         }

@@ -14,7 +14,11 @@ impl<L: Ledger> Server<L> {
             allocation.check();
             assert!(self.expiry.is_armed(allocation.armed, id), "{id:?} is armed");
             for (_, relay) in allocation.relays() {
-                assert!(self.ledger.is_live(relay.addr), "{} is live", relay.addr);
+                assert!(
+                    self.ledger.is_live(relay.addr, allocation.carried()),
+                    "{} is live",
+                    relay.addr
+                );
             }
             connections += allocation.owner.connections.len();
             gauges.0 += 1;

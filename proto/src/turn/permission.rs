@@ -94,7 +94,9 @@ impl<L: Ledger> Server<L> {
         let asker = self.config.asker(allocation);
         let admitted = self.config.peers.admit_port(&self.config.edge, asker, peer)?;
         let peer = admitted.addr();
-        if admitted.hairpin() && !self.ledger.is_live(RelayedAddr::new(peer.socket())) {
+        if admitted.hairpin()
+            && !self.ledger.is_live(RelayedAddr::new(peer.socket()), allocation.carried())
+        {
             return Err(Why::PeerDenied);
         }
         if allocation.permission(peer.ip()).is_some() {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::addr::{
-    ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side, Transport,
-    steer,
+    Carried, ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side,
+    Transport, steer,
 };
 use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
 use crate::now::Now;
@@ -47,11 +47,11 @@ impl Ledger for Shared {
     fn release(&mut self, lease: Lease) {
         self.0.borrow_mut().release(lease);
     }
-    fn set_live(&mut self, relayed: RelayedAddr, live: bool) {
-        self.0.borrow_mut().set_live(relayed, live);
+    fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
+        self.0.borrow_mut().set_live(relayed, carried, live);
     }
-    fn is_live(&self, relayed: RelayedAddr) -> bool {
-        self.0.borrow().is_live(relayed)
+    fn is_live(&self, relayed: RelayedAddr, carried: Carried) -> bool {
+        self.0.borrow().is_live(relayed, carried)
     }
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {
         self.0.borrow_mut().reserve(token, reservation);

@@ -36,6 +36,11 @@ impl Host {
         self.1.iter().copied().collect()
     }
 
+    /// Whether an interface has exactly this address.
+    pub(super) fn is_at(&self, ip: IpAddr) -> bool {
+        self.0.contains(&ip)
+    }
+
     pub(super) fn has(&self, ip: IpAddr) -> bool {
         // Linux answers on all of 127.0.0.0/8 when it answers on one.
         let loopback = ip.is_ipv4() && ip.is_loopback();

@@ -80,7 +80,7 @@ pub(super) fn pool(
     for (index, entry) in found.iter().enumerate() {
         let key = |name: &str| format!("peers.pool[{index}].{name}");
         let ours = |ip: IpAddr| {
-            host.has(ip) || relays.iter().any(|relay| relay.local == ip || relay.advertised == ip)
+            host.is_at(ip) || relays.iter().any(|relay| relay.local == ip || relay.advertised == ip)
         };
         let address = |name: &str, text: &str| {
             let refuse = |why: &str| Err(Problem::text(&key(name), text, why));

@@ -12,6 +12,7 @@ mod microsoft;
 mod mobility;
 mod network;
 mod payload;
+mod peers;
 mod raw;
 mod site;
 mod strangers;
