@@ -38,11 +38,13 @@ pub(crate) enum Why {
     NotFound,
     /// The resource does not take this method.
     Method,
+    /// The request is for a host of another name.
+    Host,
 }
 
 impl Why {
     /// Every variant, in order of its index.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::MissingKey,
         Self::WrongKey,
         Self::TooManyFailures,
@@ -56,6 +58,7 @@ impl Why {
         Self::Timeout,
         Self::NotFound,
         Self::Method,
+        Self::Host,
     ];
 
     /// Stable name: `error` of the answer and label of the metric.
@@ -74,6 +77,7 @@ impl Why {
             Self::Timeout => "timeout",
             Self::NotFound => "not_found",
             Self::Method => "method",
+            Self::Host => "host",
         }
     }
 
@@ -90,6 +94,7 @@ impl Why {
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Host => StatusCode::MISDIRECTED_REQUEST,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use guard::{Confined, Reader};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,6 +30,9 @@ pub enum StartError {
     /// The operating system refused something that no configuration can mend.
     #[error("credential service: {0}")]
     System(#[from] io::Error),
+    /// Privileges could not be given up.
+    #[error("credential service: {0}")]
+    Privileges(#[from] guard::Error),
 }
 
 impl StartError {
@@ -36,7 +40,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(error) => error.exit_code(),
-            Self::System(_) => 1,
+            Self::System(_) | Self::Privileges(_) => 1,
         }
     }
 }
@@ -115,16 +119,19 @@ pub fn start(config: Config) -> Result<AuthService, StartError> {
     Ok(AuthService { addr, metrics_addr, mras_addr, secure, stop, thread: Some(thread) })
 }
 
-/// Serves until SIGTERM or SIGINT, which lets the answers under way finish; a second one ends
+/// Serves, with no more privileges than that needs, until SIGTERM or SIGINT, which lets the answers under way finish; a second one ends
 /// it at once. SIGHUP reads the configuration file again: a good one is put in force, but for
-/// the addresses; a bad one is reported and changes nothing.
+/// the addresses; a bad one is reported and changes nothing. The calling process must have no
+/// other threads, and is good for nothing else afterwards.
 pub fn run(config: Config) -> Result<(), StartError> {
-    let runtime = runtime()?;
     let sockets = Sockets::open(&config)?;
+    let Confined { measures, reader } = guard::confine(&config.plan()?, &[])?;
+    let runtime = runtime()?;
     let Addresses { api: addr, metrics: metrics_addr, mras: mras_addr } = sockets.addresses()?;
     let url = url(config.tls.is_some(), addr);
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(Shared::new(config));
+    shared.telemetry.hardened(measures);
     let (doors, signals) = {
         let _context = runtime.enter();
         (sockets.doors(&shared)?, Signals::listen()?)
@@ -139,7 +146,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     runtime.block_on(async {
         tokio::select! {
             () = serve(doors, Arc::clone(&shared), stopped) => {}
-            () = signals.obey(&shared, &stop) => {}
+            () = signals.obey(&shared, &reader, &stop) => {}
         }
     });
     Ok(())
@@ -258,11 +265,11 @@ impl Signals {
     }
 
     /// Returns at the second request to end; the first one stops the doors.
-    async fn obey(mut self, shared: &Shared, stop: &watch::Sender<bool>) {
+    async fn obey(mut self, shared: &Shared, reader: &Reader, stop: &watch::Sender<bool>) {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
-                    reload(shared);
+                    reload(shared, reader).await;
                     continue;
                 }
                 _ = self.terminate.recv() => {}
@@ -278,11 +285,14 @@ impl Signals {
 }
 
 /// Reads the configuration file again.
-fn reload(shared: &Shared) {
+async fn reload(shared: &Shared, reader: &Reader) {
     let live = shared.live();
     let old = &live.config;
     let Some(file) = &old.file else { return };
-    match Config::from_file(file) {
+    let path = file.clone();
+    let read = reader.run(move || Config::read(&path)).await;
+    let gone = || ConfigError::new("files can no longer be read".to_owned());
+    match read.unwrap_or_else(|| Err(gone())) {
         Ok(mut new) => {
             let moved = new.listen != old.listen || new.metrics != old.metrics;
             let mras_of = |config: &Config| config.mras.as_ref().map(|mras| mras.listen);

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use guard::Measures;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram, with_local_recorder,
@@ -69,6 +70,15 @@ impl Telemetry {
             show("current", ring.current.id.to_string());
             for key in &ring.previous {
                 show("previous", key.id.to_string());
+            }
+        });
+    }
+
+    /// Shows what protects the process.
+    pub(crate) fn hardened(&self, measures: Measures) {
+        with_local_recorder(&self.recorder, || {
+            for (measure, holds) in measures.named() {
+                gauge!(HARDENING, "measure" => measure).set(f64::from(u8::from(holds)));
             }
         });
     }
@@ -153,6 +163,7 @@ const TURNED_AWAY: &str = "av_edge_auth_connections_refused_total";
 const TLS_FAILURES: &str = "av_edge_auth_tls_failures_total";
 const RELOADS: &str = "av_edge_auth_reloads_total";
 const POOL_KEY: &str = "av_edge_auth_pool_key";
+const HARDENING: &str = "av_edge_auth_hardening";
 
 fn refusals(why: Why) -> Counter {
     counter!(REFUSED, "reason" => why.name())
@@ -169,5 +180,9 @@ fn describe() {
     describe_counter!(TURNED_AWAY, "Connections closed unserved, by the limit that was reached");
     describe_counter!(TLS_FAILURES, "TLS handshakes that failed or took too long");
     describe_counter!(RELOADS, "Times the configuration was read again, by result");
+    describe_gauge!(
+        HARDENING,
+        "1 for each measure that protects the process, as the kernel tells it"
+    );
     describe_gauge!(POOL_KEY, "1 for each pool key held; the current one mints");
 }

@@ -16,6 +16,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Json, Router};
+use guard::Denied;
 use proto::addr::Side;
 use proto::policy::{Rates, SealedLimits, SealedPeers, ranges};
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,8 @@ pub(crate) fn monitoring(shared: &Arc<Shared>) -> Router {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(health))
-        .route("/readyz", get(ready));
+        .route("/readyz", get(ready))
+        .layer(from_fn_with_state(Arc::clone(shared), visit));
     finish(routes, shared)
 }
 
@@ -93,6 +95,28 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
     }
+}
+
+/// Only those who may know get further; health is everybody's, as a load balancer has no token.
+async fn visit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let open = request.uri().path() != "/metrics";
+    let verdict = judge(&shared.live(), request.headers());
+    match verdict {
+        Err(Denied::Host) => {
+            let words = "this name is not in metrics.hosts; addresses and localhost always are";
+            Refusal::new(Why::Host, words).into_response()
+        }
+        Err(Denied::Token) if !open => {
+            Refusal::new(Why::MissingKey, "the token of metrics.token_file is needed")
+                .into_response()
+        }
+        Ok(()) | Err(Denied::Token) => next.run(request).await,
+    }
+}
+
+fn judge(live: &Live, headers: &HeaderMap) -> Result<(), Denied> {
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    live.config.access.judge(value(header::HOST), value(header::AUTHORIZATION))
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -47,7 +47,7 @@ pub(crate) struct Unusable {
 /// Certificates in use, the default first.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    files: Vec<Files>,
+    files: RwLock<Vec<Files>>,
     first: Traces,
     current: RwLock<Vec<Arc<CertifiedKey>>>,
 }
@@ -61,12 +61,12 @@ impl Certificates {
     pub(crate) fn load(files: Vec<Files>) -> Result<Self, Unusable> {
         let first = traces(&files);
         let current = RwLock::new(read_all(&files)?);
-        Ok(Self { files, first, current })
+        Ok(Self { files: RwLock::new(files), first, current })
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.files.len()
+        self.files().len()
     }
 
     /// What the files looked like before they were read first.
@@ -76,14 +76,25 @@ impl Certificates {
 
     /// What the files look like now.
     pub(crate) fn traces(&self) -> Traces {
-        traces(&self.files)
+        traces(&self.files())
     }
 
     /// Reads all of them again; on failure those in use stay.
     pub(crate) fn reload(&self) -> Result<(), Unusable> {
-        let fresh = read_all(&self.files)?;
+        let fresh = read_all(&self.files())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// Puts the certificates of another configuration in the place of these.
+    pub(crate) fn adopt(&self, other: &Self) {
+        let fresh = other.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = other.files();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    fn files(&self) -> Vec<Files> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The first certificate that DTLS can use.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use proto::addr::{Family, ListenerId, Transport};
 use socket2::{Domain, Socket, Type};
@@ -65,6 +65,13 @@ pub(crate) fn bind(config: &Config) -> Result<Vec<Sockets>, StartError> {
         }
     }
     Ok(workers)
+}
+
+/// All of them.
+pub(crate) fn descriptors(workers: &[Sockets]) -> Vec<BorrowedFd<'_>> {
+    let datagrams = workers.iter().flat_map(|it| &it.datagrams).map(|(_, socket)| socket.as_fd());
+    let doors = workers.iter().flat_map(|it| &it.doors).map(|(_, socket)| socket.as_fd());
+    datagrams.chain(doors).collect()
 }
 
 /// Lets our own filter choose among the newest sockets of the workers.

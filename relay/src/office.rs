@@ -3,17 +3,16 @@
 //! It never sees a packet, and the workers never wait for it: what it wants to know it asks
 //! through their inboxes, on a thread that may block.
 
+mod door;
+mod reload;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{future, io};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use guard::Reader;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -21,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::certificates::{Certificates, Unusable};
 use crate::config::{Config, ConfigError, Metrics};
 use crate::service::{Observer, StartError};
-use crate::telemetry::exposition;
+use door::Desk;
 
 /// How often the files of certificates are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -42,19 +41,19 @@ pub(crate) struct Office {
 
 /// Binds the metrics endpoint, if there is one.
 pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
-    let door = match config.metrics {
+    let door = match &config.metrics {
         None => None,
         Some(metrics) => {
             let listener = TcpListener::bind(metrics.address)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
                 .map_err(|error| refusal(config, metrics, error))?;
-            Some((listener, metrics))
+            Some((listener, metrics.clone()))
         }
     };
     Ok(Vacant { door, drain: config.drain, certificates: config.certificates() })
 }
 
-fn refusal(config: &Config, metrics: Metrics, error: io::Error) -> StartError {
+fn refusal(config: &Config, metrics: &Metrics, error: io::Error) -> StartError {
     match error.kind() {
         io::ErrorKind::AddrInUse => ConfigError::about(
             config,
@@ -68,23 +67,40 @@ fn refusal(config: &Config, metrics: Metrics, error: io::Error) -> StartError {
 }
 
 impl Vacant {
-    /// Starts the thread. With `signals`, it also obeys SIGTERM and SIGINT.
-    pub(crate) fn staff(self, observer: Observer, signals: bool) -> Result<Office, StartError> {
+    /// Starts the thread. With `signals`, it also obeys SIGTERM, SIGINT and SIGHUP.
+    pub(crate) fn staff(
+        self,
+        observer: Observer,
+        reader: Reader,
+        signals: bool,
+    ) -> Result<Office, StartError> {
         let failed = |source| StartError::system("the office thread", source);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         // Registered before `start` returns, so that no early signal kills the process.
         let signals = {
             let _guard = runtime.enter();
-            if signals { Some(Signals::listen().map_err(failed)?) } else { None }
+            if signals {
+                Some((Signals::listen().map_err(failed)?, hangups().map_err(failed)?))
+            } else {
+                None
+            }
         };
         let (close, closed) = oneshot::channel();
+        let (ends, hangup) =
+            signals.map_or((None, None), |(ends, hangup)| (Some(ends), Some(hangup)));
+        let door = self
+            .door
+            .map(|(listener, metrics)| (listener, Arc::new(Desk::new(observer.clone(), metrics))));
+        let desk = door.as_ref().map(|(_, desk)| Arc::clone(desk));
+        let renewals = renew(hangup, observer.clone(), reader.clone(), desk);
         let work = move || {
             runtime.block_on(async move {
                 tokio::select! {
                     _ = closed => {}
-                    () = serve(self.door, observer.clone()) => {}
-                    () = obey(signals, observer, self.drain) => {}
-                    () = watch(self.certificates) => {}
+                    () = serve(door) => {}
+                    () = obey(ends, observer, self.drain) => {}
+                    () = renewals => {}
+                    () = watch(self.certificates, reader) => {}
                 }
             });
         };
@@ -105,49 +121,19 @@ impl Office {
 }
 
 /// Answers operators as long as the relay lives.
-async fn serve(door: Option<(TcpListener, Metrics)>, observer: Observer) {
-    let Some((listener, metrics)) = door else { return future::pending().await };
-    let router = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(show_metrics))
-        .with_state((observer, metrics));
-    let served = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => axum::serve(listener, router).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, "the metrics endpoint failed; relaying goes on");
-    }
-    future::pending::<()>().await;
-}
-
-async fn healthz(State((observer, _)): State<(Observer, Metrics)>) -> impl IntoResponse {
-    match tokio::task::spawn_blocking(move || observer.is_healthy()).await {
-        Ok(true) => (StatusCode::OK, "ok\n"),
-        Ok(false) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer\n"),
-    }
-}
-
-async fn readyz(State((observer, _)): State<(Observer, Metrics)>) -> impl IntoResponse {
-    if observer.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else {
-        (StatusCode::OK, "ready\n")
-    }
-}
-
-async fn show_metrics(State((observer, metrics)): State<(Observer, Metrics)>) -> impl IntoResponse {
-    let scrape = move || exposition::render(&observer.scrape(), &metrics);
-    match tokio::task::spawn_blocking(scrape).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-            .into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+async fn serve(door: Option<(TcpListener, Arc<Desk>)>) {
+    let Some((listener, desk)) = door else { return future::pending().await };
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => door::serve(listener, desk).await,
+        Err(error) => {
+            tracing::error!(%error, "the metrics endpoint failed; relaying goes on");
+            future::pending::<()>().await;
+        }
     }
 }
 
 /// Reads certificates again when their files have changed.
-async fn watch(certificates: Option<Arc<Certificates>>) {
+async fn watch(certificates: Option<Arc<Certificates>>, reader: Reader) {
     let Some(certificates) = certificates else { return future::pending().await };
     let mut seen = certificates.first_traces();
     loop {
@@ -158,7 +144,7 @@ async fn watch(certificates: Option<Arc<Certificates>>) {
             let changed = traces != seen;
             (changed.then(|| watched.reload()), traces)
         };
-        let Ok((outcome, traces)) = tokio::task::spawn_blocking(look).await else {
+        let Some((outcome, traces)) = reader.run(look).await else {
             tracing::error!("certificates are no longer watched");
             return future::pending().await;
         };
@@ -171,6 +157,24 @@ async fn watch(certificates: Option<Arc<Certificates>>) {
             ),
         }
     }
+}
+
+/// Reads the configuration again when told to.
+async fn renew(
+    hangup: Option<Signal>,
+    observer: Observer,
+    reader: Reader,
+    desk: Option<Arc<Desk>>,
+) {
+    if let Some(hangup) = hangup {
+        reload::obey(hangup, observer, reader, desk).await;
+    }
+    future::pending::<()>().await;
+}
+
+/// The signal that has the configuration read again.
+fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 /// The two signals that end a relay.

@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{fmt, io};
 
+use guard::{Confined, Measures};
 use proto::addr::{Side, Transport};
 use proto::policy::Listener;
 use proto::turn::tally::AllocationView;
@@ -43,6 +44,12 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<guard::Error> for StartError {
+    fn from(error: guard::Error) -> Self {
+        Self::system("privileges", io::Error::other(error))
+    }
 }
 
 impl StartError {
@@ -105,6 +112,10 @@ struct Shared {
     letterboxes: Arc<[Letterbox]>,
     blocks: Vec<Arc<Block>>,
     draining: AtomicBool,
+    /// What protects the process.
+    hardening: Measures,
+    /// How often the configuration was read again, with and without success.
+    reloads: [AtomicU64; 2],
     /// Workers that still have allocations, or may get some.
     busy: AtomicU16,
 }
@@ -157,7 +168,26 @@ impl Observer {
             sessions,
             process: Process::look(),
             draining: self.is_draining(),
+            hardening: self.0.hardening,
+            reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
         }
+    }
+
+    /// The configuration at the start.
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Puts a configuration in force that was read again; allocations stay.
+    pub(crate) fn renew(&self, config: &Config) {
+        for (letterbox, server) in self.0.letterboxes.iter().zip(config.servers()) {
+            letterbox.renew(server);
+        }
+    }
+
+    /// Counts an attempt to read it again.
+    pub(crate) fn count_reload(&self, good: bool) {
+        self.0.reloads[usize::from(!good)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes no new allocation from now on.
@@ -240,17 +270,23 @@ pub fn start(config: Config) -> Result<Relay, StartError> {
     launch(config, false)
 }
 
-/// [`start`], then runs until it is told to end: SIGTERM or SIGINT drains for `drain_s`, a
-/// second one ends it.
+/// [`start`] with no more privileges than relaying needs, then runs until it is told to end:
+/// SIGTERM or SIGINT drains for `drain_s`, a second one ends it. The calling process must have no
+/// other threads, and is good for nothing else afterwards.
 pub fn run(config: Config) -> Result<(), StartError> {
     launch(config, true)?.wait()
 }
 
-fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
+fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let descriptors = sys::raise_descriptor_limit()
         .map_err(|source| StartError::system("the limit of descriptors", source))?;
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
+    let Confined { measures, reader } = if alone {
+        guard::confine(&config.plan()?, &listen::descriptors(&sockets))?
+    } else {
+        Confined::free()?
+    };
 
     let seed = worker::random_seed()
         .map_err(|source| StartError::system("the random number generator", source))?;
@@ -300,12 +336,14 @@ fn launch(config: Config, signals: bool) -> Result<Relay, StartError> {
         letterboxes,
         blocks,
         draining: AtomicBool::new(false),
+        hardening: measures,
+        reloads: Default::default(),
     }));
     let mut workers = Vec::new();
     for (index, worker) in crew {
         workers.push(employ(index, worker, observer.clone())?);
     }
-    let office = desk.staff(observer.clone(), signals)?;
+    let office = desk.staff(observer.clone(), reader, alone)?;
     Ok(Relay { observer, workers, office })
 }
 

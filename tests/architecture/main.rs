@@ -75,8 +75,9 @@ fn dependencies(manifest: &toml::Table, kinds: &[&str]) -> BTreeSet<String> {
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("pool-key", &["proto"]),
-    ("relay", &["dtls-crypto", "pool-key", "proto"]),
-    ("auth-service", &["pool-key", "proto"]),
+    ("guard", &[]),
+    ("relay", &["dtls-crypto", "guard", "pool-key", "proto"]),
+    ("auth-service", &["guard", "pool-key", "proto"]),
     ("dtls-crypto", &[]),
     ("client", &["dtls-crypto"]),
     ("av-edge", &["auth-service", "client", "pool-key", "proto", "relay"]),

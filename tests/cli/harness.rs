@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -96,7 +97,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(subcommand: &str, config: &Path) -> Self {
-        let mut child = command()
+        Self::of(command(), subcommand, config)
+    }
+
+    /// A relay of another user, with its group.
+    pub(crate) fn start_as(binary: &Path, config: &Path, user: u32) -> Self {
+        let mut command = Command::new(binary);
+        command.uid(user).gid(user);
+        Self::of(command, "relay", config)
+    }
+
+    fn of(mut command: Command, subcommand: &str, config: &Path) -> Self {
+        let mut child = command
             .arg(subcommand)
             .arg("--config")
             .arg(config)
@@ -118,6 +130,11 @@ impl Running {
                 return seen[start..].to_owned();
             }
         }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, by the name that kill(1) knows.

@@ -4,8 +4,11 @@ mod auth;
 mod check;
 mod conformance;
 mod credential;
+mod hardening;
 mod harness;
 mod key;
+mod relay;
+mod reload;
 
 use harness::Run;
 

@@ -39,6 +39,17 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) metrics: Option<Metrics>,
     pub(super) mras: Option<Mras>,
+    #[serde(default)]
+    pub(super) hardening: Hardening,
+}
+
+/// `[hardening]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hardening {
+    pub(super) user: Option<String>,
+    pub(super) seccomp: Option<bool>,
+    pub(super) landlock: Option<bool>,
 }
 
 /// `[pool]`.
@@ -103,6 +114,9 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 pub(super) struct Metrics {
     pub(super) address: String,
+    pub(super) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
 }
 
 /// `[mras]`.

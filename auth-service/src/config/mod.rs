@@ -5,6 +5,7 @@
 //! which names the file, the key, what was found and what would be right.
 
 mod file;
+mod hardening;
 mod mras;
 mod secret_file;
 mod tls;
@@ -21,10 +22,13 @@ use ipnet::IpNet;
 use proto::addr::Side;
 use proto::auth::KeyRing;
 use proto::auth::access_token::SERVER_NAME_MAX;
+use zeroize::Zeroizing;
 
 use crate::callers::{CallerKey, Callers};
 use crate::limits::Rate;
 
+use guard::{Access, Token};
+use hardening::Hardening;
 pub(crate) use mras::Mras;
 
 /// A complete, valid configuration.
@@ -34,6 +38,9 @@ pub struct Config {
     pub(crate) file: Option<PathBuf>,
     pub(crate) listen: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
+    /// Who may see metrics.
+    pub(crate) access: Access,
+    hardening: Hardening,
     pub(crate) connections: Connections,
     pub(crate) failures: Rate,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -116,6 +123,13 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads and checks a file; relative paths in it start at its directory.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let config = Self::read(path)?;
+        config.plan()?;
+        Ok(config)
+    }
+
+    /// The same without a look at this host's users, which a confined service cannot take.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path)
             .map_err(|error| ConfigError(format!("{name}: cannot be read: {error}")))?;
@@ -195,6 +209,7 @@ impl Reader<'_> {
                 "is the address of listen; metrics need one of their own",
             ));
         }
+        let access = self.access(file.metrics.as_ref(), metrics)?;
         let limits = &file.limits;
         if limits.connections == 0 {
             return Err(self.wrong("limits.connections", 0, "must be at least 1"));
@@ -208,6 +223,8 @@ impl Reader<'_> {
             file: None,
             listen,
             metrics,
+            access,
+            hardening: self.hardening(&file),
             connections: Connections {
                 total: limits.connections,
                 per_client: limits.connections_per_client,
@@ -219,6 +236,36 @@ impl Reader<'_> {
             tls: file.tls.as_ref().map(|tls| self.tls(tls)).transpose()?,
             mras: file.mras.as_ref().map(|mras| self.mras(mras)).transpose()?,
         })
+    }
+
+    /// Who may see metrics: everybody on this host, or who knows a token.
+    fn access(
+        &self,
+        found: Option<&file::Metrics>,
+        address: Option<SocketAddr>,
+    ) -> Result<Access, ConfigError> {
+        let (Some(found), Some(address)) = (found, address) else { return Ok(Access::default()) };
+        let token = found.token_file.as_ref().map(|path| {
+            let path = self.path(path);
+            let wrong = |error: guard::TokenError| {
+                self.wrong(
+                    "metrics.token_file",
+                    quoted(&path.display().to_string()),
+                    &error.to_string(),
+                )
+            };
+            Token::read(&path).map_err(wrong)
+        });
+        let token = token.transpose()?;
+        if token.is_none() && guard::needs_token(address) {
+            return Err(self.wrong(
+                "metrics.address",
+                address,
+                "everybody who reaches it would see who mints how much; set metrics.token_file, \
+                 or listen on a loopback address",
+            ));
+        }
+        Ok(Access::new(token, &found.hosts))
     }
 
     fn tls(&self, tls: &file::Tls) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
@@ -359,9 +406,9 @@ impl Reader<'_> {
         &self,
         caller: &file::Caller,
         at: &dyn Fn(&str) -> String,
-    ) -> Result<(&'static str, String), ConfigError> {
+    ) -> Result<(&'static str, Zeroizing<String>), ConfigError> {
         match (&caller.key, &caller.key_file) {
-            (Some(key), None) => Ok(("key", key.clone())),
+            (Some(key), None) => Ok(("key", Zeroizing::new(key.clone()))),
             (None, Some(file)) => {
                 let text = secret_file::read(&self.path(file), self.name, &at("key_file"))?;
                 Ok(("key_file", text))

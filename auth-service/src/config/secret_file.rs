@@ -4,17 +4,20 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 use super::ConfigError;
 
 /// The whole text of a secret file. A file that everybody may read is refused: what it holds
 /// has to be taken for known.
-pub(super) fn read(path: &Path, name: &str, key: &str) -> Result<String, ConfigError> {
+pub(super) fn read(path: &Path, name: &str, key: &str) -> Result<Zeroizing<String>, ConfigError> {
     let wrong =
         |found: &str| ConfigError::new(format!("{name}: {key} = \"{}\": {found}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => wrong("not a text file"),
-        _ => wrong(&format!("cannot be read: {error}")),
-    })?;
+    let text =
+        fs::read_to_string(path).map(Zeroizing::new).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => wrong("not a text file"),
+            _ => wrong(&format!("cannot be read: {error}")),
+        })?;
     if readable_by_all(path).map_err(|error| wrong(&format!("cannot be examined: {error}")))? {
         return Err(wrong(
             "everybody on this host can read it; chmod o= it, and change the secret \

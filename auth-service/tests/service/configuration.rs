@@ -37,6 +37,7 @@ fn directory() -> tempfile::TempDir {
     write(at, "web.key", "0123456789abcdef\n", 0o600);
     write(at, "shown.key", "0123456789abcdef\n", 0o644);
     write(at, "short.key", "0123\n", 0o600);
+    write(at, "metrics-token", "0123456789abcdef\n", 0o600);
     let tls = |name: &str| {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a name");
         (made.cert.pem(), made.signing_key.serialize_pem())
@@ -145,6 +146,12 @@ fn bad_tables_are_refused_with_file_key_and_cure() {
         ("[pool]", "[limits]\nconnections_per_client = 0\n[pool]", &["connections_per_client"]),
         ("[pool]", "[limits]\nfailures_per_s = -1\n[pool]", &["limits.failures_per_s"]),
         ("[pool]", "[metrics]\naddress = \"x\"\n[pool]", &["metrics.address = \"x\""]),
+        (
+            "[pool]",
+            "[metrics]\naddress = \"0.0.0.0:22602\"\n[pool]",
+            &["metrics.address = 0.0.0.0:22602", "token_file"],
+        ),
+        ("[pool]", "[hardening]\nuser = \"nosuchuser\"\n[pool]", &["hardening.user", "useradd"]),
         ("[pool]", "[metrics]\naddress = \"127.0.0.1:22600\"\n[pool]", &["metrics.address"]),
         (
             "[pool]",
@@ -231,6 +238,50 @@ fn an_occupied_or_foreign_address_is_a_configuration_error() {
     }
 }
 
+/// Every key that `deploy/auth.toml` must show.
+const KEYS: &[&str] = &[
+    "listen",
+    "insecure_http",
+    "uris",
+    "uris_internal",
+    "uris_external",
+    "lifetime_default_s",
+    "lifetime_max_s",
+    "trusted_proxies",
+    "key",
+    "previous",
+    "certificate",
+    "name",
+    "key_file",
+    "rate_per_s",
+    "burst",
+    "connections",
+    "connections_per_client",
+    "failures_per_s",
+    "failures_burst",
+    "token_file",
+    "hosts",
+    "user",
+    "seccomp",
+    "landlock",
+    "address",
+    "trusted_servers",
+    "realm",
+    "max_lifetime_min",
+    "identities",
+    "client_ca",
+    "location",
+    "host_name",
+    "direct_ip",
+    "udp_port",
+    "tcp_port",
+    "connections_per_server",
+    "server_per_s",
+    "server_burst",
+    "identity_per_s",
+    "identity_burst",
+];
+
 #[test]
 fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
     let directory = directory();
@@ -256,7 +307,8 @@ fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
         value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok()
     };
     let (before, mras) = text.split_once("#[mras]").expect("it is the last table");
-    let defaults = uncomment(before, &|line| line == "[limits]" || is_default(line));
+    let defaults =
+        uncomment(before, &|line| matches!(line, "[limits]" | "[hardening]") || is_default(line));
     assert_ne!(defaults, before);
     assert_eq!(read(&defaults), read(before));
     // Ports of relays have no default; without certificates only loopback will do.
@@ -275,46 +327,11 @@ fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
     let every = uncomment(&text, &|line| !line.is_empty())
         .replace("\"mras.pem\"\nkey = \"pool.pem\"", "\"cert.pem\"\nkey = \"cert.key\"")
         .replace("corp-ca.pem", "cert.pem")
+        .replace("user = \"av-edge\"", "user = \"root\"")
         .replace("fullchain.pem", "cert.pem")
         .replace("privkey.pem", "cert.key");
     assert_eq!(error_of(directory.path(), &every), None, "with every key in force");
-    for key in [
-        "listen",
-        "insecure_http",
-        "uris",
-        "uris_internal",
-        "uris_external",
-        "lifetime_default_s",
-        "lifetime_max_s",
-        "trusted_proxies",
-        "key",
-        "previous",
-        "certificate",
-        "name",
-        "key_file",
-        "rate_per_s",
-        "burst",
-        "connections",
-        "connections_per_client",
-        "failures_per_s",
-        "failures_burst",
-        "address",
-        "trusted_servers",
-        "realm",
-        "max_lifetime_min",
-        "identities",
-        "client_ca",
-        "location",
-        "host_name",
-        "direct_ip",
-        "udp_port",
-        "tcp_port",
-        "connections_per_server",
-        "server_per_s",
-        "server_burst",
-        "identity_per_s",
-        "identity_burst",
-    ] {
+    for key in KEYS {
         let documented = every.lines().any(|line| line.starts_with(&format!("{key} = ")));
         assert!(documented, "{key} is not documented");
     }

@@ -6,8 +6,8 @@
 //! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
 //! `connection_bind`; for clients of MS-TURN, whose requests come through `ms`, `destination`;
 //! `exchange` writes the answer, `ending` takes back what is over. What the
-//! network says of undelivered datagrams is told by `unreachable`. When the peer policy changes,
-//! `revoke` ends what it no longer admits. State
+//! network says of undelivered datagrams is told by `unreachable`. `renewal` puts another
+//! configuration in force; when the peer policy changes, `revoke` ends what it no longer admits. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
 //! and `expiry`. Nothing here reads
 //! a clock or draws from anything but the seed.
@@ -43,6 +43,7 @@ mod ports;
 mod random;
 mod redirect;
 pub mod refresh;
+mod renewal;
 mod reservation;
 mod revoke;
 pub mod server;

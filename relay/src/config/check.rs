@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
+use guard::{Access, Token};
 use proto::addr::{Family, Transport};
 use proto::policy::bandwidth::MOST_BYTES_PER_S;
 use proto::policy::{Bandwidth, Limits, Listener, Rates, RelayAddress};
@@ -272,6 +274,7 @@ pub(super) fn ports(
 pub(super) fn metrics(
     found: Option<&file::Metrics>,
     listeners: &[Listener],
+    directory: &Path,
 ) -> Result<Option<Metrics>, Problem> {
     let Some(found) = found else { return Ok(None) };
     let key = "metrics.address";
@@ -291,6 +294,7 @@ pub(super) fn metrics(
         let why = "clients are served on this port. Choose another one for operators.";
         return Err(Problem::text(key, &address.to_string(), why));
     }
+    let access = access(found, address, directory)?;
     let sessions = number("metrics.sessions", found.sessions, 1_000, 0..=100_000)?;
     let name_users = match found.names.as_deref() {
         None | Some("hash") => true,
@@ -302,7 +306,30 @@ pub(super) fn metrics(
         }
     };
     let sessions = usize::try_from(sessions).unwrap_or(usize::MAX);
-    Ok(Some(Metrics { address, sessions, name_users }))
+    Ok(Some(Metrics { address, access, sessions, name_users }))
+}
+
+/// Who may see metrics: everybody on this host, or who knows a token.
+fn access(found: &file::Metrics, address: SocketAddr, directory: &Path) -> Result<Access, Problem> {
+    let key = "metrics.token_file";
+    let token = found.token_file.as_ref().map(|path| {
+        let path = directory.join(path);
+        Token::read(&path)
+            .map_err(|error| Problem::text(key, &path.display().to_string(), &error.to_string()))
+    });
+    let token = token.transpose()?;
+    if token.is_none() && guard::needs_token(address) {
+        let why = "not a loopback address, and there is no token: everybody who reaches it would \
+                   see who is served. Set metrics.token_file, or listen on 127.0.0.1.";
+        return Err(Problem::text("metrics.address", &address.to_string(), why));
+    }
+    for (index, host) in found.hosts.iter().enumerate() {
+        if host.is_empty() || host.contains([':', '/']) {
+            let why = "not a host name. Write it as scrapers do, without a port.";
+            return Err(Problem::text(&format!("metrics.hosts[{index}]"), host, why));
+        }
+    }
+    Ok(Access::new(token, &found.hosts))
 }
 
 /// A number in a range.

@@ -38,6 +38,16 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) compat: Compat,
     pub(super) metrics: Option<Metrics>,
+    #[serde(default)]
+    pub(super) hardening: Hardening,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hardening {
+    pub(super) user: Option<String>,
+    pub(super) seccomp: Option<bool>,
+    pub(super) landlock: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -246,19 +256,24 @@ pub(super) struct Metrics {
     pub(super) address: Option<String>,
     pub(super) sessions: Option<u64>,
     pub(super) names: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
 }
 
 impl File {
-    /// Reads TOML. Unknown keys are errors.
-    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+    /// Reads TOML, and gives the document beside. Unknown keys are errors.
+    pub(super) fn parse(text: &str) -> Result<(Self, toml::Table), Problem> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map(|span| text[..span.start].lines().count().max(1));
             Problem::unreadable("", line, error.message())
         })?;
-        let document = toml::Value::Table(table);
-        serde_path_to_error::deserialize(document.into_deserializer()).map_err(|error| {
+        let document = toml::Value::Table(table.clone());
+        let file = serde_path_to_error::deserialize(document.into_deserializer());
+        let file = file.map_err(|error| {
             let path = error.path().to_string();
             Problem::unreadable(&path, None, error.inner().message())
-        })
+        })?;
+        Ok((file, table))
     }
 }

@@ -9,17 +9,20 @@ mod check;
 mod discovery;
 mod error;
 mod file;
+mod hardening;
 mod peers;
 mod redirect;
+mod renewal;
 mod secrets;
 mod summary;
 mod tls;
 mod tokens;
 mod users;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +42,8 @@ use addresses::{Entry, Host};
 pub use error::ConfigError;
 use error::Problem;
 use file::File;
+use hardening::Hardening;
+pub(crate) use renewal::Renewal;
 use tls::Tls;
 pub use users::opaque_string;
 
@@ -47,6 +52,10 @@ pub use users::opaque_string;
 pub struct Config {
     /// What errors call it.
     name: String,
+    /// Where it can be read again.
+    path: Option<PathBuf>,
+    /// Its keys that wait for a restart, with what stands there.
+    fixed: BTreeMap<String, String>,
     /// For each listener, the value of the file it comes from.
     entries: Vec<Entry>,
     realm: String,
@@ -75,6 +84,7 @@ pub struct Config {
     tcp_relays: bool,
     microsoft: bool,
     pub(crate) metrics: Option<Metrics>,
+    hardening: Hardening,
 }
 
 /// Spans of the protocol an operator may change.
@@ -88,10 +98,12 @@ struct Timers {
 }
 
 /// The metrics endpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Who may see them.
+    pub(crate) access: guard::Access,
     /// Allocations with series of their own.
     pub(crate) sessions: usize,
     /// Whether those series name the user, by keyed hash.
@@ -105,19 +117,20 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| {
             ConfigError::of(&name, Problem::at("", &format!("cannot be read: {error}.")))
         })?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        Self::build(&text, &name, directory, None)
+        let config = Self::build(&text, &name, Some(path), None)?;
+        config.plan()?;
+        Ok(config)
     }
 
     /// Checks a configuration that is no file; errors call it `name`. With `keys` given,
     /// `pool.key` is not needed.
     pub fn from_toml(text: &str, name: &str, keys: Option<KeyRing>) -> Result<Self, ConfigError> {
-        Self::build(text, name, Path::new(""), keys)
+        Self::build(text, name, None, keys)
     }
 
     /// The metrics endpoint, if one is configured.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.metrics.map(|metrics| metrics.address)
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// Whether a client may reach a peer, and why.
@@ -152,7 +165,7 @@ impl Config {
 
     /// Every address of this host and of the pool that means something.
     fn edge(&self) -> Edge {
-        let metrics = self.metrics.map(|metrics| metrics.address);
+        let metrics = self.metrics_addr();
         let others = self.redirect.alternates.iter().flatten().copied();
         Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
             .with_corners(self.corners.clone())
@@ -233,20 +246,24 @@ impl Config {
     fn build(
         text: &str,
         name: &str,
-        directory: &Path,
+        path: Option<&Path>,
         keys: Option<KeyRing>,
     ) -> Result<Self, ConfigError> {
         File::parse(text)
-            .and_then(|file| Self::judge(file, name, directory, keys))
+            .and_then(|(file, document)| {
+                let fixed = renewal::fixed(&document);
+                Ok(Self { fixed, ..Self::judge(file, name, path, keys)? })
+            })
             .map_err(|problem| ConfigError::of(name, problem))
     }
 
     fn judge(
         file: File,
         name: &str,
-        directory: &Path,
+        path: Option<&Path>,
         keys: Option<KeyRing>,
     ) -> Result<Self, Problem> {
+        let directory = path.and_then(Path::parent).unwrap_or(Path::new(""));
         let host = Host::look()?;
         let workers = check::workers(file.workers)?;
         let (mut listeners, mut entries) = addresses::listeners(&file.listen, &host)?;
@@ -257,7 +274,7 @@ impl Config {
         let redirect = redirect::redirect(&file.redirect, &listeners, !corners.is_empty())?;
         let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
         let pool = peers::pool(&file.peers.pool, &ports, &relays, &host)?;
-        let metrics = check::metrics(file.metrics.as_ref(), &listeners)?;
+        let metrics = check::metrics(file.metrics.as_ref(), &listeners, directory)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = check::streams(&file.limits)?;
@@ -267,8 +284,11 @@ impl Config {
         let each = if on_streams { 2 } else { 1 };
         let room = check::room(&relays, &ports, descriptors, each);
         let realm = check::realm(file.realm.as_deref())?;
+        let hardening = hardening::hardening(&file, directory, path);
         Ok(Self {
             name: name.to_owned(),
+            path: path.map(Path::to_owned),
+            fixed: BTreeMap::new(),
             entries,
             software: check::software(file.software)?,
             workers,
@@ -297,6 +317,7 @@ impl Config {
             microsoft: file.features.microsoft,
             tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
             metrics,
+            hardening,
             listeners,
         })
     }

@@ -31,6 +31,10 @@ pub(crate) struct Scrape {
     pub(crate) process: Process,
     /// Whether new allocations are refused.
     pub(crate) draining: bool,
+    /// What protects the process.
+    pub(crate) hardening: guard::Measures,
+    /// Attempts to read the configuration again: those that did, and those that failed.
+    pub(crate) reloads: [u64; 2],
 }
 
 type Describe = fn(&'static str, Unit, &'static str);
@@ -39,6 +43,18 @@ type Describe = fn(&'static str, Unit, &'static str);
 const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Kind::Gauge, "av_edge_relay_build_info", Unit::Count, "always 1; the labels say what runs"),
     (Kind::Gauge, "av_edge_relay_draining", Unit::Count, "1 while new allocations are refused"),
+    (
+        Kind::Counter,
+        "av_edge_relay_reloads_total",
+        Unit::Count,
+        "how often SIGHUP had the configuration read again, by result; a failed one changed nothing",
+    ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_hardening",
+        Unit::Count,
+        "1 for each measure that protects the process, as the kernel tells it; 0 for those that do not",
+    ),
     (Kind::Gauge, "av_edge_relay_allocations", Unit::Count, "allocations alive"),
     (Kind::Gauge, "av_edge_relay_permissions", Unit::Count, "permissions alive"),
     (Kind::Gauge, "av_edge_relay_channels", Unit::Count, "channels bound"),
@@ -298,6 +314,12 @@ fn describe() {
 fn process(scrape: &Scrape) {
     gauge!("av_edge_relay_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     gauge!("av_edge_relay_draining").set(u8::from(scrape.draining));
+    for (result, count) in ["done", "failed"].into_iter().zip(scrape.reloads) {
+        counter!("av_edge_relay_reloads_total", "result" => result).absolute(count);
+    }
+    for (measure, holds) in scrape.hardening.named() {
+        gauge!("av_edge_relay_hardening", "measure" => measure).set(u8::from(holds));
+    }
     let Process { descriptors, descriptor_limit, resident_bytes } = scrape.process;
     for (name, value) in [
         ("process_open_fds", descriptors),

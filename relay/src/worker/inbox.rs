@@ -1,15 +1,16 @@
 //! What the office asks of a worker, and what other workers bring it.
 //!
-//! An order is a state and cannot get lost or wait; questions and parcels wait in short queues.
+//! An order is a state and cannot get lost or wait, nor can a configuration; questions and parcels wait in short queues.
 //! One question too many is dropped: who asked hears nothing, which is the answer of a worker in
 //! trouble. One parcel too many is refused, and counted by who brought it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
 use proto::addr::FiveTuple;
+use proto::turn;
 use proto::turn::tally::AllocationView;
 
 use crate::dtls::Traveller;
@@ -62,6 +63,7 @@ pub(crate) enum Luggage {
 #[derive(Clone, Debug)]
 pub(crate) struct Letterbox {
     order: Arc<AtomicU8>,
+    renewal: Arc<Mutex<Option<Arc<turn::Config>>>>,
     questions: SyncSender<Answer>,
     parcels: SyncSender<Parcel>,
     waker: Arc<Waker>,
@@ -70,6 +72,7 @@ pub(crate) struct Letterbox {
 /// Where a worker takes them out.
 pub(crate) struct Inbox {
     order: Arc<AtomicU8>,
+    renewal: Arc<Mutex<Option<Arc<turn::Config>>>>,
     questions: Receiver<Answer>,
     parcels: Receiver<Parcel>,
 }
@@ -80,14 +83,22 @@ pub(crate) fn open(waker: Waker) -> (Letterbox, Inbox) {
     let (asked, questions) = sync_channel(QUESTIONS);
     let (brought, parcels) = sync_channel(PARCELS);
     let waker = Arc::new(waker);
-    let inbox = Inbox { order: Arc::clone(&order), questions, parcels };
-    (Letterbox { order, questions: asked, parcels: brought, waker }, inbox)
+    let renewal = Arc::new(Mutex::new(None));
+    let inbox =
+        Inbox { order: Arc::clone(&order), renewal: Arc::clone(&renewal), questions, parcels };
+    (Letterbox { order, renewal, questions: asked, parcels: brought, waker }, inbox)
 }
 
 impl Letterbox {
     /// Gives an order.
     pub(crate) fn order(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Puts another configuration in force; one that the worker has not taken yet is forgotten.
+    pub(crate) fn renew(&self, config: Arc<turn::Config>) {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
         self.wake();
     }
 
@@ -124,6 +135,11 @@ impl Inbox {
             1 => Order::Drain,
             _ => Order::Stop,
         }
+    }
+
+    /// The configuration to be put in force, if there is another.
+    pub(super) fn renewal(&self) -> Option<Arc<turn::Config>> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The next question.

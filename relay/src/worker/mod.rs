@@ -264,6 +264,10 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Order::Drain => self.server.drain(),
             Order::Stop => self.server.shut_down(now),
         }
+        if let Some(config) = self.desk.inbox.renewal() {
+            self.desk.config = Arc::clone(&config);
+            self.server.reconfigure(now, config, &self.desk.seed);
+        }
         while let Some(Parcel { client, bytes, luggage }) = self.desk.inbox.parcel() {
             let Self { server, hands: Hands { batch, streams, dtls, .. }, .. } = self;
             match luggage {

@@ -265,6 +265,12 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (ALLOW, "[timers]\nlifetime_max_s = 7200", "timers.lifetime_max_s = 7200", "600 to 3600"),
     (METRICS, "address = \"127.0.0.1:21090\"", "metrics.address", "clients are served"),
     (METRICS, "address = \"localhost\"", "metrics.address = \"localhost\"", "port"),
+    (METRICS, "address = \"0.0.0.0:21190\"", "metrics.address = \"0.0.0.0:21190\"", "token_file"),
+    (METRICS, "token_file = \"/none\"", "metrics.token_file = \"/none\"", "read"),
+    (METRICS, "token_file = \"/etc/passwd\"", "metrics.token_file = \"/etc/passwd\"", "chmod"),
+    (METRICS, "hosts = [\"relay:1\"]", "metrics.hosts[0] = \"relay:1\"", "without a port"),
+    ("workers = 2", "hardening.seccomp = 1", "hardening.seccomp", "boolean"),
+    ("workers = 2", "hardening.usr = \"a\"", "hardening.usr", "Did you mean `user`?"),
     (
         METRICS,
         "address = \"127.0.0.1:21190\"\nnames = \"clear\"",
@@ -449,6 +455,7 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
             "pass_through",
             "users_file",
             "key_file",
+            "token_file",
         ];
         if elsewhere.iter().any(|key| line.contains(key)) {
             continue;

@@ -11,6 +11,7 @@ mod life;
 mod microsoft;
 mod mobility;
 mod network;
+mod operators;
 mod payload;
 mod peers;
 mod raw;

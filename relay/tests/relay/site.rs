@@ -37,8 +37,18 @@ impl Site {
 
     /// The same with top-level keys of the test.
     pub(crate) fn open_with(number: u16, workers: u16, keys: &str) -> Self {
-        let text = configuration(number, workers, keys);
-        let config = Config::from_toml(&text, "test.toml", None).unwrap();
+        Self::of(number, &configuration(number, workers, keys))
+    }
+
+    /// The same with a piece of the configuration replaced.
+    pub(crate) fn open_altered(number: u16, workers: u16, from: &str, to: &str) -> Self {
+        let text = configuration(number, workers, "");
+        assert!(text.contains(from), "{from:?} is not in the configuration");
+        Self::of(number, &text.replacen(from, to, 1))
+    }
+
+    fn of(number: u16, text: &str) -> Self {
+        let config = Config::from_toml(text, "test.toml", None).unwrap();
         let local = |ip: IpAddr, base: u16| SocketAddr::new(ip, base + number);
         Self {
             relay: relay::start(config).unwrap(),
@@ -56,7 +66,8 @@ impl Site {
     pub(crate) fn page(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -66,7 +66,8 @@ impl Secure {
 
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         sum(&text, name, labels)

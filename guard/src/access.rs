@@ -1,0 +1,199 @@
+//! Who may speak to the doors of operators: metrics and what stands beside them.
+//!
+//! Those doors are on loopback unless somebody asks for more, and then they ask for a token. A
+//! page in a browser of somebody near can reach a loopback address too, under a name of its own
+//! that it lets point there: such names are refused.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// The shortest token, in bytes.
+const SHORTEST: usize = 16;
+
+/// Whether a door at this address may not be open to everybody who reaches it.
+pub fn needs_token(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+/// What a caller must know.
+#[derive(Clone)]
+pub struct Token(Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Why a file holds no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It cannot be read.
+    #[error("cannot be read: {0}.")]
+    Unreadable(#[from] std::io::Error),
+    /// Everybody knows it.
+    #[error("others may read this file. Take that away: chmod o= FILE.")]
+    Exposed,
+    /// It can be guessed, or no header can carry it.
+    #[error(
+        "one line of 16 or more printable characters is right, for instance from `openssl rand \
+         -base64 32`."
+    )]
+    Unfit,
+}
+
+impl Token {
+    /// The only line of a file that others may not read.
+    pub fn read(path: &Path) -> Result<Self, TokenError> {
+        if std::fs::metadata(path)?.permissions().mode() & 0o007 != 0 {
+            return Err(TokenError::Exposed);
+        }
+        let bytes = Zeroizing::new(std::fs::read(path)?);
+        let token = bytes.trim_ascii();
+        if token.len() < SHORTEST || !token.iter().all(u8::is_ascii_graphic) {
+            return Err(TokenError::Unfit);
+        }
+        Ok(Self(Zeroizing::new(token.to_vec())))
+    }
+
+    fn is(&self, presented: &str) -> bool {
+        self.0.ct_eq(presented.as_bytes()).into()
+    }
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    token: Option<Token>,
+    hosts: Vec<String>,
+}
+
+/// Why somebody may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The Host header names neither an address nor a name that is ours.
+    Host,
+    /// The token is missing or wrong.
+    Token,
+}
+
+impl Access {
+    /// Those who know the token, if there is one, and call the door by an address, by "localhost"
+    /// or by one of these names.
+    pub fn new(token: Option<Token>, hosts: &[String]) -> Self {
+        Self { token, hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect() }
+    }
+
+    /// Judges the headers Host and Authorization of a request. Who sends no Host is no browser.
+    pub fn judge(&self, host: Option<&[u8]>, authorization: Option<&[u8]>) -> Result<(), Denied> {
+        if !host.is_none_or(|host| self.is_ours(host)) {
+            return Err(Denied::Host);
+        }
+        let Some(token) = &self.token else { return Ok(()) };
+        let text = authorization.and_then(|value| std::str::from_utf8(value).ok());
+        let presented = text
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map_or("", |(_, presented)| presented.trim());
+        if token.is(presented) { Ok(()) } else { Err(Denied::Token) }
+    }
+
+    fn is_ours(&self, host: &[u8]) -> bool {
+        let Ok(host) = std::str::from_utf8(host) else { return false };
+        if host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() {
+            return true;
+        }
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if bare.is_some_and(|host| host.parse::<IpAddr>().is_ok()) {
+            return true;
+        }
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.parse::<u16>().is_ok() => name,
+            _ => host,
+        };
+        let name = name.to_ascii_lowercase();
+        name == "localhost" || self.hosts.contains(&name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn names_of_somebody_else_are_refused() {
+        let access = Access::new(None, &["Relay.example.org".to_owned()]);
+        for (host, allowed) in [
+            ("127.0.0.1:9641", true),
+            ("192.0.2.1", true),
+            ("[::1]:9641", true),
+            ("[2001:db8::1]", true),
+            ("localhost", true),
+            ("LOCALHOST:9641", true),
+            ("relay.example.org:9641", true),
+            ("rebound.example.com", false),
+            ("rebound.example.com:9641", false),
+            ("localhost.example.com", false),
+            ("127.0.0.1.example.com:80", false),
+            ("", false),
+        ] {
+            let verdict = access.judge(Some(host.as_bytes()), None);
+            assert_eq!(verdict, if allowed { Ok(()) } else { Err(Denied::Host) }, "{host}");
+        }
+        assert_eq!(access.judge(None, None), Ok(()), "HTTP/1.0 without a Host");
+        assert_eq!(access.judge(Some(b"\xff"), None), Err(Denied::Host));
+    }
+
+    #[test]
+    fn who_knows_the_token_comes_in() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("token");
+        let write = |text: &str, mode| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        write("0123456789abcdef\n", 0o640);
+        let access = Access::new(Some(Token::read(&file).unwrap()), &[]);
+        for (header, allowed) in [
+            (Some("Bearer 0123456789abcdef"), true),
+            (Some("bearer  0123456789abcdef"), true),
+            (Some("Bearer 0123456789abcdeF"), false),
+            (Some("Bearer 0123456789abcde"), false),
+            (Some("Basic 0123456789abcdef"), false),
+            (Some("0123456789abcdef"), false),
+            (None, false),
+        ] {
+            let verdict = access.judge(Some(b"127.0.0.1"), header.map(str::as_bytes));
+            assert_eq!(verdict, if allowed { Ok(()) } else { Err(Denied::Token) }, "{header:?}");
+        }
+        for (text, mode) in
+            [("0123456789abcdef", 0o644), ("short", 0o600), ("a b c d e f g h i", 0o600)]
+        {
+            write(text, mode);
+            assert!(Token::read(&file).is_err(), "{text} {mode:o}");
+        }
+        assert!(!format!("{access:?}").contains("0123"));
+    }
+
+    #[test]
+    fn doors_off_loopback_need_a_token() {
+        for (address, needs) in [
+            ("127.0.0.1:1", false),
+            ("127.9.9.9:1", false),
+            ("[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", false),
+            ("0.0.0.0:1", true),
+            ("[::]:1", true),
+            ("10.0.0.1:1", true),
+        ] {
+            assert_eq!(needs_token(address.parse().unwrap()), needs, "{address}");
+        }
+    }
+}

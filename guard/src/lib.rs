@@ -1,0 +1,27 @@
+//! What both services do for their own safety.
+//!
+//! A service starts as root, or with capabilities, because it binds low ports and reads secret
+//! files. When its sockets are open it calls [`confine`], before it starts a thread: it becomes an
+//! unprivileged user ([`user`]), can gain nothing back, leaves no core, opens nothing but its own
+//! files (Landlock, `files`) and makes only the system calls it needs (seccomp, `syscalls`). What
+//! is in force is read back from the kernel ([`Measures`]), not assumed.
+//!
+//! Files that the configuration names are read again later by one thread, the [`Reader`]: where
+//! the new user may not read them, that thread alone keeps the capability to do so, below the
+//! folders of those files. [`Access`] judges who may speak to operators' doors.
+#![forbid(unsafe_code)]
+
+mod access;
+mod confine;
+mod files;
+mod measures;
+mod reader;
+mod syscalls;
+mod user;
+
+pub use access::{Access, Denied, Token, TokenError, needs_token};
+pub use confine::{Confined, Error, Plan, confine};
+pub use files::Connects;
+pub use measures::Measures;
+pub use reader::Reader;
+pub use user::{NoSuchUser, User};

@@ -1,0 +1,221 @@
+//! seccomp: the system calls a service needs when its sockets are open.
+//!
+//! What is on no list fails with EPERM and goes on: a call that a new C library makes must not
+//! end every call on the relay. What nobody but an intruder would ask for ends the process, and
+//! the kernel logs it: there the calls are lost already.
+
+use std::collections::BTreeMap;
+
+use libc::{c_int, c_long};
+use seccompiler::{
+    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+
+/// Allowed, whatever their arguments: files and sockets that are open, memory, threads, time.
+const ALLOWED: &[c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_close,
+    libc::SYS_connect,
+    libc::SYS_dup,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_eventfd2,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getdents64,
+    libc::SYS_getpeername,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_listen,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_ppoll,
+    libc::SYS_pread64,
+    libc::SYS_prlimit64,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_socketpair,
+    libc::SYS_splice,
+    libc::SYS_statx,
+    libc::SYS_tgkill,
+    libc::SYS_uname,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// The same, of calls that newer architectures have under another name only.
+#[cfg(target_arch = "x86_64")]
+const OLDER: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[c_long] = &[];
+
+/// Ends the process: other programs, other processes' memory, the kernel itself.
+const HOSTILE: &[c_long] = &[
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_chroot,
+    libc::SYS_delete_module,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_load,
+    libc::SYS_mount,
+    libc::SYS_move_mount,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_perf_event_open,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_reboot,
+    libc::SYS_setns,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+];
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfiltered {
+    /// It cannot be built for this machine.
+    #[error("this architecture has none: {0}")]
+    Machine(#[from] BackendError),
+    /// The kernel does not take it.
+    #[error("the kernel does not take it: {0}")]
+    Kernel(#[from] seccompiler::Error),
+}
+
+/// Filters the system calls of the calling thread and of those it starts.
+pub(crate) fn filter() -> Result<(), Unfiltered> {
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    let wrong = u32::try_from(libc::EPERM).unwrap_or(1);
+    let (refuse, end) = (SeccompAction::Errno(wrong), SeccompAction::KillProcess);
+    for (rules, others, these) in
+        [(hostile(), SeccompAction::Allow, end), (allowed()?, refuse, SeccompAction::Allow)]
+    {
+        let filter = SeccompFilter::new(rules, others, these, machine)?;
+        let program: seccompiler::BpfProgram = filter.try_into()?;
+        apply_filter(&program)?;
+    }
+    Ok(())
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn hostile() -> Rules {
+    HOSTILE.iter().map(|&call| (call, Vec::new())).collect()
+}
+
+fn allowed() -> Result<Rules, BackendError> {
+    let mut rules: Rules = ALLOWED.iter().chain(OLDER).map(|&call| (call, Vec::new())).collect();
+    // Sockets of the internet, and what tells the addresses of this host.
+    let families = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    rules.insert(libc::SYS_socket, one_of(0, &families)?);
+    let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+    let requests = requests.map(|it| c_int::try_from(it).unwrap_or_default());
+    rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
+    rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME])?);
+    // Memory that can be written is never executed.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        let execute = u64::try_from(libc::PROT_EXEC).unwrap_or_default();
+        let never = SeccompCmpOp::MaskedEq(execute);
+        let condition = SeccompCondition::new(2, SeccompCmpArgLen::Dword, never, 0)?;
+        rules.insert(call, vec![SeccompRule::new(vec![condition])?]);
+    }
+    Ok(rules)
+}
+
+/// One rule for each value that an argument may have.
+fn one_of(argument: u8, values: &[c_int]) -> Result<Vec<SeccompRule>, BackendError> {
+    let rule = |&value: &c_int| {
+        let value = u64::from(value.cast_unsigned());
+        let (wide, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+        SeccompRule::new(vec![SeccompCondition::new(argument, wide, equal, value)?])
+    };
+    values.iter().map(rule).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    /// Runs in a thread of its own, which alone is filtered.
+    fn filtered(work: impl FnOnce() + Send + 'static) {
+        let run = || {
+            filter().unwrap();
+            work();
+        };
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
+    fn what_a_service_does_works_behind_the_filter() {
+        filtered(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+            std::fs::read_to_string("/proc/self/status").unwrap();
+            std::thread::spawn(|| vec![0_u8; 8 << 20]).join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_it_never_does_is_refused_and_goes_on() {
+        filtered(|| {
+            let refused = |error: std::io::Error| error.raw_os_error() == Some(libc::EPERM);
+            assert!(UnixDatagram::unbound().is_err_and(refused), "a socket of another family");
+            assert!(std::fs::create_dir("/tmp/never").is_err_and(refused), "a new folder");
+            assert!(std::fs::remove_file("/tmp/never").is_err_and(refused), "a file's end");
+        });
+    }
+
+    #[test]
+    fn lists_do_not_contradict_each_other() {
+        for call in HOSTILE {
+            assert!(!ALLOWED.contains(call) && !OLDER.contains(call), "{call} is on both lists");
+        }
+    }
+}

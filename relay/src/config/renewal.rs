@@ -1,0 +1,124 @@
+//! The configuration read again while the relay runs: what may change, and what waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml::{Table, Value};
+
+use super::error::Problem;
+use super::{Config, ConfigError};
+
+/// What the running relay takes from a file that is read again: tables and keys. All others wait
+/// for a restart.
+const RENEWED: &[&str] = &[
+    "auth",
+    "limits.allocations",
+    "limits.allocations_per_client",
+    "limits.allocations_per_user",
+    "limits.channels",
+    "limits.kbit_per_s_per_allocation",
+    "limits.kbit_per_s_per_user",
+    "limits.microsoft_kbit_per_s_per_allocation",
+    "limits.microsoft_kbit_per_s_per_user",
+    "limits.packets_per_s_per_allocation",
+    "limits.packets_per_s_per_user",
+    "limits.peer_connections",
+    "limits.peer_connections_waiting",
+    "limits.permissions",
+    "metrics.hosts",
+    "metrics.token_file",
+    "peers",
+    "pool",
+    "redirect",
+    "software",
+    "timers",
+    "tls.certificates",
+];
+
+/// A configuration that may take the place of the one in force.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    /// The one in force with what may change.
+    pub(crate) config: Config,
+    /// Keys that were changed and wait for a restart.
+    pub(crate) waiting: Vec<String>,
+}
+
+/// The keys of a document that wait for a restart, with their values: no secret is among them.
+pub(super) fn fixed(document: &Table) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    flatten("", document, &mut found);
+    found
+}
+
+fn flatten(prefix: &str, table: &Table, found: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            _ if RENEWED.contains(&&*key) => {}
+            Value::Table(table) => flatten(&key, table, found),
+            value => drop(found.insert(key, format!("{value:?}"))),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file again that this configuration comes from.
+    pub(crate) fn read_again(&self) -> Result<Renewal, ConfigError> {
+        let Some(path) = &self.path else {
+            let why = "it came from no file and cannot be read again.";
+            return Err(ConfigError::of(&self.name, Problem::at("", why)));
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::of(&self.name, Problem::at("", &format!("cannot be read: {error}.")))
+        })?;
+        let fresh = Self::build(&text, &self.name, Some(path), None)?;
+        if fresh.realm != self.realm {
+            let why = "another realm waits for a restart, and its keys of users with it.";
+            return Err(ConfigError::of(&self.name, Problem::text("realm", &fresh.realm, why)));
+        }
+        if fresh.tls.is_none() && self.tls.is_some() {
+            let why = "missing. The relay that runs needs its certificates.";
+            return Err(ConfigError::of(&self.name, Problem::at("tls", why)));
+        }
+        let keys = self.fixed.keys().chain(fresh.fixed.keys());
+        let mut waiting: Vec<String> =
+            keys.filter(|key| self.fixed.get(*key) != fresh.fixed.get(*key)).cloned().collect();
+        waiting.sort();
+        waiting.dedup();
+        Ok(Renewal { config: self.renewed(fresh), waiting })
+    }
+
+    /// This one, with what may change taken from a fresh one. The certificates in use stay where
+    /// they are, and take in those of the fresh one.
+    fn renewed(&self, fresh: Self) -> Self {
+        let tls = match (&self.tls, fresh.tls) {
+            (Some(old), Some(new)) => {
+                old.certificates.adopt(&new.certificates);
+                Some(old.clone())
+            }
+            (old, _) => old.clone(),
+        };
+        let metrics = match (&self.metrics, fresh.metrics) {
+            (Some(old), Some(new)) => Some(super::Metrics { access: new.access, ..old.clone() }),
+            (old, _) => old.clone(),
+        };
+        Self {
+            software: fresh.software,
+            peers: fresh.peers,
+            pool: fresh.pool,
+            limits: fresh.limits,
+            authority: fresh.authority,
+            timers: fresh.timers,
+            redirect: fresh.redirect,
+            tls,
+            metrics,
+            ..self.clone()
+        }
+    }
+
+    /// What each worker is told.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = Arc<proto::turn::Config>> + '_ {
+        (0..self.workers).map(|index| Arc::new(self.server(index)))
+    }
+}
