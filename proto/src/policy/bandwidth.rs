@@ -5,6 +5,9 @@
 //! left, which is owed then, so that any size passes and the average is exact. What a user's
 //! allocations share is one instant for each bucket, moved on atomically by a slice of time
 //! whenever one of them needs more; so workers meet once for many datagrams.
+//!
+//! Of a stream no byte may be dropped. It is told its [`Allowance`] before it reads, and pays for
+//! what it read; how many datagrams a second may pass says nothing about it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -20,6 +23,10 @@ pub const BURST: Duration = Duration::from_millis(100);
 
 /// What an allocation takes at a time of what its user may use.
 const SLICE: Duration = Duration::from_millis(5);
+
+/// What a stream waits for once it has used up what there was, as time at the full rate: so it is
+/// looked at forty times a second, not at every byte.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// How long a refusal shows in [`Meter::pressure`].
 const SHOWN: Duration = Duration::from_secs(1);
@@ -71,6 +78,17 @@ pub enum Direction {
     ToClient,
 }
 
+/// How much of a stream may pass now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// Whatever comes, for ever.
+    Unlimited,
+    /// So many bytes, at least one; what is more is owed.
+    Bytes(usize),
+    /// Nothing before then.
+    NotBefore(Instant),
+}
+
 /// What all allocations of a user share: for bytes and datagrams of each direction the moment at
 /// which everything taken is paid for, in nanoseconds since the beginning.
 #[derive(Debug)]
@@ -94,6 +112,14 @@ impl Pot {
         let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
         let due = &self.due[direction as usize][kind as usize];
         due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// When there will be something again, if nobody takes it before.
+    fn reopens(&self, (direction, kind): (Direction, Kind)) -> Instant {
+        let due = Duration::from_nanos(
+            self.due[direction as usize][kind as usize].load(Ordering::Relaxed),
+        );
+        self.begin + due.saturating_sub(BURST) + PAUSE
     }
 }
 
@@ -135,7 +161,7 @@ pub(crate) struct Meter {
 pub struct Pressure {
     /// It carries more than its rate at the moment, and lives on what it saved.
     pub above_average: bool,
-    /// Something of it was dropped during the last second.
+    /// Something of it was dropped, or had to wait, during the last second.
     pub above_peak: bool,
 }
 
@@ -173,6 +199,21 @@ impl Meter {
         outcome
     }
 
+    /// How much of a stream may pass now.
+    pub(crate) fn allowance(&mut self, now: Instant, direction: Direction) -> Allowance {
+        let lane = &mut self.lanes[direction as usize];
+        let allowance = lane.allowance(now, direction, self.pot.as_deref());
+        if matches!(allowance, Allowance::NotBefore(_)) {
+            self.refused = Some(now);
+        }
+        allowance
+    }
+
+    /// Counts bytes of a stream that have passed.
+    pub(crate) fn spend(&mut self, direction: Direction, bytes: u64) {
+        self.lanes[direction as usize].spend(bytes, 0);
+    }
+
     /// How far the allocation is from its limits.
     pub(crate) fn pressure(&self, now: Instant) -> Pressure {
         let buckets = self.lanes.iter().flat_map(|lane| [&lane.bytes, &lane.packets]);
@@ -201,17 +242,16 @@ impl Lane {
         len: u64,
     ) -> Result<(), DropReason> {
         let Self { bytes, packets, shared_bytes, shared_packets } = self;
-        for (bucket, reason) in [
-            (&mut *bytes, DropReason::AllocationBandwidth),
-            (&mut *packets, DropReason::AllocationPackets),
-        ] {
+        for (bucket, reason) in
+            [(bytes, DropReason::AllocationBandwidth), (packets, DropReason::AllocationPackets)]
+        {
             if bucket.as_mut().is_some_and(|bucket| !bucket.is_open(now)) {
                 return Err(reason);
             }
         }
         for (credit, kind, reason) in [
-            (&mut *shared_bytes, Kind::Bytes, DropReason::UserBandwidth),
-            (&mut *shared_packets, Kind::Packets, DropReason::UserPackets),
+            (shared_bytes, Kind::Bytes, DropReason::UserBandwidth),
+            (shared_packets, Kind::Packets, DropReason::UserPackets),
         ] {
             if let (Some(credit), Some(pot)) = (credit, pot)
                 && !credit.is_open(|time| pot.take(now, (direction, kind), time))
@@ -219,14 +259,44 @@ impl Lane {
                 return Err(reason);
             }
         }
-        let levels = [(bytes, len), (packets, 1)].into_iter();
+        self.spend(len, 1);
+        Ok(())
+    }
+
+    fn allowance(&mut self, now: Instant, direction: Direction, pot: Option<&Pot>) -> Allowance {
+        let mut allowance = Allowance::Unlimited;
+        if let Some(bucket) = &mut self.bytes {
+            bucket.fill(now);
+            match bucket.lacks(PAUSE) {
+                Some(time) => return Allowance::NotBefore(now + time),
+                None => allowance = at_most(bucket.level),
+            }
+        }
+        let shared = (direction, Kind::Bytes);
+        if let (Some(credit), Some(pot)) = (&mut self.shared_bytes, pot) {
+            if !credit.is_open(|time| pot.take(now, shared, time)) {
+                return Allowance::NotBefore(pot.reopens(shared).max(now + SLICE));
+            }
+            allowance = match (allowance, at_most(credit.level)) {
+                (Allowance::Bytes(own), Allowance::Bytes(of_user)) => {
+                    Allowance::Bytes(own.min(of_user))
+                }
+                (_, of_user) => of_user,
+            };
+        }
+        allowance
+    }
+
+    /// Takes from everything there is, which may be less.
+    fn spend(&mut self, len: u64, datagrams: u64) {
+        let Self { bytes, packets, shared_bytes, shared_packets } = self;
+        let levels = [(bytes, len), (packets, datagrams)].into_iter();
         let levels = levels.filter_map(|(it, units)| Some((&mut it.as_mut()?.level, units)));
-        let shared = [(shared_bytes, len), (shared_packets, 1)].into_iter();
+        let shared = [(shared_bytes, len), (shared_packets, datagrams)].into_iter();
         let shared = shared.filter_map(|(it, units)| Some((&mut it.as_mut()?.level, units)));
         for (level, units) in levels.chain(shared) {
             *level = level.saturating_sub_unsigned(units.saturating_mul(BILLION as u64));
         }
-        Ok(())
     }
 }
 
@@ -248,12 +318,23 @@ impl Bucket {
     }
 
     fn is_open(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.level > 0
+    }
+
+    fn fill(&mut self, now: Instant) {
         // A batch has one time.
         if now != self.at {
             self.level = self.level_at(now);
             self.at = now;
         }
-        self.level > 0
+    }
+
+    /// How long it takes until it holds what passes in so much time; `None` if it does.
+    fn lacks(&self, time: Duration) -> Option<Duration> {
+        let wanted = i64::try_from(self.rate.saturating_mul(nanoseconds(time))).unwrap_or(i64::MAX);
+        let lacking = u64::try_from(wanted.saturating_sub(self.level)).ok()?;
+        (lacking > 0).then(|| Duration::from_nanos(lacking.div_ceil(self.rate)))
     }
 
     /// Whether it carries more than its rate, so that its level is well below the full one.
@@ -296,6 +377,11 @@ impl Credit {
         self.level = self.level.saturating_add(gained);
         true
     }
+}
+
+/// What a level allows to a stream.
+fn at_most(level: i64) -> Allowance {
+    Allowance::Bytes(usize::try_from(level / BILLION).unwrap_or_default().max(1))
 }
 
 /// The level of a bucket that was left alone.

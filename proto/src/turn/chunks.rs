@@ -11,6 +11,7 @@ use crate::dialect::Wrap;
 use crate::marks::Marks;
 use crate::now::Now;
 use crate::policy::Ledger;
+use crate::policy::bandwidth::Direction;
 use crate::reject::DropReason;
 use crate::turn::action::{Action, Span, Verdict};
 use crate::turn::channel::Way;
@@ -33,6 +34,9 @@ impl<L: Ledger> Server<L> {
         let allocation = self.table.open(id).ok_or(DropReason::NoAllocation)?;
         let (len, client) = (payload.len as usize, allocation.client);
         allocation.usage.to_peer.add(len);
+        if let Some(meter) = &mut allocation.meter {
+            meter.spend(Direction::ToPeer, len as u64);
+        }
         self.tally.via_connection.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(client.listener.index()) {
             listener.relayed.to_peer.add(len);
@@ -126,6 +130,9 @@ impl<L: Ledger> Server<L> {
             }
         };
         allocation.usage.to_client.add(len);
+        if let Some(meter) = &mut allocation.meter {
+            meter.spend(Direction::ToClient, len as u64);
+        }
         self.tally.via_connection.to_client.add(len);
         if let Some(listener) = self.listeners.get_mut(to.listener.index()) {
             listener.relayed.to_client.add(len);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::addr::{AllocationId, ConnectionId, Family, PeerAddr};
 use crate::now::Now;
+use crate::policy::bandwidth::{Allowance, Direction};
 use crate::policy::{Ledger, Limits};
 use crate::reject::Why;
 use crate::turn::action::Action;
@@ -168,11 +169,27 @@ impl<L: Ledger> Server<L> {
         self.end_connection(now, id);
     }
 
+    /// How much the connection of a peer may carry one way now: the shell reads no more than that.
+    pub fn allowance(&mut self, now: Now, id: ConnectionId, direction: Direction) -> Allowance {
+        let connection = self.connections.find(id);
+        let allocation = connection.and_then(|it| self.table.open(it.allocation));
+        let Some(meter) = allocation.and_then(|it| it.meter.as_mut()) else {
+            return Allowance::Unlimited;
+        };
+        let allowance = meter.allowance(now.mono, direction);
+        self.tally.paced += u64::from(matches!(allowance, Allowance::NotBefore(_)));
+        allowance
+    }
+
     /// Bytes that a pipe has carried since it was last reported.
     pub fn connection_carried(&mut self, id: ConnectionId, usage: Usage) {
         let Some(connection) = self.connections.find(id) else { return };
         let Some(allocation) = self.table.open(connection.allocation) else { return };
         allocation.usage += usage;
+        if let Some(meter) = &mut allocation.meter {
+            meter.spend(Direction::ToPeer, usage.to_peer.bytes);
+            meter.spend(Direction::ToClient, usage.to_client.bytes);
+        }
         self.tally.via_connection += usage;
         let listener = allocation.client.listener.index();
         if let Some(listener) = self.listeners.get_mut(listener) {

@@ -193,6 +193,8 @@ pub struct Tally {
     pub via_destination: Usage,
     /// Relayed through TCP connections, both directions; a packet is what was read at once.
     pub via_connection: Usage,
+    /// How often a TCP relay was read no more because a limit of bandwidth was reached.
+    pub paced: u64,
     /// ICMP messages that clients were told of.
     pub icmp_reported: u64,
     /// Gauge: allocations alive.
@@ -221,6 +223,7 @@ impl Default for Tally {
             via_indication: Usage::default(),
             via_destination: Usage::default(),
             via_connection: Usage::default(),
+            paced: 0,
             icmp_reported: 0,
             allocations: 0,
             permissions: 0,

@@ -200,20 +200,26 @@ impl Connection {
         self.socket.read_exact(&mut room[..bytes])
     }
 
-    /// Reads what the client says into `room`.
-    pub(super) fn read(&mut self, room: &mut [u8], tools: &mut Tools) -> io::Result<Got> {
+    /// Reads what the client says into `room`, at most so much of what the kernel has.
+    pub(super) fn read(
+        &mut self,
+        room: &mut [u8],
+        most: usize,
+        tools: &mut Tools,
+    ) -> io::Result<Got> {
+        let most = most.min(READ);
         let Layer::Tls(session) = &mut self.layer else {
-            let room = &mut room[..READ];
+            let room = &mut room[..most];
             return Ok(match read(&mut self.socket, room, &mut tools.tally)? {
                 None => Got::Nothing,
                 Some(0) => Got::End,
-                Some(bytes) => Got::Bytes { bytes, more: bytes == READ },
+                Some(bytes) => Got::Bytes { bytes, more: bytes == most },
             });
         };
         let begun = session.begun.len();
         tools.records[..begun].copy_from_slice(&session.begun);
         let Tools { records, tally, .. } = tools;
-        let bytes = match read(&mut self.socket, &mut records[begun..begun + READ], tally)? {
+        let bytes = match read(&mut self.socket, &mut records[begun..begun + most], tally)? {
             None => return Ok(Got::Nothing),
             Some(0) => return Ok(Got::End),
             Some(bytes) => bytes,
@@ -225,7 +231,7 @@ impl Connection {
         self.send(tools)?;
         Ok(match outcome {
             Err(tls::Failed) => Got::Failed,
-            Ok(opened) => Got::Bytes { bytes: opened, more: bytes == READ },
+            Ok(opened) => Got::Bytes { bytes: opened, more: bytes == most },
         })
     }
 
@@ -357,9 +363,14 @@ impl Connection {
         if self.ending.is_some() {
             return self.patience;
         }
-        let frame = (!self.begun.is_empty()).then(|| self.since + FRAME);
+        let frame = self.owes_a_frame().then(|| self.since + FRAME);
         let handshake = self.is_unshaken().then(|| self.accepted + HANDSHAKE);
         [frame, handshake].into_iter().flatten().fold(self.patience, Instant::min)
+    }
+
+    /// Whether the rest of a frame is missing, and read as soon as it comes.
+    fn owes_a_frame(&self) -> bool {
+        !self.begun.is_empty() && self.holders == 0
     }
 
     /// It ends, and has a while to read what was left.
@@ -380,7 +391,7 @@ impl Connection {
         if self.is_unshaken() && self.accepted + HANDSHAKE <= now {
             return Overdue::End(Ending::HandshakeTimeout);
         }
-        if !self.begun.is_empty() && self.since + FRAME <= now {
+        if self.owes_a_frame() && self.since + FRAME <= now {
             return Overdue::End(Ending::HalfFrame);
         }
         if self.patience <= now {

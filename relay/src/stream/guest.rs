@@ -39,12 +39,17 @@ impl Guest {
         registry.register(self.0.socket_mut(), token, interest)
     }
 
-    /// Takes out what it says; `room` has [`CHUNK`] bytes.
-    pub(crate) fn read(&mut self, room: &mut [u8], tools: &mut Tools) -> io::Result<Got> {
+    /// Takes out what it says, at most so much of what the kernel has; `room` has [`CHUNK`] bytes.
+    pub(crate) fn read(
+        &mut self,
+        room: &mut [u8],
+        most: usize,
+        tools: &mut Tools,
+    ) -> io::Result<Got> {
         if self.0.has_finished() {
             return Ok(Got::End);
         }
-        self.0.read(room, tools)
+        self.0.read(room, most, tools)
     }
 
     /// Says bytes to it, as many as are taken.

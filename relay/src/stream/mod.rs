@@ -406,7 +406,7 @@ impl Streams {
         let connection = self.roster.find(key)?;
         let begun = connection.begun.len();
         let room = &mut batch.stream_room()[begun..];
-        let (bytes, more) = match connection.read(room, &mut self.tools) {
+        let (bytes, more) = match connection.read(room, READ, &mut self.tools) {
             Ok(Got::Nothing) => return None,
             Ok(Got::End) => return Some(Ending::ByClient),
             Ok(Got::Failed) => return Some(Ending::Tls),

@@ -5,11 +5,12 @@ use std::io;
 use proto::addr::ConnectionId;
 use proto::now::Now;
 use proto::policy::Ledger;
+use proto::policy::bandwidth::Direction;
 use proto::turn::{Server, Verdict};
 
 use super::link::CHUNK;
 use super::places::Key;
-use super::{Place, TcpRelays, socket};
+use super::{Place, TcpRelays, arm, socket};
 use crate::engine::Batch;
 use crate::stream::Streams;
 
@@ -45,7 +46,10 @@ impl TcpRelays {
             let Some(Place::Link { link, .. }) = self.places.find(key) else { continue };
             if link.send(now.mono, chunk).is_err() {
                 self.give_up(now, id, server, streams);
-            } else if !link.is_empty() {
+                continue;
+            }
+            link.to_peer.ask(|| server.allowance(now, id, Direction::ToPeer));
+            if link.deadline().is_some() {
                 self.watch_link(key, streams);
             }
         }
@@ -64,7 +68,7 @@ impl TcpRelays {
         let id = *id;
         if !link.connected {
             match socket::outcome(link.socket()) {
-                None => return,
+                None => return self.watch_link(key, streams),
                 Some(Ok(())) => {
                     link.reached();
                     server.peer_connected(now, id, Ok(()));
@@ -102,7 +106,11 @@ impl TcpRelays {
             if !streams.has_room(link.client) {
                 return Ok(After::Held);
             }
-            let room = self.bench.room(CHUNK);
+            link.to_client.ask(|| server.allowance(now, *id, Direction::ToClient));
+            if link.to_client.rests_until().is_some() {
+                return Ok(After::Waits);
+            }
+            let room = self.bench.room(link.to_client.room().min(CHUNK));
             let bytes = match link.read(room)? {
                 None => return Ok(After::Waits),
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -127,22 +135,20 @@ impl TcpRelays {
         }
     }
 
-    /// Holds the client of a link that is full, lets go the one of a link that is not, and sees
-    /// to it that a link comes up when its peer has taken nothing for too long.
+    /// Holds the client of a link that is full or has carried what it may, lets go the one of a
+    /// link that is neither, and sees to it that a link comes up at its deadline.
     fn watch_link(&mut self, key: Key, streams: &mut Streams) {
         let Some(Place::Link { link, armed, .. }) = self.places.find(key) else { return };
-        if link.is_full() != link.holds {
-            link.holds = link.is_full();
+        let holds = link.is_full() || link.to_peer.rests_until().is_some();
+        if holds != link.holds {
+            link.holds = holds;
             if link.holds {
                 streams.hold(link.client);
             } else {
                 streams.let_go(link.client);
             }
         }
-        if let (Some(deadline), None) = (link.deadline(), *armed) {
-            *armed = Some(deadline);
-            self.deadlines.insert((deadline, key));
-        }
+        arm(&mut self.deadlines, key, armed, link.deadline());
     }
 
     /// The deadline of a link has passed.
@@ -154,13 +160,16 @@ impl TcpRelays {
         streams: &mut Streams,
     ) {
         let Some(Place::Link { id, link, armed }) = self.places.find(key) else { return };
+        let id = *id;
         *armed = None;
-        if link.deadline().is_some_and(|at| at <= now.mono) {
-            let id = *id;
-            self.give_up(now, id, server, streams);
-        } else {
-            self.watch_link(key, streams);
+        if link.stalled_at().is_some_and(|at| at <= now.mono) {
+            return self.give_up(now, id, server, streams);
         }
+        link.to_client.wake(now.mono);
+        if link.to_peer.wake(now.mono) {
+            link.to_peer.ask(|| server.allowance(now, id, Direction::ToPeer));
+        }
+        self.queue(key);
     }
 
     /// A stream that would have a hole ends, or its peer has ended it.

@@ -3,8 +3,8 @@
 //! Not a pipe: the client's end is the stream of its requests, shared with other peers. So both
 //! directions are bounded by reading less. What the peer does not take waits here, and beyond a
 //! bound its client is not read; what the client does not take waits in its queue, and meanwhile
-//! the peer is not read. No byte in between is ever dropped: where one would be, the connection
-//! ends.
+//! the peer is not read. A limit of bandwidth acts in the same way: who has sent what may pass is
+//! read when more may. No byte in between is ever dropped: where one would be, the connection ends.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use proto::addr::FiveTuple;
 
+use super::pace::Pace;
 use super::pipe::Readiness;
 
 /// Bytes of a peer that become one message: a few segments.
@@ -40,6 +41,10 @@ pub(super) struct Link {
     moved: Instant,
     /// Whether its client is not read because of it.
     pub(super) holds: bool,
+    /// What may be read of the peer.
+    pub(super) to_client: Pace,
+    /// What may be read of the client, for this peer.
+    pub(super) to_peer: Pace,
 }
 
 impl Link {
@@ -60,6 +65,8 @@ impl Link {
             left: 0,
             moved: now,
             holds: false,
+            to_client: Pace::UNKNOWN,
+            to_peer: Pace::UNKNOWN,
         }
     }
 
@@ -126,8 +133,14 @@ impl Link {
         self.left == self.waiting.len()
     }
 
-    /// When the peer has taken nothing for too long.
+    /// When somebody has to look at it, whatever the kernel says.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        let times = [self.stalled_at(), self.to_client.rests_until(), self.to_peer.rests_until()];
+        times.into_iter().flatten().min()
+    }
+
+    /// When the peer has taken nothing for too long.
+    pub(super) fn stalled_at(&self) -> Option<Instant> {
         (!self.is_empty()).then_some(self.moved + STALL)
     }
 

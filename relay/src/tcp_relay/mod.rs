@@ -4,10 +4,11 @@
 //! which of a pipe's two ends it is. A peer that waits for its client is not read: the kernel
 //! keeps what it sends, within the bound of its receive queue, and then stops it. `socket` opens,
 //! `pipe` carries between two connections, `link` between a connection and the messages of another,
-//! in `chunks`; the server decides.
+//! in `chunks`, both at the `pace` that limits of bandwidth allow; the server decides.
 
 mod chunks;
 mod link;
+mod pace;
 mod pipe;
 mod places;
 mod socket;
@@ -323,13 +324,9 @@ impl TcpRelays {
     ) {
         let Some(Place::Joined { id, pipe, armed }) = self.places.find(key) else { return };
         let id = *id;
+        pipe.pace(|direction| server.allowance(now, id, direction));
         let (outcome, usage) = pipe.pump(now.mono, &mut self.bench, tools);
-        if let Some(deadline) = pipe.deadline()
-            && armed.is_none()
-        {
-            *armed = Some(deadline);
-            self.deadlines.insert((deadline, key));
-        }
+        arm(&mut self.deadlines, key, armed, pipe.deadline());
         if usage != Usage::default() {
             server.connection_carried(id, usage);
         }
@@ -348,16 +345,13 @@ impl TcpRelays {
         match self.places.find(key) {
             Some(Place::Joined { id, pipe, armed }) => {
                 let id = *id;
-                match pipe.deadline() {
-                    Some(at) if at > now.mono => {
-                        *armed = Some(at);
-                        self.deadlines.insert((at, key));
-                    }
-                    Some(_) => {
-                        self.hang_up(id);
-                        server.connection_closed(now, id);
-                    }
-                    None => *armed = None,
+                *armed = None;
+                if pipe.over_at().is_some_and(|at| at <= now.mono) {
+                    self.hang_up(id);
+                    server.connection_closed(now, id);
+                } else {
+                    pipe.wake(now.mono);
+                    self.queue(key);
                 }
             }
             Some(Place::Listener { .. }) => self.queue(key),
@@ -393,4 +387,18 @@ impl TcpRelays {
             self.deadlines.remove(&(at, key));
         }
     }
+}
+
+/// Sees to it that a place comes up at its deadline, or before.
+fn arm(
+    deadlines: &mut BTreeSet<(Instant, Key)>,
+    key: Key,
+    armed: &mut Option<Instant>,
+    deadline: Option<Instant>,
+) {
+    let Some(at) = deadline.filter(|at| armed.is_none_or(|armed| *at < armed)) else { return };
+    if let Some(later) = armed.replace(at) {
+        deadlines.remove(&(later, key));
+    }
+    deadlines.insert((at, key));
 }

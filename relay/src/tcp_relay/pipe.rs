@@ -2,16 +2,19 @@
 //!
 //! Bytes are read into a memory that all pipes of a worker share and written from there. What the
 //! other end does not take waits in a buffer, one read at most, and nothing more is read until
-//! it has left: so a slow reader slows its writer, and nobody else. The end of a stream is passed
-//! on behind the last byte; when both have ended the pipe is over.
+//! it has left: so a slow reader slows its writer, and nobody else. A limit of bandwidth does the
+//! same: who has sent what may pass is read when more may. The end of a stream is passed on behind
+//! the last byte; when both have ended the pipe is over.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
+use proto::policy::bandwidth::{Allowance, Direction};
 use proto::turn::tally::{Flow as Count, Usage};
 
+use super::pace::Pace;
 use crate::stream::{CHUNK, Got, Guest, Tools};
 
 /// Chunks that one direction may carry in a turn.
@@ -26,8 +29,8 @@ const SPARES: usize = 64;
 
 /// One end of a pipe.
 pub(super) trait End {
-    /// Takes bytes out; `room` has [`CHUNK`] bytes.
-    fn take(&mut self, room: &mut [u8], tools: &mut Tools) -> io::Result<Got>;
+    /// Takes bytes out, about so many at most; `room` has [`CHUNK`] bytes.
+    fn take(&mut self, room: &mut [u8], most: usize, tools: &mut Tools) -> io::Result<Got>;
     /// Puts bytes in, as many as are taken.
     fn put(&mut self, bytes: &[u8], tools: &mut Tools) -> io::Result<usize>;
     /// Sends on what the layers between here and the kernel hold; false while some is left.
@@ -66,11 +69,12 @@ impl Readiness {
 }
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Way {
     waiting: Vec<u8>,
     /// How many of them have left.
     left: usize,
+    pace: Pace,
     /// Nothing more will come.
     ended: bool,
     /// The other end knows.
@@ -120,11 +124,29 @@ impl Pipe {
             client,
             at_peer: Readiness::UNKNOWN,
             at_client: Readiness::UNKNOWN,
-            to_client: Way::default(),
+            to_client: Way::new(Vec::new()),
             early: early.len(),
-            to_peer: Way { waiting: early, ..Way::default() },
+            to_peer: Way::new(early),
             moved: now,
         }
+    }
+
+    /// Asks what may be read now, where there is something to read.
+    pub(super) fn pace(&mut self, mut ask: impl FnMut(Direction) -> Allowance) {
+        for (direction, way, source) in [
+            (Direction::ToPeer, &mut self.to_peer, &self.at_client),
+            (Direction::ToClient, &mut self.to_client, &self.at_peer),
+        ] {
+            if !way.ended && (source.readable || source.closed) {
+                way.pace.ask(|| ask(direction));
+            }
+        }
+    }
+
+    /// Directions that have rested long enough go on.
+    pub(super) fn wake(&mut self, now: Instant) {
+        self.to_peer.pace.wake(now);
+        self.to_client.pace.wake(now);
     }
 
     /// Carries what can be carried now; says how much in each direction.
@@ -162,9 +184,21 @@ impl Pipe {
         (outcome, usage)
     }
 
-    /// When a pipe that one end has closed is over unless bytes move.
+    /// When somebody has to look at it, whatever the kernel says.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.to_peer.ended || self.to_client.ended).then_some(self.moved + LINGER)
+        [self.over_at(), self.resumes_at()].into_iter().flatten().min()
+    }
+
+    /// When a pipe that one end has closed is over unless bytes move: not while it may not.
+    pub(super) fn over_at(&self) -> Option<Instant> {
+        let begin = self.resumes_at().map_or(self.moved, |at| at.max(self.moved));
+        (self.to_peer.ended || self.to_client.ended).then_some(begin + LINGER)
+    }
+
+    /// When a direction that rests may go on.
+    fn resumes_at(&self) -> Option<Instant> {
+        let rests = [self.to_peer.pace.rests_until(), self.to_client.pace.rests_until()];
+        rests.into_iter().flatten().min()
     }
 
     /// Gives its buffers back.
@@ -202,7 +236,11 @@ impl Pipe {
             if !source.readable && !source.closed {
                 return Ok(false);
             }
-            let read = match from.take(&mut bench.chunk, tools)? {
+            if way.pace.room() == 0 {
+                // Who does not rest asks again in the next turn.
+                return Ok(way.pace.rests_until().is_none());
+            }
+            let read = match from.take(&mut bench.chunk, way.pace.room(), tools)? {
                 Got::Bytes { bytes, more } => {
                     source.readable = more;
                     bytes
@@ -221,6 +259,7 @@ impl Pipe {
                 continue;
             }
             count.add(read);
+            way.pace.spend(read);
             let bytes = &bench.chunk[..read];
             let written = if sink.writable { put(to, sink, bytes, tools)? } else { 0 };
             if written < read {
@@ -229,6 +268,13 @@ impl Pipe {
             }
         }
         Ok(true)
+    }
+}
+
+impl Way {
+    /// One for which so many bytes wait already.
+    fn new(waiting: Vec<u8>) -> Self {
+        Self { waiting, left: 0, pace: Pace::UNKNOWN, ended: false, shut: false }
     }
 }
 
@@ -245,7 +291,9 @@ fn put(
 }
 
 impl End for TcpStream {
-    fn take(&mut self, room: &mut [u8], _: &mut Tools) -> io::Result<Got> {
+    fn take(&mut self, room: &mut [u8], most: usize, _: &mut Tools) -> io::Result<Got> {
+        let most = most.min(room.len());
+        let room = &mut room[..most];
         match self.read(room) {
             Ok(0) => Ok(Got::End),
             Ok(bytes) => Ok(Got::Bytes { bytes, more: bytes == room.len() }),
@@ -271,8 +319,8 @@ impl End for TcpStream {
 }
 
 impl End for Guest {
-    fn take(&mut self, room: &mut [u8], tools: &mut Tools) -> io::Result<Got> {
-        self.read(room, tools)
+    fn take(&mut self, room: &mut [u8], most: usize, tools: &mut Tools) -> io::Result<Got> {
+        self.read(room, most, tools)
     }
 
     fn put(&mut self, bytes: &[u8], tools: &mut Tools) -> io::Result<usize> {

@@ -114,6 +114,7 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
         via_indication,
         via_destination,
         via_connection,
+        paced,
         icmp_reported,
         allocations,
         permissions,
@@ -130,10 +131,10 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
     usage(via_indication, each);
     usage(via_destination, each);
     usage(via_connection, each);
-    for word in [opened, icmp_reported, allocations, permissions, channels, connections] {
+    for word in [opened, paced, icmp_reported, allocations, permissions, channels] {
         each(word);
     }
-    for word in [ports_used, ports_total] {
+    for word in [connections, ports_used, ports_total] {
         each(word);
     }
 }

@@ -109,6 +109,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     ),
     (
         Kind::Counter,
+        "av_edge_relay_paced_total",
+        Unit::Count,
+        "pauses of TCP relays whose allocation or user had carried what a limit allows (limits.kbit_per_s_…); nothing of a stream is dropped, it is read later",
+    ),
+    (
+        Kind::Counter,
         "av_edge_relay_icmp_reported_total",
         Unit::Count,
         "ICMP messages about relayed datagrams that clients were told of",
@@ -343,6 +349,7 @@ fn server(worker: &str, snapshot: &Snapshot) {
     ] {
         gauge!(name, "worker" => worker.to_owned()).set(float(value));
     }
+    count("av_edge_relay_paced_total", &[("worker", worker)], tally.paced);
     count("av_edge_relay_icmp_reported_total", &[("worker", worker)], tally.icmp_reported);
     for (procedure, &succeeded) in Procedure::ALL.iter().zip(&tally.succeeded) {
         let labels = [("worker", worker), ("procedure", procedure.name())];

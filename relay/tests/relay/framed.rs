@@ -22,38 +22,52 @@ const MUCH: usize = 12 << 20;
 const LITTLE: usize = 64 << 10;
 
 /// A relay that speaks the dialect, and the key of its pool.
-struct Edge {
-    site: Site,
+pub(crate) struct Edge {
+    pub(crate) site: Site,
     key: PrivateKey,
     _file: NamedTempFile,
 }
 
 impl Edge {
+    /// The most that the limits of the dialect can be: who speaks it has some.
     fn open(number: u16) -> Self {
+        Self::limited(number, 100_000_000)
+    }
+
+    pub(crate) fn limited(number: u16, kbit_per_s: u32) -> Self {
         let key = PrivateKey::generate();
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(key.to_pem().as_bytes()).unwrap();
-        let keys = format!("pool.key = \"{}\"\nfeatures.microsoft = true", file.path().display());
+        let keys = format!(
+            "pool.key = \"{}\"\nfeatures.microsoft = true\n\
+             limits.microsoft_kbit_per_s_per_allocation = {kbit_per_s}\n\
+             limits.microsoft_kbit_per_s_per_user = {kbit_per_s}",
+            file.path().display()
+        );
         Self { site: Site::open_with(number, 2, &keys), key, _file: file }
     }
 
-    fn token(&self) -> MsCredential {
-        let grant = TokenGrant { identity: "alice", expires: soon_to_expire(), side: None };
+    fn token(&self, identity: &str) -> MsCredential {
+        let grant = TokenGrant { identity, expires: soon_to_expire(), side: None };
         mint(&self.key.pool_key(), &grant, 7).unwrap()
     }
 }
 
 /// A client with an allocation.
-struct Client {
-    line: TcpStream,
+pub(crate) struct Client {
+    pub(crate) line: TcpStream,
     token: MsCredential,
     key: MessageKey,
     numbered: Numbered,
-    relayed: SocketAddr,
+    pub(crate) relayed: SocketAddr,
 }
 
 impl Client {
     fn open(edge: &Edge, disguised: bool) -> Self {
+        Self::of(edge, "alice", disguised)
+    }
+
+    pub(crate) fn of(edge: &Edge, identity: &str, disguised: bool) -> Self {
         let mut line = TcpStream::connect(edge.site.server).unwrap();
         line.set_nodelay(true).unwrap();
         line.set_read_timeout(Some(2 * SOON)).unwrap();
@@ -62,7 +76,7 @@ impl Client {
             let mut answer = [0; 83];
             assert_eq!(line.read(&mut answer).unwrap(), 83, "MST-21: all of it at once");
         }
-        let token = edge.token();
+        let token = edge.token(identity);
         let (algorithm, password) = (PasswordAlgorithm::Md5, &token.password[..]);
         let key = MessageKey::long_term(algorithm, &token.username[..], "example.org", password);
         let numbered = Numbered { connection: [0; 20], number: 0 };
@@ -110,12 +124,12 @@ impl Client {
         })
     }
 
-    fn send(&mut self, peer: SocketAddr, data: &[u8]) {
+    pub(crate) fn send(&mut self, peer: SocketAddr, data: &[u8]) {
         let request = self.numbered(Kind::SEND, peer, Some(data));
         self.say(frames::Kind::Control, &request);
     }
 
-    fn aim(&mut self, peer: SocketAddr) {
+    pub(crate) fn aim(&mut self, peer: SocketAddr) {
         let request = self.numbered(Kind::SET_ACTIVE_DESTINATION, peer, None);
         self.say(frames::Kind::Control, &request);
         let answer = self.message();
@@ -123,12 +137,12 @@ impl Client {
         assert_eq!(kind, Kind::SET_ACTIVE_DESTINATION.success());
     }
 
-    fn say(&mut self, kind: frames::Kind, content: &[u8]) {
+    pub(crate) fn say(&mut self, kind: frames::Kind, content: &[u8]) {
         let header = frames::header(kind, content.len()).unwrap();
         self.line.write_all(&[&header, content].concat()).unwrap();
     }
 
-    fn hear(&mut self) -> (frames::Kind, Vec<u8>) {
+    pub(crate) fn hear(&mut self) -> (frames::Kind, Vec<u8>) {
         let mut header = [0; HEADER_LEN];
         self.line.read_exact(&mut header).unwrap();
         let [kind, zero, l0, l1] = header;
@@ -170,13 +184,13 @@ impl Client {
 }
 
 /// A host that listens.
-fn host() -> (TcpListener, SocketAddr) {
+pub(crate) fn host() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((PEER, 0)).unwrap();
     let at = listener.local_addr().unwrap();
     (listener, at)
 }
 
-fn accept(listener: &TcpListener, from: SocketAddr) -> TcpStream {
+pub(crate) fn accept(listener: &TcpListener, from: SocketAddr) -> TcpStream {
     let (stream, caller) = listener.accept().unwrap();
     assert_eq!(caller, from, "a call leaves from the relayed address");
     stream.set_read_timeout(Some(2 * SOON)).unwrap();
@@ -191,7 +205,7 @@ fn read(stream: &mut TcpStream, len: usize) -> Vec<u8> {
 
 #[test]
 fn mst_090_send_calls_a_peer_and_both_ways_its_stream_travels_in_messages_and_then_bare() {
-    for (number, disguised) in [(61, false), (62, true)] {
+    for (number, disguised) in [(81, false), (82, true)] {
         let edge = Edge::open(number);
         let mut client = Client::open(&edge, disguised);
         let (listener, peer) = host();
@@ -221,7 +235,7 @@ fn mst_090_send_calls_a_peer_and_both_ways_its_stream_travels_in_messages_and_th
 
 #[test]
 fn mst_090_peers_may_call_if_they_are_permitted() {
-    let edge = Edge::open(63);
+    let edge = Edge::open(83);
     let mut client = Client::open(&edge, false);
     let stranger = TcpStream::connect(client.relayed);
     let refused = stranger.and_then(|mut stranger| {
@@ -249,7 +263,7 @@ fn mst_090_peers_may_call_if_they_are_permitted() {
 
 #[test]
 fn mst_090_two_allocations_of_one_relay_call_each_other() {
-    let edge = Edge::open(64);
+    let edge = Edge::open(84);
     let (mut one, mut other) = (Client::open(&edge, false), Client::open(&edge, true));
     let (at_one, at_other) = (one.relayed, other.relayed);
     // The other has permitted nobody yet: its relayed address refuses, and is called again.
@@ -266,7 +280,7 @@ fn mst_090_two_allocations_of_one_relay_call_each_other() {
 
 #[test]
 fn mst_089_no_byte_is_lost_when_an_end_stands_still() {
-    let edge = Edge::open(65);
+    let edge = Edge::open(85);
     let mut client = Client::open(&edge, false);
     let (listener, peer) = host();
     client.send(peer, b"!");

@@ -12,6 +12,7 @@ mod microsoft;
 mod mobility;
 mod network;
 mod operators;
+mod pacing;
 mod payload;
 mod peers;
 mod raw;

@@ -21,13 +21,13 @@ use crate::tls::Secure;
 
 /// How a client reaches the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
+pub(crate) enum Over {
     Tcp,
     Tls,
 }
 
 /// A client's connection, in the clear or not.
-enum Line {
+pub(crate) enum Line {
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
@@ -73,7 +73,7 @@ impl Line {
         Self::Tls(Box::new(StreamOwned::new(session, socket)))
     }
 
-    fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Tcp(line) => line,
             Self::Tls(line) => &line.sock,
@@ -101,7 +101,7 @@ impl Line {
 }
 
 /// A user with a TCP relay.
-struct Caller<'s> {
+pub(crate) struct Caller<'s> {
     site: &'s Secure,
     over: Over,
     speaker: Speaker,
@@ -112,9 +112,13 @@ struct Caller<'s> {
 
 impl<'s> Caller<'s> {
     fn new(site: &'s Secure, over: Over) -> Self {
+        Self::of(site, "alice", over)
+    }
+
+    pub(crate) fn of(site: &'s Secure, user: &str, over: Over) -> Self {
         let control = Line::open(site, over);
         let relayed = site.server;
-        let speaker = Speaker::new("alice");
+        let speaker = Speaker::new(user);
         let mut caller = Self { site, over, speaker, control, attempts: VecDeque::new(), relayed };
         let answer = caller.ask(Method::ALLOCATE, |writer| {
             writer.add(&RequestedTransport(PROTOCOL_TCP));
@@ -185,7 +189,7 @@ impl<'s> Caller<'s> {
     }
 
     /// A pipe through the relay: the client's end and the peer's.
-    fn pipe(&mut self) -> (Line, TcpStream) {
+    pub(crate) fn pipe(&mut self) -> (Line, TcpStream) {
         let peer = TcpListener::bind((PEER, 0)).unwrap();
         let (connection, far) = self.connect(&peer);
         far.set_read_timeout(Some(2 * SOON)).unwrap();
