@@ -15,6 +15,7 @@ pub mod classic;
 pub mod header;
 pub mod integrity;
 pub mod message;
+pub(crate) mod sheet;
 pub mod writer;
 
 pub use attribute::{AttributeType, Value};
@@ -22,4 +23,5 @@ pub use classic::ClassicBinding;
 pub use header::{Class, HEADER_LEN, MAGIC_COOKIE, Method, TransactionId};
 pub use integrity::{Integrity, MessageKey, PasswordAlgorithm};
 pub use message::{Attribute, BadValue, Fingerprint, Malformed, Message};
-pub use writer::{BufferFull, Writer};
+pub use sheet::BufferFull;
+pub use writer::Writer;

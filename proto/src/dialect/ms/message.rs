@@ -11,6 +11,7 @@ use crate::dialect::ms::integrity::{SIZE, hash};
 use crate::request::Numbered;
 use crate::stun::integrity::equal;
 use crate::stun::message::UNKNOWN_MAX;
+use crate::stun::sheet::Sheet;
 use crate::stun::{BufferFull, HEADER_LEN, Malformed, MessageKey};
 
 /// The 128 bits that tie a response to its request.
@@ -278,35 +279,30 @@ fn mask(address: SocketAddr, Transaction(id): Transaction) -> SocketAddr {
 /// Writes a message into a lent buffer; what does not fit is reported by [`Writer::finish`].
 #[derive(Debug)]
 pub struct Writer<'b> {
-    buffer: &'b mut [u8],
-    len: usize,
-    full: bool,
+    sheet: Sheet<'b>,
     transaction: Transaction,
 }
 
 impl<'b> Writer<'b> {
     /// Starts a message with its header and the cookie.
     pub fn new(buffer: &'b mut [u8], kind: Kind, transaction: Transaction) -> Self {
-        let mut writer = Self { buffer, len: 0, full: false, transaction };
-        writer.put(&kind.0.to_be_bytes());
-        writer.put(&[0, 0]);
-        writer.put(&transaction.0);
-        writer.put(&MS_COOKIE);
-        writer.set_length(writer.len);
-        writer
+        let mut sheet = Sheet::new(buffer);
+        sheet.put(&kind.0.to_be_bytes());
+        sheet.put(&[0, 0]);
+        sheet.put(&transaction.0);
+        sheet.put(&MS_COOKIE);
+        sheet.end_behind(0);
+        Self { sheet, transaction }
     }
 
     /// Appends bytes under a type.
     pub fn append(&mut self, kind: Type, value: &[u8]) -> &mut Self {
-        match u16::try_from(value.len()) {
-            Ok(length) => {
-                self.put(&kind.0.to_be_bytes());
-                self.put(&length.to_be_bytes());
-                self.put(value);
-                self.set_length(self.len);
-            }
-            Err(_) => self.full = true,
-        }
+        let start = self.sheet.len();
+        self.sheet.put(&kind.0.to_be_bytes());
+        self.sheet.put(&[0, 0]);
+        self.sheet.put(value);
+        self.sheet.set(start.saturating_add(2), value.len());
+        self.sheet.end_behind(0);
         self
     }
 
@@ -355,9 +351,8 @@ impl<'b> Writer<'b> {
 
     /// Appends the integrity over everything so far; must come last.
     pub fn sign(&mut self, key: &MessageKey) -> &mut Self {
-        self.set_length(self.len.saturating_add(4 + SIZE));
-        let written = self.buffer.get(..self.len).unwrap_or_default();
-        let (head, rest) = written.split_at_checked(4).unwrap_or_default();
+        self.sheet.end_behind(4 + SIZE);
+        let (head, rest) = self.sheet.written().split_at_checked(4).unwrap_or_default();
         let (kind, length) = head.split_at_checked(2).unwrap_or_default();
         let value = hash(key, [kind, length, rest]);
         self.append(Type::MESSAGE_INTEGRITY, &value)
@@ -365,31 +360,7 @@ impl<'b> Writer<'b> {
 
     /// The finished message.
     pub fn finish(self) -> Result<&'b [u8], BufferFull> {
-        if self.full {
-            return Err(BufferFull);
-        }
-        let buffer: &'b [u8] = self.buffer;
-        buffer.get(..self.len).ok_or(BufferFull)
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        let end = self.len.saturating_add(bytes.len());
-        match self.buffer.get_mut(self.len..end) {
-            Some(room) if !self.full => {
-                room.copy_from_slice(bytes);
-                self.len = end;
-            }
-            _ => self.full = true,
-        }
-    }
-
-    /// Makes the header's length field end the message at `end`.
-    fn set_length(&mut self, end: usize) {
-        let room = self.buffer.get_mut(2..).and_then(|rest| rest.first_chunk_mut::<2>());
-        match (room, u16::try_from(end.saturating_sub(HEADER_LEN))) {
-            (Some(room), Ok(length)) => *room = length.to_be_bytes(),
-            _ => self.full = true,
-        }
+        self.sheet.finish()
     }
 }
 
