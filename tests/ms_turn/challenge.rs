@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use proto::addr::Family;
+use proto::addr::{Family, Side};
+use proto::auth::ms_token::TokenGrant;
+use proto::now::UnixTime;
 use proto::policy::{Edge, Listener};
 use proto::reject::{DropReason, Why};
 use proto::turn::{Config, OpenFailure, Rate, Throttle};
@@ -109,6 +111,32 @@ fn mst_052_tokens_that_are_not_ours_or_over_are_436_before_all_else() {
             assert!(heard.value(NONCE).is_some(), "{case}");
         }
         assert!(world.open_sockets().is_empty(), "{case}");
+    }
+}
+
+#[test]
+fn ed_047_a_token_for_another_side_or_edge_is_nobodys_before_all_else() {
+    let mut other = pool_key();
+    other.ms_tokens = proto::auth::Secret::new(vec![1; 32]);
+    for (case, key, side, why) in [
+        ("another edge", other, None, Why::UnknownUser),
+        ("another side", pool_key(), Some(Side::Internal), Why::WrongSide),
+    ] {
+        let mut world = world(47);
+        world.ms("alice").challenge();
+        let expires = UnixTime(BEGIN + 3_600);
+        let grant = TokenGrant { identity: "sip:alice@edge.test", expires, side };
+        world.ms("alice").state().take(&key, &grant);
+        for missing in [0, REALM_ATTRIBUTE, NONCE] {
+            let heard = without(&mut world, missing);
+            heard.expect_code(436);
+            assert!(heard.value(NONCE).is_some(), "{case}: and may try another");
+        }
+        assert_eq!(world.rejected(why), 3, "{case}");
+        assert!(world.open_sockets().is_empty(), "{case}");
+        let grant = TokenGrant { side: Some(Side::External), ..grant };
+        world.ms("alice").state().take(&pool_key(), &grant);
+        world.ms("alice").relay();
     }
 }
 

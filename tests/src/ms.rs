@@ -302,7 +302,12 @@ impl MsState {
     pub fn log_in(&mut self, key: &proto::auth::PoolKey, user: &str, expires: u64) {
         let identity = format!("sip:{user}@edge.test");
         let grant = TokenGrant { identity: &identity, expires: UnixTime(expires), side: None };
-        let minted = mint(key, &grant, 1).expect("a salt that does");
+        self.take(key, &grant);
+    }
+
+    /// Takes a new token with this grant.
+    pub fn take(&mut self, key: &proto::auth::PoolKey, grant: &TokenGrant<'_>) {
+        let minted = mint(key, grant, 1).expect("a salt that does");
         self.username = minted.username.to_vec();
         self.password = minted.password.to_vec();
     }

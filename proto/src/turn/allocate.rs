@@ -150,13 +150,16 @@ impl<L: Ledger> Server<L> {
         if is_tunnelled(client.client.ip()) {
             return Err(Why::TunnelledClient);
         }
+        self.on_its_side(client, identity)
+    }
+
+    /// Whether a client came in on the side that its credential is good on.
+    pub(super) fn on_its_side(&self, client: FiveTuple, identity: &Identity) -> Result<(), Why> {
         let listener = self.config.edge.listener(client.listener);
-        if let (Some(side), Some(listener)) = (identity.side, listener)
-            && side != listener.side
-        {
-            return Err(Why::WrongSide);
+        match (identity.side, listener) {
+            (Some(side), Some(listener)) if side != listener.side => Err(Why::WrongSide),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether new allocations are made here: 403 if not, or 300 if another relay makes them

@@ -42,7 +42,8 @@ pub(crate) fn code(why: Why) -> u16 {
         Why::MissingUsername => 432,
         Why::MissingRealm | Why::WrongRealm => 434,
         Why::MissingNonce => 435,
-        Why::UnknownUser | Why::Expired | Why::TooFarAhead => 436,
+        // A token for another edge, or another side of it, is nobody's here (ED-47).
+        Why::UnknownUser | Why::Expired | Why::TooFarAhead | Why::WrongSide => 436,
         other => match other.code().0 {
             code @ (300 | 400 | 401 | 420 | 437 | 438 | 441) => code,
             _ => 500,
@@ -153,6 +154,7 @@ mod tests {
             (Why::RedirectedFull, 300),
             (Why::PeerDenied, 500),
             (Why::NoAllocation, 437),
+            (Why::WrongSide, 436),
             (Why::OtherUser, 441),
         ] {
             assert_eq!(code(why), expected, "{why:?}");

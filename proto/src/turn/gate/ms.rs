@@ -1,7 +1,7 @@
 //! The gate for clients of MS-TURN (MST-48, MST-50 to MST-56), in the order of their table.
 //!
-//! The user name is looked at first: a token that no key of the pool signed is an unknown user,
-//! whatever else the request says. From then on the key is known, and refusals are signed with it.
+//! The user name is looked at first: a token that no key of the pool signed, or that is good on the
+//! other side of the edge, is an unknown user, whatever else the request says (MST-52, ED-47). From then on the key is known, and refusals are signed with it.
 
 use std::borrow::Cow;
 
@@ -37,6 +37,7 @@ impl<L: Ledger> Server<L> {
         let verified = token.authenticate(&config.realm, PasswordAlgorithm::Md5, |_| true)?;
         if opens {
             authority.in_time(&verified.identity, now.unix)?;
+            self.on_its_side(exchange.client, &verified.identity)?;
         }
         let signer = Signer { key: verified.key, integrity: Integrity::Sha1 };
         exchange.signer = Some(signer.clone());
