@@ -181,7 +181,8 @@ impl Allocation {
     /// bound otherwise; the active destination takes the place of the one before.
     pub(crate) fn bind(&mut self, now: Instant, way: Way, peer: AdmittedPeer) {
         let expires = now + self.dialect.rules().route;
-        let channel = Channel { peer: peer.addr(), hairpin: peer.hairpin(), expires };
+        let streams = self.relays_tcp;
+        let channel = Channel { peer: peer.addr(), hairpin: peer.hairpin(), streams, expires };
         if let Some(before) = self.channels.set(way, channel) {
             self.ways.remove(before.peer);
         }

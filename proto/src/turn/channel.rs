@@ -36,6 +36,9 @@ pub(crate) struct Channel {
     pub(crate) peer: PeerAddr,
     /// Whether it is one.
     pub(crate) hairpin: bool,
+    /// Whether the allocation relays TCP connections: then payload is a piece of a stream. It
+    /// stands here because the packet path reads this line anyway.
+    pub(crate) streams: bool,
     /// When the channel ends unless renewed.
     pub(crate) expires: Instant,
 }

@@ -4,7 +4,7 @@
 //! allocates, compares times or queues. Peers on our own relay addresses (two clients of one
 //! relay) carry a mark, and only marked packets ask the ledger whether the port is still alive.
 
-use crate::addr::{FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
+use crate::addr::{AllocationId, FiveTuple, PeerAddr, RelayId, RelayedAddr, Transport};
 use crate::channel_data::ChannelData;
 use crate::dialect::{Dialect, Wrap};
 use crate::marks::Datagram;
@@ -113,16 +113,15 @@ impl<L: Ledger> Server<L> {
         let Some(channel) = allocation.channel(Way::Bare) else {
             return self.dropped(otherwise);
         };
-        let peer = channel.peer;
+        let (peer, streams) = (channel.peer, channel.streams);
         if channel.hairpin
             && !self.ledger.is_live(RelayedAddr::new(peer.socket()), allocation.carried())
         {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = datagram.bytes.len();
-        if allocation.relays_tcp {
-            let conveyed = self.convey_chunk(id, peer, span(0, len));
-            return conveyed.unwrap_or_else(|reason| self.dropped(reason));
+        if streams {
+            return self.bare_chunk(id, peer, len);
         }
         if let Err(reason) = metered(allocation, now, Direction::ToPeer, len) {
             return self.dropped(reason);
@@ -134,6 +133,13 @@ impl<L: Ledger> Server<L> {
         }
         let via = RelayId { allocation: id, family: peer.family() };
         Verdict::ToPeer { via, peer, marks, payload: span(0, len) }
+    }
+
+    /// Payload for an active destination whose stream it is a piece of.
+    #[cold]
+    fn bare_chunk(&mut self, id: AllocationId, peer: PeerAddr, len: usize) -> Verdict {
+        let conveyed = self.convey_chunk(id, peer, span(0, len));
+        conveyed.unwrap_or_else(|reason| self.dropped(reason))
     }
 
     /// A datagram from a peer (RFC 8656 §11.3).

@@ -117,15 +117,9 @@ impl<L: Ledger> Server<L> {
             Kind::ChannelData => self.uplink(now, from, datagram),
             Kind::Stun if !self.config.microsoft => self.stun(now, from, datagram),
             Kind::Stun if is_ms(bytes) => self.ms(now, from, datagram),
-            Kind::Stun if self.is_aimed(from) => {
-                self.bare(now, from, datagram, DropReason::NoDestination)
-            }
-            Kind::Stun => self.stun(now, from, datagram),
+            Kind::Stun if !self.is_aimed(from) => self.stun(now, from, datagram),
             Kind::Other if !self.config.microsoft => self.dropped(DropReason::Unrecognised),
-            Kind::Other if is_ms_multiplexed(bytes) => {
-                self.bare(now, from, datagram, DropReason::Multiplexed)
-            }
-            Kind::Other => self.bare(now, from, datagram, DropReason::Unrecognised),
+            Kind::Stun | Kind::Other => self.bare(now, from, datagram, stray(bytes)),
         };
         if let Verdict::Dropped(reason) = verdict {
             self.lost_by(from.listener, reason);
@@ -445,4 +439,9 @@ impl<L: Ledger> Server<L> {
             || client.ip().is_unspecified()
             || self.config.edge.is_listener(client.socket())
     }
+}
+
+/// What bytes are that no active destination takes.
+fn stray(bytes: &[u8]) -> DropReason {
+    if is_ms_multiplexed(bytes) { DropReason::Multiplexed } else { DropReason::Unrecognised }
 }
