@@ -1,9 +1,10 @@
-//! Two legs and a 1:1 NAT (ED-14 to ED-22): where clients come in, and what they are told.
+//! Legs and a 1:1 NAT (ED-13 to ED-22): where clients come in, and what they are told.
 
 use std::net::SocketAddr;
 
 use proto::addr::{ListenerId, Side, Transport};
 use proto::policy::{Corners, Edge, Listener, RelayAddress};
+use rig::ms::ALTERNATE_SERVER;
 use rig::{Draft, World};
 
 /// What the internet calls the external leg.
@@ -64,6 +65,38 @@ fn turn_to(world: &mut World, client: &str, listener: u16) {
 }
 
 #[test]
+fn ed_013_with_one_external_address_services_differ_by_their_ports() {
+    // TCP 443 is somebody else's: A/V has 444, as the product then has.
+    let world = World::configured(13, |config| {
+        config.microsoft = true;
+        let public = PUBLIC.parse().expect("an address");
+        let listen = |port, transport| Listener {
+            local: at(LEGS[0], port),
+            advertised: Some(public),
+            transport,
+            side: Side::External,
+            anycast: false,
+        };
+        let local = LEGS[0].parse().expect("an address");
+        let listeners = vec![listen(3_478, Transport::Udp), listen(444, Transport::Tcp)];
+        let relays = vec![RelayAddress { local, advertised: public }];
+        config.edge = Edge::new(listeners, relays, vec![]);
+    });
+    let mut world = world.with_client("alice").with_ms_tcp_client("tina").with_peer("bob");
+    turn_to(&mut world, "tina", 1);
+    for (client, port) in [("alice", 3_478), ("tina", 444)] {
+        let heard = world.ms(client).challenge();
+        assert_eq!(heard.address(ALTERNATE_SERVER), Some(at(PUBLIC, port)), "{client}");
+        let relayed = world.ms(client).relay();
+        assert_eq!(relayed.ip(), at(PUBLIC, 0).ip(), "{client}");
+        assert!((50_000..=59_999).contains(&relayed.port()), "{client}: {relayed}");
+    }
+    world.ms("alice").send("bob", b"out");
+    world.peer("bob").expect(b"out");
+    world.check();
+}
+
+#[test]
 fn ed_014_whoever_comes_in_anywhere_relays_on_the_external_address() {
     let mut world = world();
     turn_to(&mut world, "inside", 4);
@@ -105,6 +138,22 @@ fn ed_016_two_clients_of_one_edge_reach_each_other_by_its_public_address() {
     world.client("inside").expect_data_from(outside, b"to the office");
     world.client("inside").send_to(outside, b"to the road");
     world.client("outside").expect_data_from(inside, b"to the road");
+    assert_eq!(world.dropped_in_all(), 0);
+}
+
+#[test]
+fn ed_021_a_nat_changes_the_host_of_an_address_and_nothing_else() {
+    let mut world = world();
+    let relayed = world.client("outside").relay();
+    let bound: Vec<_> = world.open_sockets();
+    assert_eq!(bound, [at(LEGS[0], relayed.port())], "the port told is the port bound");
+    world.client("outside").permit(&["bob"]).expect_success();
+    world.client("outside").send("bob", b"out");
+    assert_eq!(world.peer("bob").expect(b"out"), relayed, "and the port that peers see");
+    // Who sends to the public address is known by its own.
+    world.peer("bob").send(relayed, b"in");
+    let bob = world.peer_address("bob");
+    world.client("outside").expect_data_from(bob, b"in");
     assert_eq!(world.dropped_in_all(), 0);
 }
 

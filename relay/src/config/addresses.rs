@@ -158,6 +158,11 @@ fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener,
         .as_ref()
         .map(|ip| advertised(&key("advertise"), ip, local.ip()))
         .transpose()?;
+    if let (Side::Internal, Some(ip)) = (side, &entry.advertise) {
+        let why = "the internal side is reached without a NAT: there must be no NAT between an \
+                   edge and its organisation. Leave it out, or make this listener an external one.";
+        return Err(Problem::text(&key("advertise"), ip, why));
+    }
     Ok(Listener { local, advertised, transport, side, anycast: entry.anycast })
 }
 

@@ -294,6 +294,18 @@ fn every_mistake_is_told_with_its_key() {
 }
 
 #[test]
+fn ed_020_the_external_side_alone_may_be_behind_a_nat() {
+    let on = |side: &str| {
+        let keys = format!("{LISTEN}\nside = \"{side}\"\nadvertise = \"192.0.2.1\"");
+        Config::from_toml(&altered(LISTEN, &keys), "edge.toml", None)
+    };
+    assert!(on("external").is_ok());
+    let message = on("internal").unwrap_err().to_string();
+    let begin = "edge.toml: listen[0].advertise = \"192.0.2.1\": the internal side";
+    assert!(message.starts_with(begin), "{message}");
+}
+
+#[test]
 fn a_wildcard_listens_on_every_address_of_the_host() {
     let text = altered("address = \"127.0.0.1:21090\"", "address = \"0.0.0.0:21090\"");
     let config = Config::from_toml(&text, "edge.toml", None).unwrap();
