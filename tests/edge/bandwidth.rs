@@ -177,7 +177,7 @@ fn ed_052_streams_wait_for_their_rate_and_get_all_of_it() {
         let (carried, pauses) = stream(&mut world, &connections, 10);
         within_2_percent(case, carried.iter().sum(), rate * 125 * 10);
         let most = 10 * 40 * clients.len() as u64;
-        assert!((most / 4..most).contains(&pauses), "{case}: {pauses} pauses");
+        assert!((most / 4..most * 5 / 4).contains(&pauses), "{case}: {pauses} pauses");
         assert_eq!(world.dropped_in_all(), 0, "{case}: nothing of a stream is dropped");
     }
 }
