@@ -179,6 +179,7 @@ allow_ports = [\"1024-65535\"]
         ("8.8.8.8:80", "internal", 0, "0.0.0.0/0"),
         ("127.0.0.1:22702", "external", 1, "Clients of this relay are served there"),
         ("127.0.0.1:22850", "external", 0, "live relayed"),
+        ("127.0.0.1:22", "external", 1, "none of relay.ports"),
         ("9.9.9.9:3478", "external", 1, "another relay"),
         ("9.9.9.10:22850", "external", 0, "reached as 192.168.0.9"),
         ("9.9.9.10:3478", "external", 1, "none of its relayed ports"),

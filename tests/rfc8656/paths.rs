@@ -1,6 +1,7 @@
 //! The threat model's T1: one policy on every path, whoever asks and however.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use proto::addr::{Family, ListenerId, Side};
 use proto::auth::{TokenKey, TokenKeys};
@@ -313,6 +314,24 @@ fn sec_002_a_changed_policy_holds_for_calls_that_go_on() {
     world.client("alice").send_channel(0x4002, b"to carol");
     world.client("carol").expect_silence();
     world.client("alice").bind_address(0x4002, carol).expect_code(403);
+    world.check();
+}
+
+#[test]
+fn sec_002_what_becomes_a_relay_of_the_pool_is_reached_by_that_rule_alone() {
+    let mut world = World::seeded(2).with_client("alice").with_peer("bob");
+    let bob = world.peer_address("bob");
+    world.client("alice").relay();
+    world.client("alice").permit_addresses(&[bob]).expect_success();
+    world.client("alice").send_to(bob, b"before");
+    world.peer("bob").expect(b"before");
+    let (mut config, now) = (rig::site::default_config(), world.now());
+    let relay = PoolRelay { local: bob.ip(), advertised: bob.ip(), ports: 50_000..=59_999 };
+    config.edge = config.edge.with_pool(vec![relay]);
+    world.server.reconfigure(now, Arc::new(config), &[7; 32]);
+    world.client("alice").send_to(bob, b"after");
+    world.peer("bob").expect_silence();
+    assert_eq!(world.dropped(DropReason::NoPermission), 1);
     world.check();
 }
 

@@ -70,6 +70,7 @@ pub enum Reach {
 pub struct Edge {
     listeners: Vec<Listener>,
     relays: Vec<RelayAddress>,
+    ports: RangeInclusive<u16>,
     own: Vec<IpAddr>,
     translates: bool,
     corners: Vec<Corners>,
@@ -85,13 +86,20 @@ impl Edge {
         let translates = relays.iter().any(|relay| relay.local != relay.advertised);
         let (corners, broadcasts) = (Vec::new(), Vec::new());
         let (services, pool) = (Vec::new(), Vec::new());
-        Self { listeners, relays, own, translates, corners, broadcasts, services, pool }
+        let ports = 0..=u16::MAX;
+        Self { listeners, relays, ports, own, translates, corners, broadcasts, services, pool }
     }
 
     /// The same, with listeners where NAT behaviour discovery is served.
     #[must_use]
     pub fn with_corners(self, corners: Vec<Corners>) -> Self {
         Self { corners, ..self }
+    }
+
+    /// The same, with the ports that are ever relayed.
+    #[must_use]
+    pub fn with_ports(self, ports: RangeInclusive<u16>) -> Self {
+        Self { ports, ..self }
     }
 
     /// The same, with addresses that stand for whole networks of this host: none may be a peer.
@@ -204,6 +212,11 @@ impl Edge {
                     || listener.advertised == Some(addr.ip())
                     || listener.local.ip().is_unspecified() && self.is_own(addr.ip()))
         })
+    }
+
+    /// Whether a port of a relay address may ever be a relayed one.
+    pub fn relays_by(&self, port: u16) -> bool {
+        self.ports.contains(&port)
     }
 
     /// Whether an address stands for a whole network of this host.

@@ -99,24 +99,27 @@ impl fmt::Display for Denial {
                 "It is a relay address of this relay, and peers.hairpins = false keeps \
                  allocations from each other",
             ),
+            Self::RelayPort => f.write_str(
+                "It is a relay address of this relay, but the port is none of relay.ports",
+            ),
             Self::PoolPort => f.write_str(
                 "It is a relay address of the pool, but the port is none of its relayed ports \
                  (peers.pool)",
             ),
             Self::Own(judged) => write!(
                 f,
-                "{} the addresses of this host or pool, of which relayed ports alone may be \
+                "{} the addresses of this host or of the pool, of which relayed ports alone may be \
                  reached, under their own names",
-                In(judged)
+                Among(judged)
             ),
             Self::Broadcast(judged) => {
-                write!(f, "{} the addresses that stand for a network of this host", In(judged))
+                write!(f, "{} the addresses that stand for a network of this host", Among(judged))
             }
             Self::Nobody(judged) => write!(
                 f,
                 "{} those that name no single host (unspecified, multicast, broadcast); nothing \
                  opens them",
-                In(judged)
+                Among(judged)
             ),
             Self::Special(judged, special, shorter) => {
                 write!(f, "{} {special}. ", In(judged))?;
@@ -156,6 +159,20 @@ impl fmt::Display for In<'_> {
             Judged { form: None, .. } => f.write_str("It lies in"),
             Judged { form: Some(form), ip } => {
                 write!(f, "It leads to {ip} ({}), which lies in", form.name())
+            }
+        }
+    }
+}
+
+/// Begins a sentence about what an address is one of.
+struct Among<'a>(&'a Judged);
+
+impl fmt::Display for Among<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Judged { form: None, .. } => f.write_str("It is one of"),
+            Judged { form: Some(form), ip } => {
+                write!(f, "It leads to {ip} ({}), which is one of", form.name())
             }
         }
     }

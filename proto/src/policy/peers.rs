@@ -141,6 +141,8 @@ pub enum Denial {
     Service,
     /// It is a relay address of ours, and allocations may not speak with each other.
     Hairpins,
+    /// It is a relay address of ours, but no port that is ever relayed.
+    RelayPort,
     /// It is a relay address of the pool, but no relayed port.
     PoolPort,
     /// It is an address of this host, or of the pool inside another.
@@ -172,6 +174,7 @@ impl Denial {
             | Self::Listener
             | Self::Service
             | Self::Hairpins
+            | Self::RelayPort
             | Self::PoolPort
             | Self::Own(_)
             | Self::Broadcast(_)
@@ -354,6 +357,7 @@ impl PeerAcl {
         let socket = peer.peer.socket();
         let port = socket.port();
         match peer.reach {
+            Reach::Hairpin if !edge.relays_by(port) => return Err(Denial::RelayPort),
             Reach::Pool if !edge.is_relayed_by_pool(peer.peer) => return Err(Denial::PoolPort),
             Reach::Hairpin | Reach::Pool => {}
             Reach::Outside => {

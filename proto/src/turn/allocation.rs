@@ -11,7 +11,7 @@ use crate::addr::{Carried, ConnectionId, Family, FiveTuple, PeerAddr, RelayedAdd
 use crate::auth::Identity;
 use crate::dialect::{Call, Dialect};
 use crate::policy::bandwidth::Meter;
-use crate::policy::{AdmittedPeer, Lease};
+use crate::policy::{AdmittedPeer, Lease, Reach};
 use crate::reject::Why;
 use crate::stun::MessageKey;
 use crate::turn::channel::{Channel, Way};
@@ -219,9 +219,9 @@ impl Allocation {
         relays.min().map(|first| permissions.chain(channels).fold(first, Instant::min))
     }
 
-    /// The hosts that are permitted.
-    pub(crate) fn hosts(&self) -> impl Iterator<Item = IpAddr> {
-        self.permissions.iter().map(|(ip, _)| ip)
+    /// The hosts that are permitted, and whose they are.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (IpAddr, Reach)> {
+        self.permissions.iter().map(|(ip, permission)| (ip, permission.reach))
     }
 
     /// The ways to peers.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::addr::{AllocationId, ConnectionId, PeerAddr};
 use crate::now::Now;
-use crate::policy::{Ledger, PeerAcl};
+use crate::policy::{Ledger, PeerAcl, Reach};
 use crate::turn::channel::Way;
 use crate::turn::server::Server;
 
@@ -28,13 +28,16 @@ impl<L: Ledger> Server<L> {
         let config = &self.config;
         let asker = config.asker(allocation);
         // Peers of ours are kept in their local form, which means the same to the policy.
-        let denies_host = |ip: IpAddr| {
+        let admits_host = |ip: IpAddr, reach: Reach| {
             let peer = SocketAddr::new(ip, 0);
-            config.peers.admit(&config.edge, asker, peer).is_err()
+            let admitted = config.peers.admit(&config.edge, asker, peer);
+            // Where a relay of the pool is now, its relayed ports alone may be reached.
+            admitted.is_ok_and(|peer| peer.reach() == reach)
         };
         let denies =
             |peer: PeerAddr| config.peers.admit_port(&config.edge, asker, peer.socket()).is_err();
-        let hosts: Vec<IpAddr> = allocation.hosts().filter(|ip| denies_host(*ip)).collect();
+        let hosts = allocation.hosts().filter(|&(ip, reach)| !admits_host(ip, reach));
+        let hosts: Vec<IpAddr> = hosts.map(|(ip, _)| ip).collect();
         let ways: Vec<Way> =
             allocation.routes().filter(|(_, peer)| denies(*peer)).map(|(way, _)| way).collect();
         let peer_of = |id: &ConnectionId| self.connections.find(*id).map(|it| it.peer);

@@ -168,6 +168,7 @@ impl Config {
         let metrics = self.metrics_addr();
         let others = self.redirect.alternates.iter().flatten().copied();
         Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
+            .with_ports(self.ports.clone())
             .with_corners(self.corners.clone())
             .with_broadcasts(self.broadcasts.clone())
             .with_services(metrics.into_iter().chain(others).collect())

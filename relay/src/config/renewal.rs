@@ -107,6 +107,8 @@ impl Config {
             software: fresh.software,
             peers: fresh.peers,
             pool: fresh.pool,
+            own: fresh.own,
+            broadcasts: fresh.broadcasts,
             limits: fresh.limits,
             authority: fresh.authority,
             timers: fresh.timers,
