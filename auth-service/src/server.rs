@@ -3,6 +3,7 @@
 //! Nobody holds a connection by being slow: the TLS handshake, each request's head, each request
 //! and the connection as a whole have deadlines that dripping bytes do not extend.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -67,20 +68,29 @@ pub(crate) enum Behind {
 }
 
 /// What the door of the metrics takes: a few scrapers.
-const SCRAPERS: Connections = Connections { total: 64, per_client: 16 };
+const SCRAPERS: Connections = Connections { total: 64, per_client: 64 };
+
+/// From so many on, the oldest scraper leaves for the newest: nobody holds that door by idling.
+const MANY_SCRAPERS: usize = 48;
 
 impl Door {
     /// Serves until told to stop, then lets the answers under way finish.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
         let open = OpenConnections::default();
         let mut tasks = JoinSet::new();
+        let mut scrapers = VecDeque::new();
         let told = stop.clone();
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 Some(_) = tasks.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer, &open, (&mut tasks, &told)),
+                    Ok((stream, peer)) => {
+                        let visit = self.admit(stream, peer, &open, (&mut tasks, &told));
+                        if let Behind::Monitoring(_) = self.behind {
+                            welcome(&mut scrapers, visit);
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!("no connection can be accepted: {error}");
                         sleep(ACCEPT_PAUSE).await;
@@ -99,25 +109,28 @@ impl Door {
         peer: SocketAddr,
         open: &OpenConnections,
         (tasks, stop): (&mut JoinSet<()>, &watch::Receiver<bool>),
-    ) {
+    ) -> Option<AbortHandle> {
         let live = self.shared.live();
         let (Connections { total, mut per_client }, tls) = match (&self.behind, &live.config.mras) {
             (Behind::Api(_), _) => (live.config.connections, live.config.tls.clone()),
             (Behind::Monitoring(_), _) => (SCRAPERS, None),
             (Behind::Mras, Some(mras)) => (mras.connections, mras.tls.clone()),
-            (Behind::Mras, None) => return,
+            (Behind::Mras, None) => return None,
         };
         if live.is_proxy(peer.ip()) {
             per_client = total;
         }
         let ticket = match open.open(Network::of(peer.ip()), total, per_client) {
             Ok(ticket) => ticket,
-            Err(why) => return self.shared.telemetry.turned_away(why),
+            Err(why) => {
+                self.shared.telemetry.turned_away(why);
+                return None;
+            }
         };
         let tls = tls.map(TlsAcceptor::from);
         let (shared, behind, stop) = (Arc::clone(&self.shared), self.behind.clone(), stop.clone());
-        tasks.spawn(async move {
-            shared.telemetry.opened();
+        Some(tasks.spawn(async move {
+            let _counted = Counted::of(&shared);
             match tls {
                 None => behind.serve(stream, (peer, None), &shared, stop).await,
                 Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
@@ -129,9 +142,35 @@ impl Door {
                     Ok(Err(_)) | Err(_) => shared.telemetry.tls_failed(),
                 },
             }
-            shared.telemetry.closed();
             drop(ticket);
-        });
+        }))
+    }
+}
+
+/// Remembers a scraper, and has the oldest leave where there are many.
+fn welcome(scrapers: &mut VecDeque<AbortHandle>, newest: Option<AbortHandle>) {
+    scrapers.retain(|scraper| !scraper.is_finished());
+    scrapers.extend(newest);
+    if scrapers.len() > MANY_SCRAPERS
+        && let Some(oldest) = scrapers.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+/// A connection that is counted as long as it is open, however it ends.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.telemetry.opened();
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.telemetry.closed();
     }
 }
 

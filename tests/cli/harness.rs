@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// A command line of the binary, free of the surroundings' log settings.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_av-edge"));
     command.env_remove("AV_EDGE_LOG").env_remove("RUST_LOG");
     command

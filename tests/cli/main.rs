@@ -9,6 +9,7 @@ mod harness;
 mod key;
 mod relay;
 mod reload;
+mod secrets;
 
 use harness::Run;
 
