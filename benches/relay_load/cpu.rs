@@ -3,7 +3,8 @@
 //! Two figures, because each has a blind spot. The core's time that was not idle (`/proc/stat`)
 //! holds everything, interrupts included, and also whatever else runs there. The run time of
 //! the server's threads and of the threads that poll its links (`schedstat`) is free of
-//! strangers; softirqs they run are in it, interrupts that wake an idle core are not.
+//! strangers; softirqs they run are in it, interrupts that wake an idle core are not. How much of
+//! that the server's own code took is sampled by the kernel a hundred times a second.
 
 use std::fs;
 use std::hint::black_box;
@@ -32,16 +33,21 @@ pub(crate) struct Spent {
     pub(crate) core: Duration,
     /// The threads.
     pub(crate) tasks: Duration,
+    /// The part of it outside of the kernel.
+    pub(crate) user: Duration,
 }
 
 impl Spent {
     /// Reads both: for a core, for all threads of `process` and for the kernel threads `pollers`.
     pub(crate) fn read(core: usize, process: u32, pollers: &[u32]) -> io::Result<Self> {
         let mut tasks: Duration = pollers.iter().map(|id| run_time(&format!("/proc/{id}"))).sum();
+        let mut user = Duration::ZERO;
         for entry in fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
-            tasks += run_time(&entry.path().to_string_lossy());
+            let folder = entry.path();
+            tasks += run_time(&folder.to_string_lossy());
+            user += user_time(&folder.to_string_lossy());
         }
-        Ok(Self { core: busy(core)?, tasks })
+        Ok(Self { core: busy(core)?, tasks, user })
     }
 
     /// What was spent since an earlier reading.
@@ -49,6 +55,7 @@ impl Spent {
         Self {
             core: self.core.saturating_sub(earlier.core),
             tasks: self.tasks.saturating_sub(earlier.tasks),
+            user: self.user.saturating_sub(earlier.user),
         }
     }
 }
@@ -58,6 +65,14 @@ fn run_time(folder: &str) -> Duration {
     let text = fs::read_to_string(format!("{folder}/schedstat")).unwrap_or_default();
     let nanoseconds = text.split_whitespace().next().and_then(|field| field.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+/// `utime` of `stat`, the twelfth field after the name in parentheses.
+fn user_time(folder: &str) -> Duration {
+    let text = fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
+    let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks = fields.split(' ').nth(11).and_then(|ticks| ticks.parse().ok());
+    TICK * ticks.unwrap_or(0)
 }
 
 /// User, nice, system, irq and softirq time of a core.

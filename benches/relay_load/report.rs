@@ -16,6 +16,8 @@ pub(crate) struct Window {
     pub(crate) core_ns: f64,
     /// Nanoseconds of the server's threads and its links' pollers, per packet, paced.
     pub(crate) task_ns: f64,
+    /// Share of `task_ns` that the server's own code took, not the kernel.
+    pub(crate) user_share: f64,
     /// Share of the core that the threads of `task_ns` took, paced.
     pub(crate) paced_busy: f64,
     /// Share of packets lost, paced.
@@ -45,6 +47,13 @@ impl Series {
         self.median(|window| window.core_ns / window.task_ns.max(1.0)).unwrap_or(1.0)
     }
 
+    /// The share of the threads' time that is the server's own code, over all windows: samples
+    /// of one are too few.
+    fn user_share(&self) -> f64 {
+        let sum: f64 = self.0.iter().map(|window| window.user_share).sum();
+        sum / self.0.len().max(1) as f64
+    }
+
     fn json(&self) -> Value {
         let median = |figure: fn(&Window) -> f64| self.median(figure);
         json!({
@@ -52,6 +61,7 @@ impl Series {
             "flood_busy": median(|w| w.flood_busy),
             "core_ns": median(|w| w.core_ns),
             "task_ns": median(|w| w.task_ns),
+            "user_share": self.user_share(),
             "loss": median(|w| w.loss),
             "windows": self.0.iter().map(|w| json!({
                 "pps": w.flood_pps,
@@ -96,7 +106,7 @@ impl Row {
     /// Prints the heading.
     pub(crate) fn print_heading() {
         println!(
-            "{:<20}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  aim",
+            "{:<20}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}{:>8}  aim",
             "scenario",
             "ours pps",
             "coturn pps",
@@ -106,6 +116,7 @@ impl Row {
             "ours thread ns",
             "coturn thread ns",
             "ratio",
+            "kernel",
         );
     }
 
@@ -124,7 +135,7 @@ impl Row {
             }
         });
         println!(
-            "{:<20}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}  {aim}{}",
+            "{:<20}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}{:>8}  {aim}{}",
             self.scenario.name(),
             text(core[0]),
             text(core[1]),
@@ -132,6 +143,7 @@ impl Row {
             text(task[0]),
             text(task[1]),
             share(task),
+            share([task[0].map(|ns| ns * (1.0 - self.series[0].user_share())), task[1]]),
             self.warning(),
         );
     }
