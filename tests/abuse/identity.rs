@@ -8,7 +8,7 @@ use client::stun_rs::methods::{ALLOCATE, REFRESH};
 use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnClient};
 
 use super::raw::{self, Forger};
-use super::target::{ATTACKER, SOON, Target, VICTIM, credentials, server, unix_s};
+use super::target::{ATTACKER, SOON, Target, VICTIM, server, unix_s};
 use super::{Attack, Outcome, judge, outcome};
 use crate::clock;
 
@@ -46,7 +46,7 @@ fn lives(client: &mut TurnClient) -> bool {
 
 fn enumerate(target: &mut Target) -> Outcome {
     let mut answers = Vec::new();
-    let known = credentials("alice");
+    let known = target.credentials("alice");
     for username in [&known.username, &format!("{}:nobody", unix_s() + 3600), "nobody", "12:x"] {
         let who = Credentials::new(username, "a wrong password");
         let mut client = target.with(ATTACKER, who, Transport::Udp);
@@ -61,7 +61,7 @@ fn guess(target: &mut Target) -> Outcome {
     const GUESSES: u32 = 3_000;
     let mut client = target.guest(ATTACKER, "victim");
     client.allocate(&AllocateOptions::default()).expect("an allocation");
-    let who = Credentials::new(credentials("victim").username, "wrong");
+    let who = Credentials::new(target.credentials("victim").username, "wrong");
     let mut guesser = target.with(VICTIM, who, Transport::Udp);
     drop(guesser.request(ALLOCATE, &[]));
     let socket = guesser.socket().expect("over UDP").try_clone().expect("a second handle");

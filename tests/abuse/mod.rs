@@ -73,6 +73,7 @@ fn column(kind: Kind, attacks: &[Attack]) -> (Vec<Outcome>, Lost) {
 
 /// One attack. What fails in its preparations says nothing against us, but of ours it must not fail.
 fn attempt(attack: &Attack, target: &mut Target) -> Outcome {
+    target.next_round();
     let run = || (attack.run)(target);
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);

@@ -167,7 +167,7 @@ fn tcp(target: &mut Target) -> Outcome {
             bind: Some(SocketAddr::new(ATTACKER.parse().expect("an address"), 0)),
             ..client::Options::default()
         };
-        let who = super::target::credentials(&format!("networks-{number}"));
+        let who = target.credentials(&format!("networks-{number}"));
         let server = super::target::server();
         let opened = target.site.client.enter(|| Pipe::open(server, who, at, &options));
         listener.set_nonblocking(true).expect("a socket");

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::target::{ATTACKER, Kind, Target, credentials, file};
+use super::target::{ATTACKER, Kind, Target, file};
 use super::{Attack, Outcome, judge, outcome};
 use crate::edge::{Home, command};
 use crate::process::Process;
@@ -88,7 +88,7 @@ fn without(toml: &str, keys: &[&str]) -> String {
 }
 
 fn secrets(target: &mut Target) -> Outcome {
-    let who = credentials("secretive");
+    let who = target.credentials("secretive");
     let (client, _) = target.tenant(ATTACKER, "secretive");
     let nonce = client.nonce().expect("it was challenged").to_owned();
     let line = target.command_line();

@@ -38,6 +38,8 @@ pub(super) struct Target {
     pub(super) kind: Kind,
     home: Home,
     process: Process,
+    /// Attacks so far: each has accounts of its own.
+    round: u32,
 }
 
 impl Target {
@@ -48,15 +50,30 @@ impl Target {
         let [a, b] = CROWD;
         site.relay.ip(&format!("route add {a}.{b}.0.0/16 via 10.25.1.2"));
         let home = Home::with_pool_key();
-        let process = launch(&site, &home, kind);
-        Self { site, kind, home, process }
+        let process = launch(&site, &home, kind, "");
+        Self { site, kind, home, process, round: 0 }
+    }
+
+    /// Starts ours for attacks that go on longer than what they leave behind.
+    #[cfg(feature = "soak")]
+    pub(super) fn start_for_long() -> Self {
+        let mut target = Self::start(Kind::Ours);
+        target.process.kill();
+        let limits = "[limits]\nallocations_per_client = 5000";
+        target.process = launch(&target.site, &target.home, Kind::Ours, limits);
+        target
+    }
+
+    /// Another attack begins.
+    pub(super) fn next_round(&mut self) {
+        self.round += 1;
     }
 
     /// Kills the server and starts it again; how long nobody answered.
     pub(super) fn crash(&mut self) -> Duration {
         let died = clock::now();
         self.process.kill();
-        self.process = launch(&self.site, &self.home, self.kind);
+        self.process = launch(&self.site, &self.home, self.kind, "");
         let probe = || self.guest("10.25.1.66", "probe").binding().ok();
         clock::await_some(Duration::from_secs(10), "the server to answer again", probe);
         clock::now() - died
@@ -115,7 +132,13 @@ impl Target {
     }
 
     fn speak(&self, from: &str, user: &str, transport: Transport) -> TurnClient {
-        self.with(from, credentials(user), transport)
+        self.with(from, self.credentials(user), transport)
+    }
+
+    /// The credentials of an account of this attack, good for an hour at both servers.
+    pub(super) fn credentials(&self, user: &str) -> Credentials {
+        let username = format!("{}:{user}-{}", unix_s() + 3600, self.round);
+        rest_credentials(REST_SECRET, &username)
     }
 
     /// A client with these credentials.
@@ -181,11 +204,6 @@ fn address(host: &str) -> SocketAddr {
     SocketAddr::new(host.parse::<IpAddr>().expect("an address"), 0)
 }
 
-/// The credentials of a user, good for an hour at both servers.
-pub(super) fn credentials(user: &str) -> Credentials {
-    rest_credentials(REST_SECRET, &format!("{}:{user}", unix_s() + 3600))
-}
-
 /// The wall clock, in seconds.
 #[expect(clippy::disallowed_methods, reason = "credentials of the test name a time")]
 pub(super) fn unix_s() -> u64 {
@@ -201,10 +219,10 @@ pub(super) fn file() -> RelayFile {
     }
 }
 
-fn launch(site: &Site, home: &Home, kind: Kind) -> Process {
+fn launch(site: &Site, home: &Home, kind: Kind, tables: &str) -> Process {
     match kind {
         Kind::Ours => {
-            let path = home.write("relay-9641.toml", &file().toml());
+            let path = home.write("relay-9641.toml", &(file().toml() + tables));
             let path = path.to_str().expect("a path in UTF-8");
             let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
             await_ready(&site.relay, &mut relay, METRICS);
