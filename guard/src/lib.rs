@@ -1,7 +1,7 @@
 //! What both services do for their own safety.
 //!
 //! A service starts as root, or with capabilities, because it binds low ports and reads secret
-//! files. When its sockets are open it calls [`confine`], before it starts a thread: it becomes an
+//! files. When its sockets are open it calls [`confine()`], before it starts a thread: it becomes an
 //! unprivileged user ([`user`]), can gain nothing back, leaves no core, opens nothing but its own
 //! files (Landlock, `files`) and makes only the system calls it needs (seccomp, `syscalls`). What
 //! is in force is read back from the kernel ([`Measures`]), not assumed.
