@@ -21,6 +21,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// How long a packet may take that is not lost.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long they go on at least, however soon the work is done.
+const LEAST: Duration = Duration::from_secs(2);
+
 /// After how many packets permission, channel and allocation are renewed.
 const RENEWAL: u32 = 6_000;
 
@@ -66,7 +69,7 @@ impl Lost {
 
     /// Whether calls went on, and lost nothing.
     pub(super) fn is_proof(self) -> bool {
-        self.sent >= 50 && self.lost == 0
+        self.sent >= 100 && self.lost == 0
     }
 }
 
@@ -82,7 +85,9 @@ pub(super) fn beside<T>(calls: Calls, work: impl FnOnce() -> T) -> (T, Lost) {
     thread::scope(|scope| {
         let calls: Vec<_> =
             calls.0.into_iter().map(|call| scope.spawn(move || call.talk(over))).collect();
+        let enough = clock::now() + LEAST;
         let done = work();
+        clock::rest_until(enough);
         over.store(true, Ordering::Relaxed);
         let lost = calls.into_iter().map(|call| call.join().expect("a call ends"));
         (done, lost.fold(Lost::default(), Lost::and))
