@@ -65,10 +65,11 @@ impl Head {
             let line = plain(line)?;
             if line.starts_with([' ', '\t']) {
                 let (_, value) = headers.last_mut().ok_or(NotSip::Header)?;
-                if !value.is_empty() {
+                let more = line.trim_matches(BLANKS);
+                if !value.is_empty() && !more.is_empty() {
                     value.push(' ');
                 }
-                value.push_str(line.trim_matches(BLANKS));
+                value.push_str(more);
                 continue;
             }
             let (name, value) = line.split_once(':').ok_or(NotSip::Header)?;
