@@ -177,6 +177,7 @@ pub(crate) struct MintArgs {
     pub(crate) ports: Vec<String>,
     /// What all allocations of the user together may carry each way, if less than the relay's own
     /// limits say: `kbit_per_s=COUNT`, `packets_per_s=COUNT`, `allocations=COUNT`.
+    /// Relays enforce the number of allocations; rates are carried, but not enforced yet.
     #[arg(long, value_name = "NAME=COUNT", value_delimiter = ',')]
     pub(crate) limit: Vec<String>,
     /// Print one JSON object instead of two lines.
