@@ -285,6 +285,7 @@ fn config(pool_key: PoolKey) -> Config {
             allocations_per_client: limit,
             permissions: 16,
             channels: 16,
+            new_peers_per_minute: 256,
             peer_connections: 16,
             peer_connections_waiting: 16,
             bandwidth: Bandwidth::UNLIMITED,

@@ -108,6 +108,7 @@ reasons! {
         PeerFamily "peer_family" [443] "the peer's address family is not the allocation's";
         TooManyPermissions "too_many_permissions" [508] "the allocation has limits.permissions permissions";
         TooManyChannels "too_many_channels" [508] "the allocation has limits.channels channels";
+        TooManyNewPeers "too_many_new_peers" [403] "the allocation has turned to limits.new_peers_per_minute new peers within a minute: somebody scans a network through the relay, or a conference is larger than expected";
         ChannelNumber "channel_number" [400] "channel number outside 0x4000-0x4FFF; old clients may need compat.rfc5766_channels";
         ChannelConflict "channel_conflict" [400] "the channel number or the peer is bound otherwise already";
         MobilityForbidden "mobility_forbidden" [405] "the client asks for a mobility ticket, which features.mobility forbids";
@@ -139,6 +140,7 @@ reasons! {
         Multiplexed "multiplexed" "a datagram of a multiplexed MS-TURN session, which this relay never offers";
         NoDestination "no_destination" "bare payload of an MS-TURN client that has set no active destination";
         TooManyPermissions "too_many_permissions" "a Send of MS-TURN to one more peer than limits.permissions allows";
+        TooManyNewPeers "too_many_new_peers" "a Send to one more new peer than limits.new_peers_per_minute allows: somebody scans ports or a network through the relay";
         TcpRelay "tcp_relay" "a Send indication for an allocation that relays TCP";
         TooManyConnections "too_many_connections" "a peer's TCP connection to an allocation that has limits.peer_connections of them, or limits.peer_connections_waiting that wait for the client";
         Unrecognised "unrecognised" "not STUN and not ChannelData by its first byte";
@@ -165,6 +167,12 @@ reasons! {
         AllocationPackets "allocation_packets" "an allocation carries more datagrams than limits.packets_per_s_per_allocation in one direction";
         UserBandwidth "user_bandwidth" "the allocations of a user carry more than limits.kbit_per_s_per_user in one direction";
         UserPackets "user_packets" "the allocations of a user carry more datagrams than limits.packets_per_s_per_user in one direction";
+        ClientBandwidth "client_bandwidth" "the allocations of a client address carry more than limits.kbit_per_s_per_client in one direction; many users behind one NAT need more";
+        ClientPackets "client_packets" "the allocations of a client address carry more datagrams than limits.packets_per_s_per_client in one direction; many users behind one NAT need more";
+        WorkerBandwidth "worker_bandwidth" "the allocations of a worker carry more than limits.kbit_per_s_per_worker in one direction";
+        WorkerPackets "worker_packets" "the allocations of a worker carry more datagrams than limits.packets_per_s_per_worker in one direction";
+        RelayBandwidth "relay_bandwidth" "all allocations together carry more than limits.kbit_per_s in one direction; add a relay, or raise it";
+        RelayPackets "relay_packets" "all allocations together carry more datagrams than limits.packets_per_s in one direction; add a relay, or raise it";
         StaleRelay "stale_relay" "a packet for a relayed address that was just released";
         ClientAway "client_away" "payload for a client whose connection ended and who may come back with its mobility ticket";
         WorkerBusy "worker_busy" "a client that belongs to another worker could not be handed over, because that worker's inbox is full";

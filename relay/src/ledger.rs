@@ -168,8 +168,8 @@ impl Ledger for SharedLedger {
         books.users.add(claim.user);
         books.clients.add(claim.client);
         *books.held.entry((self.worker, claim.user, claim.client)).or_default() += 1;
-        let pot = books.pots.of(claim);
-        Ok(Lease { user: claim.user, client: claim.client, pot })
+        let shares = books.pots.of(claim);
+        Ok(Lease { user: claim.user, client: claim.client, shares })
     }
 
     fn release(&mut self, lease: Lease) {
@@ -254,9 +254,12 @@ impl Books {
         self.allocations = self.allocations.saturating_sub(1);
         self.users.remove(&user);
         if self.users.of(&user) == 0 {
-            self.pots.forget(user);
+            self.pots.forget_user(user);
         }
         self.clients.remove(&client);
+        if self.clients.of(&client) == 0 {
+            self.pots.forget_client(client);
+        }
     }
 
     fn admit(&mut self, worker: u16, network: IpAddr) {
@@ -310,6 +313,7 @@ mod tests {
         allocations_per_client: 2,
         permissions: 1,
         channels: 1,
+        new_peers_per_minute: 256,
         peer_connections: 1,
         peer_connections_waiting: 1,
         bandwidth: Bandwidth::UNLIMITED,

@@ -11,8 +11,10 @@ use proto::reject::DropReason;
 use rig::World;
 use rig::site::{BEGIN, pool_key};
 
+const NONE: Bandwidth = Bandwidth::UNLIMITED;
+
 /// ED-52 and ED-51: 3000 kbit/s for one allocation, 10000 for one user.
-const PRODUCT: Bandwidth = Bandwidth { allocation: kbit(3_000), user: kbit(10_000) };
+const PRODUCT: Bandwidth = Bandwidth { allocation: kbit(3_000), user: kbit(10_000), ..NONE };
 
 const fn kbit(kbit_per_s: u64) -> Rates {
     Rates { bytes: NonZeroU64::new(kbit_per_s * 125), packets: None }
@@ -93,8 +95,8 @@ fn ed_052_an_allocation_carries_its_rate_each_way_and_not_more() {
 #[test]
 fn sec_010_a_rate_below_the_limit_loses_nothing_and_any_size_passes() {
     for (case, bandwidth) in [
-        ("bits", Bandwidth { allocation: kbit(3_000), user: kbit(3_000) }),
-        ("packets", Bandwidth { allocation: packets(1_000), user: packets(1_000) }),
+        ("bits", Bandwidth { allocation: kbit(3_000), user: kbit(3_000), ..NONE }),
+        ("packets", Bandwidth { allocation: packets(1_000), user: packets(1_000), ..NONE }),
     ] {
         let (mut world, relayed) = world(bandwidth, &["alice"]);
         let alice = [("alice", relayed[0])];
@@ -110,7 +112,7 @@ fn sec_010_a_rate_below_the_limit_loses_nothing_and_any_size_passes() {
 
 #[test]
 fn sec_010_datagrams_are_limited_as_well_and_indications_like_channels() {
-    let limits = Bandwidth { allocation: packets(200), user: packets(300) };
+    let limits = Bandwidth { allocation: packets(200), user: packets(300), ..NONE };
     let (mut world, relayed) = world(limits, &["alice"]);
     for _ in 0..5_000 {
         world.client("alice").send("bob", &[7; 10]);
@@ -184,7 +186,7 @@ fn ed_052_streams_wait_for_their_rate_and_get_all_of_it() {
 
 #[test]
 fn ed_051_all_allocations_of_a_user_share_one_rate_and_another_user_is_not_hurt() {
-    let limits = Bandwidth { allocation: Rates::default(), user: kbit(4_000) };
+    let limits = Bandwidth { user: kbit(4_000), ..NONE };
     let (mut world, _) = world(limits, &["alice", "carol"]);
     // Two more allocations of alice.
     let login = world.client("alice").state().login.clone();
@@ -227,9 +229,89 @@ fn ed_051_all_allocations_of_a_user_share_one_rate_and_another_user_is_not_hurt(
     assert_eq!(world.dropped_in_all(), world.dropped(DropReason::UserBandwidth));
 }
 
+/// A client at a port of an address, with an allocation and a channel to bob.
+fn join(world: World, name: &str, address: &str) -> World {
+    let mut world = world.with_client_at(name, address.parse().expect("an address"));
+    world.client(name).relay();
+    world.client(name).bind(0x4000, "bob").expect_success();
+    world
+}
+
+#[test]
+fn sec_010_each_level_of_the_tree_is_exact_with_its_own_reason_and_stops_at_nobody_else() {
+    let (bits, count) = (kbit(4_000), packets(500));
+    let rate = 4_000 * 125 * 10;
+    for (case, limits, reason, shared) in [
+        ("client", Bandwidth { client: bits, ..NONE }, DropReason::ClientBandwidth, 2),
+        ("client", Bandwidth { client: count, ..NONE }, DropReason::ClientPackets, 2),
+        ("worker", Bandwidth { worker: bits, ..NONE }, DropReason::WorkerBandwidth, 3),
+        ("worker", Bandwidth { worker: count, ..NONE }, DropReason::WorkerPackets, 3),
+        ("relay", Bandwidth { relay: bits, ..NONE }, DropReason::RelayBandwidth, 3),
+        ("relay", Bandwidth { relay: count, ..NONE }, DropReason::RelayPackets, 3),
+    ] {
+        let mut world =
+            World::configured(51, |config| config.limits.bandwidth = limits).with_peer("bob");
+        // Two users behind one address, and one elsewhere.
+        for (name, address) in
+            [("alice", "81.2.69.10:4000"), ("carol", "81.2.69.10:4001"), ("dave", "81.2.69.11:1")]
+        {
+            world = join(world, name, address);
+        }
+        world.advance_s(1);
+        let names = ["alice", "carol", "dave"];
+        let relayed = names.map(|name| world.client(name).state().relayed.expect("allocated"));
+        let clients: Vec<_> = names.into_iter().zip(relayed).collect();
+        // 3.2 Mbit/s each.
+        talk(&mut world, &clients, (10, 400), 1_000);
+        let heard = heard_by_bob(&mut world, &relayed);
+        within_2_percent(case, heard[..shared].iter().sum(), rate);
+        let heard = names.map(|name| heard_by(&mut world, name));
+        within_2_percent(case, heard[..shared].iter().sum(), rate);
+        if shared == 2 {
+            assert_eq!(heard[2], 400 * 10 * 1_000, "{case}: the other address lost something");
+        }
+        assert_eq!(world.dropped_in_all(), world.dropped(reason), "{case}: the only reason");
+    }
+}
+
+#[test]
+fn sec_010_what_one_level_drops_is_charged_at_no_other() {
+    let limits = Bandwidth {
+        allocation: kbit(1_000),
+        user: kbit(1_500),
+        client: kbit(2_500),
+        worker: kbit(2_500),
+        relay: kbit(2_500),
+    };
+    let world = World::configured(51, |config| config.limits.bandwidth = limits).with_peer("bob");
+    let mut world = join(world, "alice", "81.2.69.10:4000")
+        .with_client_at("alice2", "81.2.69.10:4001".parse().expect("an address"));
+    world.client("alice2").state().login = world.client("alice").state().login.clone();
+    world.client("alice2").relay();
+    world.client("alice2").bind(0x4000, "bob").expect_success();
+    let mut world = join(world, "carol", "81.2.69.10:4002");
+    world.advance_s(1);
+    let names = ["alice", "alice2", "carol"];
+    let relayed = names.map(|name| world.client(name).state().relayed.expect("allocated"));
+    for round in 0..10_000_u32 {
+        // 8 Mbit/s, 400 kbit/s and 900 kbit/s: of the first, one passes, so that all levels above
+        // the allocation have room.
+        for (name, every, len) in [("alice", 1, 1_000), ("alice2", 10, 500), ("carol", 10, 1_125)] {
+            if round % every == 0 {
+                world.client(name).send_channel(0x4000, &vec![7; len]);
+            }
+        }
+        world.advance(Duration::from_millis(1));
+    }
+    let heard = heard_by_bob(&mut world, &relayed);
+    within_2_percent("the flood", heard[0], 1_000 * 125 * 10);
+    assert_eq!(heard[1..], [500_000, 1_125_000], "others of its user, address and relay");
+    assert_eq!(world.dropped_in_all(), world.dropped(DropReason::AllocationBandwidth));
+}
+
 #[test]
 fn ed_051_ending_and_beginning_anew_gains_nothing() {
-    let limits = Bandwidth { allocation: Rates::default(), user: kbit(1_000) };
+    let limits = Bandwidth { user: kbit(1_000), ..NONE };
     let (mut world, _) = world(limits, &["alice"]);
     let mut heard = 0;
     for _ in 0..50 {

@@ -160,6 +160,7 @@ fn tcpa_008_ids_are_unique_while_in_use() {
     let mut world = configured(8, |config| {
         config.limits.peer_connections = 1_000;
         config.limits.peer_connections_waiting = 1_000;
+        config.limits.new_peers_per_minute = 1_000;
     });
     world.client("alice").allocate_with(Draft::allocate_tcp()).expect_success();
     let host = world.peer_address("bob").ip();
@@ -212,4 +213,20 @@ fn sec_009_waiting_connections_of_an_allocation_are_bounded() {
     let fourth = to(&world, "grace");
     world.client("alice").ask(fourth).expect_code(508);
     assert_eq!(world.rejected(Why::TooManyConnections), 2);
+}
+
+#[test]
+fn sec_009_ports_of_a_peer_cannot_be_scanned_by_connect() {
+    let mut world = configured(4, |config| config.limits.new_peers_per_minute = 3);
+    world.client("alice").allocate_with(Draft::allocate_tcp()).expect_success();
+    let host = world.peer_address("bob").ip();
+    for port in 1..=3 {
+        world.client("alice").ask(Draft::connect(SocketAddr::new(host, port))).expect_code(447);
+    }
+    let next = Draft::connect(SocketAddr::new(host, 4));
+    world.client("alice").ask(next.clone()).expect_code(403);
+    assert_eq!(world.rejected(Why::TooManyNewPeers), 1);
+    assert_eq!(world.dials.calls.len(), 3, "nobody was called");
+    world.advance_s(20);
+    world.client("alice").ask(next).expect_code(447);
 }

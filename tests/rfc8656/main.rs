@@ -1,6 +1,7 @@
 //! RFC 8656, section by section, against a server in a simulated network.
 
 mod allocate;
+mod brake;
 mod channel;
 mod families;
 mod five_tuple;

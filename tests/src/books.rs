@@ -69,8 +69,8 @@ impl Ledger for Books {
         *pages.users.entry(claim.user).or_default() += 1;
         *pages.clients.entry(claim.client).or_default() += 1;
         pages.total += 1;
-        let pot = pages.pots.of(claim);
-        Ok(Lease { user: claim.user, client: claim.client, pot })
+        let shares = pages.pots.of(claim);
+        Ok(Lease { user: claim.user, client: claim.client, shares })
     }
 
     fn release(&mut self, lease: Lease) {
@@ -79,7 +79,10 @@ impl Ledger for Books {
         one_less(&mut pages.clients, &lease.client);
         pages.total -= 1;
         if !pages.users.contains_key(&lease.user) {
-            pages.pots.forget(lease.user);
+            pages.pots.forget_user(lease.user);
+        }
+        if !pages.clients.contains_key(&lease.client) {
+            pages.pots.forget_client(lease.client);
         }
     }
 

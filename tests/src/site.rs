@@ -95,6 +95,7 @@ pub fn default_config() -> Config {
             allocations_per_client: 64,
             permissions: 256,
             channels: 256,
+            new_peers_per_minute: 256,
             peer_connections: 64,
             peer_connections_waiting: 16,
             bandwidth: Bandwidth::UNLIMITED,

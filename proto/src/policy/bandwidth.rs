@@ -1,15 +1,17 @@
-//! How much may pass: rates, what the allocations of a user share, and the meter of one.
+//! How much may pass: rates, what allocations share, and the meter of one.
 //!
-//! Each direction counts for itself, payload bytes and datagrams apart. A bucket fills with time
-//! and lets everything pass as long as there is something in it: a datagram may take more than is
-//! left, which is owed then, so that any size passes and the average is exact. What a user's
-//! allocations share is one instant for each bucket, moved on atomically by a slice of time
-//! whenever one of them needs more; so workers meet once for many datagrams.
+//! Limits form a tree: an allocation, its user, the network of its client, the worker that serves
+//! it, the relay. Each direction counts for itself, payload bytes and datagrams apart; each such
+//! limit is a valve. What passes, passes all valves on its way and is charged to all; what one of
+//! them stops is charged to none.
 //!
-//! Of a stream no byte may be dropped. It is told its [`Allowance`] before it reads, and pays for
-//! what it read; how many datagrams a second may pass says nothing about it.
+//! A valve fills with time and lets everything pass as long as there is something in it: a
+//! datagram may take more than is left, which is owed then, so that any size passes and the average
+//! is exact. What workers share is one instant for each valve, moved on atomically by a slice of
+//! time whenever one of them needs more; so they meet once for many datagrams.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,20 +23,13 @@ use crate::reject::DropReason;
 /// What may pass at once after a pause, as time at the full rate.
 pub const BURST: Duration = Duration::from_millis(100);
 
-/// What an allocation takes at a time of what its user may use.
+/// What is taken at a time of what others share, as time at the full rate.
 const SLICE: Duration = Duration::from_millis(5);
-
-/// What a stream waits for once it has used up what there was, as time at the full rate: so it is
-/// looked at forty times a second, not at every byte.
-const PAUSE: Duration = Duration::from_millis(25);
-
-/// What is not worth a read, as time at the full rate.
-const CRUMB: Duration = Duration::from_millis(3);
 
 /// How long a refusal shows in [`Meter::pressure`].
 const SHOWN: Duration = Duration::from_secs(1);
 
-/// Buckets count billionths of a unit: a nanosecond of a rate of one unit a second.
+/// Valves count billionths of a unit: a nanosecond of a rate of one unit a second.
 const BILLION: i64 = 1_000_000_000;
 
 /// The highest rate that can be told: 100 Gbit/s.
@@ -50,6 +45,9 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { bytes: None, packets: None };
+
     fn are_limits(self) -> bool {
         self.bytes.is_some() || self.packets.is_some()
     }
@@ -62,13 +60,19 @@ pub struct Bandwidth {
     pub allocation: Rates,
     /// All allocations of one user.
     pub user: Rates,
+    /// All allocations of one client's network: see [`Claim::network`].
+    pub client: Rates,
+    /// All allocations of one worker.
+    pub worker: Rates,
+    /// All allocations of the relay.
+    pub relay: Rates,
 }
 
 impl Bandwidth {
     /// No limit.
     pub const UNLIMITED: Self = {
-        let none = Rates { bytes: None, packets: None };
-        Self { allocation: none, user: none }
+        let none = Rates::UNLIMITED;
+        Self { allocation: none, user: none, client: none, worker: none, relay: none }
     };
 }
 
@@ -81,18 +85,11 @@ pub enum Direction {
     ToClient,
 }
 
-/// How much of a stream may pass now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowance {
-    /// Whatever comes, for ever.
-    Unlimited,
-    /// So many bytes, at least one; what is more is owed.
-    Bytes(usize),
-    /// Nothing before then.
-    NotBefore(Instant),
+impl Direction {
+    const BOTH: [Self; 2] = [Self::ToPeer, Self::ToClient];
 }
 
-/// What all allocations of a user share: for bytes and datagrams of each direction the moment at
+/// What several allocations share: for bytes and datagrams of each direction the moment at
 /// which everything taken is paid for, in nanoseconds since the beginning.
 #[derive(Debug)]
 pub struct Pot {
@@ -116,47 +113,70 @@ impl Pot {
         let due = &self.due[direction as usize][kind as usize];
         due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
-
-    /// How long nothing is there that is worth waiting for; `None` if there is something.
-    fn lacks(&self, now: Instant, (direction, kind): (Direction, Kind)) -> Option<Duration> {
-        let due = self.due[direction as usize][kind as usize].load(Ordering::Relaxed);
-        let due = Duration::from_nanos(due);
-        let until = now.saturating_duration_since(self.begin) + BURST;
-        (due >= until).then(|| due.saturating_sub(until) + PAUSE)
-    }
 }
 
-/// The pots of users that have allocations.
+/// The pots of those that have allocations.
 #[derive(Debug, Default)]
-pub struct Pots(BTreeMap<UserKey, Arc<Pot>>);
+pub struct Pots {
+    users: BTreeMap<UserKey, Arc<Pot>>,
+    clients: BTreeMap<IpAddr, Arc<Pot>>,
+    relay: Option<Arc<Pot>>,
+}
 
 impl Pots {
-    /// What the user's allocations share, if that is limited.
-    pub fn of(&mut self, claim: &Claim) -> Option<Arc<Pot>> {
+    /// What an allocation shares with others, as far as that is limited.
+    pub fn of(&mut self, claim: &Claim) -> Shares {
         let new = || Arc::new(Pot::new(claim.at));
-        let limited = claim.bandwidth.user.are_limits();
-        limited.then(|| Arc::clone(self.0.entry(claim.user).or_insert_with(new)))
+        let Claim { user, client, bandwidth, .. } = claim;
+        let (users, clients, relay) = (&mut self.users, &mut self.clients, &mut self.relay);
+        let limited = |rates: Rates| rates.are_limits().then_some(());
+        Shares {
+            user: limited(bandwidth.user)
+                .map(|()| Arc::clone(users.entry(*user).or_insert_with(new))),
+            client: limited(bandwidth.client)
+                .map(|()| Arc::clone(clients.entry(*client).or_insert_with(new))),
+            relay: limited(bandwidth.relay).map(|()| Arc::clone(relay.get_or_insert_with(new))),
+        }
     }
 
     /// The last allocation of a user has ended.
-    pub fn forget(&mut self, user: UserKey) {
-        self.0.remove(&user);
+    pub fn forget_user(&mut self, user: UserKey) {
+        self.users.remove(&user);
+    }
+
+    /// The last allocation of a client's network has ended.
+    pub fn forget_client(&mut self, client: IpAddr) {
+        self.clients.remove(&client);
     }
 }
 
-/// What a bucket counts.
+/// What an allocation shares with others; `None` where that is not limited.
+#[derive(Clone, Debug, Default)]
+pub struct Shares {
+    user: Option<Arc<Pot>>,
+    client: Option<Arc<Pot>>,
+    relay: Option<Arc<Pot>>,
+}
+
+/// What a valve counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bytes,
     Packets,
 }
 
-/// What one allocation carries, against its limits.
+/// What one allocation carries, against the limits that are not its worker's.
 #[derive(Debug)]
 pub(crate) struct Meter {
     lanes: [Lane; 2],
-    pot: Option<Arc<Pot>>,
     refused: Option<Instant>,
+}
+
+/// What all allocations of a worker carry together.
+#[derive(Debug, Default)]
+pub(crate) struct Trunk {
+    lanes: [Lane; 2],
+    begun: bool,
 }
 
 /// How far an allocation is from its limits.
@@ -164,244 +184,202 @@ pub(crate) struct Meter {
 pub struct Pressure {
     /// It carries more than its rate at the moment, and lives on what it saved.
     pub above_average: bool,
-    /// Something of it was dropped, or had to wait, during the last second.
+    /// Something of it was dropped during the last second.
     pub above_peak: bool,
+}
+
+impl Trunk {
+    /// Sets up the limits of the worker and of the relay, when they are known first.
+    pub(crate) fn begin(&mut self, bandwidth: &Bandwidth, shares: &Shares, now: Instant) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let relay = shares.relay.as_ref();
+        self.lanes = Direction::BOTH.map(|_| {
+            let worker = [DropReason::WorkerBandwidth, DropReason::WorkerPackets];
+            let all = [DropReason::RelayBandwidth, DropReason::RelayPackets];
+            let worker = Valve::own(bandwidth.worker, worker, now);
+            Lane(worker.chain(Valve::shared(bandwidth.relay, all, relay)).collect())
+        });
+    }
 }
 
 impl Meter {
     /// A meter for an allocation; `None` without a limit.
-    pub(crate) fn new(
-        bandwidth: &Bandwidth,
-        pot: Option<&Arc<Pot>>,
-        now: Instant,
-    ) -> Option<Box<Self>> {
-        let user = pot.map_or(Rates::default(), |_| bandwidth.user);
-        let lane = || Lane {
-            bytes: Bucket::of(bandwidth.allocation.bytes, now),
-            packets: Bucket::of(bandwidth.allocation.packets, now),
-            shared_bytes: Credit::of(user.bytes),
-            shared_packets: Credit::of(user.packets),
-        };
-        let limited = bandwidth.allocation.are_limits() || user.are_limits();
-        let pot = pot.map(Arc::clone);
-        limited.then(|| Box::new(Self { lanes: [lane(), lane()], pot, refused: None }))
+    pub(crate) fn new(bandwidth: &Bandwidth, shares: &Shares, now: Instant) -> Option<Box<Self>> {
+        let Bandwidth { allocation, user, client, worker, relay } = *bandwidth;
+        if ![allocation, user, client, worker, relay].into_iter().any(Rates::are_limits) {
+            return None;
+        }
+        let lanes = Direction::BOTH.map(|_| {
+            let own = [DropReason::AllocationBandwidth, DropReason::AllocationPackets];
+            let of_user = [DropReason::UserBandwidth, DropReason::UserPackets];
+            let of_client = [DropReason::ClientBandwidth, DropReason::ClientPackets];
+            let own = Valve::own(allocation, own, now);
+            let of_user = Valve::shared(user, of_user, shares.user.as_ref());
+            let of_client = Valve::shared(client, of_client, shares.client.as_ref());
+            Lane(own.chain(of_user).chain(of_client).collect())
+        });
+        Some(Box::new(Self { lanes, refused: None }))
     }
 
     /// Whether a datagram may pass; counts it if so.
     pub(crate) fn admit(
         &mut self,
+        trunk: &mut Trunk,
         now: Instant,
         direction: Direction,
         len: usize,
     ) -> Result<(), DropReason> {
-        let lane = &mut self.lanes[direction as usize];
-        let outcome = lane.admit(now, direction, self.pot.as_deref(), len as u64);
-        if outcome.is_err() {
+        let own = &mut self.lanes[direction as usize];
+        let common = &mut trunk.lanes[direction as usize];
+        let open = own.is_open(now, direction).and_then(|()| common.is_open(now, direction));
+        if let Err(reason) = open {
             self.refused = Some(now);
+            return Err(reason);
         }
-        outcome
-    }
-
-    /// How much of a stream may pass now.
-    pub(crate) fn allowance(&mut self, now: Instant, direction: Direction) -> Allowance {
-        let lane = &mut self.lanes[direction as usize];
-        let allowance = lane.allowance(now, direction, self.pot.as_deref());
-        if matches!(allowance, Allowance::NotBefore(_)) {
-            self.refused = Some(now);
-        }
-        allowance
-    }
-
-    /// Counts bytes of a stream that have passed.
-    pub(crate) fn spend(&mut self, direction: Direction, bytes: u64) {
-        self.lanes[direction as usize].spend(bytes, 0);
+        own.spend(len as u64, 1);
+        common.spend(len as u64, 1);
+        Ok(())
     }
 
     /// How far the allocation is from its limits.
     pub(crate) fn pressure(&self, now: Instant) -> Pressure {
-        let buckets = self.lanes.iter().flat_map(|lane| [&lane.bytes, &lane.packets]);
+        let valves = self.lanes.iter().flat_map(|lane| &lane.0);
         Pressure {
-            above_average: buckets.flatten().any(|bucket| bucket.is_drawn_on(now)),
+            above_average: valves.into_iter().any(|valve| valve.is_drawn_on(now)),
             above_peak: self.refused.is_some_and(|at| now.saturating_duration_since(at) < SHOWN),
         }
     }
 }
 
-/// One direction.
-#[derive(Debug)]
-struct Lane {
-    bytes: Option<Bucket>,
-    packets: Option<Bucket>,
-    shared_bytes: Option<Credit>,
-    shared_packets: Option<Credit>,
-}
+/// One direction: its valves, the narrowest first.
+#[derive(Debug, Default)]
+struct Lane(Box<[Valve]>);
 
 impl Lane {
-    fn admit(
-        &mut self,
-        now: Instant,
-        direction: Direction,
-        pot: Option<&Pot>,
-        len: u64,
-    ) -> Result<(), DropReason> {
-        let Self { bytes, packets, shared_bytes, shared_packets } = self;
-        for (bucket, reason) in
-            [(bytes, DropReason::AllocationBandwidth), (packets, DropReason::AllocationPackets)]
-        {
-            if bucket.as_mut().is_some_and(|bucket| !bucket.is_open(now)) {
-                return Err(reason);
+    fn is_open(&mut self, now: Instant, direction: Direction) -> Result<(), DropReason> {
+        for valve in &mut self.0 {
+            if !valve.is_open(now, direction) {
+                return Err(valve.reason);
             }
         }
-        for (credit, kind, reason) in [
-            (shared_bytes, Kind::Bytes, DropReason::UserBandwidth),
-            (shared_packets, Kind::Packets, DropReason::UserPackets),
-        ] {
-            if let (Some(credit), Some(pot)) = (credit, pot)
-                && !credit.is_open(|time| pot.take(now, (direction, kind), time))
-            {
-                return Err(reason);
-            }
-        }
-        self.spend(len, 1);
         Ok(())
     }
 
-    fn allowance(&mut self, now: Instant, direction: Direction, pot: Option<&Pot>) -> Allowance {
-        let shared = (direction, Kind::Bytes);
-        let own = self.bytes.as_mut().and_then(|bucket| {
-            bucket.fill(now);
-            bucket.lacks()
-        });
-        let credit = self.shared_bytes.as_mut().zip(pot);
-        let of_user = credit.as_ref().filter(|(credit, _)| credit.is_crumb());
-        let of_user = of_user.and_then(|(_, pot)| pot.lacks(now, shared));
-        // Both at once: otherwise who has waited for one would wait for the other.
-        if let Some(time) = own.max(of_user) {
-            return Allowance::NotBefore(now + time);
-        }
-        let mut level = self.bytes.as_ref().map(|bucket| bucket.level);
-        if let Some((credit, pot)) = credit {
-            if credit.is_crumb() && !credit.refill(|time| pot.take(now, shared, time)) {
-                // Another worker was faster.
-                return Allowance::NotBefore(now + PAUSE);
-            }
-            level = Some(level.map_or(credit.level, |own| own.min(credit.level)));
-        }
-        level.map_or(Allowance::Unlimited, at_most)
-    }
-
-    /// Takes from everything there is, which may be less.
-    fn spend(&mut self, len: u64, datagrams: u64) {
-        let Self { bytes, packets, shared_bytes, shared_packets } = self;
-        let levels = [(bytes, len), (packets, datagrams)].into_iter();
-        let levels = levels.filter_map(|(it, units)| Some((&mut it.as_mut()?.level, units)));
-        let shared = [(shared_bytes, len), (shared_packets, datagrams)].into_iter();
-        let shared = shared.filter_map(|(it, units)| Some((&mut it.as_mut()?.level, units)));
-        for (level, units) in levels.chain(shared) {
-            *level = level.saturating_sub_unsigned(units.saturating_mul(BILLION as u64));
+    fn spend(&mut self, bytes: u64, packets: u64) {
+        for valve in &mut self.0 {
+            let units = match valve.kind {
+                Kind::Bytes => bytes,
+                Kind::Packets => packets,
+            };
+            valve.level = valve.level.saturating_sub_unsigned(units.saturating_mul(BILLION as u64));
         }
     }
 }
 
-/// What one allocation may still use, filled by time.
+/// One limit.
 #[derive(Debug)]
-struct Bucket {
+struct Valve {
     /// Units a second.
     rate: u64,
-    /// Billionths of a unit; below zero is owed.
+    /// Billionths of a unit that may pass; below zero is owed.
     level: i64,
-    /// When it was filled last.
-    at: Instant,
+    source: Source,
+    kind: Kind,
+    /// Why something does not pass.
+    reason: DropReason,
 }
 
-impl Bucket {
-    fn of(rate: Option<NonZeroU64>, now: Instant) -> Option<Self> {
-        let rate = rate?.get().min(MOST_BYTES_PER_S);
-        Some(Self { rate, level: full(rate), at: now })
+/// What fills a valve.
+#[derive(Debug)]
+enum Source {
+    /// Time; it was filled last at this one.
+    Time(Instant),
+    /// Slices of what others share.
+    Pot(Arc<Pot>),
+}
+
+impl Valve {
+    /// Valves of something that shares with nobody.
+    fn own(rates: Rates, reasons: [DropReason; 2], now: Instant) -> impl Iterator<Item = Self> {
+        kinds(rates, reasons).map(move |(rate, kind, reason)| Self {
+            rate,
+            level: full(rate),
+            source: Source::Time(now),
+            kind,
+            reason,
+        })
     }
 
-    fn is_open(&mut self, now: Instant) -> bool {
-        self.fill(now);
+    /// Valves of something that shares with others.
+    fn shared(
+        rates: Rates,
+        reasons: [DropReason; 2],
+        pot: Option<&Arc<Pot>>,
+    ) -> impl Iterator<Item = Self> {
+        pot.into_iter().flat_map(move |pot| {
+            kinds(rates, reasons).map(|(rate, kind, reason)| Self {
+                rate,
+                level: 0,
+                source: Source::Pot(Arc::clone(pot)),
+                kind,
+                reason,
+            })
+        })
+    }
+
+    fn is_open(&mut self, now: Instant, direction: Direction) -> bool {
+        match &mut self.source {
+            // A batch has one time.
+            Source::Time(at) if *at == now => {}
+            Source::Time(at) => {
+                self.level = level_at(self.level, self.rate, now.saturating_duration_since(*at));
+                *at = now;
+            }
+            Source::Pot(pot) if self.level <= 0 => {
+                let owed = self.level.unsigned_abs() / self.rate;
+                let time = owed.saturating_add(nanoseconds(SLICE));
+                if pot.take(now, (direction, self.kind), time) {
+                    let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
+                    self.level = self.level.saturating_add(gained);
+                }
+            }
+            Source::Pot(_) => {}
+        }
         self.level > 0
     }
 
-    fn fill(&mut self, now: Instant) {
-        // A batch has one time.
-        if now != self.at {
-            self.level = self.level_at(now);
-            self.at = now;
-        }
-    }
-
-    /// How long a stream waits; `None` if there is something to read for.
-    fn lacks(&self) -> Option<Duration> {
-        let lacking = level_of(self.rate, PAUSE).saturating_sub(self.level);
-        let nanoseconds = u64::try_from(lacking).unwrap_or_default().div_ceil(self.rate);
-        (self.level < level_of(self.rate, CRUMB)).then(|| Duration::from_nanos(nanoseconds))
-    }
-
-    /// Whether it carries more than its rate, so that its level is well below the full one.
+    /// Whether more than the rate passes, so that the level is well below the full one.
     fn is_drawn_on(&self, now: Instant) -> bool {
-        self.level_at(now) < full(self.rate) / 2
-    }
-
-    fn level_at(&self, now: Instant) -> i64 {
-        let elapsed = now.saturating_duration_since(self.at).as_nanos();
-        let gained = i64::try_from(elapsed.saturating_mul(self.rate.into())).unwrap_or(i64::MAX);
-        self.level.saturating_add(gained).min(full(self.rate))
+        let Source::Time(at) = self.source else { return false };
+        let level = level_at(self.level, self.rate, now.saturating_duration_since(at));
+        level < full(self.rate) / 2
     }
 }
 
-/// What an allocation has taken of its user's and not used yet.
-#[derive(Debug)]
-struct Credit {
-    /// Units a second.
-    rate: u64,
-    /// Billionths of a unit; below zero is owed.
-    level: i64,
+/// What of a limit there is: rate, what it counts, and why something does not pass.
+fn kinds(
+    rates: Rates,
+    [bytes, packets]: [DropReason; 2],
+) -> impl Iterator<Item = (u64, Kind, DropReason)> {
+    let both = [(rates.bytes, Kind::Bytes, bytes), (rates.packets, Kind::Packets, packets)];
+    let limited = |(rate, kind, reason): (Option<NonZeroU64>, _, _)| {
+        Some((rate?.get().min(MOST_BYTES_PER_S), kind, reason))
+    };
+    both.into_iter().filter_map(limited)
 }
 
-impl Credit {
-    fn of(rate: Option<NonZeroU64>) -> Option<Self> {
-        Some(Self { rate: rate?.get().min(MOST_BYTES_PER_S), level: 0 })
-    }
-
-    /// Whether there is some, or more is granted.
-    fn is_open(&mut self, take: impl FnOnce(u64) -> bool) -> bool {
-        self.level > 0 || self.refill(take)
-    }
-
-    /// Whether `take` grants more: it is told for how long a time.
-    fn refill(&mut self, take: impl FnOnce(u64) -> bool) -> bool {
-        let owed = self.level.min(0).unsigned_abs() / self.rate;
-        let time = owed.saturating_add(nanoseconds(SLICE));
-        if !take(time) {
-            return false;
-        }
-        let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
-        self.level = self.level.saturating_add(gained);
-        true
-    }
-
-    /// Whether a stream needs more.
-    fn is_crumb(&self) -> bool {
-        self.level < level_of(self.rate, CRUMB)
-    }
+/// A level that was left alone so long.
+fn level_at(level: i64, rate: u64, elapsed: Duration) -> i64 {
+    let gained = elapsed.as_nanos().saturating_mul(rate.into());
+    let gained = i64::try_from(gained).unwrap_or(i64::MAX);
+    level.saturating_add(gained).min(full(rate))
 }
 
-/// What a level allows to a stream.
-fn at_most(level: i64) -> Allowance {
-    Allowance::Bytes(usize::try_from(level / BILLION).unwrap_or_default().max(1))
-}
-
-/// The level of a bucket that was left alone.
+/// The level of a valve that was left alone.
 fn full(rate: u64) -> i64 {
-    level_of(rate, BURST)
-}
-
-/// What passes in so much time.
-fn level_of(rate: u64, time: Duration) -> i64 {
-    i64::try_from(rate.saturating_mul(nanoseconds(time))).unwrap_or(i64::MAX)
+    i64::try_from(rate.saturating_mul(nanoseconds(BURST))).unwrap_or(i64::MAX)
 }
 
 fn nanoseconds(time: Duration) -> u64 {
@@ -413,35 +391,76 @@ mod tests {
     use super::*;
     use crate::now::tests::start;
 
-    #[test]
-    fn ed_051_two_workers_share_a_user_s_rate_exactly() {
+    const RATE: Rates = Rates { bytes: NonZeroU64::new(1_250_000), packets: None };
+
+    fn claim(user: u64, bandwidth: Bandwidth, at: Instant) -> Claim {
+        let client = IpAddr::from([192, 0, 2, 1]);
+        Claim { user: UserKey(user), client, user_limit: None, bandwidth, at }
+    }
+
+    /// What two workers pass together in ten seconds, with two allocations each, of which each
+    /// sends 2 MB a second in steps of a millisecond.
+    fn passed_by_two_workers(bandwidth: Bandwidth) -> u64 {
         let begin = start().mono;
-        let rate = Rates { bytes: NonZeroU64::new(1_250_000), packets: None };
-        let bandwidth = Bandwidth { allocation: Rates::default(), user: rate };
-        let pot = Arc::new(Pot::new(begin));
-        // Each sends 4 MB a second in steps of a millisecond, for ten seconds.
+        let mut pots = Pots::default();
+        let shares = pots.of(&claim(1, bandwidth, begin));
         let work = || {
-            let mut meter = Meter::new(&bandwidth, Some(&pot), begin).unwrap();
+            let mut trunk = Trunk::default();
+            trunk.begin(&bandwidth, &shares, begin);
+            let mut meters = [0, 1].map(|_| Meter::new(&bandwidth, &shares, begin).unwrap());
             let mut passed = 0;
             for step in 0..10_000 {
                 let now = begin + Duration::from_millis(step);
-                for _ in 0..4 {
-                    let admitted = meter.admit(now, Direction::ToPeer, 1_000);
+                for turn in 0..4 {
+                    let meter = &mut meters[turn % 2];
+                    let admitted = meter.admit(&mut trunk, now, Direction::ToPeer, 1_000);
                     passed += if admitted.is_ok() { 1_000 } else { 0 };
                 }
             }
             passed
         };
-        let passed: u64 = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let workers = [scope.spawn(work), scope.spawn(work)];
             workers.map(|worker| worker.join().unwrap()).into_iter().sum()
-        });
-        let expected = 12_500_000_u64;
-        assert!(passed.abs_diff(expected) * 50 <= expected, "{passed} of {expected}");
+        })
+    }
+
+    #[test]
+    fn ed_051_two_workers_share_a_rate_exactly() {
+        let none = Bandwidth::UNLIMITED;
+        for (case, bandwidth, expected) in [
+            ("user", Bandwidth { user: RATE, ..none }, 12_500_000),
+            ("client", Bandwidth { client: RATE, ..none }, 12_500_000),
+            ("relay", Bandwidth { relay: RATE, ..none }, 12_500_000),
+            ("each worker", Bandwidth { worker: RATE, ..none }, 25_000_000),
+            ("the narrowest", Bandwidth { worker: RATE, relay: RATE, ..none }, 12_500_000),
+        ] {
+            let passed = passed_by_two_workers(bandwidth);
+            assert!(passed.abs_diff(expected) * 50 <= expected, "{case}: {passed} of {expected}");
+        }
+    }
+
+    #[test]
+    fn sec_010_pots_are_forgotten_with_those_who_share_them() {
+        let limits = Bandwidth { user: RATE, client: RATE, relay: RATE, ..Bandwidth::UNLIMITED };
+        let mut pots = Pots::default();
+        let claim = claim(1, limits, start().mono);
+        let first = pots.of(&claim);
+        let same = |one: &Option<Arc<Pot>>, other: &Option<Arc<Pot>>| {
+            Arc::ptr_eq(one.as_ref().unwrap(), other.as_ref().unwrap())
+        };
+        assert!(same(&first.user, &pots.of(&claim).user));
+        pots.forget_user(claim.user);
+        pots.forget_client(claim.client);
+        let next = pots.of(&claim);
+        assert!(!same(&first.user, &next.user) && !same(&first.client, &next.client));
+        assert!(same(&first.relay, &next.relay), "the relay is the same for ever");
     }
 
     #[test]
     fn sec_010_without_a_limit_there_is_no_meter() {
-        assert!(Meter::new(&Bandwidth::UNLIMITED, None, start().mono).is_none());
+        let begin = start().mono;
+        let shares = Pots::default().of(&claim(1, Bandwidth::UNLIMITED, begin));
+        assert!(Meter::new(&Bandwidth::UNLIMITED, &shares, begin).is_none());
     }
 }

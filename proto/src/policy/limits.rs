@@ -1,11 +1,10 @@
 //! Quotas, and what the workers of one relay share to keep them exactly.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addr::{Carried, RelayedAddr};
-use crate::policy::bandwidth::{Bandwidth, Pot};
+use crate::policy::bandwidth::{Bandwidth, Shares};
 use crate::reject::Why;
 
 /// A keyed hash of the user-id part of a name: quotas and labels use it, never the name.
@@ -25,6 +24,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation.
     pub channels: usize,
+    /// Peers that one allocation may newly turn to in a minute; at least 1.
+    pub new_peers_per_minute: u32,
     /// TCP connections of one allocation to its peers.
     pub peer_connections: usize,
     /// Those of them that are being made, or wait for the client to claim them.
@@ -68,8 +69,8 @@ pub struct Lease {
     pub user: UserKey,
     /// The client network charged.
     pub client: IpAddr,
-    /// The bandwidth that all allocations of the user share, if that is limited.
-    pub pot: Option<Arc<Pot>>,
+    /// The bandwidth that it shares with others.
+    pub shares: Shares,
 }
 
 /// A relayed port kept for a later Allocate (RFC 8656 §7.2).

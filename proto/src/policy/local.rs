@@ -57,8 +57,8 @@ impl Ledger for LocalLedger {
         self.total += 1;
         self.users.insert(claim.user, of_user + 1);
         self.clients.insert(claim.client, of_client + 1);
-        let pot = self.pots.of(claim);
-        Ok(Lease { user: claim.user, client: claim.client, pot })
+        let shares = self.pots.of(claim);
+        Ok(Lease { user: claim.user, client: claim.client, shares })
     }
 
     fn release(&mut self, lease: Lease) {
@@ -66,7 +66,10 @@ impl Ledger for LocalLedger {
         credit(&mut self.users, &lease.user);
         credit(&mut self.clients, &lease.client);
         if !self.users.contains_key(&lease.user) {
-            self.pots.forget(lease.user);
+            self.pots.forget_user(lease.user);
+        }
+        if !self.clients.contains_key(&lease.client) {
+            self.pots.forget_client(lease.client);
         }
     }
 
@@ -129,6 +132,7 @@ mod tests {
         allocations_per_client: 3,
         permissions: 1,
         channels: 1,
+        new_peers_per_minute: 256,
         peer_connections: 1,
         peer_connections_waiting: 1,
         bandwidth: Bandwidth::UNLIMITED,

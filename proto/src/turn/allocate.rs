@@ -20,6 +20,7 @@ use crate::request::{Allocated, Parity, Reply, Wish};
 use crate::stun::MessageKey;
 use crate::turn::action::{Action, Change, OpenFailure};
 use crate::turn::allocation::{Allocation, Owner, Relay};
+use crate::turn::brake::Brake;
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::Authenticated;
 use crate::turn::redirect::Cause;
@@ -292,7 +293,9 @@ impl<L: Ledger> Server<L> {
         }
         let user = opening.identity.user;
         let bandwidth = self.bandwidth(exchange.call.dialect());
-        let meter = Meter::new(bandwidth, opening.lease.pot.as_ref(), now.mono);
+        let meter = Meter::new(bandwidth, &opening.lease.shares, now.mono);
+        let trunk = *bandwidth;
+        self.trunk.begin(&trunk, &opening.lease.shares, now.mono);
         let owner = Owner {
             username: opening.username,
             identity: opening.identity,
@@ -303,6 +306,7 @@ impl<L: Ledger> Server<L> {
             opened: now.mono,
             token,
             missing,
+            brake: Brake::default(),
             reports: None,
             mobility: opening.mobile.then(|| self.mobility(id)),
             connections: BTreeSet::new(),

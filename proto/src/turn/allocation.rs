@@ -14,6 +14,7 @@ use crate::policy::bandwidth::Meter;
 use crate::policy::{AdmittedPeer, Lease, Reach};
 use crate::reject::Why;
 use crate::stun::MessageKey;
+use crate::turn::brake::Brake;
 use crate::turn::channel::{Channel, Way};
 use crate::turn::few::Few;
 use crate::turn::mobility::Mobility;
@@ -83,6 +84,8 @@ pub(crate) struct Owner {
     pub(crate) token: Option<[u8; 8]>,
     /// The family of a dual request that could not be served, and why.
     pub(crate) missing: Option<(Family, Why)>,
+    /// How many peers it turned to lately.
+    pub(crate) brake: Brake,
     /// How many ICMP messages it heard of lately: the bucket of a [`crate::turn::Rate`].
     pub(crate) reports: Option<Instant>,
     /// How it follows its client, if that may be.

@@ -52,7 +52,7 @@ impl<L: Ledger> Server<L> {
         message: &Message<'_>,
     ) -> Result<(), Reject> {
         // §12.2: the allocation, then syntax (400), family (443), policy (403), collisions (400),
-        // capacity (508).
+        // capacity (508), too many new peers (403).
         let id = self.owned(request)?;
         let WireChannel(number) = message.require()?;
         let number = self.number(number).ok_or(Why::ChannelNumber)?;
@@ -85,6 +85,11 @@ impl<L: Ledger> Server<L> {
         let permitted = allocation.permission(peer.addr().ip()).is_some();
         if !permitted && allocation.permissions() >= limits.permissions {
             return Err(Why::TooManyPermissions.into());
+        }
+        let (hosts, address) = (usize::from(!permitted), (!renewed).then_some(peer.addr()));
+        let most = limits.new_peers_per_minute;
+        if !allocation.owner.brake.lets(most, now.mono, hosts, address) {
+            return Err(Why::TooManyNewPeers.into());
         }
         allocation.bind(now.mono, way, peer);
         self.tally.channels += u64::from(!renewed);

@@ -25,7 +25,7 @@ impl<L: Ledger> Server<L> {
         message: &Message<'_>,
     ) -> Result<(), Reject> {
         // The allocation (437, 441), then syntax (400), family (443), policy (403), a connection
-        // that exists (446), capacity (508).
+        // that exists (446), capacity (508), too many new peers (403).
         let id = self.owned(request)?;
         let XorPeerAddress(peer) = message.require()?;
         if peer.port() == 0 {
@@ -55,6 +55,10 @@ impl<L: Ledger> Server<L> {
         }
         if !self.connections.has_room(connections, &self.config.limits) {
             return Err(Why::TooManyConnections.into());
+        }
+        let most = self.config.limits.new_peers_per_minute;
+        if !allocation.owner.brake.lets(most, now.mono, 0, Some(peer)) {
+            return Err(Why::TooManyNewPeers.into());
         }
         let state = State::Calling {
             request: Box::new(request.exchange.clone()),

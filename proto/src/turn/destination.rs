@@ -46,6 +46,10 @@ impl<L: Ledger> Server<L> {
         let peer = self.permit(now, id, peer)?;
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
         if allocation.way_to(peer.addr()) != Some(Way::Bare) {
+            let most = self.config.limits.new_peers_per_minute;
+            if !allocation.owner.brake.lets(most, now.mono, 0, Some(peer.addr())) {
+                return Err(Why::TooManyNewPeers.into());
+            }
             let first = allocation.channel(Way::Bare).is_none();
             allocation.bind(now.mono, Way::Bare, peer);
             self.tally.channels += u64::from(first);

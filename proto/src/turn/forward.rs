@@ -9,7 +9,7 @@ use crate::channel_data::ChannelData;
 use crate::dialect::{Dialect, Wrap};
 use crate::marks::Datagram;
 use crate::now::Now;
-use crate::policy::bandwidth::Direction;
+use crate::policy::bandwidth::{Direction, Trunk};
 use crate::policy::{Edge, Ledger};
 use crate::reject::DropReason;
 use crate::turn::action::{Span, Verdict};
@@ -61,7 +61,7 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = data.payload().len();
-        if let Err(reason) = metered(allocation, now, Direction::ToPeer, len) {
+        if let Err(reason) = metered(allocation, &mut self.trunk, now, Direction::ToPeer, len) {
             return self.dropped(reason);
         }
         allocation.usage.to_peer.add(len);
@@ -123,7 +123,7 @@ impl<L: Ledger> Server<L> {
         if streams {
             return self.bare_chunk(id, peer, len);
         }
-        if let Err(reason) = metered(allocation, now, Direction::ToPeer, len) {
+        if let Err(reason) = metered(allocation, &mut self.trunk, now, Direction::ToPeer, len) {
             return self.dropped(reason);
         }
         allocation.usage.to_peer.add(len);
@@ -184,7 +184,7 @@ impl<L: Ledger> Server<L> {
         if len + overhead > ALWAYS_FITS && !fits(&self.config.edge, to, dialect, len + overhead) {
             return self.dropped(DropReason::Oversize);
         }
-        if let Err(reason) = metered(allocation, now, Direction::ToClient, len) {
+        if let Err(reason) = metered(allocation, &mut self.trunk, now, Direction::ToClient, len) {
             return self.dropped(reason);
         }
         allocation.usage.to_client.add(len);
@@ -221,13 +221,14 @@ impl<L: Ledger> Server<L> {
 #[inline]
 pub(super) fn metered(
     allocation: &mut Allocation,
+    trunk: &mut Trunk,
     now: Now,
     direction: Direction,
     len: usize,
 ) -> Result<(), DropReason> {
     match &mut allocation.meter {
         None => Ok(()),
-        Some(meter) => meter.admit(now.mono, direction, len),
+        Some(meter) => meter.admit(trunk, now.mono, direction, len),
     }
 }
 

@@ -90,11 +90,18 @@ impl<L: Ledger> Server<L> {
         {
             return Err(DropReason::PeerDenied);
         }
+        // A channel's peer was counted when it was bound.
+        let most = self.config.limits.new_peers_per_minute;
+        if allocation.way_to(peer).is_none()
+            && !allocation.owner.brake.lets(most, now.mono, 0, Some(peer))
+        {
+            return Err(DropReason::TooManyNewPeers);
+        }
         if in_chunks {
             return self.convey_chunk(id, peer, payload);
         }
         let len = payload.len as usize;
-        metered(allocation, now, Direction::ToPeer, len)?;
+        metered(allocation, &mut self.trunk, now, Direction::ToPeer, len)?;
         allocation.usage.to_peer.add(len);
         self.tally.via_indication.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {

@@ -5,9 +5,10 @@
 //! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
 //! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
 //! `connection_bind`; for clients of MS-TURN, whose requests come through `ms`, `destination`;
-//! `exchange` writes the answer, `ending` takes back what is over. What the
-//! network says of undelivered datagrams is told by `unreachable`. `renewal` puts another
-//! configuration in force; when the peer policy changes, `revoke` ends what it no longer admits. State
+//! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
+//! over. What the network says of undelivered datagrams is told by `unreachable`. `renewal` puts
+//! another configuration in force; when the peer policy changes, `revoke` ends what it no longer
+//! admits. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
 //! and `expiry`. Nothing here reads
 //! a clock or draws from anything but the seed.
@@ -16,6 +17,7 @@ pub mod action;
 mod allocate;
 mod allocation;
 mod binding;
+mod brake;
 pub mod channel;
 mod chunks;
 mod classic;

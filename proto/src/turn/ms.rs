@@ -166,6 +166,7 @@ impl<L: Ledger> Server<L> {
         if allocation.permission(local.ip()).is_none() {
             self.permit(now, id, peer).map_err(|why| match why {
                 Why::TooManyPermissions => DropReason::TooManyPermissions,
+                Why::TooManyNewPeers => DropReason::TooManyNewPeers,
                 Why::PeerFamily => DropReason::PeerFamily,
                 _ => DropReason::PeerDenied,
             })?;

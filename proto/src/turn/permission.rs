@@ -44,7 +44,8 @@ impl<L: Ledger> Server<L> {
         request: &Authenticated<'_>,
         message: &Message<'_>,
     ) -> Result<(), Reject> {
-        // §10.2: the allocation, then syntax (400), family (443), policy (403), capacity (508).
+        // §10.2: the allocation, then syntax (400), family (443), policy (403), capacity (508),
+        // too many new ones (403).
         let id = self.owned(request)?;
         let peers = message
             .read_all::<XorPeerAddress>()
@@ -68,6 +69,10 @@ impl<L: Ledger> Server<L> {
         let new = hosts.keys().filter(|ip| allocation.permission(**ip).is_none()).count();
         if allocation.permissions() + new > self.config.limits.permissions {
             return Err(Why::TooManyPermissions.into());
+        }
+        let most = self.config.limits.new_peers_per_minute;
+        if !allocation.owner.brake.lets(most, now.mono, new, None) {
+            return Err(Why::TooManyNewPeers.into());
         }
         for peer in hosts.into_values() {
             allocation.permit(now.mono, peer);
@@ -104,6 +109,10 @@ impl<L: Ledger> Server<L> {
         }
         if allocation.permissions() >= self.config.limits.permissions {
             return Err(Why::TooManyPermissions);
+        }
+        let most = self.config.limits.new_peers_per_minute;
+        if !allocation.owner.brake.lets(most, now.mono, 1, None) {
+            return Err(Why::TooManyNewPeers);
         }
         allocation.permit(now.mono, admitted);
         let lifetime = allocation.dialect.rules().permission;

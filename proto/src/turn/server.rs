@@ -11,6 +11,7 @@ use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
 use crate::now::Now;
 use crate::policy::Ledger;
+use crate::policy::bandwidth::Trunk;
 use crate::reject::{DropReason, Reject, Why};
 use crate::stun::{Class, Fingerprint, Malformed, Message, Method};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
@@ -51,6 +52,8 @@ pub struct Server<L> {
     pub(super) tally: Tally,
     pub(super) listeners: Vec<ListenerTally>,
     pub(super) actions: VecDeque<Action>,
+    /// What limits all allocations together.
+    pub(super) trunk: Trunk,
     pub(super) draining: bool,
     throttle: Option<Arc<Throttle>>,
     pub(super) digests: foldhash::quality::SeedableRandomState,
@@ -80,6 +83,7 @@ impl<L: Ledger> Server<L> {
             tally: Tally { ports_total: ports.total() as u64, ..Tally::default() },
             listeners: vec![ListenerTally::default(); config.edge.listeners().len()],
             actions: VecDeque::new(),
+            trunk: Trunk::default(),
             draining: false,
             throttle: None,
             digests: hasher(&mut random),

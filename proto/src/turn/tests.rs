@@ -91,6 +91,7 @@ fn config(share: Share) -> Config {
             allocations_per_client: 100,
             permissions: 16,
             channels: 16,
+            new_peers_per_minute: 256,
             peer_connections: 16,
             peer_connections_waiting: 4,
             bandwidth: Bandwidth::UNLIMITED,

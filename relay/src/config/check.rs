@@ -1,22 +1,18 @@
 //! Values judged one by one: names, numbers, ranges.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use guard::{Access, Token};
-use proto::addr::{Family, Transport};
-use proto::policy::bandwidth::MOST_BYTES_PER_S;
-use proto::policy::{Bandwidth, Limits, Listener, Rates, RelayAddress};
-use proto::turn::Rate;
+use proto::addr::Transport;
+use proto::policy::Listener;
 use proto::turn::config::MobilityPolicy;
 
 use super::error::Problem;
 use super::file;
 use super::{Metrics, Timers};
-use crate::stream::StreamLimits;
 
 /// Relayed ports without a word from the operator: those of the original product.
 const PORTS: RangeInclusive<u16> = 50_000..=59_999;
@@ -114,117 +110,6 @@ pub(super) fn mobility(found: Option<&toml::Value>) -> Result<MobilityPolicy, Pr
         Some(toml::Value::String(word)) => Err(Problem::text(key, word, why)),
         Some(_) => Err(Problem::at(key, why)),
     }
-}
-
-/// The most allocations that ports and descriptors leave room for, with a fifth to spare.
-/// `each` is how many descriptors an allocation may take.
-pub(super) fn room(
-    relays: &[RelayAddress],
-    ports: &RangeInclusive<u16>,
-    descriptors: u64,
-    each: u64,
-) -> u64 {
-    let of_family =
-        |family| relays.iter().filter(|relay| Family::of(relay.local) == family).count() as u64;
-    let addresses = of_family(Family::V4).max(of_family(Family::V6));
-    let sockets = addresses * ports.len() as u64;
-    (sockets.min(descriptors / each) * 4 / 5).max(1)
-}
-
-pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem> {
-    let count = |key: &str, found, default, most| {
-        let count = number(key, found, default, 1..=most)?;
-        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
-    };
-    let (user, client) = ("limits.allocations_per_user", "limits.allocations_per_client");
-    Ok(Limits {
-        allocations: count("limits.allocations", found.allocations, room, 1_000_000)?,
-        allocations_per_user: count(user, found.allocations_per_user, 16, 1_000_000)?,
-        allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
-        permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
-        channels: count("limits.channels", found.channels, 256, 4_096)? as usize,
-        peer_connections: count("limits.peer_connections", found.peer_connections, 64, 4_096)?
-            as usize,
-        peer_connections_waiting: count(
-            "limits.peer_connections_waiting",
-            found.peer_connections_waiting,
-            16,
-            4_096,
-        )? as usize,
-        bandwidth: bandwidth(found)?,
-        microsoft_bandwidth: microsoft_bandwidth(found)?,
-    })
-}
-
-/// What allocations may carry; without a word from the operator there is no limit.
-fn bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
-    // Kilobits of a thousand bits, as rates of media are told.
-    let bytes = |key: &str, found: Option<u64>| {
-        let kbit = found.map(|_| number(key, found, 1, 1..=MOST_BYTES_PER_S / 125)).transpose()?;
-        Ok::<_, Problem>(kbit.and_then(|kbit| NonZeroU64::new(kbit * 125)))
-    };
-    let packets = |key: &str, found: Option<u64>| {
-        let packets = found.map(|_| number(key, found, 1, 1..=1_000_000_000)).transpose()?;
-        Ok::<_, Problem>(packets.and_then(NonZeroU64::new))
-    };
-    let of_allocation = "limits.kbit_per_s_per_allocation";
-    let packets_of_allocation = "limits.packets_per_s_per_allocation";
-    Ok(Bandwidth {
-        allocation: Rates {
-            bytes: bytes(of_allocation, found.kbit_per_s_per_allocation)?,
-            packets: packets(packets_of_allocation, found.packets_per_s_per_allocation)?,
-        },
-        user: Rates {
-            bytes: bytes("limits.kbit_per_s_per_user", found.kbit_per_s_per_user)?,
-            packets: packets("limits.packets_per_s_per_user", found.packets_per_s_per_user)?,
-        },
-    })
-}
-
-/// The same for clients of the Microsoft dialect: what the original product allows.
-fn microsoft_bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
-    let rates = |key: &str, found, default| {
-        let kbit = number(key, found, default, 1..=MOST_BYTES_PER_S / 125)?;
-        Ok::<_, Problem>(Rates { bytes: NonZeroU64::new(kbit * 125), packets: None })
-    };
-    let (allocation, user) =
-        ("limits.microsoft_kbit_per_s_per_allocation", "limits.microsoft_kbit_per_s_per_user");
-    Ok(Bandwidth {
-        allocation: rates(allocation, found.microsoft_kbit_per_s_per_allocation, 3_000)?,
-        user: rates(user, found.microsoft_kbit_per_s_per_user, 10_000)?,
-    })
-}
-
-/// How often one source hears an answer that has not logged in.
-pub(super) fn strangers(found: &file::Limits) -> Result<Rate, Problem> {
-    let count = |key: &str, found, default| {
-        let count = number(key, found, default, 1..=1_000_000)?;
-        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
-    };
-    Ok(Rate {
-        per_s: count("limits.strangers_per_s", found.strangers_per_s, 50)?,
-        burst: count("limits.strangers_burst", found.strangers_burst, 100)?,
-    })
-}
-
-/// Bounds of streams.
-pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
-    let count = |key: &str, found, default| {
-        let count = number(key, found, default, 1..=1_000_000)?;
-        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
-    };
-    let queue = number(
-        "limits.stream_queue_bytes",
-        found.stream_queue_bytes,
-        256 * 1024,
-        65_536..=16_777_216,
-    )?;
-    let per_client = "limits.connections_per_client";
-    Ok(StreamLimits {
-        connections: count("limits.connections", found.connections, 4_096)?,
-        connections_per_client: count(per_client, found.connections_per_client, 64)?,
-        queue_bytes: usize::try_from(queue).unwrap_or(usize::MAX),
-    })
 }
 
 pub(super) fn ports(

@@ -10,6 +10,7 @@ mod discovery;
 mod error;
 mod file;
 mod hardening;
+mod limits;
 mod peers;
 mod redirect;
 mod renewal;
@@ -278,12 +279,12 @@ impl Config {
         let metrics = check::metrics(file.metrics.as_ref(), &listeners, directory)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
-        let streams = check::streams(&file.limits)?;
+        let streams = limits::streams(&file.limits)?;
         let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
         let on_streams =
             listeners.iter().any(|it| matches!(it.transport, Transport::Tcp | Transport::Tls));
         let each = if on_streams { 2 } else { 1 };
-        let room = check::room(&relays, &ports, descriptors, each);
+        let room = limits::room(&relays, &ports, descriptors, each);
         let realm = check::realm(file.realm.as_deref())?;
         let hardening = hardening::hardening(&file, directory, path);
         Ok(Self {
@@ -301,8 +302,8 @@ impl Config {
             corners,
             ports,
             peers: peers::peers(&file.peers)?,
-            limits: check::limits(&file.limits, room)?,
-            strangers: check::strangers(&file.limits)?,
+            limits: limits::limits(&file.limits, room)?,
+            strangers: limits::strangers(&file.limits)?,
             streams,
             tls,
             authority: secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?,

@@ -166,6 +166,15 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "limits.packets_per_s_per_allocation = 0",
         "1 to 1000000000",
     ),
+    (ALLOW, "[limits]\nkbit_per_s = 0", "limits.kbit_per_s = 0", "1 to 100000000"),
+    (
+        ALLOW,
+        "[limits]\npackets_per_s_per_client = 0",
+        "limits.packets_per_s_per_client = 0",
+        "1 to",
+    ),
+    (ALLOW, "[limits]\nkbit_per_s_per_worker = 0", "limits.kbit_per_s_per_worker = 0", "1 to"),
+    (ALLOW, "[limits]\nnew_peers_per_minute = 0", "limits.new_peers_per_minute = 0", "1 to"),
     (ALLOW, "[limits]\nstrangers_per_s = 0", "limits.strangers_per_s = 0", "1 to 1000000"),
     (ALLOW, "[limits]\nstrangers_burst = 0", "limits.strangers_burst = 0", "1 to 1000000"),
     (

@@ -1,0 +1,150 @@
+//! What clients may use up: counts, rates, room.
+
+use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
+
+use proto::addr::Family;
+use proto::policy::bandwidth::MOST_BYTES_PER_S;
+use proto::policy::{Bandwidth, Limits, Rates, RelayAddress};
+use proto::turn::Rate;
+
+use super::check::number;
+use super::error::Problem;
+use super::file;
+use crate::stream::StreamLimits;
+
+/// The most allocations that ports and descriptors leave room for, with a fifth to spare.
+/// `each` is how many descriptors an allocation may take.
+pub(super) fn room(
+    relays: &[RelayAddress],
+    ports: &RangeInclusive<u16>,
+    descriptors: u64,
+    each: u64,
+) -> u64 {
+    let of_family =
+        |family| relays.iter().filter(|relay| Family::of(relay.local) == family).count() as u64;
+    let addresses = of_family(Family::V4).max(of_family(Family::V6));
+    let sockets = addresses * ports.len() as u64;
+    (sockets.min(descriptors / each) * 4 / 5).max(1)
+}
+
+pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem> {
+    let count = |key: &str, found, default, most| {
+        let count = number(key, found, default, 1..=most)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    let (user, client) = ("limits.allocations_per_user", "limits.allocations_per_client");
+    Ok(Limits {
+        allocations: count("limits.allocations", found.allocations, room, 1_000_000)?,
+        allocations_per_user: count(user, found.allocations_per_user, 16, 1_000_000)?,
+        allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
+        permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
+        channels: count("limits.channels", found.channels, 256, 4_096)? as usize,
+        new_peers_per_minute: count(
+            "limits.new_peers_per_minute",
+            found.new_peers_per_minute,
+            256,
+            1_000_000,
+        )?,
+        peer_connections: count("limits.peer_connections", found.peer_connections, 64, 4_096)?
+            as usize,
+        peer_connections_waiting: count(
+            "limits.peer_connections_waiting",
+            found.peer_connections_waiting,
+            16,
+            4_096,
+        )? as usize,
+        bandwidth: bandwidth(found)?,
+        microsoft_bandwidth: microsoft_bandwidth(found)?,
+    })
+}
+
+/// What allocations may carry; without a word from the operator there is no limit.
+fn bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
+    Ok(Bandwidth {
+        allocation: Rates {
+            bytes: kbit("kbit_per_s_per_allocation", found.kbit_per_s_per_allocation)?,
+            packets: packets("packets_per_s_per_allocation", found.packets_per_s_per_allocation)?,
+        },
+        user: Rates {
+            bytes: kbit("kbit_per_s_per_user", found.kbit_per_s_per_user)?,
+            packets: packets("packets_per_s_per_user", found.packets_per_s_per_user)?,
+        },
+        client: Rates {
+            bytes: kbit("kbit_per_s_per_client", found.kbit_per_s_per_client)?,
+            packets: packets("packets_per_s_per_client", found.packets_per_s_per_client)?,
+        },
+        worker: Rates {
+            bytes: kbit("kbit_per_s_per_worker", found.kbit_per_s_per_worker)?,
+            packets: packets("packets_per_s_per_worker", found.packets_per_s_per_worker)?,
+        },
+        relay: Rates {
+            bytes: kbit("kbit_per_s", found.kbit_per_s)?,
+            packets: packets("packets_per_s", found.packets_per_s)?,
+        },
+    })
+}
+
+/// The same for clients of the Microsoft dialect: of an allocation and of a user, what the
+/// original product allows.
+fn microsoft_bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
+    let rates = |key: &str, found: Option<u64>, default| {
+        let bytes = kbit(key, Some(found.unwrap_or(default)))?;
+        Ok::<_, Problem>(Rates { bytes, packets: None })
+    };
+    let (of_allocation, of_user) =
+        (found.microsoft_kbit_per_s_per_allocation, found.microsoft_kbit_per_s_per_user);
+    Ok(Bandwidth {
+        allocation: rates("microsoft_kbit_per_s_per_allocation", of_allocation, 3_000)?,
+        user: rates("microsoft_kbit_per_s_per_user", of_user, 10_000)?,
+        ..bandwidth(found)?
+    })
+}
+
+/// A rate in kilobits of a thousand bits, as rates of media are told; in bytes.
+fn kbit(key: &str, found: Option<u64>) -> Result<Option<NonZeroU64>, Problem> {
+    let kbit = rate(key, found, MOST_BYTES_PER_S / 125)?;
+    Ok(kbit.and_then(|kbit| kbit.checked_mul(NonZeroU64::new(125)?)))
+}
+
+/// A rate of datagrams.
+fn packets(key: &str, found: Option<u64>) -> Result<Option<NonZeroU64>, Problem> {
+    rate(key, found, 1_000_000_000)
+}
+
+fn rate(key: &str, found: Option<u64>, most: u64) -> Result<Option<NonZeroU64>, Problem> {
+    let Some(found) = found else { return Ok(None) };
+    number(&format!("limits.{key}"), Some(found), 1, 1..=most).map(NonZeroU64::new)
+}
+
+/// How often one source hears an answer that has not logged in.
+pub(super) fn strangers(found: &file::Limits) -> Result<Rate, Problem> {
+    let count = |key: &str, found, default| {
+        let count = number(key, found, default, 1..=1_000_000)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    Ok(Rate {
+        per_s: count("limits.strangers_per_s", found.strangers_per_s, 50)?,
+        burst: count("limits.strangers_burst", found.strangers_burst, 100)?,
+    })
+}
+
+/// Bounds of streams.
+pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
+    let count = |key: &str, found, default| {
+        let count = number(key, found, default, 1..=1_000_000)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    let queue = number(
+        "limits.stream_queue_bytes",
+        found.stream_queue_bytes,
+        256 * 1024,
+        65_536..=16_777_216,
+    )?;
+    let per_client = "limits.connections_per_client";
+    Ok(StreamLimits {
+        connections: count("limits.connections", found.connections, 4_096)?,
+        connections_per_client: count(per_client, found.connections_per_client, 64)?,
+        queue_bytes: usize::try_from(queue).unwrap_or(usize::MAX),
+    })
+}
