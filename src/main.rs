@@ -9,6 +9,7 @@ mod credential;
 mod demo;
 mod failure;
 mod key;
+mod log;
 mod output;
 mod probe;
 mod relay;
@@ -17,26 +18,19 @@ mod target;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    log_to_stderr(cli.log_level());
-    match cli.run() {
+    log::begin(cli.log_level());
+    let outcome = cli.run();
+    log::finish();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if failure != failure::Failure::No {
-                eprintln!("{failure}");
+                log::say(&failure.to_string());
             }
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// Logs what `AV_EDGE_LOG`, or else `RUST_LOG`, asks for; without either, this level.
-fn log_to_stderr(level: &str) {
-    let filter = EnvFilter::try_from_env("AV_EDGE_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -162,7 +162,8 @@ reasons! {
         ThrottledIcmp "throttled_icmp" "more ICMP messages about one allocation's datagrams than its client is told of: a peer is gone while the client goes on sending, or somebody forges them";
         HopLimit "hop_limit" "the datagram had no hop left: relays that send to each other in a circle, or a sender that limits how far it reaches";
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries";
-        Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody guesses passwords, or forges the source; many clients behind one NAT need a higher limits.strangers_per_s";
+        Throttled "throttled" "more unauthenticated requests from one source than are answered: somebody forges the source; many clients behind one NAT need a higher limits.strangers_per_s";
+        Guessing "guessing" "a login for a name whose password was wrong too often from this source, or one wrong password more than is answered: somebody guesses, or a client goes on with an old password; others behind the same address log in as before";
         AllocationBandwidth "allocation_bandwidth" "an allocation carries more than limits.kbit_per_s_per_allocation in one direction";
         AllocationPackets "allocation_packets" "an allocation carries more datagrams than limits.packets_per_s_per_allocation in one direction";
         UserBandwidth "user_bandwidth" "the allocations of a user carry more than limits.kbit_per_s_per_user in one direction";

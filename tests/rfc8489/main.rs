@@ -4,6 +4,7 @@ mod addresses;
 mod attributes;
 mod binding;
 mod classic;
+mod guesses;
 mod long_term;
 mod messages;
 mod negotiation;

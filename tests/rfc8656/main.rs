@@ -3,6 +3,7 @@
 mod allocate;
 mod brake;
 mod channel;
+mod clock;
 mod families;
 mod five_tuple;
 mod headers;

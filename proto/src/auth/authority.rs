@@ -277,11 +277,12 @@ impl<'a> Derived<'a> {
             let term = Term::Unlimited;
             return Ok(Verified { identity: Identity::plain(user, term), key });
         }
-        let identity = self.identity().ok_or(match self.user {
-            Some(_) => Why::WrongPassword,
-            None => Why::UnknownUser,
-        })?;
-        Ok(Verified { identity, key: minted.ok_or(Why::WrongPassword)? })
+        let exists = self.user.is_some() || !matches!(self.signer, Signer::Nobody);
+        let wrong = if exists { Why::WrongPassword } else { Why::UnknownUser };
+        let key = minted.ok_or(wrong)?;
+        // Only now: what a name says is looked at for nobody whose password is wrong.
+        let identity = self.identity().ok_or(wrong)?;
+        Ok(Verified { identity, key })
     }
 
     /// What a minted name says; `None` if nobody minted it.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::addr::{AllocationId, Carried, Family, FiveTuple, RelayId, RelayedAddr};
 use crate::auth::Identity;
@@ -42,6 +42,7 @@ pub(crate) struct Opening {
     nonce: Option<Box<[u8]>>,
     lease: Lease,
     lifetime: Duration,
+    last_refresh: Option<Instant>,
     parity: Parity,
     /// The port came with a token: no other will do.
     redeemed: bool,
@@ -130,6 +131,7 @@ impl<L: Ledger> Server<L> {
             nonce: request.lasting_nonce.map(Into::into),
             lease,
             lifetime: granted(wish.lifetime, self.lifetimes(request), request.identity.term),
+            last_refresh: self.last_refresh(now, request.identity.term),
             parity: wish.parity,
             redeemed: wish.token.is_some(),
             mobile: wish.mobile,
@@ -304,6 +306,7 @@ impl<L: Ledger> Server<L> {
             call: exchange.call,
             digest: opening.digest,
             opened: now.mono,
+            last_refresh: opening.last_refresh,
             token,
             missing,
             brake: Brake::default(),

@@ -80,6 +80,9 @@ pub(crate) struct Owner {
     pub(crate) digest: u64,
     /// When it was opened.
     pub(crate) opened: Instant,
+    /// When its credential has expired so long ago that nothing prolongs it any more. By the
+    /// monotonic clock: a step of the wall clock ends no call.
+    pub(crate) last_refresh: Option<Instant>,
     /// The token of the port reserved with it.
     pub(crate) token: Option<[u8; 8]>,
     /// The family of a dual request that could not be served, and why.

@@ -34,6 +34,7 @@ mod expiry;
 mod few;
 mod forward;
 mod gate;
+mod guesses;
 mod indication;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
@@ -65,4 +66,4 @@ pub use config::Config;
 pub use mobility::MOST_DIVERTED;
 pub use server::Server;
 pub use tally::Tally;
-pub use throttle::{NETWORK_FACTOR, Rate, Standing, Throttle};
+pub use throttle::{NETWORK_FACTOR, Rate, Standing, Throttle, surroundings};

@@ -16,6 +16,7 @@ use crate::turn::action::{CloseReason, Verdict};
 use crate::turn::exchange::Exchange;
 use crate::turn::forward::span;
 use crate::turn::gate::Authenticated;
+use crate::turn::guesses::Pretence;
 use crate::turn::refresh::{granted, seconds};
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
@@ -63,11 +64,20 @@ impl<L: Ledger> Server<L> {
         let opens = procedure == Procedure::Allocate
             && message.number(Type::LIFETIME) != Some(0)
             && !self.table.serves(from);
+        let name = message.first(Type::USERNAME).unwrap_or_default();
+        let nonce = message.first(Type::NONCE).unwrap_or_default();
+        let who = Pretence { from, name, nonce };
+        if message.is_signed() && self.guesses_too_often(now, who) {
+            return self.ignore(from, true);
+        }
         let reject = match self.admit_ms(now, &mut exchange, message, opens) {
-            Err(reject) if !self.hears(now, from, reject.why != Why::NoIntegrity) => {
-                return self.dropped(DropReason::Throttled);
+            Err(reject) => {
+                self.count_guess(now, who, reject.why);
+                if !self.hears(now, from, reject.why != Why::NoIntegrity) {
+                    return self.ignore(from, reject.why.is_failed_login());
+                }
+                reject
             }
-            Err(reject) => reject,
             Ok(_) if self.table.opening_of(from).is_some() => {
                 return self.dropped(DropReason::AwaitingSocket);
             }

@@ -1,6 +1,6 @@
 //! Refresh (RFC 8656 §8.2).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::addr::{AllocationId, Family};
 use crate::auth::Term;
@@ -55,9 +55,7 @@ impl<L: Ledger> Server<L> {
             return Ok(Verdict::Handled);
         }
         // A credential opens nothing once it expired, but a call that runs may go on a little.
-        if let Term::Until(expires) = request.identity.term
-            && now.unix >= expires.plus(self.config.refresh_grace.as_secs())
-        {
+        if allocation.owner.last_refresh.is_some_and(|last| last <= now.mono) {
             return Err(Why::Expired.into());
         }
         if let Some(key) = request.bearer() {
@@ -70,6 +68,18 @@ impl<L: Ledger> Server<L> {
         let ticket = ticket.as_ref().map(|ticket| &ticket.0[..]);
         self.succeed(&request.exchange, Reply::Refreshed { lifetime: seconds(lifetime), ticket });
         Ok(Verdict::Handled)
+    }
+
+    /// When an allocation that is made with a credential now can no longer be refreshed: its
+    /// requests all bring the same one.
+    pub(super) fn last_refresh(&self, now: Now, term: Term) -> Option<Instant> {
+        match term {
+            Term::Until(expires) => {
+                let left = Duration::from_secs(expires.seconds_since(now.unix));
+                now.mono.checked_add(left + self.config.refresh_grace)
+            }
+            Term::Unlimited | Term::Token(_) => None,
+        }
     }
 
     /// Lets relayed addresses of an allocation end so much later than now.

@@ -5,7 +5,9 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::addr::{AllocationId, Family, FiveTuple, ListenerId, PeerAddr, RelayId, Transport};
+use crate::addr::{
+    AllocationId, ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, Transport,
+};
 use crate::demux::{Kind, is_ms, is_ms_multiplexed};
 use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
@@ -13,13 +15,14 @@ use crate::now::Now;
 use crate::policy::Ledger;
 use crate::policy::bandwidth::Trunk;
 use crate::reject::{DropReason, Reject, Why};
-use crate::stun::{Class, Fingerprint, Malformed, Message, Method};
+use crate::stun::{AttributeType, Class, Fingerprint, Malformed, Message, Method};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
 use crate::turn::config::Config;
 use crate::turn::connection::Connections;
 use crate::turn::exchange::Exchange;
 use crate::turn::expiry::Expiry;
 use crate::turn::gate::Authenticated;
+use crate::turn::guesses::Pretence;
 use crate::turn::nonce::Nonces;
 use crate::turn::ports::Ports;
 use crate::turn::random::Random;
@@ -55,7 +58,9 @@ pub struct Server<L> {
     /// What limits all allocations together.
     pub(super) trunk: Trunk,
     pub(super) draining: bool,
-    throttle: Option<Arc<Throttle>>,
+    pub(super) throttle: Option<Arc<Throttle>>,
+    /// Who guessed passwords too often.
+    pub(super) suspect: Option<ClientAddr>,
     pub(super) digests: foldhash::quality::SeedableRandomState,
 }
 
@@ -86,6 +91,7 @@ impl<L: Ledger> Server<L> {
             trunk: Trunk::default(),
             draining: false,
             throttle: None,
+            suspect: None,
             digests: hasher(&mut random),
             diverted: HashSet::with_hasher(hasher(&mut random)),
             config,
@@ -333,8 +339,9 @@ impl<L: Ledger> Server<L> {
             | Procedure::CreatePermission
             | Procedure::ChannelBind
             | Procedure::Connect
-            | Procedure::ConnectionBind => match self.admit(now, &exchange, message) {
-                Err(reject) => Err(reject),
+            | Procedure::ConnectionBind => match self.prove(now, &exchange, message) {
+                Err(None) => return self.ignore(from, true),
+                Err(Some(reject)) => Err(reject),
                 Ok(_) if self.table.opening_of(from).is_some() => {
                     return self.dropped(DropReason::AwaitingSocket);
                 }
@@ -354,9 +361,30 @@ impl<L: Ledger> Server<L> {
             why => self.hears(now, from, why != Why::NoIntegrity),
         };
         if stranger && !heard() {
-            return self.dropped(DropReason::Throttled);
+            return self.ignore(from, reject.why.is_failed_login());
         }
         self.refuse(now, &exchange, &reject)
+    }
+
+    /// Checks credentials, unless their sender guessed too often.
+    fn prove<'a>(
+        &self,
+        now: Now,
+        exchange: &Exchange,
+        message: &Message<'a>,
+    ) -> Result<Authenticated<'a>, Option<Reject>> {
+        let field = |kind| message.first(kind);
+        let name = field(AttributeType::USERNAME).or(field(AttributeType::USERHASH));
+        let nonce = field(AttributeType::NONCE).unwrap_or_default();
+        let name = name.unwrap_or_default();
+        let who = Pretence { from: exchange.client, name, nonce };
+        if message.integrity().is_some() && self.guesses_too_often(now, who) {
+            return Err(None);
+        }
+        self.admit(now, exchange, message).map_err(|reject| {
+            self.count_guess(now, who, reject.why);
+            Some(reject)
+        })
     }
 
     /// The counters of what a listener's clients want.

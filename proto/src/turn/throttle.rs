@@ -9,6 +9,11 @@
 //! apart ([`Standing`]); and a tenth of each bucket is kept for those who asked little so far, a
 //! new port of a flooding host, a new host of a flooding network, so that they hear a challenge
 //! and can prove themselves.
+//!
+//! Guesses at passwords are counted apart, for each name that a source tries: beyond the limit
+//! not even a right one is looked at, so that guessing does not get faster than answers would
+//! come. What comes without a nonce of ours may be forged, and uses up nothing of what others have
+//! who come with one.
 
 use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -98,19 +103,66 @@ pub struct Throttle {
     sources: Buckets,
     /// What those draw who asked little so far: ports and sources.
     reserves: Buckets,
+    /// Wrong passwords of those whose address may be forged, and of those who proved it.
+    guesses: [Buckets; 2],
+}
+
+/// Somebody who wants a password checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guess<'a> {
+    /// Whence.
+    pub(crate) client: ClientAddr,
+    /// For whom: the name, or its hash.
+    pub(crate) name: &'a [u8],
 }
 
 impl Throttle {
     /// No source gets more than `rate`. `secret` is random; no instant is before `begin`.
     pub fn new(rate: Rate, secret: u64, begin: Instant) -> Self {
-        let [networks, sources, reserves] = [0, 1, 2].map(|salt| Buckets::new(secret ^ salt));
-        Self { rate, begin, networks, sources, reserves }
+        let [networks, sources, reserves, forged, proved] =
+            [0, 1, 2, 3, 4].map(|salt| Buckets::new(secret ^ salt));
+        Self { rate, begin, networks, sources, reserves, guesses: [forged, proved] }
+    }
+
+    /// Whether a source that may be forged may do once more what `self` counts.
+    pub fn lets(&self, now: Instant, client: ClientAddr) -> bool {
+        self.admits(now, Standing::Unproven, client)
+    }
+
+    /// Whether a password may be looked at. `at_home` says whether the source proved its address.
+    pub(crate) fn lets_guess(
+        &self,
+        now: Instant,
+        guess: Guess<'_>,
+        at_home: impl FnOnce() -> bool,
+    ) -> bool {
+        let now = self.nanoseconds(now);
+        let (everybody, host) = (self.rate.share(false), Claim::network(guess.client.ip()));
+        let room =
+            |proved: usize, rate| self.guesses[proved].of((host, guess.name)).has_room(rate, now);
+        if room(0, everybody) && room(1, everybody) {
+            return true;
+        }
+        let proved = usize::from(at_home());
+        room(proved, everybody)
+            || room(proved, self.rate) && self.asked_little((b"guess", guess.client), now)
+    }
+
+    /// Counts a wrong password.
+    pub(crate) fn guessed(&self, now: Instant, guess: Guess<'_>, at_home: bool) {
+        let host = Claim::network(guess.client.ip());
+        let bucket = self.guesses[usize::from(at_home)].of((host, guess.name));
+        bucket.takes(self.rate, self.nanoseconds(now));
+    }
+
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.begin).as_nanos();
+        u64::try_from(elapsed).unwrap_or(u64::MAX)
     }
 
     /// Whether one more answer may go there; counts it if so.
     pub(crate) fn admits(&self, now: Instant, who: Standing, client: ClientAddr) -> bool {
-        let now = now.saturating_duration_since(self.begin).as_nanos();
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        let now = self.nanoseconds(now);
         let rate = self.rate;
         let host = Claim::network(client.ip());
         let source = self.sources.of((who, host));
@@ -141,7 +193,7 @@ impl Throttle {
 }
 
 /// The network a source is in: an IPv4 /24, or the /48 of a site.
-fn surroundings(source: IpAddr) -> IpAddr {
+pub fn surroundings(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & !0xFF)),
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !(u128::MAX >> 48))),
