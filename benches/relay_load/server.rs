@@ -287,6 +287,8 @@ connections_per_client = {most}
 # All of them come from one address, as fast as they can.
 strangers_per_s = 1000000
 strangers_burst = 1000000
+handshakes_per_s = 1000000
+handshakes_burst = 1000000
 "#,
         carrier.name()
     );

@@ -1,6 +1,6 @@
 //! What the benchmarks share: a server without sockets, and clients that fill it.
 //!
-//! The benchmarks themselves are `codec.rs`, `forward.rs` and `expiry.rs`; whole relays under
+//! The benchmarks themselves are `codec.rs`, `forward.rs`, `flood.rs` and `expiry.rs`; whole relays under
 //! load are `relay_load/`.
 #![expect(clippy::missing_panics_doc, reason = "a benchmark whose server refuses must stop")]
 
@@ -22,7 +22,7 @@ use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
 };
 use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
-use proto::turn::{Action, Config, Server};
+use proto::turn::{Action, Config, Rate, Server, Throttle};
 
 const REALM: &str = "turn.example.org";
 const FIRST_CHANNEL: u16 = 0x4000;
@@ -64,6 +64,32 @@ impl Stage {
     /// An empty server at some time.
     pub fn new() -> Self {
         Self::configured(|_| ())
+    }
+
+    /// The same, which limits what strangers hear, as a relay does.
+    #[must_use]
+    pub fn throttled() -> Self {
+        let Self { server, now, credential, key, token, transactions } = Self::new();
+        let throttle = Throttle::new(Rate { per_s: 50, burst: 100 }, 7, now.mono);
+        let server = server.throttled(Arc::new(throttle));
+        Self { server, now, credential, key, token, transactions }
+    }
+
+    /// A request of a stranger; with a name and a wrong password if it pretends to be somebody.
+    pub fn stranger(&self, method: Method, pretends: bool) -> Vec<u8> {
+        let mut buffer = [0; 512];
+        let mut writer = Writer::new(&mut buffer, Class::Request, method, TransactionId([7; 12]));
+        if method == Method::ALLOCATE {
+            writer.add(&RequestedTransport(PROTOCOL_UDP));
+        }
+        if pretends {
+            writer.add(&Username(&self.credential.username)).add(&Realm(REALM));
+            writer.add(&Nonce(b"obMatJos2AAABAAAAAAAAAAAAAAAAAAA"));
+            let algorithm = PasswordAlgorithm::Md5;
+            let wrong = MessageKey::long_term(algorithm, "somebody", REALM, "a guess");
+            writer.sign(&wrong, Integrity::Sha1);
+        }
+        writer.finish().expect("a request fits").to_vec()
     }
 
     /// The same, which speaks MS-TURN too.

@@ -93,6 +93,7 @@ reasons! {
         ReservationUnknown "reservation_unknown" [508] "the reservation token is unknown, used, expired or somebody else's";
         OutOfPorts "out_of_ports" [508] "no free relayed port; widen relay.ports or add a relay address";
         OutOfDescriptors "out_of_descriptors" [508] "the process may open no more sockets; raise its limit (LimitNOFILE)";
+        OutOfMemory "out_of_memory" [508] "the process holds more memory than limits.memory_mib; calls go on, new ones are refused until there is less: raise it, or add a relay";
         UserQuota "user_quota" [486] "the user holds as many allocations as limits.allocations_per_user allows; raise it, or look for a client that does not release";
         ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows; many users behind one NAT need more";
         TotalQuota "total_quota" [508] "the relay holds as many allocations as limits.allocations allows; add a relay";

@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use proto::addr::{Carried, RelayedAddr};
+use proto::addr::{Carried, ClientAddr, RelayedAddr};
 use proto::policy::bandwidth::Pots;
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
+use proto::turn::Throttle;
 
+use crate::memory::Memory;
 use crate::stream::{Refusal, StreamLimits};
 
 /// One worker's door to the shared ledger.
@@ -23,6 +25,9 @@ use crate::stream::{Refusal, StreamLimits};
 pub(crate) struct SharedLedger {
     books: Arc<Mutex<Books>>,
     live: Arc<[LivePorts]>,
+    memory: Memory,
+    /// Counts handshakes of TLS and DTLS.
+    handshakes: Option<Arc<Throttle>>,
     worker: u16,
 }
 
@@ -61,12 +66,23 @@ impl SharedLedger {
     /// An empty ledger of a relay with these addresses.
     pub(crate) fn new(relays: impl IntoIterator<Item = IpAddr>) -> Self {
         let live = relays.into_iter().map(LivePorts::none).collect();
-        Self { books: Arc::default(), live, worker: 0 }
+        let memory = Memory::default();
+        Self { books: Arc::default(), live, memory, handshakes: None, worker: 0 }
+    }
+
+    /// Refuses allocations while memory is tight.
+    pub(crate) fn within(self, memory: Memory) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// Refuses handshakes that come too often.
+    pub(crate) fn with_handshakes(self, throttle: Arc<Throttle>) -> Self {
+        Self { handshakes: Some(throttle), ..self }
     }
 
     /// The door of one worker to the same ledger.
     pub(crate) fn of_worker(&self, worker: u16) -> Self {
-        Self { books: Arc::clone(&self.books), live: Arc::clone(&self.live), worker }
+        Self { worker, ..self.clone() }
     }
 
     /// Credits everything this worker holds: its server is gone.
@@ -121,6 +137,14 @@ impl SharedLedger {
         Ok(())
     }
 
+    /// Counts a handshake of TLS or DTLS, which costs much more than other strangers do.
+    pub(crate) fn admit_handshake(&self, now: Instant, client: ClientAddr) -> Result<(), Refusal> {
+        match &self.handshakes {
+            Some(handshakes) if !handshakes.lets(now, client) => Err(Refusal::Handshakes),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Counts one that was dismissed because it went to this worker: nothing can refuse it.
     pub(crate) fn readmit_stranger(&mut self, client: IpAddr) {
         let network = Claim::network(client);
@@ -163,6 +187,9 @@ impl Ledger for SharedLedger {
         }
         if books.allocations >= limits.allocations {
             return Err(Why::TotalQuota);
+        }
+        if self.memory.is_tight() {
+            return Err(Why::OutOfMemory);
         }
         books.allocations += 1;
         books.users.add(claim.user);

@@ -14,6 +14,7 @@ mod dtls;
 mod engine;
 mod ledger;
 mod listen;
+mod memory;
 mod office;
 mod service;
 mod stream;

@@ -93,6 +93,7 @@ impl Vacant {
             .map(|(listener, metrics)| (listener, Arc::new(Desk::new(observer.clone(), metrics))));
         let desk = door.as_ref().map(|(_, desk)| Arc::clone(desk));
         let renewals = renew(hangup, observer.clone(), reader.clone(), desk);
+        let memory = observer.memory();
         let work = move || {
             runtime.block_on(async move {
                 tokio::select! {
@@ -101,6 +102,7 @@ impl Vacant {
                     () = obey(ends, observer, self.drain) => {}
                     () = renewals => {}
                     () = watch(self.certificates, reader) => {}
+                    () = memory.watch() => {}
                 }
             });
         };

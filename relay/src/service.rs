@@ -11,13 +11,14 @@ use guard::{Confined, Measures};
 use proto::addr::{Side, Transport};
 use proto::policy::Listener;
 use proto::turn::tally::AllocationView;
-use proto::turn::{Tally, Throttle};
+use proto::turn::{Rate, Tally, Throttle};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::dtls::Sessions;
 use crate::engine::{Batch, MioEngine};
 use crate::ledger::SharedLedger;
+use crate::memory::Memory;
 use crate::office::{self, Office};
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
@@ -116,6 +117,7 @@ struct Shared {
     hardening: Measures,
     /// How often the configuration was read again, with and without success.
     reloads: [AtomicU64; 2],
+    memory: Memory,
     /// Workers that still have allocations, or may get some.
     busy: AtomicU16,
 }
@@ -170,6 +172,7 @@ impl Observer {
             draining: self.is_draining(),
             hardening: self.0.hardening,
             reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
+            memory_tight: self.0.memory.is_tight(),
         }
     }
 
@@ -188,6 +191,11 @@ impl Observer {
     /// Counts an attempt to read it again.
     pub(crate) fn count_reload(&self, good: bool) {
         self.0.reloads[usize::from(!good)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The memory budget.
+    pub(crate) fn memory(&self) -> Memory {
+        self.0.memory.clone()
     }
 
     /// Takes no new allocation from now on.
@@ -290,8 +298,11 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
 
     let seed = worker::random_seed()
         .map_err(|source| StartError::system("the random number generator", source))?;
-    let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local));
-    let throttle = throttle(&config)?;
+    let throttle = throttle(config.strangers)?;
+    let memory = Memory::new(config.memory);
+    let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local))
+        .within(memory.clone())
+        .with_handshakes(self::throttle(config.handshakes)?);
     let mut letterboxes = Vec::new();
     let failed = |source| StartError::system("a worker's event queue", source);
     let mut tables = Vec::new();
@@ -338,6 +349,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         draining: AtomicBool::new(false),
         hardening: measures,
         reloads: Default::default(),
+        memory,
     }));
     let mut workers = Vec::new();
     for (index, worker) in crew {
@@ -347,13 +359,13 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     Ok(Relay { observer, workers, office })
 }
 
-/// What limits the answers that strangers get.
-fn throttle(config: &Config) -> Result<Arc<Throttle>, StartError> {
+/// What limits something by its source.
+fn throttle(rate: Rate) -> Result<Arc<Throttle>, StartError> {
     let secret = worker::random_seed()
         .map_err(|source| StartError::system("the random number generator", source))?;
     let (words, _) = secret.as_chunks();
     let secret = u64::from_ne_bytes(words.first().copied().unwrap_or_default());
-    Ok(Arc::new(Throttle::new(config.strangers, secret, Clock::new().last().mono)))
+    Ok(Arc::new(Throttle::new(rate, secret, Clock::new().last().mono)))
 }
 
 /// Starts a worker's thread. A worker that fails takes the others with it: a relay that serves

@@ -7,6 +7,7 @@ mod credential;
 mod hardening;
 mod harness;
 mod key;
+mod log;
 mod relay;
 mod reload;
 mod secrets;

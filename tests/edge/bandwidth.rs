@@ -8,8 +8,8 @@ use proto::addr::ConnectionId;
 use proto::policy::bandwidth::{Allowance, Direction};
 use proto::policy::{Bandwidth, Rates};
 use proto::reject::DropReason;
-use rig::World;
 use rig::site::{BEGIN, pool_key};
+use rig::{Login, World, site};
 
 const NONE: Bandwidth = Bandwidth::UNLIMITED;
 
@@ -307,6 +307,29 @@ fn sec_010_what_one_level_drops_is_charged_at_no_other() {
     within_2_percent("the flood", heard[0], 1_000 * 125 * 10);
     assert_eq!(heard[1..], [500_000, 1_125_000], "others of its user, address and relay");
     assert_eq!(world.dropped_in_all(), world.dropped(DropReason::AllocationBandwidth));
+}
+
+#[test]
+fn sec_010_a_credential_narrows_what_its_user_may_carry_and_cannot_widen_it() {
+    for (claims, configured, expected) in [
+        ("b=2000", NONE, 2_000),
+        ("b=2000", Bandwidth { user: kbit(4_000), ..NONE }, 2_000),
+        ("b=8000", Bandwidth { user: kbit(4_000), ..NONE }, 4_000),
+        ("r=250", NONE, 2_000),
+    ] {
+        let mut world = World::configured(51, |config| config.limits.bandwidth = configured)
+            .with_peer("bob")
+            .with_client("alice");
+        let key_id = site::KEY_ID;
+        let name = format!("{}:{key_id}:{claims}:alice", site::BEGIN + 3_600);
+        world.client("alice").state().login = Login::pool(site::POOL_SECRET, &name);
+        let relayed = world.client("alice").relay();
+        world.client("alice").bind(0x4000, "bob").expect_success();
+        world.advance_s(1);
+        talk(&mut world, &[("alice", relayed)], (10, 1_000), 1_000);
+        let heard = heard_by_bob(&mut world, &[relayed])[0];
+        within_2_percent(claims, heard, expected * 125 * 10);
+    }
 }
 
 #[test]

@@ -135,6 +135,7 @@ fn start_ours(site: &Site, home: &Home, features: &'static str) -> Process {
     }
     // Hundreds of questions from one address, most of them a stranger's.
     toml += "[limits]\nstrangers_per_s = 10000\nstrangers_burst = 10000\n";
+    toml += "handshakes_per_s = 10000\nhandshakes_burst = 10000\n";
     toml += "[tls]\ncertificates = [{ certificate = \"turn.pem\", key = \"turn.key\" }]\n";
     let path = home.write("relay.toml", &toml);
     let path = path.to_str().expect("a path in UTF-8");

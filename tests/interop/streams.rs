@@ -148,7 +148,10 @@ fn an_idle_tls_client_is_small() {
     let site = Site::new();
     let home = Home::with_pool_key();
     let mut file = on_streams(&home);
-    file.tables.push_str("\n[limits]\nconnections = 20000\nconnections_per_client = 20000");
+    file.tables.push_str(
+        "\n[limits]\nconnections = 20000\nconnections_per_client = 20000\n\
+         handshakes_per_s = 100000\nhandshakes_burst = 100000",
+    );
     let relay = start_relay(&site, &home, &file);
     let before = relay.resident_bytes();
     let (_, most) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)

@@ -20,7 +20,7 @@ fn world(seed: u64, mallory: &str) -> World {
     world.server = world.server.throttled(Arc::new(throttle));
     world.client("mallory").know_the_realm();
     let mut login = world.client("alice").state().login.clone();
-    login.password = "a guess".to_owned();
+    "a guess".clone_into(&mut login.password);
     world.client("mallory").state().login = login;
     world
 }

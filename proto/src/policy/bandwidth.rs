@@ -9,6 +9,9 @@
 //! datagram may take more than is left, which is owed then, so that any size passes and the average
 //! is exact. What workers share is one instant for each valve, moved on atomically by a slice of
 //! time whenever one of them needs more; so they meet once for many datagrams.
+//!
+//! Of a stream no byte may be dropped. It is told its [`Allowance`] before it reads, and pays for
+//! what it read; how many datagrams a second may pass says nothing about it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,6 +28,13 @@ pub const BURST: Duration = Duration::from_millis(100);
 
 /// What is taken at a time of what others share, as time at the full rate.
 const SLICE: Duration = Duration::from_millis(5);
+
+/// What a stream waits for once it has used up what there was, as time at the full rate: so it is
+/// looked at forty times a second, not at every byte.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// What is not worth a read, as time at the full rate.
+const CRUMB: Duration = Duration::from_millis(3);
 
 /// How long a refusal shows in [`Meter::pressure`].
 const SHOWN: Duration = Duration::from_secs(1);
@@ -47,6 +57,13 @@ pub struct Rates {
 impl Rates {
     /// No limit.
     pub const UNLIMITED: Self = Self { bytes: None, packets: None };
+
+    /// Of each limit the narrower.
+    #[must_use]
+    pub fn narrowed(self, by: Self) -> Self {
+        let narrower = |one: Option<NonZeroU64>, other| [one, other].into_iter().flatten().min();
+        Self { bytes: narrower(self.bytes, by.bytes), packets: narrower(self.packets, by.packets) }
+    }
 
     fn are_limits(self) -> bool {
         self.bytes.is_some() || self.packets.is_some()
@@ -89,6 +106,17 @@ impl Direction {
     const BOTH: [Self; 2] = [Self::ToPeer, Self::ToClient];
 }
 
+/// How much of a stream may pass now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// Whatever comes, for ever.
+    Unlimited,
+    /// So many bytes, at least one; what is more is owed.
+    Bytes(usize),
+    /// Nothing before then.
+    NotBefore(Instant),
+}
+
 /// What several allocations share: for bytes and datagrams of each direction the moment at
 /// which everything taken is paid for, in nanoseconds since the beginning.
 #[derive(Debug)]
@@ -112,6 +140,14 @@ impl Pot {
         let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
         let due = &self.due[direction as usize][kind as usize];
         due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// How long nothing is there that is worth waiting for; `None` if there is something.
+    fn lacks(&self, now: Instant, (direction, kind): (Direction, Kind)) -> Option<Duration> {
+        let due = self.due[direction as usize][kind as usize].load(Ordering::Relaxed);
+        let due = Duration::from_nanos(due);
+        let until = now.saturating_duration_since(self.begin) + BURST;
+        (due >= until).then(|| due.saturating_sub(until) + PAUSE)
     }
 }
 
@@ -184,7 +220,7 @@ pub(crate) struct Trunk {
 pub struct Pressure {
     /// It carries more than its rate at the moment, and lives on what it saved.
     pub above_average: bool,
-    /// Something of it was dropped during the last second.
+    /// Something of it was dropped, or had to wait, during the last second.
     pub above_peak: bool,
 }
 
@@ -243,6 +279,40 @@ impl Meter {
         Ok(())
     }
 
+    /// How much of a stream may pass now.
+    pub(crate) fn allowance(
+        &mut self,
+        trunk: &mut Trunk,
+        now: Instant,
+        direction: Direction,
+    ) -> Allowance {
+        let own = &mut self.lanes[direction as usize];
+        let common = &mut trunk.lanes[direction as usize];
+        // All at once: otherwise who has waited for one would wait for the other.
+        if let Some(time) = own.lacks(now, direction).max(common.lacks(now, direction)) {
+            self.refused = Some(now);
+            return Allowance::NotBefore(now + time);
+        }
+        let mut level: Option<i64> = None;
+        for valve in own.0.iter_mut().chain(&mut common.0).filter(|it| it.kind == Kind::Bytes) {
+            if valve.is_crumb() && !valve.refill(now, direction) {
+                // Another worker was faster.
+                self.refused = Some(now);
+                return Allowance::NotBefore(now + PAUSE);
+            }
+            level = Some(level.map_or(valve.level, |least| least.min(valve.level)));
+        }
+        level.map_or(Allowance::Unlimited, |level| {
+            Allowance::Bytes(usize::try_from(level / BILLION).unwrap_or_default().max(1))
+        })
+    }
+
+    /// Counts bytes of a stream that have passed.
+    pub(crate) fn spend(&mut self, trunk: &mut Trunk, direction: Direction, bytes: u64) {
+        self.lanes[direction as usize].spend(bytes, 0);
+        trunk.lanes[direction as usize].spend(bytes, 0);
+    }
+
     /// How far the allocation is from its limits.
     pub(crate) fn pressure(&self, now: Instant) -> Pressure {
         let valves = self.lanes.iter().flat_map(|lane| &lane.0);
@@ -267,6 +337,13 @@ impl Lane {
         Ok(())
     }
 
+    /// How long a stream waits; `None` if there is something to read for.
+    fn lacks(&mut self, now: Instant, direction: Direction) -> Option<Duration> {
+        let valves = self.0.iter_mut().filter(|valve| valve.kind == Kind::Bytes);
+        valves.filter_map(|valve| valve.lacks(now, direction)).max()
+    }
+
+    /// Takes from every valve, and more than is there if it must.
     fn spend(&mut self, bytes: u64, packets: u64) {
         for valve in &mut self.0 {
             let units = match valve.kind {
@@ -330,24 +407,53 @@ impl Valve {
     }
 
     fn is_open(&mut self, now: Instant, direction: Direction) -> bool {
-        match &mut self.source {
+        self.fill(now);
+        self.level > 0 || self.refill(now, direction)
+    }
+
+    /// Takes in the time that has passed.
+    fn fill(&mut self, now: Instant) {
+        if let Source::Time(at) = &mut self.source
             // A batch has one time.
-            Source::Time(at) if *at == now => {}
-            Source::Time(at) => {
-                self.level = level_at(self.level, self.rate, now.saturating_duration_since(*at));
-                *at = now;
-            }
-            Source::Pot(pot) if self.level <= 0 => {
-                let owed = self.level.unsigned_abs() / self.rate;
-                let time = owed.saturating_add(nanoseconds(SLICE));
-                if pot.take(now, (direction, self.kind), time) {
-                    let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
-                    self.level = self.level.saturating_add(gained);
-                }
-            }
-            Source::Pot(_) => {}
+            && *at != now
+        {
+            self.level = level_at(self.level, self.rate, now.saturating_duration_since(*at));
+            *at = now;
         }
-        self.level > 0
+    }
+
+    /// Whether others leave a slice.
+    fn refill(&mut self, now: Instant, direction: Direction) -> bool {
+        let Source::Pot(pot) = &self.source else { return false };
+        let owed = self.level.min(0).unsigned_abs() / self.rate;
+        let time = owed.saturating_add(nanoseconds(SLICE));
+        if !pot.take(now, (direction, self.kind), time) {
+            return false;
+        }
+        let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
+        self.level = self.level.saturating_add(gained);
+        true
+    }
+
+    /// Whether a stream needs more.
+    fn is_crumb(&self) -> bool {
+        self.level < level_of(self.rate, CRUMB)
+    }
+
+    /// How long a stream waits; `None` if there is something to read for, or to be had.
+    fn lacks(&mut self, now: Instant, direction: Direction) -> Option<Duration> {
+        self.fill(now);
+        if !self.is_crumb() {
+            return None;
+        }
+        match &self.source {
+            Source::Pot(pot) => pot.lacks(now, (direction, self.kind)),
+            Source::Time(_) => {
+                let lacking = level_of(self.rate, PAUSE).saturating_sub(self.level);
+                let lacking = u64::try_from(lacking).unwrap_or_default();
+                Some(Duration::from_nanos(lacking.div_ceil(self.rate)))
+            }
+        }
     }
 
     /// Whether more than the rate passes, so that the level is well below the full one.
@@ -379,7 +485,12 @@ fn level_at(level: i64, rate: u64, elapsed: Duration) -> i64 {
 
 /// The level of a valve that was left alone.
 fn full(rate: u64) -> i64 {
-    i64::try_from(rate.saturating_mul(nanoseconds(BURST))).unwrap_or(i64::MAX)
+    level_of(rate, BURST)
+}
+
+/// What passes in so much time.
+fn level_of(rate: u64, time: Duration) -> i64 {
+    i64::try_from(rate.saturating_mul(nanoseconds(time))).unwrap_or(i64::MAX)
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -91,15 +91,16 @@ impl<L: Ledger> Server<L> {
         self.welcome(client, &request.identity)?;
         self.takes(client)?;
         let user = request.identity.user;
+        let per_user = self.config.limits.allocations_per_user;
         if wish.parity == Parity::Pair
             && self.reservations.of(self.holder(client, &request.identity))
-                >= self.config.limits.allocations_per_user
+                >= request.identity.limits.allocations.unwrap_or(per_user).min(per_user)
         {
             // A port that is kept counts like an allocation, or releasing and asking again
             // would empty the pool.
             return Err(Why::UserQuota.into());
         }
-        let bandwidth = *self.bandwidth(request.exchange.call.dialect());
+        let bandwidth = self.bandwidth(request.exchange.call.dialect(), &request.identity);
         let claim = Claim {
             bandwidth,
             user,
@@ -108,7 +109,9 @@ impl<L: Ledger> Server<L> {
             at: now.mono,
         };
         let lease = self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {
-            Why::TotalQuota => self.redirected(client, Cause::Full).unwrap_or(why),
+            Why::TotalQuota | Why::OutOfMemory => {
+                self.redirected(client, Cause::Full).unwrap_or(why)
+            }
             other => other,
         })?;
         let wants = match wish.token {
@@ -189,13 +192,15 @@ impl<L: Ledger> Server<L> {
         }
     }
 
-    /// What an allocation of a dialect and its user may carry.
-    fn bandwidth(&self, dialect: Dialect) -> &Bandwidth {
+    /// What an allocation of a dialect and its user may carry: what the configuration says, or
+    /// less if the credential does.
+    fn bandwidth(&self, dialect: Dialect, identity: &Identity) -> Bandwidth {
         let limits = &self.config.limits;
-        match dialect {
-            Dialect::Rfc => &limits.bandwidth,
-            Dialect::Ms => &limits.microsoft_bandwidth,
-        }
+        let configured = match dialect {
+            Dialect::Rfc => limits.bandwidth,
+            Dialect::Ms => limits.microsoft_bandwidth,
+        };
+        Bandwidth { user: configured.user.narrowed(identity.limits.rates), ..configured }
     }
 
     /// Draws a port for each wanted family.
@@ -294,10 +299,9 @@ impl<L: Ledger> Server<L> {
             }
         }
         let user = opening.identity.user;
-        let bandwidth = self.bandwidth(exchange.call.dialect());
-        let meter = Meter::new(bandwidth, &opening.lease.shares, now.mono);
-        let trunk = *bandwidth;
-        self.trunk.begin(&trunk, &opening.lease.shares, now.mono);
+        let bandwidth = self.bandwidth(exchange.call.dialect(), &opening.identity);
+        let meter = Meter::new(&bandwidth, &opening.lease.shares, now.mono);
+        self.trunk.begin(&bandwidth, &opening.lease.shares, now.mono);
         let owner = Owner {
             username: opening.username,
             identity: opening.identity,

@@ -423,7 +423,7 @@ fn sec_005_two_clients_meet_behind_one_nat() {
 fn sec_007_answers_to_strangers_stay_small() {
     let (ip, udp) = (20, 8);
     for (case, method, bound) in
-        [("Binding", Method::BINDING, 1.35), ("Allocate", Method::ALLOCATE, 2.7)]
+        [("Binding", Method::BINDING, 1.25), ("Allocate", Method::ALLOCATE, 2.67)]
     {
         let mut stage = Stage::alone();
         let mut buffer = [0; 100];

@@ -215,6 +215,9 @@ pub(super) struct Limits {
     pub(super) stream_queue_bytes: Option<u64>,
     pub(super) strangers_per_s: Option<u64>,
     pub(super) strangers_burst: Option<u64>,
+    pub(super) handshakes_per_s: Option<u64>,
+    pub(super) handshakes_burst: Option<u64>,
+    pub(super) memory_mib: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

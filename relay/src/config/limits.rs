@@ -129,6 +129,25 @@ pub(super) fn strangers(found: &file::Limits) -> Result<Rate, Problem> {
     })
 }
 
+/// How often one source begins a handshake of TLS or DTLS.
+pub(super) fn handshakes(found: &file::Limits) -> Result<Rate, Problem> {
+    let count = |key: &str, found, default| {
+        let count = number(key, found, default, 1..=1_000_000)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    Ok(Rate {
+        per_s: count("limits.handshakes_per_s", found.handshakes_per_s, 100)?,
+        burst: count("limits.handshakes_burst", found.handshakes_burst, 200)?,
+    })
+}
+
+/// The memory that the process may hold before it takes no new allocations, in bytes.
+pub(super) fn memory(found: &file::Limits) -> Result<Option<u64>, Problem> {
+    let key = "limits.memory_mib";
+    let Some(mib) = found.memory_mib else { return Ok(None) };
+    number(key, Some(mib), mib, 64..=16_777_216).map(|mib| Some(mib << 20))
+}
+
 /// Bounds of streams.
 pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
     let count = |key: &str, found, default| {

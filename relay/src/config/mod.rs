@@ -74,6 +74,10 @@ pub struct Config {
     pub(crate) limits: Limits,
     /// How often strangers are answered.
     pub(crate) strangers: Rate,
+    /// How often handshakes of TLS and DTLS begin.
+    pub(crate) handshakes: Rate,
+    /// Bytes that the process may hold.
+    pub(crate) memory: Option<u64>,
     streams: StreamLimits,
     tls: Option<Tls>,
     authority: Authority,
@@ -304,6 +308,8 @@ impl Config {
             peers: peers::peers(&file.peers)?,
             limits: limits::limits(&file.limits, room)?,
             strangers: limits::strangers(&file.limits)?,
+            handshakes: limits::handshakes(&file.limits)?,
+            memory: limits::memory(&file.limits)?,
             streams,
             tls,
             authority: secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?,

@@ -228,6 +228,9 @@ impl Sessions {
             // The library begins with the first answer to a cookie, not with a later one.
             return Some(Greeting::BadCookie);
         }
+        if let Err(refusal) = self.ledger.admit_handshake(now, from.client) {
+            return Some(Greeting::refused(refusal));
+        }
         if let Err(refusal) = self.ledger.admit_stranger(from.client.ip(), &self.config.limits) {
             return Some(Greeting::refused(refusal));
         }
@@ -460,6 +463,7 @@ impl Greeting {
     fn refused(why: Refusal) -> Self {
         match why {
             Refusal::PerClient => Self::PerClient,
+            Refusal::Handshakes => Self::Handshakes,
             Refusal::InAll | Refusal::Exhausted => Self::InAll,
         }
     }

@@ -39,6 +39,7 @@ counted! {
         Long "answer_too_long" "the answer would be longer than the hello, and is not sent to a source that may be forged";
         Throttled "throttled" "more answers to one source than strangers get";
         PerClient "connections_per_client" "the client's network holds limits.connections_per_client sessions without an allocation";
+        Handshakes "handshakes" "more handshakes from one address or its network than limits.handshakes_per_s allows: a flood, or many users behind one NAT";
         InAll "connections" "the relay holds limits.connections connections and sessions without an allocation";
     }
 }

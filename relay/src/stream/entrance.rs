@@ -64,6 +64,13 @@ impl Streams {
             self.tools.tally.refused[refusal as usize] += 1;
             return;
         }
+        if let Ok(Layer::Tls(_)) = layer
+            && let Err(refusal) = self.ledger.admit_handshake(now.mono, client.client)
+        {
+            self.tools.tally.refused[refusal as usize] += 1;
+            self.ledger.dismiss_stranger(client.client.ip());
+            return;
+        }
         self.make_way(now, None, client, server);
         let key = self.roster.next_key();
         let token = Token(FOREIGN | key.to_token());
@@ -121,6 +128,13 @@ impl Streams {
                 }
                 self.disguise(now, key);
                 (self.doors.plan(door).plain, Layer::Plain)
+            }
+            Reading::Tls
+                if let Err(refusal) =
+                    self.ledger.admit_handshake(now.mono, connection.client.client) =>
+            {
+                self.tools.tally.refused[refusal as usize] += 1;
+                return Some(Ending::Told);
             }
             Reading::Tls => match self.config.tls.as_ref().map(Session::new) {
                 Some(Ok(session)) => (plan.tls, Layer::Tls(Box::new(session))),

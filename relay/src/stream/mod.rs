@@ -144,7 +144,11 @@ impl Streams {
 
     /// Counters.
     pub(crate) fn tally(&self) -> StreamTally {
-        StreamTally { passing: self.passages.count() as u64, ..self.tools.tally }
+        StreamTally {
+            passing: self.passages.count() as u64,
+            paused: u64::from(self.doors.reopen_at().is_some()),
+            ..self.tools.tally
+        }
     }
 
     /// How long the engine may wait because of streams; `None`: for ever.

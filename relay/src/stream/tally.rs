@@ -11,11 +11,13 @@ pub enum Refusal {
     InAll,
     /// Descriptors or memory of the kernel ran out.
     Exhausted,
+    /// The client's address or network began too many handshakes of TLS.
+    Handshakes,
 }
 
 impl Refusal {
     /// Every refusal, in order of its index.
-    pub const ALL: [Self; 3] = [Self::PerClient, Self::InAll, Self::Exhausted];
+    pub const ALL: [Self; 4] = [Self::PerClient, Self::InAll, Self::Exhausted, Self::Handshakes];
 
     /// The name used in labels.
     pub fn name(self) -> &'static str {
@@ -23,6 +25,7 @@ impl Refusal {
             Self::PerClient => "connections_per_client",
             Self::InAll => "connections",
             Self::Exhausted => "exhausted",
+            Self::Handshakes => "handshakes",
         }
     }
 
@@ -40,6 +43,10 @@ impl Refusal {
             Self::Exhausted => {
                 "the system gave no descriptor or memory for a connection; raise LimitNOFILE. \
                  Connections wait meanwhile and are taken when there is room"
+            }
+            Self::Handshakes => {
+                "more TLS handshakes from one address or its network than \
+                 limits.handshakes_per_s allows: a flood, or many users behind one NAT"
             }
         }
     }
@@ -191,6 +198,8 @@ pub(crate) struct StreamTally {
     pub(crate) pseudo_tls: u64,
     /// TLS handshakes done.
     pub(crate) handshakes: u64,
+    /// Gauge: 1 while nobody is taken because descriptors or memory ran out.
+    pub(crate) paused: u64,
     /// Gauge: connections that are passed on.
     pub(crate) passing: u64,
     /// Gauge: connections open, by transport.

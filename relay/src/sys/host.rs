@@ -108,6 +108,16 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(most)
 }
 
+/// Lets the allocator give back to the system what it keeps for later.
+pub(crate) fn give_back_memory() {
+    // SAFETY: the call may be made at any time; it locks what it touches.
+    #[cfg(target_env = "gnu")]
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Binds the calling thread to the `index`-th core it may use, counted round robin.
 pub(crate) fn pin_to_core(index: usize) -> io::Result<()> {
     // SAFETY: `cpu_set_t` is a bit set for which all-zero is valid; both calls are told its

@@ -14,6 +14,7 @@
 //! | `IP_RECVTOS`, `IP_RECVTTL` and their like | what network headers say | any |
 //! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
 //! | `getifaddrs`, `setrlimit`, `sched_setaffinity` | the host | any |
+//! | `malloc_trim` | memory given back when it is tight | none, it is glibc's |
 
 mod control;
 mod errors;
@@ -24,7 +25,9 @@ mod outbound;
 mod socket;
 
 pub(crate) use errors::{Undelivered, next_error};
-pub(crate) use host::{descriptor_limit, interfaces, pin_to_core, raise_descriptor_limit};
+pub(crate) use host::{
+    descriptor_limit, give_back_memory, interfaces, pin_to_core, raise_descriptor_limit,
+};
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use socket::{

@@ -181,6 +181,7 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
         dropped_bytes,
         pseudo_tls,
         handshakes,
+        paused,
         passing,
         open,
     } = tally;
@@ -190,7 +191,7 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
     for word in [accepted, reads, writes, bytes_in, bytes_out] {
         each(word);
     }
-    for word in [dropped_frames, dropped_bytes, pseudo_tls, handshakes, passing] {
+    for word in [dropped_frames, dropped_bytes, pseudo_tls, handshakes, paused, passing] {
         each(word);
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Scrape {
     pub(crate) hardening: guard::Measures,
     /// Attempts to read the configuration again: those that did, and those that failed.
     pub(crate) reloads: [u64; 2],
+    /// Whether they are because of memory.
+    pub(crate) memory_tight: bool,
 }
 
 type Describe = fn(&'static str, Unit, &'static str);
@@ -203,6 +205,18 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "connections open that are passed on to tls.pass_through.to",
     ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_accept_paused",
+        Unit::Count,
+        "1 while no connections are taken because the process is out of descriptors or the system out of memory; UDP goes on",
+    ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_memory_tight",
+        Unit::Count,
+        "1 while new allocations are refused because the process holds more than limits.memory_mib",
+    ),
     (Kind::Counter, "av_edge_relay_tls_handshakes_total", Unit::Count, "TLS handshakes completed"),
     (
         Kind::Counter,
@@ -220,7 +234,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Kind::Counter,
         "av_edge_relay_connections_refused_total",
         Unit::Count,
-        "connections closed at once or not taken: limits.connections_per_client or limits.connections reached by clients without an allocation, descriptors or memory exhausted",
+        "connections closed at once or not taken: limits.connections_per_client or limits.connections reached by clients without an allocation, more handshakes than limits.handshakes_per_s, descriptors or memory exhausted",
     ),
     (
         Kind::Counter,
@@ -326,6 +340,7 @@ fn process(scrape: &Scrape) {
     for (measure, holds) in scrape.hardening.named() {
         gauge!("av_edge_relay_hardening", "measure" => measure).set(u8::from(holds));
     }
+    gauge!("av_edge_relay_memory_tight").set(u8::from(scrape.memory_tight));
     let Process { descriptors, descriptor_limit, resident_bytes } = scrape.process;
     for (name, value) in [
         ("process_open_fds", descriptors),
@@ -410,6 +425,7 @@ fn streams(worker: &str, snapshot: &Snapshot) {
         let labels = [("worker", worker.to_owned()), ("transport", transport.name().to_owned())];
         gauge!("av_edge_relay_connections", &labels).set(float(open));
     }
+    gauge!("av_edge_relay_accept_paused", "worker" => worker.to_owned()).set(float(tally.paused));
     gauge!("av_edge_relay_connections_passing", "worker" => worker.to_owned())
         .set(float(tally.passing));
     for (refusal, &refused) in Refusal::ALL.iter().zip(&tally.refused) {

@@ -3,10 +3,12 @@
 //! Clients can provoke them, so their number is bounded; what was left out is said with the next
 //! line that gets through. Addresses of people appear at `debug` only.
 
-use proto::addr::AllocationId;
+use std::time::{Duration, Instant};
+
+use proto::addr::{AllocationId, ClientAddr};
 use proto::now::Now;
-use proto::turn::Change;
-use tracing::{debug, info};
+use proto::turn::{Change, surroundings};
+use tracing::{debug, info, warn};
 
 /// Lines a second in the long run.
 const RATE_PER_S: u64 = 20;
@@ -14,25 +16,34 @@ const RATE_PER_S: u64 = 20;
 /// Lines at once after a silence.
 const BURST: u64 = 100;
 
+/// How often somebody who guesses passwords is named.
+const SUSPECT_EVERY: Duration = Duration::from_secs(10);
+
 /// Follows one worker's changes.
 #[derive(Debug)]
 pub(crate) struct Log {
     worker: u16,
     lines: Allowance,
+    /// When somebody was suspected last.
+    suspected: Option<Instant>,
 }
 
 /// A budget of lines that grows with time.
 #[derive(Debug)]
 struct Allowance {
     left: u64,
-    refilled: Option<std::time::Instant>,
+    refilled: Option<Instant>,
     suppressed: u64,
 }
 
 impl Log {
     /// The log of a worker.
     pub(crate) fn new(worker: u16) -> Self {
-        Self { worker, lines: Allowance { left: BURST, refilled: None, suppressed: 0 } }
+        Self {
+            worker,
+            lines: Allowance { left: BURST, refilled: None, suppressed: 0 },
+            suspected: None,
+        }
     }
 
     /// Notes a change.
@@ -77,6 +88,21 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Notes that a source gave too many wrong passwords.
+    pub(crate) fn guesses(&mut self, now: Now, client: ClientAddr) {
+        let worker = self.worker;
+        if self.suspected.is_none_or(|at| now.mono.saturating_duration_since(at) >= SUSPECT_EVERY)
+            && let Some(suppressed) = self.lines.take(now)
+        {
+            self.suspected = Some(now.mono);
+            let network = surroundings(client.ip());
+            warn!(worker, %network, suppressed, "many wrong passwords come from this network");
+            debug!(worker, ?client, "many wrong passwords");
+        }
+    }
+}
+
 impl Allowance {
     /// Takes one line; says how many were left out before it.
     fn take(&mut self, now: Now) -> Option<u64> {
@@ -102,14 +128,12 @@ pub(crate) fn name(id: AllocationId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayedAddr};
+    use proto::addr::{FiveTuple, ListenerId, PeerAddr, RelayedAddr};
     use proto::policy::UserKey;
     use proto::turn::action::CloseReason;
     use proto::turn::tally::Usage;
+    use std::io;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -128,22 +152,16 @@ mod tests {
         );
     }
 
-    /// What the log says about a change, at its most talkative.
-    fn lines_of(changes: &[Change]) -> String {
+    /// What the log says at its most talkative.
+    fn said(level: tracing::Level, work: impl FnOnce(&mut Log)) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
+            .with_max_level(level)
             .with_ansi(false)
             .with_writer(move || Sink(Arc::clone(&sink)))
             .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let now = crate::clock::Clock::new().last();
-            let mut log = Log::new(3);
-            for change in changes {
-                log.change(now, change);
-            }
-        });
+        tracing::subscriber::with_default(subscriber, || work(&mut Log::new(3)));
         String::from_utf8(written.lock().unwrap().clone()).unwrap()
     }
 
@@ -161,12 +179,26 @@ mod tests {
     }
 
     #[test]
+    fn auth_033_who_guesses_is_named_by_network_and_not_at_every_packet() {
+        let now = crate::clock::Clock::new().last();
+        let guesser = ClientAddr::new("192.0.2.77:4000".parse().unwrap());
+        let said = said(tracing::Level::INFO, |log| {
+            for ms in 0..15_000 {
+                log.guesses(now.advanced(Duration::from_millis(ms)), guesser);
+            }
+        });
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert!(said.contains("WARN") && said.contains("wrong passwords"), "{said}");
+        assert!(said.contains("192.0.2.0") && !said.contains("192.0.2.77"), "{said}");
+    }
+
+    #[test]
     fn sec_013_the_life_of_an_allocation_can_be_followed() {
         let id = AllocationId { slot: 7, generation: 2 };
         let client = "192.0.2.1:40000".parse().map(ClientAddr::new).unwrap();
         let peer = "198.51.100.9:6000".parse().map(PeerAddr::new).unwrap();
         let relayed = "203.0.113.5:50000".parse().map(RelayedAddr::new).unwrap();
-        let said = lines_of(&[
+        let changes = [
             Change::AllocationOpened {
                 id,
                 client: FiveTuple { listener: ListenerId(1), client },
@@ -180,7 +212,13 @@ mod tests {
                 lived: Duration::from_secs(61),
                 usage: Usage::default(),
             },
-        ]);
+        ];
+        let now = crate::clock::Clock::new().last();
+        let said = said(tracing::Level::DEBUG, |log| {
+            for change in &changes {
+                log.change(now, change);
+            }
+        });
         for words in [
             "allocation opened",
             "7-2",

@@ -122,6 +122,9 @@ impl Outbox {
                 }
             }
         }
+        if let Some(client) = server.take_suspect() {
+            self.log.guesses(now, client);
+        }
         self.send_home(&mut hands.dtls);
     }
 

@@ -31,7 +31,7 @@ impl Secure {
     }
 
     /// The same, with keys for the two listeners.
-    fn open_with(number: u16, extra: &str, listen: &str) -> Self {
+    pub(crate) fn open_with(number: u16, extra: &str, listen: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in ["turn.example.org", "other.example.org"] {
             write_certificate(directory.path(), name);
@@ -106,10 +106,10 @@ fn write_certificate(directory: &Path, name: &str) {
     }
 }
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A bare TLS client that shakes hands, or says why not.
-fn handshake(
+pub(crate) fn handshake(
     server: SocketAddr,
     trusted: &Path,
     name: &str,
@@ -136,12 +136,12 @@ fn handshake(
     Ok(StreamOwned::new(tls, tcp))
 }
 
-const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+pub(crate) const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 const BINDING: [u8; 20] =
     [0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
 /// A Binding request and its answer.
-fn expect_binding(stream: &mut (impl Read + Write)) {
+pub(crate) fn expect_binding(stream: &mut (impl Read + Write)) {
     stream.write_all(&BINDING).unwrap();
     let mut answer = [0; 32];
     stream.read_exact(&mut answer).unwrap();
