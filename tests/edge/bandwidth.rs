@@ -158,8 +158,8 @@ fn stream(world: &mut World, connections: &[ConnectionId], seconds: u64) -> (Vec
 fn ed_052_streams_wait_for_their_rate_and_get_all_of_it() {
     for (case, limits, rate) in [
         ("one", PRODUCT, 3_000),
-        ("all of a user", Bandwidth { allocation: Rates::default(), user: kbit(4_000) }, 4_000),
-        ("one of them", Bandwidth { allocation: kbit(4_000), user: kbit(7_000) }, 7_000),
+        ("all of a user", Bandwidth { user: kbit(4_000), ..NONE }, 4_000),
+        ("one of them", Bandwidth { allocation: kbit(4_000), user: kbit(7_000), ..NONE }, 7_000),
     ] {
         let clients = if case == "one" { &["tina"][..] } else { &["tina", "tilda"] };
         let world = World::configured(52, |config| {

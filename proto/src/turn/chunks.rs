@@ -35,7 +35,7 @@ impl<L: Ledger> Server<L> {
         let (len, client) = (payload.len as usize, allocation.client);
         allocation.usage.to_peer.add(len);
         if let Some(meter) = &mut allocation.meter {
-            meter.spend(Direction::ToPeer, len as u64);
+            meter.spend(&mut self.trunk, Direction::ToPeer, len as u64);
         }
         self.tally.via_connection.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(client.listener.index()) {
@@ -131,7 +131,7 @@ impl<L: Ledger> Server<L> {
         };
         allocation.usage.to_client.add(len);
         if let Some(meter) = &mut allocation.meter {
-            meter.spend(Direction::ToClient, len as u64);
+            meter.spend(&mut self.trunk, Direction::ToClient, len as u64);
         }
         self.tally.via_connection.to_client.add(len);
         if let Some(listener) = self.listeners.get_mut(to.listener.index()) {

@@ -176,7 +176,7 @@ impl<L: Ledger> Server<L> {
         let Some(meter) = allocation.and_then(|it| it.meter.as_mut()) else {
             return Allowance::Unlimited;
         };
-        let allowance = meter.allowance(now.mono, direction);
+        let allowance = meter.allowance(&mut self.trunk, now.mono, direction);
         self.tally.paced += u64::from(matches!(allowance, Allowance::NotBefore(_)));
         allowance
     }
@@ -187,8 +187,8 @@ impl<L: Ledger> Server<L> {
         let Some(allocation) = self.table.open(connection.allocation) else { return };
         allocation.usage += usage;
         if let Some(meter) = &mut allocation.meter {
-            meter.spend(Direction::ToPeer, usage.to_peer.bytes);
-            meter.spend(Direction::ToClient, usage.to_client.bytes);
+            meter.spend(&mut self.trunk, Direction::ToPeer, usage.to_peer.bytes);
+            meter.spend(&mut self.trunk, Direction::ToClient, usage.to_client.bytes);
         }
         self.tally.via_connection += usage;
         let listener = allocation.client.listener.index();
