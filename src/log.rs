@@ -2,7 +2,8 @@
 //!
 //! Whoever logs never waits and never fails. Lines queue for the thread; where its reader is slow
 //! or its disk full, the newest are left out, and their number is said with the next one that
-//! finds room.
+//! finds room. The thread begins with the first line that another thread than the main one logs: a
+//! service has given up its privileges by then, and what began before would keep them.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -20,8 +21,8 @@ const WAITING: usize = 4_096;
 /// How long the end of the process waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The queue of this process.
-static QUEUE: OnceLock<SyncSender<Line>> = OnceLock::new();
+/// The queue of this process; `None` if no thread could be had.
+static QUEUE: OnceLock<Option<SyncSender<Line>>> = OnceLock::new();
 
 /// Lines that found no room, or could not be written.
 static LOST: AtomicU64 = AtomicU64::new(0);
@@ -38,19 +39,26 @@ pub(crate) fn begin(level: &str) {
     let filter = EnvFilter::try_from_env("AV_EDGE_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new(level));
-    let (queue, lines) = sync_channel(WAITING);
-    let thread = thread::Builder::new().name("log".into());
-    // Without a thread there is no log, which is no reason to do nothing else.
-    if thread.spawn(move || write_all(&lines, &mut io::stderr())).is_ok() {
-        QUEUE.get_or_init(|| queue);
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Queue).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(Queue).init();
+}
+
+/// The queue, once its thread has begun.
+fn queue() -> Option<&'static SyncSender<Line>> {
+    if QUEUE.get().is_none() && thread::current().name() == Some("main") {
+        return None;
     }
+    let begin = || {
+        let (queue, lines) = sync_channel(WAITING);
+        let thread = thread::Builder::new().name("log".into());
+        thread.spawn(move || write_all(&lines, &mut io::stderr())).is_ok().then_some(queue)
+    };
+    QUEUE.get_or_init(begin).as_ref()
 }
 
 /// Waits a moment until everything logged so far has been written.
 pub(crate) fn finish() {
     let (sender, done) = sync_channel(1);
-    if QUEUE.get().is_some_and(|queue| queue.try_send(Line::Mark(sender)).is_ok()) {
+    if queue().is_some_and(|queue| queue.try_send(Line::Mark(sender)).is_ok()) {
         // Too late is as good as never.
         let _ = done.recv_timeout(PATIENCE);
     }
@@ -85,11 +93,13 @@ struct Queue;
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Some(queue) = QUEUE.get()
-            && let Err(TrySendError::Full(_)) = queue.try_send(Line::Text(line.into()))
-        {
-            LOST.fetch_add(1, Ordering::Relaxed);
-        }
+        let lost = match queue() {
+            Some(queue) => {
+                matches!(queue.try_send(Line::Text(line.into())), Err(TrySendError::Full(_)))
+            }
+            None => io::stderr().write_all(line).is_err(),
+        };
+        LOST.fetch_add(u64::from(lost), Ordering::Relaxed);
         Ok(line.len())
     }
 
