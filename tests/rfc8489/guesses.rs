@@ -88,6 +88,7 @@ fn auth_033_who_proved_himself_and_who_has_another_name_are_served_behind_the_sa
 fn auth_033_forged_guesses_use_up_nothing_of_the_address_they_claim() {
     let mut world = world(4, "203.0.113.9:5000");
     let alices: SocketAddr = ALICES.parse().expect("an address");
+    world.client("alice").know_the_realm();
     let forged = world.client("mallory").state().sign(Draft::allocate()).encode();
     for port in 1_000..3_000 {
         let from = SocketAddr::new(alices.ip(), port);
