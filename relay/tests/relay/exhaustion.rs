@@ -56,7 +56,7 @@ struct Scraper(TcpStream);
 impl Scraper {
     fn metric(&mut self, name: &str, label: &str) -> u64 {
         let mut request = String::new();
-        write!(request, "GET /metrics HTTP/1.1\r\nHost: relay\r\n\r\n").unwrap();
+        write!(request, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
         self.0.write_all(request.as_bytes()).unwrap();
         let mut seen = Vec::new();
         loop {
