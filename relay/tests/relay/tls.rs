@@ -106,6 +106,9 @@ fn write_certificate(directory: &Path, name: &str) {
     }
 }
 
+/// For tests that shake hands as fast as they can.
+const TIRELESS: &str = "[limits]\nhandshakes_per_s = 100000\nhandshakes_burst = 100000";
+
 pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A bare TLS client that shakes hands, or says why not.
@@ -294,7 +297,7 @@ fn auth_039_a_chain_of_rsa_certificates_serves_with_forward_secrecy() {
 
 #[test]
 fn certificates_are_chosen_by_name_and_replaced_without_losing_a_connection() {
-    let site = Secure::open(35, "");
+    let site = Secure::open(35, TIRELESS);
     let other = site.pem("other.example.org");
     handshake(site.server, &other, "other.example.org", &[], BOTH).unwrap();
     let old = std::fs::read(site.pem("turn.example.org")).unwrap();
@@ -324,7 +327,7 @@ fn certificates_are_chosen_by_name_and_replaced_without_losing_a_connection() {
 
 #[test]
 fn media_008_new_certificates_leave_no_gap_in_a_call() {
-    let site = Secure::open(74, "");
+    let site = Secure::open(74, TIRELESS);
     let mut caller = site.client("alice", &[]);
     caller.allocate(&AllocateOptions::default()).unwrap();
     let peer = peer();
