@@ -5,6 +5,7 @@ mod beside;
 mod binding;
 mod challenge;
 mod destination;
+mod moves;
 mod refresh;
 mod send;
 mod storm;

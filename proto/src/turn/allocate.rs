@@ -89,6 +89,7 @@ impl<L: Ledger> Server<L> {
         let wish = read(self)?;
         // Step 10: policy and quota.
         self.welcome(client, &request.identity)?;
+        self.has_room_for(client)?;
         self.takes(client)?;
         let user = request.identity.user;
         let per_user = self.config.limits.allocations_per_user;

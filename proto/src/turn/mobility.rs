@@ -1,4 +1,5 @@
-//! Mobility (RFC 8016): an allocation follows its client to another address.
+//! Mobility (RFC 8016): an allocation follows its client to another address. So it does in MS-TURN
+//! (MST-75), by a connection instead of a ticket and at once, which is in `turn::ms`.
 //!
 //! A client that asked for it holds a ticket. A Refresh that brings it from a new five-tuple
 //! gives the allocation a second seat there: both five-tuples are served, and payload goes to the
@@ -12,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::addr::{AllocationId, FiveTuple, Transport, steer};
+use crate::addr::{AllocationId, Family, FiveTuple, Transport, steer};
 use crate::dialect::Call;
 use crate::now::Now;
 use crate::policy::Ledger;
@@ -139,9 +140,8 @@ impl<L: Ledger> Server<L> {
             return Err(Why::AllocationExists.into());
         }
         self.welcome(client, &request.identity)?;
-        let diverts = travel == Travel::Move && self.is_astray(client);
-        if diverts && self.diverted.len() >= MOST_DIVERTED && !self.diverted.contains(&client) {
-            return Err(Why::TooManyMoved.into());
+        if travel == Travel::Move {
+            self.has_room_for(client)?;
         }
         Ok(Journey::Here(id, travel))
     }
@@ -188,6 +188,30 @@ impl<L: Ledger> Server<L> {
         // It may stand on the other side of the edge now.
         self.judge_again(now, id);
         Some(ticket)
+    }
+
+    /// Whether a client may have its allocation here, although its datagrams arrive elsewhere.
+    pub(super) fn has_room_for(&self, client: FiveTuple) -> Result<(), Why> {
+        let full = self.diverted.len() >= MOST_DIVERTED && !self.diverted.contains(&client);
+        if full && self.is_astray(client) { Err(Why::TooManyMoved) } else { Ok(()) }
+    }
+
+    /// A client is somewhere else from now on, and no more where it was. What was under way on its
+    /// old stream is lost, so its peers' streams have holes and end.
+    pub(super) fn resettle(&mut self, now: Now, id: AllocationId, client: FiveTuple) {
+        let Some(allocation) = self.table.open(id) else { return };
+        let left = std::mem::replace(&mut allocation.client, client);
+        self.table.sit(client, id, false);
+        self.leave(left);
+        self.divert(client);
+        for family in Family::ALL {
+            self.close_connections(now, id, family);
+        }
+        if self.transport(left).is_stream() {
+            self.actions.push_back(Action::CloseClient(left));
+        }
+        self.actions.push_back(Action::Changed(Change::ClientMoved { id, client }));
+        self.judge_again(now, id);
     }
 
     /// Payload came from where the client was expected: it is there, and nowhere else.

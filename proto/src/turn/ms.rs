@@ -1,10 +1,10 @@
 //! Messages of MS-TURN, brought to the procedures that serve every dialect.
 //!
 //! Allocate opens an allocation, and on one that is open stands for Refresh, or with lifetime zero
-//! for its release (MST-75, MST-76). Send is a request by its name and an indication by its
+//! for its release (MST-75, MST-76); with its connection, from anywhere. Send is a request by its name and an indication by its
 //! nature: signed, never answered.
 
-use crate::addr::{Family, FiveTuple, PeerAddr};
+use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr};
 use crate::dialect::Call;
 use crate::dialect::ms::{self, Kind, Message, Type};
 use crate::marks::{Datagram, Marks};
@@ -12,13 +12,14 @@ use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
 use crate::request::{Allocated, Reply};
-use crate::turn::action::{CloseReason, Verdict};
+use crate::turn::action::{Action, CloseReason, Verdict};
 use crate::turn::exchange::Exchange;
 use crate::turn::forward::span;
 use crate::turn::gate::Authenticated;
 use crate::turn::guesses::Pretence;
 use crate::turn::refresh::{granted, seconds};
 use crate::turn::server::Server;
+use crate::turn::session::Spoken;
 use crate::turn::tally::Procedure;
 
 impl<L: Ledger> Server<L> {
@@ -63,7 +64,7 @@ impl<L: Ledger> Server<L> {
         let mut exchange = Exchange { client: from, procedure, call: Call::Ms(call), signer: None };
         let opens = procedure == Procedure::Allocate
             && message.number(Type::LIFETIME) != Some(0)
-            && !self.table.serves(from);
+            && self.spoken_of(from, message.numbered()) == Spoken::Nothing;
         let name = message.first(Type::USERNAME).unwrap_or_default();
         let nonce = message.first(Type::NONCE).unwrap_or_default();
         let who = Pretence { from, name, nonce };
@@ -108,35 +109,70 @@ impl<L: Ledger> Server<L> {
         let client = request.exchange.client;
         let stream = self.transport(client).is_stream();
         let wish = ms::translate::wish(message, stream);
-        if self.table.open_of(client).is_some() {
-            self.renew(now, request, wish.lifetime)?;
-        } else if wish.lifetime == Some(0) {
-            // The release of an allocation that is gone, perhaps by this very request.
-            let mapped = client.client.socket();
-            self.succeed(&request.exchange, Reply::Allocated(&Allocated::nothing(mapped)));
-        } else {
-            self.allocate(now, request, |_| Ok(wish))?;
+        match self.spoken_of(client, message.numbered()) {
+            Spoken::Here => {
+                let id = self.owned(request)?;
+                self.renew(now, id, request, wish.lifetime);
+            }
+            Spoken::Elsewhere(id) => {
+                self.follow(now, id, request)?;
+                self.renew(now, id, request, wish.lifetime);
+            }
+            Spoken::OfWorker(worker) => {
+                let bytes = request.bytes.into();
+                self.actions.push_back(Action::HandOver { client, worker, bytes });
+                return Ok(Verdict::Leaves);
+            }
+            Spoken::Nothing if wish.lifetime == Some(0) => {
+                // The release of an allocation that is gone, perhaps by this very request.
+                let mapped = client.client.socket();
+                self.succeed(&request.exchange, Reply::Allocated(&Allocated::nothing(mapped)));
+            }
+            Spoken::Nothing => self.allocate(now, request, |_| Ok(wish))?,
         }
         Ok(Verdict::Handled)
+    }
+
+    /// An allocation moves to where an Allocate with its connection came from (MST-75). Its nonce
+    /// says that the client hears us there, so it is there at once, and nowhere else.
+    fn follow(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        request: &Authenticated<'_>,
+    ) -> Result<(), Reject> {
+        let client = request.exchange.client;
+        let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
+        if !request.owns(&allocation.owner) {
+            return Err(Why::OtherUser.into());
+        }
+        self.welcome(client, &request.identity)?;
+        self.has_room_for(client)?;
+        let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
+        if let (Some(session), Some(nonce)) = (&mut allocation.owner.session, request.lasting_nonce)
+        {
+            session.nonce = nonce.into();
+        }
+        self.resettle(now, id, client);
+        Ok(())
     }
 
     /// Allocate on an allocation: prolongs it, or ends it with lifetime zero.
     fn renew(
         &mut self,
         now: Now,
+        id: AllocationId,
         request: &Authenticated<'_>,
         wanted: Option<u32>,
-    ) -> Result<(), Reject> {
-        let id = self.owned(request)?;
+    ) {
         if wanted == Some(0) {
             self.announce(now, id, &request.exchange, Some(0));
             self.close(now, id, CloseReason::Released);
-            return Ok(());
+            return;
         }
         let lifetime = granted(wanted, self.lifetimes(request), request.identity.term);
         self.prolong(now, id, Family::ALL, lifetime);
         self.announce(now, id, &request.exchange, Some(seconds(lifetime)));
-        Ok(())
     }
 
     /// Send: payload for a peer, who may answer from then on (MST-85, MST-86).

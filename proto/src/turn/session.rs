@@ -3,7 +3,7 @@
 //! Its clients sign Sends with the key of the Allocate and bring no nonce, so the key is kept; and
 //! they number them, so that none counts twice (MST-91).
 
-use crate::addr::{AllocationId, Family};
+use crate::addr::{AllocationId, ConnectionId, Family, FiveTuple};
 use crate::dialect::{Call, Signer};
 use crate::now::Now;
 use crate::policy::Ledger;
@@ -18,8 +18,8 @@ use crate::turn::tally::Usage;
 pub(crate) struct Session {
     /// Signs every request, and its answers.
     pub(crate) key: MessageKey,
-    /// The nonce of the Allocate that opened it: good for refreshing it for ever, because libnice
-    /// does not ask for another (MST-77).
+    /// The nonce of the Allocate that opened or moved it: good for refreshing it for ever, because
+    /// libnice does not ask for another (MST-77).
     pub(crate) nonce: Box<[u8]>,
     /// The Set Active Destination that was answered last, which is answered alike when it is
     /// repeated (MST-81); and the digest of its bytes.
@@ -60,10 +60,39 @@ impl<L: Ledger> Server<L> {
         nonce: Box<[u8]>,
     ) -> Option<Box<Session>> {
         let Signer { key, .. } = exchange.signer.clone()?;
-        let mut connection = [0; 20];
-        self.random.fill(&mut connection);
+        let connection = self.connection();
         let (window, carried) = (Window::default(), Usage::default());
         Some(Box::new(Session { key, nonce, answered: None, connection, window, carried }))
+    }
+
+    /// A new connection: random, so that nobody guesses it, and by its remainder the number of this
+    /// worker, like the connections of RFC 6062.
+    fn connection(&mut self) -> [u8; 20] {
+        let (mut connection, share) = ([0; 20], self.config.share);
+        let (random, last) = connection.split_at_mut(16);
+        self.random.fill(random);
+        let ConnectionId(id) = ConnectionId::of_worker(self.random.number(), share.index, share.of);
+        last.copy_from_slice(&id.to_be_bytes());
+        connection
+    }
+
+    /// What an Allocate speaks of (MST-75): the allocation of its five-tuple or, if that has none, the
+    /// one that has its connection. A client on a stream has a relay for streams, any other one for
+    /// datagrams (MST-68), so the one cannot take the place of the other.
+    pub(super) fn spoken_of(&mut self, from: FiveTuple, numbered: Option<Numbered>) -> Spoken {
+        if self.table.serves(from) {
+            return Spoken::Here;
+        }
+        let Some(Numbered { connection, .. }) = numbered else { return Spoken::Nothing };
+        let share = self.config.share;
+        let worker = worker_of(connection, share.of);
+        if worker != share.index {
+            return Spoken::OfWorker(worker);
+        }
+        let stream = self.transport(from).is_stream();
+        let found = self.table.of_connection(connection);
+        let open = found.filter(|id| self.table.open(*id).is_some_and(|it| it.relays_tcp == stream));
+        open.map_or(Spoken::Nothing, Spoken::Elsewhere)
     }
 
     /// Puts off the end of an allocation that was used since it was put off last, where that is
@@ -86,6 +115,25 @@ impl<L: Ledger> Server<L> {
             self.prolong(now, id, Family::ALL, lifetime);
         }
     }
+}
+
+/// What an Allocate speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// No allocation that is known.
+    Nothing,
+    /// That of its five-tuple.
+    Here,
+    /// One whose client spoke from elsewhere so far.
+    Elsewhere(AllocationId),
+    /// One that another worker knows, if any.
+    OfWorker(u16),
+}
+
+/// The worker that gave a connection.
+fn worker_of(connection: [u8; 20], of: u16) -> u16 {
+    let [.., a, b, c, d] = connection;
+    ConnectionId(u32::from_be_bytes([a, b, c, d])).worker(of)
 }
 
 /// How far behind the highest number another may be and still count (MST-91 names no size; as for

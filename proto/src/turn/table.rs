@@ -2,7 +2,7 @@
 //!
 //! Slots never move and are reused with a new generation, so that an id kept too long finds
 //! nothing. The map from five-tuples is only looked into, never walked: its order is not the same
-//! from run to run.
+//! from run to run. So is the one from connections, by which a client is known at a new address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,6 +18,7 @@ use crate::turn::allocation::{Allocation, Owner};
 #[derive(Debug)]
 pub(crate) struct Table {
     by_client: HashMap<Key, Seat, SeedableRandomState>,
+    by_connection: HashMap<[u8; 20], AllocationId, SeedableRandomState>,
     slots: Vec<Slot>,
     free: Vec<u32>,
 }
@@ -74,7 +75,8 @@ impl Table {
     pub(crate) fn new(capacity: usize, secret: u64) -> Self {
         let hasher = SeedableRandomState::with_seed(secret, SharedSeed::global_fixed());
         Self {
-            by_client: HashMap::with_capacity_and_hasher(capacity, hasher),
+            by_client: HashMap::with_capacity_and_hasher(capacity, hasher.clone()),
+            by_connection: HashMap::with_hasher(hasher),
             slots: Vec::with_capacity(capacity),
             free: Vec::new(),
         }
@@ -101,6 +103,11 @@ impl Table {
     #[inline]
     pub(crate) fn open_of(&mut self, client: FiveTuple) -> Option<(AllocationId, &mut Allocation)> {
         self.open_at(self.seat(client)?)
+    }
+
+    /// The allocation that gave its client this connection.
+    pub(crate) fn of_connection(&self, connection: [u8; 20]) -> Option<AllocationId> {
+        self.by_connection.get(&connection).copied()
     }
 
     /// The allocation of a client, if it still waits for its relayed sockets.
@@ -179,6 +186,9 @@ impl Table {
 
     /// The opening allocation of this slot is open now.
     pub(crate) fn settle(&mut self, id: AllocationId, allocation: Allocation) {
+        if let Some(session) = &allocation.owner.session {
+            self.by_connection.insert(session.numbered().connection, id);
+        }
         self.slots[id.slot as usize].state = State::Open(allocation);
     }
 
@@ -202,6 +212,9 @@ impl Table {
         let State::Open(allocation) = state else { return None };
         for client in allocation.seats() {
             self.rise(client);
+        }
+        if let Some(session) = &allocation.owner.session {
+            self.by_connection.remove(&session.numbered().connection);
         }
         self.free(id);
         Some(allocation)
@@ -237,10 +250,11 @@ impl Table {
             .collect()
     }
 
-    /// Panics unless every five-tuple finds what says that it sits there.
+    /// Panics unless every five-tuple finds what says that it sits there, and every connection
+    /// what gave it to its client.
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn check(&self) {
-        let mut seats = 0;
+        let (mut seats, mut connections) = (0, 0);
         for (slot, number) in self.slots.iter().zip(0..) {
             let State::Open(allocation) = &slot.state else {
                 seats += usize::from(matches!(slot.state, State::Opening(_)));
@@ -252,7 +266,14 @@ impl Table {
                 assert_eq!(self.seat(client), Some(seat), "{client:?} finds its allocation");
                 seats += 1;
             }
+            if let Some(session) = &allocation.owner.session {
+                let id = AllocationId { slot: number, generation: slot.generation };
+                let found = self.of_connection(session.numbered().connection);
+                assert_eq!(found, Some(id), "a connection finds its allocation");
+                connections += 1;
+            }
         }
         assert_eq!(self.by_client.len(), seats, "no five-tuple finds what is over");
+        assert_eq!(self.by_connection.len(), connections, "nor does a connection");
     }
 }
