@@ -1,25 +1,28 @@
 //! libnice in the mode of Office Communicator 2007 R2: agents that have relayed candidates only.
 //!
 //! The program (`libnice/agents.c`) is ours, its ICE and its TURN are libnice's. All pairs call at
-//! once, through one relay, for as long as two refreshes take; tshark listens. Their credentials are
-//! those that SIPp obtained of A/V authentication.
+//! once, through one relay, for as long as two refreshes take. Their credentials are those that SIPp
+//! obtained of A/V authentication. tshark listens to all that go over UDP and, on port 443, to two
+//! pairs that say less.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use client::Credentials;
-use tempfile::NamedTempFile;
 
 use crate::clock;
 use crate::edge::{Home, METRICS, RelayFile, http_get, start_relay};
 use crate::mras::{by_sipp, start_mras};
-use crate::netns::{Namespace, must};
+use crate::netns::must;
 use crate::process::Process;
 use crate::site::{INTERNAL, Site};
+use crate::wire::{Carrier, Wire};
 
 /// Packets each agent sends.
 const PACKETS: &str = "10000";
+/// The same where tshark listens to every one.
+const FEW: &str = "300";
 /// What the relay grants at a time over UDP, seconds. libnice refreshes at half of it. Over TCP it
 /// need not: what it is granted there is longer than a call.
 const LIFETIME: u32 = 30;
@@ -31,15 +34,27 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// What two agents do.
 struct Call {
     case: &'static str,
+    port: &'static str,
     relay: &'static str,
+    packets: &'static str,
     modes: [&'static str; 2],
 }
 
-const CALLS: [Call; 4] = [
-    Call { case: "UDP", relay: "udp", modes: ["oc2007r2", "oc2007r2"] },
-    Call { case: "TCP", relay: "tcp", modes: ["oc2007r2", "oc2007r2"] },
-    Call { case: "pseudo-TLS", relay: "tls", modes: ["oc2007r2", "oc2007r2"] },
-    Call { case: "both dialects", relay: "udp", modes: ["oc2007r2", "rfc"] },
+const MS: [&str; 2] = ["oc2007r2"; 2];
+
+const CALLS: [Call; 6] = [
+    Call { case: "UDP", port: "3478", relay: "udp", packets: PACKETS, modes: MS },
+    Call { case: "TCP", port: "3478", relay: "tcp", packets: PACKETS, modes: MS },
+    Call { case: "pseudo-TLS", port: "3478", relay: "tls", packets: PACKETS, modes: MS },
+    Call {
+        case: "both dialects",
+        port: "3478",
+        relay: "udp",
+        packets: PACKETS,
+        modes: ["oc2007r2", "rfc"],
+    },
+    Call { case: "TCP, heard", port: "443", relay: "tcp", packets: FEW, modes: MS },
+    Call { case: "pseudo-TLS, heard", port: "443", relay: "tls", packets: FEW, modes: MS },
 ];
 
 #[test]
@@ -48,7 +63,7 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
     let site = Site::new();
     let home = Home::with_pool_key();
     home.certificate("turn", "turn.example.org");
-    let file = RelayFile {
+    let mut file = RelayFile {
         features: "microsoft = true",
         transports: &["udp", "tcp", "tls"],
         tables: format!(
@@ -57,10 +72,12 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
         ),
         ..RelayFile::default()
     };
+    file.listeners.push((format!("{INTERNAL}:443"), "internal", None));
     let _auth = start_mras(&site, &home);
     let tokens = by_sipp(&site, &home, "intranet", 2 * CALLS.len());
     let _relay = start_relay(&site, &home, &file);
-    let mut wire = Wire::tap(&site.relay);
+    let mut datagrams = Wire::tap(&site.relay, Carrier::Datagrams(3478));
+    let mut frames = Wire::tap(&site.relay, Carrier::Frames(443));
     let calls: Vec<_> = CALLS
         .iter()
         .zip(tokens.chunks_exact(2))
@@ -71,8 +88,9 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
         let said = agents.output();
         assert!(status.success(), "{}: {status}\n{said}", call.case);
         for agent in 0..2 {
+            let packets = call.packets;
             let all =
-                format!("agent={agent} sent={PACKETS} received={PACKETS} missing=0 strange=0");
+                format!("agent={agent} sent={packets} received={packets} missing=0 strange=0");
             assert!(said.contains(&all), "{}: no `{all}` in\n{said}", call.case);
         }
     }
@@ -80,21 +98,28 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
     clock::await_some(LIMIT, "allocations to end", || {
         (site.count("av_edge_relay_allocations{") == 0).then_some(())
     });
-    assert_eq!(site.count("av_edge_relay_pseudo_tls_total{"), 2);
-    wire.demand_well_formed();
+    assert_eq!(site.count("av_edge_relay_pseudo_tls_total{"), 4);
+    let said = datagrams.demand_well_formed();
     // The first, two refreshes, the release: of each agent that speaks this dialect over UDP.
-    let answers = wire.fields("classicstun.type == 0x0103", "udp.dstport");
-    let mut ports: Vec<_> = answers.lines().collect();
+    let mut ports = datagrams.fields("classicstun.type == 0x0103", "udp.dstport");
     ports.sort_unstable();
     let clients: Vec<_> = ports.chunk_by(|a, b| a == b).map(<[_]>::len).collect();
     assert!(clients.len() == 3 && clients.iter().all(|&count| count >= 4), "{clients:?}");
+    assert!(said.messages >= 3 * 6, "{said:?}");
+    let said = frames.demand_well_formed();
+    assert_eq!(said.greetings, 2, "of the pair that speaks pseudo-TLS");
+    // Challenge, allocation, a peer's check, destination: of each of four agents.
+    for (kind, least) in [(0x0113, 4), (0x0103, 4), (0x0115, 4), (0x0106, 4)] {
+        let count = said.types.iter().filter(|it| **it == kind).count();
+        assert!(count >= least, "{count} of {kind:#06x}: {said:?}");
+    }
 }
 
 impl Call {
     /// Starts the agents, each with a token of its own.
     fn start(&self, site: &Site, program: &Path, tokens: &[Credentials]) -> Process {
         let mut command = site.client.command(program.to_str().expect("a path in UTF-8"));
-        command.args([INTERNAL, "3478", self.relay, SECONDS, PACKETS]);
+        command.args([INTERNAL, self.port, self.relay, SECONDS, self.packets]);
         for (mode, Credentials { username, password }) in self.modes.iter().zip(tokens) {
             command.args([mode, username.as_str(), password.as_str()]);
         }
@@ -126,48 +151,4 @@ fn agents() -> PathBuf {
             .args(flags.split_whitespace()),
     );
     program
-}
-
-/// What went over the relay's internal cable by UDP, media aside: its first byte says it is RTP.
-struct Wire {
-    tshark: Process,
-    file: NamedTempFile,
-}
-
-impl Wire {
-    fn tap(machine: &Namespace) -> Self {
-        // Runs of equal messages are cut before they are seen, not behind.
-        let uncut = ["-K", "internal", "tx-udp-segmentation", "off"];
-        must(machine.command("ethtool").args(uncut));
-        let file = NamedTempFile::new().expect("a temporary file");
-        let mut command = machine.command("tshark");
-        command.args(["-q", "-i", "internal", "-f", "udp port 3478 and udp[8] != 0x90", "-w"]);
-        let mut tshark = Process::start(command.arg(file.path()));
-        tshark.until(LIMIT, "tshark to listen", |it| {
-            it.output().contains("Capture started").then_some(())
-        });
-        Self { tshark, file }
-    }
-
-    /// Every datagram of ours is known to the dissector, which has nothing to say against it.
-    fn demand_well_formed(&mut self) {
-        self.tshark.terminate();
-        self.tshark.wait(LIMIT);
-        let ours = "udp.srcport == 3478";
-        let known = self.fields(&format!("{ours} && classicstun"), "frame.number");
-        assert!(known.lines().count() >= 3 * 6, "the dissector knows none of our answers");
-        for (case, filter) in [
-            ("unknown", "!(classicstun || stun)"),
-            ("malformed", "(_ws.malformed || _ws.expert.severity >= 0x600000)"),
-        ] {
-            let found = self.fields(&format!("{ours} && {filter}"), "data.data");
-            assert!(found.is_empty(), "{case} to tshark:\n{found}");
-        }
-    }
-
-    fn fields(&self, filter: &str, field: &str) -> String {
-        let mut command = Command::new("tshark");
-        command.arg("-r").arg(self.file.path()).args(["-Y", filter, "-T", "fields", "-e", field]);
-        String::from_utf8(must(&mut command).stdout).expect("UTF-8")
-    }
 }

@@ -32,3 +32,4 @@ mod prometheus;
 mod site;
 mod streams;
 mod web;
+mod wire;

@@ -10,6 +10,7 @@ use proto::addr::{ConnectionId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
 use proto::turn::{ConnectFailure, Verdict};
 
 use crate::script::AsPeer;
+use crate::seen::What;
 use crate::world::World;
 
 /// How a peer answers the calls of a relay.
@@ -50,6 +51,7 @@ impl World {
     /// The server wants a peer connected.
     pub(crate) fn call(&mut self, connection: ConnectionId, from: RelayedAddr, to: PeerAddr) {
         self.dials.calls.push((from.socket(), to.socket()));
+        self.note(|| What::Called(connection, from.socket(), to.socket()));
         assert!(self.dials.open.insert(connection), "{connection:?} names two connections");
         let peer = self.peers.iter().find(|peer| peer.address == to.socket());
         let outcome = match peer.map_or(Manner::Refuses, |peer| peer.manner) {
@@ -85,6 +87,7 @@ impl World {
     /// whose messages they travel; false if the connection is over.
     pub fn chunk(&mut self, connection: ConnectionId, bytes: &[u8]) -> bool {
         let verdict = self.server.connection_input(connection, bytes);
+        self.note(|| What::FromConnection(connection, bytes.to_vec(), verdict));
         let taken = matches!(verdict, Verdict::ToClient { .. });
         self.obey(verdict, bytes);
         self.settle();
@@ -113,6 +116,8 @@ impl AsPeer<'_> {
         let id = listening.unwrap_or_else(|| panic!("nobody listens at {to}"));
         let now = self.world.now();
         let connection = self.world.server.peer_arrived(now, id, from);
+        let local = self.world.local_form(to);
+        self.world.note(|| What::CalledBy(connection, local, from.socket()));
         if let Some(connection) = connection {
             let new = self.world.dials.open.insert(connection);
             assert!(new, "{connection:?} names two connections");

@@ -28,6 +28,7 @@ mod names;
 pub mod peer;
 pub mod script;
 pub mod seeds;
+pub mod seen;
 pub mod shadow;
 pub mod site;
 pub mod stream;

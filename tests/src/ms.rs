@@ -58,6 +58,11 @@ pub const MAPPED: u16 = 0x8020;
 /// MS-Sequence Number.
 pub const SEQUENCE: u16 = 0x8050;
 
+/// Whether bytes are a message of MS-TURN.
+pub fn is_ms(bytes: &[u8]) -> bool {
+    bytes.get(20..28) == Some(&COOKIE)
+}
+
 /// A message under construction; nothing is checked.
 #[derive(Clone, Debug)]
 pub struct MsDraft {
@@ -91,6 +96,11 @@ impl MsDraft {
     #[must_use]
     pub fn address(self, kind: u16, address: SocketAddr) -> Self {
         self.raw(kind, &plain(address))
+    }
+
+    /// Its transaction.
+    pub fn transaction(&self) -> [u8; 16] {
+        self.transaction
     }
 
     /// Adds the integrity over what stands so far.
@@ -172,6 +182,11 @@ impl MsHeard {
     /// The 16-bit message type.
     pub fn kind(&self) -> u16 {
         u16::from_be_bytes([self.bytes[0], self.bytes[1]])
+    }
+
+    /// The sixteen bytes behind its length.
+    pub fn transaction(&self) -> &[u8] {
+        &self.bytes[4..20]
     }
 
     /// Types and values, in order.
@@ -480,7 +495,7 @@ impl AsMs<'_> {
     /// The oldest datagram in its inbox, read.
     pub fn take(&mut self) -> Option<MsArrival> {
         let bytes = self.world.client(&self.name).state().inbox.pop_front()?;
-        if bytes.get(20..28) != Some(&COOKIE) {
+        if !is_ms(&bytes) {
             return Some(MsArrival::Bare(bytes));
         }
         let heard = MsHeard::read(&bytes);

@@ -5,16 +5,21 @@
 //! every verdict. It shares neither code nor representation with `proto`: deadlines are compared
 //! at each packet, where the server removes what has expired beforehand.
 
+mod ms;
+
+pub use self::ms::Totals as MsTotals;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use proto::addr::{Family, FiveTuple};
+use proto::addr::{Carried, ConnectionId, Family, FiveTuple};
 use proto::turn::{Verdict, Wrap};
 
 use crate::heard::Heard;
 use crate::kind;
-use crate::world::{Seen, What};
+use crate::ms::{MsHeard, is_ms};
+use crate::seen::{Seen, What};
 
 const PERMISSION: Duration = Duration::from_secs(300);
 const CHANNEL: Duration = Duration::from_secs(600);
@@ -30,6 +35,10 @@ pub enum Intent {
     Permit(Vec<SocketAddr>),
     /// `ChannelBind`.
     Bind(u16, SocketAddr),
+    /// Allocate of MS-TURN, with this connection, if it names one.
+    MsAllocate(Option<[u8; 20]>),
+    /// Set Active Destination: the connection and number it names, and the peer.
+    MsAim(Number, SocketAddr),
     /// A request that must not succeed: forged, altered or with a wrong password.
     Never,
 }
@@ -41,7 +50,14 @@ pub enum Payload {
     Send(SocketAddr, Vec<u8>),
     /// ChannelData.
     Channel(u16, Vec<u8>),
+    /// A Send of MS-TURN: whose, and for whom.
+    MsSend(String, Number, SocketAddr, Vec<u8>),
+    /// Bytes for the active destination.
+    Bare,
 }
+
+/// A connection of MS-TURN, and the number of a request on it.
+pub type Number = ([u8; 20], u32);
 
 /// A request: whose it is and what it is for.
 #[derive(Clone, Debug)]
@@ -53,29 +69,44 @@ struct Asked {
 #[derive(Debug)]
 struct Allocated {
     user: String,
-    transaction: [u8; 12],
+    transaction: Vec<u8>,
     /// Advertised form and end, by family.
     relayed: BTreeMap<Family, (SocketAddr, Instant)>,
     permitted: BTreeMap<IpAddr, Instant>,
     channels: BTreeMap<u16, (SocketAddr, Instant)>,
+    /// What is known of it if its client speaks MS-TURN.
+    ms: Option<ms::Session>,
+}
+
+impl Allocated {
+    fn carried(&self) -> Carried {
+        match &self.ms {
+            Some(session) if session.streams => Carried::Streams,
+            _ => Carried::Datagrams,
+        }
+    }
 }
 
 /// The predictor.
 #[derive(Debug, Default)]
 pub struct Shadow {
-    requests: HashMap<[u8; 12], Asked>,
+    requests: HashMap<Vec<u8>, Asked>,
     payloads: HashMap<Vec<u8>, Payload>,
     allocations: BTreeMap<FiveTuple, Allocated>,
+    /// Connections of relayed addresses to peers, dead or alive.
+    connections: BTreeMap<ConnectionId, (SocketAddr, SocketAddr)>,
     /// Datagrams judged, as (delivered, dropped): a simulation that delivers nothing proves nothing.
     pub judged: (u64, u64),
     /// Successful requests.
     pub succeeded: u64,
+    /// What happened to clients of MS-TURN.
+    pub ms: ms::Totals,
 }
 
 impl Shadow {
     /// A client is about to send this request.
-    pub fn expect_request(&mut self, transaction: [u8; 12], user: &str, intent: Intent) {
-        self.requests.insert(transaction, Asked { user: user.to_owned(), intent });
+    pub fn expect_request(&mut self, transaction: &[u8], user: &str, intent: Intent) {
+        self.requests.insert(transaction.to_vec(), Asked { user: user.to_owned(), intent });
     }
 
     /// A client is about to send this payload in these bytes.
@@ -87,6 +118,12 @@ impl Shadow {
     pub fn relayed(&self) -> Vec<SocketAddr> {
         let alive = self.allocations.values().flat_map(|held| held.relayed.values());
         alive.map(|(relayed, _)| *relayed).collect()
+    }
+
+    /// Those of them that relay streams, or datagrams.
+    fn carrying(&self, carried: Carried) -> Vec<SocketAddr> {
+        let alive = self.allocations.values().filter(|held| held.carried() == carried);
+        alive.flat_map(|held| held.relayed.values()).map(|(relayed, _)| *relayed).collect()
     }
 
     /// Whether payload of this client for this host would be relayed by indication.
@@ -123,13 +160,26 @@ impl Shadow {
             What::FromPeer(at, from, payload, verdict) => {
                 self.judge_downlink(*at, from.socket(), payload, *verdict);
             }
+            What::Reply(to, bytes) if is_ms(bytes) => {
+                self.judge_ms_reply(seen.now, *to, &MsHeard::read(bytes));
+            }
             What::Reply(to, bytes) => self.judge_reply(seen.now, *to, &Heard::read(bytes)),
+            What::Called(connection, from, to) => {
+                let expected = self.connections.get(connection);
+                assert_eq!(expected, Some(&(*from, *to)), "who is called for whom");
+            }
+            What::CalledBy(connection, at, from) => self.judge_call(*connection, *at, *from),
+            What::FromConnection(connection, bytes, verdict) => {
+                self.judge_chunk(*connection, bytes, *verdict);
+            }
         }
     }
 
     /// Forgets what has expired at this moment, as an observer of the server would see it.
     pub fn forget_until(&mut self, now: Instant) {
+        let used = &mut self.ms.used;
         self.allocations.retain(|_, held| {
+            *used += held.prolong_by_use(now);
             held.relayed.retain(|_, (_, end)| *end > now);
             let families: Vec<_> = held.relayed.keys().copied().collect();
             held.permitted.retain(|ip, end| *end > now && families.contains(&Family::of(*ip)));
@@ -143,18 +193,24 @@ impl Shadow {
     pub fn sizes(&self) -> (usize, usize, usize) {
         let held = || self.allocations.values();
         let permissions = held().map(|held| held.permitted.len()).sum();
-        (held().count(), permissions, held().map(|held| held.channels.len()).sum())
+        let aimed = held().filter(|held| held.destination().is_some()).count();
+        let channels: usize = held().map(|held| held.channels.len()).sum();
+        (held().count(), permissions, channels + aimed)
     }
 
     fn judge_uplink(&mut self, from: FiveTuple, bytes: &[u8], verdict: Verdict) {
-        let expected = self.payloads.get(bytes).and_then(|payload| self.uplink(from, payload));
+        let payload = self.payloads.get(bytes).cloned();
+        if let Some(payload @ (Payload::MsSend(..) | Payload::Bare)) = &payload {
+            return self.judge_ms_uplink(from, payload, bytes, verdict);
+        }
+        let expected = payload.and_then(|payload| self.uplink(from, &payload));
         let actual = match verdict {
             Verdict::ToPeer { peer, payload, .. } => {
                 let start = payload.start as usize;
                 Some((peer.socket(), bytes[start..start + payload.len as usize].to_vec()))
             }
             Verdict::ToClient { .. } => panic!("what a client sends never goes to a client"),
-            Verdict::ToConnection { .. } => panic!("nobody in the shadow's world relays chunks"),
+            Verdict::ToConnection { .. } => panic!("only clients of MS-TURN speak in chunks"),
             Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => None,
         };
         assert_eq!(actual, expected, "uplink of {from:?}: {:?}", self.payloads.get(bytes));
@@ -172,6 +228,7 @@ impl Shadow {
             Payload::Channel(number, bytes) => {
                 held.channels.get(number).map(|(peer, _)| (peer, bytes))?
             }
+            Payload::MsSend(..) | Payload::Bare => return None,
         };
         (held.relayed.contains_key(&Family::of(peer.ip())) && self.admits(*peer))
             .then(|| (*peer, bytes.clone()))
@@ -185,21 +242,13 @@ impl Shadow {
         let expected = owner.and_then(|(to, held)| {
             held.permitted.get(&from.ip()).filter(|_| self.admits(from))?;
             let bound = held.channels.iter().find(|(_, (peer, _))| *peer == from);
-            Some((*to, bound.map(|(number, _)| *number)))
+            let bound = bound.map(|(number, _)| Dress::Channel(*number));
+            Some((*to, held.ms_dress(from).or(bound).unwrap_or(Dress::Indication)))
         });
         let actual = match verdict {
             Verdict::ToClient { to, wrap, payload, .. } => {
                 assert_eq!((payload.start, payload.len as usize), (0, bytes.len()), "all of it");
-                match wrap {
-                    Wrap::Channel(number) => Some((to, Some(number.number()))),
-                    Wrap::Raw | Wrap::MsIndication(..) => {
-                        panic!("nobody in the shadow's world speaks MS-TURN")
-                    }
-                    Wrap::Indication(peer, _) => {
-                        assert_eq!(peer.socket(), from, "the indication names its source");
-                        Some((to, None))
-                    }
-                }
+                Some((to, undressed(wrap, from)))
             }
             Verdict::ToPeer { .. } | Verdict::ToConnection { .. } => {
                 panic!("what a peer sends never goes to a peer")
@@ -211,6 +260,9 @@ impl Shadow {
         };
         assert_eq!(actual, expected, "downlink at {at} from {from}");
         self.count(expected.is_some());
+        if let Some((to, dress)) = expected {
+            self.heard_by(to, dress);
+        }
     }
 
     fn count(&mut self, delivered: bool) {
@@ -224,7 +276,7 @@ impl Shadow {
             assert!(self.permits(to, about.ip()), "a report about a stranger: {heard:?}");
             return;
         }
-        let Some(asked) = self.requests.get(&heard.transaction()).cloned() else {
+        let Some(asked) = self.requests.get(&heard.transaction()[..]).cloned() else {
             let binding = heard.kind() == kind::method::BINDING | kind::SUCCESS;
             let explained = binding || matches!(heard.code(), Some(400 | 401 | 420));
             assert!(explained, "to nobody's request: {heard:?}");
@@ -303,14 +355,16 @@ impl Shadow {
                 self.forget_until(now);
             }
             Intent::Permit(_) => {}
-            Intent::Allocate | Intent::Never => panic!("a success for {intent:?}"),
+            Intent::Allocate | Intent::Never | Intent::MsAllocate(_) | Intent::MsAim(..) => {
+                panic!("a success for {intent:?}")
+            }
         }
     }
 
     fn allocated(&mut self, to: FiveTuple, user: &str, end: Instant, heard: &Heard) {
         let relayed = heard.all_relayed();
         if let Some(held) = self.allocations.get(&to) {
-            assert_eq!(held.transaction, heard.transaction(), "437 was due");
+            assert_eq!(held.transaction, heard.transaction().to_vec(), "437 was due");
             // The family whose life ended earlier is missing from the repeated answer.
             let first: Vec<_> = held.relayed.values().map(|(relayed, _)| *relayed).collect();
             assert!(first.iter().all(|at| relayed.contains(at)), "the same answer again");
@@ -323,10 +377,11 @@ impl Shadow {
             to,
             Allocated {
                 user: user.to_owned(),
-                transaction: heard.transaction(),
+                transaction: heard.transaction().to_vec(),
                 relayed: relayed.iter().map(by_family).collect(),
                 permitted: BTreeMap::new(),
                 channels: BTreeMap::new(),
+                ms: None,
             },
         );
     }
@@ -336,7 +391,11 @@ impl Shadow {
         match intent {
             Intent::Permit(peers) => peers.clone(),
             Intent::Bind(_, peer) => vec![*peer],
-            Intent::Allocate | Intent::Refresh(_) | Intent::Never => Vec::new(),
+            Intent::Allocate
+            | Intent::Refresh(_)
+            | Intent::MsAllocate(_)
+            | Intent::MsAim(..)
+            | Intent::Never => Vec::new(),
         }
     }
 
@@ -352,9 +411,37 @@ impl Shadow {
     /// The simulation's peers are global, private, or addresses of the relay itself: those are
     /// reached only while they are alive.
     fn admits(&self, peer: SocketAddr) -> bool {
-        let ours = crate::site::is_relay_host(peer.ip());
-        !is_private(peer.ip()) && (!ours || self.relayed().contains(&peer))
+        self.admits_for(Carried::Datagrams, peer)
     }
+
+    /// The same for an allocation that relays one or the other.
+    fn admits_for(&self, carried: Carried, peer: SocketAddr) -> bool {
+        let ours = crate::site::is_relay_host(peer.ip());
+        !is_private(peer.ip()) && (!ours || self.carrying(carried).contains(&peer))
+    }
+}
+
+/// How payload comes to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dress {
+    /// ChannelData.
+    Channel(u16),
+    /// A Data indication of the RFC.
+    Indication,
+    /// A Data Indication of MS-TURN.
+    MsIndication,
+    /// As it is.
+    Bare,
+}
+
+fn undressed(wrap: Wrap, from: SocketAddr) -> Dress {
+    let named = match wrap {
+        Wrap::Channel(number) => return Dress::Channel(number.number()),
+        Wrap::Raw => return Dress::Bare,
+        Wrap::Indication(peer, _) | Wrap::MsIndication(peer, _) => peer.socket(),
+    };
+    assert_eq!(named, from, "the indication names its source");
+    if matches!(wrap, Wrap::MsIndication(..)) { Dress::MsIndication } else { Dress::Indication }
 }
 
 fn is_private(ip: IpAddr) -> bool {

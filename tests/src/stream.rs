@@ -5,30 +5,46 @@
 //! sent, and breaks at once with [`World::break_off`], which loses what is under way. Links delay
 //! streams and cut them into pieces; they lose, repeat and reorder nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, Transport};
 use proto::demux::is_ms;
 use proto::framing::ms;
+use proto::framing::pseudo_tls::{CLIENT_LEN, FRESH_LEN, SERVER_LEN, answer};
+use proto::framing::sniff::{Opening, sniff};
 use proto::framing::turn::{Cut, Rules, cut};
 
 use crate::dice::Dice;
-use crate::world::{Target, What, World};
+use crate::seen::What;
+use crate::world::{Target, World};
 
 /// Every stream there is, and was.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     open: BTreeMap<FiveTuple, Stream>,
     /// Clients that frame what they say as MS-TURN has it, and are answered so.
-    framers: BTreeSet<SocketAddr>,
+    framers: BTreeMap<SocketAddr, Guise>,
     begun: u64,
+}
+
+/// What the stream of a client of MS-TURN passes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guise {
+    /// Itself.
+    Frames,
+    /// TLS: two records go before the frames.
+    PseudoTls,
 }
 
 /// One stream.
 #[derive(Debug)]
 struct Stream {
+    /// Whether the server knows what is spoken, and what that is.
+    opening: Option<Opening>,
+    /// What the client keeps until it has been greeted; `None` where nobody is waited for.
+    kept: Option<Vec<u8>>,
     /// Tells it from an earlier one between the same addresses.
     serial: u64,
     /// Bytes that arrived at the server and are no frame yet.
@@ -63,13 +79,22 @@ impl World {
         let n = self.clients.len();
         let mut world = self.with_tcp_client(name);
         let address = world.clients[n].address;
-        world.streams.framers.insert(address);
+        world.streams.framers.insert(address, Guise::Frames);
+        world
+    }
+
+    /// The same for one that passes for TLS.
+    #[must_use]
+    pub fn with_pseudo_tls_client(self, name: &str) -> Self {
+        let mut world = self.with_ms_tcp_client(name);
+        let address = world.client(name).state().address;
+        world.streams.framers.insert(address, Guise::PseudoTls);
         world
     }
 
     /// What a client says on a stream: with the padding of one dialect, or the frame of the other.
     pub(crate) fn on_wire(&self, from: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-        if self.streams.framers.contains(&from) {
+        if self.streams.framers.contains_key(&from) {
             framed(bytes, !is_ms(bytes))
         } else {
             padded(bytes)
@@ -80,10 +105,21 @@ impl World {
     pub fn write(&mut self, listener: ListenerId, from: SocketAddr, bytes: &[u8]) {
         let client = FiveTuple { listener, client: ClientAddr::new(from) };
         let next = self.streams.begun + 1;
-        let stream = self.streams.open.entry(client).or_insert_with(|| Stream::new(next));
+        let disguised = self.streams.framers.get(&from) == Some(&Guise::PseudoTls);
+        let stream =
+            self.streams.open.entry(client).or_insert_with(|| Stream::new(next, disguised));
+        let begins = stream.serial > self.streams.begun;
         self.streams.begun = self.streams.begun.max(stream.serial);
-        let serial = stream.serial;
-        self.flow(Course { client, serial, to_server: true }, bytes);
+        let course = Course { client, serial: stream.serial, to_server: true };
+        if let Some(kept) = &mut stream.kept {
+            kept.extend_from_slice(bytes);
+            if begins {
+                let record = hello(self.dice.bytes(32));
+                self.flow(course, &record);
+            }
+            return;
+        }
+        self.flow(course, bytes);
     }
 
     /// A client closes its stream, behind what it has sent.
@@ -116,7 +152,7 @@ impl World {
     pub(crate) fn answer(&mut self, client: FiveTuple, message: &[u8], bare: bool) {
         let Some(Stream { serial, .. }) = self.streams.open.get(&client) else { return };
         let course = Course { client, serial: *serial, to_server: false };
-        let frames = self.streams.framers.contains(&client.client.socket());
+        let frames = self.streams.framers.contains_key(&client.client.socket());
         let wire = if frames { framed(message, bare) } else { padded(message) };
         self.flow(course, &wire);
     }
@@ -150,8 +186,17 @@ impl World {
             return;
         }
         stream.at_client.extend_from_slice(bytes);
+        if stream.kept.is_some() {
+            if stream.at_client.len() < SERVER_LEN {
+                return;
+            }
+            let greeting: Vec<u8> = stream.at_client.drain(..SERVER_LEN).collect();
+            assert!(is_greeting(&greeting), "MST-22: {greeting:02x?}");
+            let kept = stream.kept.take().expect("just seen");
+            return self.flow(Course { to_server: true, ..course }, &kept);
+        }
         let at = course.client.client.socket();
-        let messages = if self.streams.framers.contains(&at) {
+        let messages = if self.streams.framers.contains_key(&at) {
             take_frames(&mut stream.at_client)
         } else {
             take_messages(&mut stream.at_client)
@@ -161,9 +206,29 @@ impl World {
         }
     }
 
+    /// What a stream speaks, as its first bytes say where both dialects are served; `None` as long
+    /// as they do not. Who passes for TLS is greeted.
+    fn opening(&mut self, client: FiveTuple) -> Option<Opening> {
+        let stream = self.streams.open.get_mut(&client)?;
+        if stream.opening.is_some() {
+            return stream.opening;
+        }
+        let opening = sniff(&stream.at_server, self.config.microsoft);
+        let told = !matches!(opening, Opening::NeedMore(_)) || !self.config.microsoft;
+        stream.opening = told.then_some(opening);
+        if opening == Opening::PseudoTls {
+            stream.at_server.drain(..CLIENT_LEN);
+            let course = Course { client, serial: stream.serial, to_server: false };
+            let fresh: [u8; FRESH_LEN] = self.dice.bytes(FRESH_LEN).try_into().expect("as many");
+            self.flow(course, &answer(&fresh));
+        }
+        told.then_some(opening)
+    }
+
     /// Judges every frame that is complete at the server's end.
     fn serve(&mut self, client: FiveTuple) {
-        let frames = self.streams.framers.contains(&client.client.socket());
+        let Some(opening) = self.opening(client) else { return };
+        let frames = matches!(opening, Opening::Ms | Opening::PseudoTls);
         while let Some(stream) = self.streams.open.get_mut(&client) {
             if frames {
                 match ms::cut(&stream.at_server, ms::LONGEST) {
@@ -198,6 +263,7 @@ impl World {
     pub(crate) fn client_pays(&mut self, from: FiveTuple, payload: &[u8]) {
         let now = self.now();
         let verdict = self.server.client_payload(now, from, payload);
+        self.note(|| What::FromClient(from, payload.to_vec(), verdict));
         self.obey(verdict, payload);
     }
 
@@ -217,8 +283,15 @@ impl World {
 }
 
 impl Stream {
-    fn new(serial: u64) -> Self {
-        Self { serial, at_server: Vec::new(), at_client: Vec::new(), last: [Duration::ZERO; 2] }
+    fn new(serial: u64, disguised: bool) -> Self {
+        Self {
+            opening: None,
+            kept: disguised.then(Vec::new),
+            serial,
+            at_server: Vec::new(),
+            at_client: Vec::new(),
+            last: [Duration::ZERO; 2],
+        }
     }
 }
 
@@ -237,6 +310,22 @@ fn pieces(dice: &mut Dice, bytes: &[u8]) -> Vec<Vec<u8>> {
         return vec![Vec::new()];
     }
     bytes.chunks(size).map(<[u8]>::to_vec).collect()
+}
+
+/// The record that opens pseudo-TLS (ms-turn.md §2), with this time and randomness.
+fn hello(random: Vec<u8>) -> Vec<u8> {
+    let mut record = vec![0x16, 3, 1, 0, 0x2D, 1, 0, 0, 0x29, 3, 1];
+    record.extend(random);
+    record.extend([0, 0, 2, 0, 0x18, 1, 0]);
+    record
+}
+
+/// Whether libnice would take this for the answer: it looks at all but time, randomness and the
+/// session's name (MST-22).
+fn is_greeting(record: &[u8]) -> bool {
+    record[..11] == [0x16, 3, 1, 0, 0x4E, 2, 0, 0, 0x46, 3, 1]
+        && record[43] == 0x20
+        && record[76..] == [0, 0x18, 0, 0x0E, 0, 0, 0]
 }
 
 /// A message with the padding that follows it in a stream.

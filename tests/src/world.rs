@@ -24,6 +24,7 @@ use crate::link::Link;
 use crate::ms::AsMs;
 use crate::peer::Peer;
 use crate::script::{AsClient, AsPeer};
+use crate::seen::{Seen, What};
 use crate::site::{self, BEGIN};
 use crate::stream::{Course, Streams};
 
@@ -69,28 +70,6 @@ pub struct World {
     pub(crate) given_up: u64,
     air: BinaryHeap<Reverse<Flight>>,
     flights: u64,
-}
-
-/// One thing that happened at the server, for a [`crate::shadow::Shadow`] to judge.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// When.
-    pub now: Instant,
-    /// What.
-    pub what: What,
-}
-
-/// What can happen at the server.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// A datagram came from a client.
-    FromClient(FiveTuple, Vec<u8>, Verdict),
-    /// A datagram came to a relayed address (local form).
-    FromPeer(SocketAddr, PeerAddr, Vec<u8>, Verdict),
-    /// A control message left for a client.
-    Reply(FiveTuple, Vec<u8>),
-    /// The stream of a client ended.
-    ClientGone(FiveTuple),
 }
 
 /// One datagram under way.

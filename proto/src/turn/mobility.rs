@@ -196,10 +196,15 @@ impl<L: Ledger> Server<L> {
         if full && self.is_astray(client) { Err(Why::TooManyMoved) } else { Ok(()) }
     }
 
-    /// A client is somewhere else from now on, and no more where it was. What was under way on its
-    /// old stream is lost, so its peers' streams have holes and end.
-    pub(super) fn resettle(&mut self, now: Now, id: AllocationId, client: FiveTuple) {
-        let Some(allocation) = self.table.open(id) else { return };
+    /// A client is somewhere else from now on, and no more where it was, which is returned. What was
+    /// under way on its old stream is lost, so its peers' streams have holes and end.
+    pub(super) fn resettle(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        client: FiveTuple,
+    ) -> Option<FiveTuple> {
+        let allocation = self.table.open(id)?;
         let left = std::mem::replace(&mut allocation.client, client);
         self.table.sit(client, id, false);
         self.leave(left);
@@ -207,11 +212,9 @@ impl<L: Ledger> Server<L> {
         for family in Family::ALL {
             self.close_connections(now, id, family);
         }
-        if self.transport(left).is_stream() {
-            self.actions.push_back(Action::CloseClient(left));
-        }
         self.actions.push_back(Action::Changed(Change::ClientMoved { id, client }));
         self.judge_again(now, id);
+        Some(left)
     }
 
     /// Payload came from where the client was expected: it is there, and nowhere else.

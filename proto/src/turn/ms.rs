@@ -115,8 +115,11 @@ impl<L: Ledger> Server<L> {
                 self.renew(now, id, request, wish.lifetime);
             }
             Spoken::Elsewhere(id) => {
-                self.follow(now, id, request)?;
+                let left = self.follow(now, id, request)?;
                 self.renew(now, id, request, wish.lifetime);
+                if stream {
+                    self.actions.push_back(Action::CloseClient(left));
+                }
             }
             Spoken::OfWorker(worker) => {
                 let bytes = request.bytes.into();
@@ -134,13 +137,14 @@ impl<L: Ledger> Server<L> {
     }
 
     /// An allocation moves to where an Allocate with its connection came from (MST-75). Its nonce
-    /// says that the client hears us there, so it is there at once, and nowhere else.
+    /// says that the client hears us there, so it is there at once, and nowhere else; returns where
+    /// it was.
     fn follow(
         &mut self,
         now: Now,
         id: AllocationId,
         request: &Authenticated<'_>,
-    ) -> Result<(), Reject> {
+    ) -> Result<FiveTuple, Reject> {
         let client = request.exchange.client;
         let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
         if !request.owns(&allocation.owner) {
@@ -148,13 +152,12 @@ impl<L: Ledger> Server<L> {
         }
         self.welcome(client, &request.identity)?;
         self.has_room_for(client)?;
-        let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
+        let allocation = self.table.open(id).ok_or(Why::NoAllocation)?;
         if let (Some(session), Some(nonce)) = (&mut allocation.owner.session, request.lasting_nonce)
         {
             session.nonce = nonce.into();
         }
-        self.resettle(now, id, client);
-        Ok(())
+        self.resettle(now, id, client).ok_or_else(|| Why::NoAllocation.into())
     }
 
     /// Allocate on an allocation: prolongs it, or ends it with lifetime zero.

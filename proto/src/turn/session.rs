@@ -91,7 +91,8 @@ impl<L: Ledger> Server<L> {
         }
         let stream = self.transport(from).is_stream();
         let found = self.table.of_connection(connection);
-        let open = found.filter(|id| self.table.open(*id).is_some_and(|it| it.relays_tcp == stream));
+        let open =
+            found.filter(|id| self.table.open(*id).is_some_and(|it| it.relays_tcp == stream));
         open.map_or(Spoken::Nothing, Spoken::Elsewhere)
     }
 

@@ -1,7 +1,9 @@
-//! Random clients and peers over faulty links, judged by a shadow model.
+//! Random clients of both dialects and their peers over faulty links, judged by a shadow model.
 //!
 //! 256 seeds by default; `SEED=0x51 cargo nextest run simulation` replays one,
 //! `SEEDS=5000 cargo nextest run simulation` runs more. A failure prints the seed to replay.
+
+mod ms;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use rig::{Arrival, Draft, Link, Login, Scheme, World};
 
 const CLIENTS: [&str; 5] = ["alice", "carol", "legacy", "twin", "wired"];
 const PEERS: [&str; 4] = ["bob", "eve", "dave", "private"];
-const STEPS: usize = 150;
+const STEPS: usize = 200;
 
 #[test]
 fn simulation() {
@@ -28,6 +30,8 @@ fn simulation() {
         dropped: sum.dropped + it.dropped,
         succeeded: sum.succeeded + it.succeeded,
         hairpins: sum.hairpins + it.hairpins,
+        mixed: sum.mixed + it.mixed,
+        ms: ms::sum(sum.ms, it.ms),
     });
     if is_replay() {
         return;
@@ -36,6 +40,10 @@ fn simulation() {
     // A simulation in which nothing happens proves nothing.
     assert!(totals.delivered > seeds * 8 && totals.dropped > seeds * 8, "{totals:?}");
     assert!(totals.succeeded > seeds * 10 && totals.hairpins > seeds / 8, "{totals:?}");
+    let ms = totals.ms;
+    assert!(ms.delivered.iter().all(|count| *count > seeds), "{totals:?}");
+    assert!(ms.replayed > seeds / 2 && ms.moved > seeds / 4 && ms.used > seeds / 4, "{totals:?}");
+    assert!(totals.mixed > seeds / 8, "{totals:?}");
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +52,9 @@ struct Totals {
     dropped: u64,
     succeeded: u64,
     hairpins: u64,
+    /// Words between clients of one relay that speak different dialects.
+    mixed: u64,
+    ms: rig::shadow::MsTotals,
 }
 
 /// One world from its first packet to the last deadline.
@@ -58,6 +69,8 @@ fn run(seed: u64, totals: &mut Totals) {
     totals.dropped += play.shadow.judged.1;
     totals.succeeded += play.shadow.succeeded;
     totals.hairpins += play.hairpins;
+    totals.mixed += play.mixed;
+    totals.ms = ms::sum(totals.ms, play.shadow.ms);
 }
 
 /// A world, what is expected of it, and the chance that drives it.
@@ -72,6 +85,7 @@ struct Play {
     /// Every relayed address ever heard of.
     known: Vec<SocketAddr>,
     hairpins: u64,
+    mixed: u64,
 }
 
 impl Play {
@@ -90,6 +104,7 @@ impl Play {
         };
         let narrow = dice.one_in_thousand(300);
         let mut world = World::configured(seed, |config| {
+            config.microsoft = true;
             config.ports = 50_000..=50_999;
             if narrow {
                 config.ports = 50_000..=50_007;
@@ -101,6 +116,10 @@ impl Play {
         .with_client("legacy")
         .with_client("twin")
         .with_tcp_client("wired")
+        .with_client("maria")
+        .with_client("minna")
+        .with_ms_tcp_client("mike")
+        .with_pseudo_tls_client("mona")
         .with_peer("bob")
         .with_peer("eve")
         .with_peer6("dave")
@@ -110,6 +129,11 @@ impl Play {
         // Two sockets of one user.
         let login = world.client("alice").state().login.clone();
         world.client("twin").state().login = login;
+        // And so in the other dialect, over UDP and over streams.
+        for (one, other) in [("maria", "minna"), ("mike", "mona")] {
+            let known = world.ms(one).state().clone();
+            *world.ms(other).state() = known;
+        }
         world.record = Some(Vec::new());
         Self {
             world,
@@ -119,11 +143,24 @@ impl Play {
             payloads: HashSet::new(),
             known: Vec::new(),
             hairpins: 0,
+            mixed: 0,
         }
     }
 
     /// One thing that somebody does.
     fn act(&mut self) {
+        if self.dice.one_in_thousand(400) {
+            self.act_ms();
+        } else {
+            self.act_rfc();
+        }
+        if self.dice.one_in_thousand(700) {
+            self.world.settle();
+        }
+    }
+
+    /// One thing that clients of the RFC do, their peers, or the network.
+    fn act_rfc(&mut self) {
         let client = CLIENTS[self.dice.index(CLIENTS.len())];
         match self.dice.below(100) {
             0..14 => self.allocate(client),
@@ -142,9 +179,6 @@ impl Play {
             92 => self.disconnect(),
             93 => self.network_refuses(),
             _ => self.let_time_pass(),
-        }
-        if self.dice.one_in_thousand(700) {
-            self.world.settle();
         }
     }
 
@@ -185,6 +219,7 @@ impl Play {
                 }
             }
         }
+        self.hear_ms();
         for peer in PEERS {
             while let Some((from, payload)) = self.world.peer(peer).take() {
                 assert!(self.payloads.contains(&payload), "{peer} hears what nobody said");
@@ -194,11 +229,11 @@ impl Play {
         }
     }
 
-    /// After an hour of silence nothing is left.
+    /// After hours of silence nothing is left.
     fn wind_down(&mut self) {
         self.world.settle();
         self.judge();
-        self.world.advance(Duration::from_secs(2 * 3600));
+        self.world.advance(Duration::from_secs(3 * 3600));
         self.judge();
         self.world.check();
         let tally = self.world.server.tally();
@@ -218,7 +253,7 @@ impl Play {
         let draft =
             if acting.state().challenge.is_some() { acting.state().sign(draft) } else { draft };
         let bytes = draft.encode();
-        self.shadow.expect_request(id, &user, intent);
+        self.shadow.expect_request(&id, &user, intent);
         self.sent.push((client, acting.state().address, bytes.clone()));
         acting.send_bytes(&bytes);
     }
@@ -306,6 +341,7 @@ impl Play {
         self.shadow.expect_payload(bytes.clone(), Payload::Send(peer, payload));
         self.world.client(client).send_bytes(&bytes);
         self.hairpins += u64::from(self.shadow.relayed().contains(&peer));
+        self.mixed += u64::from(self.shadow.ms_relays(false).contains(&peer));
     }
 
     fn send_channel(&mut self, client: &'static str) {
@@ -327,10 +363,15 @@ impl Play {
             return;
         }
         let mut to = self.known[self.dice.index(self.known.len())];
+        if self.shadow.ms_relays(true).contains(&to) {
+            return self.peer_connects(to);
+        }
         let same_family: &[&str] = if to.is_ipv4() { &["bob", "eve"] } else { &["dave"] };
         let peer = same_family[self.dice.index(same_family.len())];
         let from = self.world.peer_address(peer);
-        let heard = self.shadow.heard().into_iter().find(|(host, _)| *host == from.ip());
+        let streams = self.shadow.ms_relays(true);
+        let mut heard = self.shadow.heard().into_iter();
+        let heard = heard.find(|(host, at)| *host == from.ip() && !streams.contains(at));
         if let Some((_, relayed)) = heard.filter(|_| self.dice.one_in_thousand(800)) {
             to = relayed;
         }
@@ -340,7 +381,9 @@ impl Play {
 
     /// ICMP tells of a datagram that some relayed address sent, or that somebody says it sent.
     fn network_refuses(&mut self) {
-        let open = self.world.open_sockets();
+        let streams = self.shadow.ms_relays(true);
+        let open: Vec<_> =
+            self.world.open_sockets().into_iter().filter(|at| !streams.contains(at)).collect();
         if open.is_empty() {
             return;
         }
@@ -374,7 +417,7 @@ impl Play {
             signed
         };
         acting.send_bytes(&bytes);
-        self.shadow.expect_request(id, &user, Intent::Never);
+        self.shadow.expect_request(&id, &user, Intent::Never);
     }
 
     /// An old request arrives once more, from where it came.
@@ -405,9 +448,11 @@ impl Play {
         self.world.client(client).state().address.set_port(port);
     }
 
-    /// The stream of the client that has one ends, in order or not.
+    /// The stream of a client that may have one ends, in order or not.
     fn disconnect(&mut self) {
-        let FiveTuple { listener, client } = self.tuple("wired");
+        let streams = ["wired", "mike", "mona"];
+        let who = streams[self.dice.index(streams.len())];
+        let FiveTuple { listener, client } = self.tuple(who);
         if self.dice.one_in_thousand(500) {
             self.world.hang_up(listener, client.socket());
         } else {
