@@ -26,7 +26,7 @@ pub(crate) fn sum(one: MsTotals, other: MsTotals) -> MsTotals {
 
 /// A user as the shadow calls it.
 fn name_of(token: &[u8]) -> String {
-    token.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{token:02x?}")
 }
 
 impl Play {

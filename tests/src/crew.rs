@@ -4,19 +4,19 @@
 //! here. Messages arrive at once and answers are found in [`Crew::heard`]; loss, delay and
 //! reordering are what `World` is for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::addr::{FiveTuple, PeerAddr, RelayId, RelayedAddr, steer};
+use proto::addr::{ConnectionId, FiveTuple, PeerAddr, RelayId, RelayedAddr, steer};
 use proto::now::{Now, UnixTime};
 use proto::turn::config::{MobilityPolicy, Share};
-use proto::turn::{Action, Config, Server, Verdict, Wrap};
+use proto::turn::{Action, Config, Server, Verdict};
 
 use crate::books::Books;
 use crate::dice::Dice;
-use crate::script::channel_data;
+use crate::dress::dress;
 use crate::site::{BEGIN, TCP_LISTENER, default_config};
 
 /// A relay with workers.
@@ -27,6 +27,10 @@ pub struct Crew {
     pub heard: VecDeque<Heard>,
     workers: Vec<Server<Books>>,
     books: Books,
+    /// Connections of relayed addresses to peers.
+    calls: BTreeMap<(usize, ConnectionId), (SocketAddr, SocketAddr)>,
+    /// Those of the relayed addresses that are for streams.
+    listens: BTreeSet<(usize, RelayId)>,
     sockets: BTreeMap<(usize, RelayId), RelayedAddr>,
     /// Clients whose datagrams arrive at another worker than steering means.
     diverted: BTreeMap<FiveTuple, usize>,
@@ -53,6 +57,8 @@ impl Crew {
             heard: VecDeque::new(),
             workers: Vec::new(),
             books: Books::default(),
+            calls: BTreeMap::new(),
+            listens: BTreeSet::new(),
             sockets: BTreeMap::new(),
             diverted: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -68,6 +74,8 @@ impl Crew {
         let seed = self.dice.bytes(32).try_into().expect("asked for 32 bytes");
         self.books = Books::default();
         self.sockets.clear();
+        self.listens.clear();
+        self.calls.clear();
         self.diverted.clear();
         self.streams.clear();
         self.heard.clear();
@@ -77,7 +85,8 @@ impl Crew {
                 let mobility = MobilityPolicy::Allowed;
                 // Few ports: each turn looks at all of them.
                 let ports = 50_000..=50_099;
-                let config = Config { share, mobility, ports, ..default_config() };
+                let microsoft = true;
+                let config = Config { share, mobility, microsoft, ports, ..default_config() };
                 Server::new(Arc::new(config), self.books.clone(), seed)
             })
             .collect();
@@ -131,22 +140,57 @@ impl Crew {
 
     /// A client says a message.
     pub fn client_says(&mut self, from: FiveTuple, bytes: &[u8]) {
-        let at = if from.listener == TCP_LISTENER {
+        let at = self.place_of(from);
+        self.hear(at, from, bytes);
+    }
+
+    /// A client of MS-TURN on a stream says payload in a frame of its own.
+    pub fn client_pays(&mut self, from: FiveTuple, payload: &[u8]) {
+        let (at, now) = (self.place_of(from), self.now());
+        let verdict = self.workers[at].client_payload(now, from, payload);
+        self.obey(at, verdict, payload);
+    }
+
+    /// The worker that hears a client.
+    fn place_of(&mut self, from: FiveTuple) -> usize {
+        if from.listener == TCP_LISTENER {
             let accepts = self.dice.index(self.workers.len());
             *self.streams.entry(from).or_insert(accepts)
         } else {
             self.diverted.get(&from).copied().unwrap_or_else(|| self.steered(from))
-        };
-        self.hear(at, from, bytes);
+        }
     }
 
-    /// A peer sends a datagram to a relayed address.
+    /// A peer sends to a relayed address: a datagram, or on its connection, which it makes if it has
+    /// none.
     pub fn peer_says(&mut self, at: SocketAddr, from: SocketAddr, payload: &[u8]) {
         let open = self.sockets.iter().find(|(_, relayed)| relayed.socket() == at);
         let Some((&(worker, id), _)) = open else { return };
         let now = self.now();
-        let verdict = self.workers[worker].peer_input(now, id, PeerAddr::new(from), payload);
+        let verdict = if self.listens.contains(&(worker, id)) {
+            let Some(connection) = self.connection(worker, id, (at, from)) else { return };
+            self.workers[worker].connection_input(connection, payload)
+        } else {
+            self.workers[worker].peer_input(now, id, PeerAddr::new(from), payload)
+        };
         self.obey(worker, verdict, payload);
+    }
+
+    fn connection(
+        &mut self,
+        worker: usize,
+        id: RelayId,
+        ends: (SocketAddr, SocketAddr),
+    ) -> Option<ConnectionId> {
+        let open = self.calls.iter().find(|((of, _), it)| *of == worker && **it == ends);
+        if let Some(((_, connection), _)) = open {
+            return Some(*connection);
+        }
+        let now = self.now();
+        let connection = self.workers[worker].peer_arrived(now, id, PeerAddr::new(ends.1))?;
+        self.calls.insert((worker, connection), ends);
+        self.carry_out(worker);
+        Some(connection)
     }
 
     /// The connection of a client ends.
@@ -177,12 +221,16 @@ impl Crew {
                 self.heard.push_back(Heard::Peer(from, peer.socket(), payload));
             }
             Verdict::ToClient { to, wrap, payload, .. } => {
-                let payload = part(payload.start, payload.len);
-                let Wrap::Channel(number) = wrap else { panic!("peers here have channels") };
-                let message = channel_data(number.number(), &payload);
+                let message = dress(wrap, &part(payload.start, payload.len));
                 self.heard.push_back(Heard::Client(to, message));
             }
-            Verdict::ToConnection { .. } => panic!("nobody here relays in chunks"),
+            Verdict::ToConnection { connection, payload } => {
+                // It may have to be made first.
+                self.carry_out(worker);
+                let (from, to) = self.calls[&(worker, connection)];
+                let payload = part(payload.start, payload.len);
+                self.heard.push_back(Heard::Peer(from, to, payload));
+            }
             Verdict::Handled | Verdict::Leaves | Verdict::Dropped(_) => {}
         }
         self.carry_out(worker);
@@ -194,7 +242,10 @@ impl Crew {
                 Action::Send { to, bytes } => {
                     self.heard.push_back(Heard::Client(to, bytes.into()));
                 }
-                Action::OpenRelay { id, want } => {
+                Action::OpenRelay { id, want } | Action::ListenRelay { id, want } => {
+                    if matches!(action, Action::ListenRelay { .. }) {
+                        self.listens.insert((worker, id));
+                    }
                     let taken = self.sockets.insert((worker, id), want);
                     assert!(taken.is_none(), "a relayed socket is opened once");
                     let now = self.now();
@@ -202,6 +253,7 @@ impl Crew {
                 }
                 Action::CloseRelay(id) => {
                     self.sockets.remove(&(worker, id)).expect("only open sockets are closed");
+                    self.listens.remove(&(worker, id));
                 }
                 Action::CloseClient(client) => self.hangs_up(client),
                 Action::HandOver { client, worker: to, bytes } => {
@@ -222,10 +274,16 @@ impl Crew {
                     assert_eq!(before, Some(worker), "{client:?} was diverted to here");
                 }
                 Action::Changed(_) => {}
-                Action::ListenRelay { .. }
-                | Action::ConnectPeer { .. }
-                | Action::Join { .. }
-                | Action::ClosePeer(_) => panic!("nobody relays TCP here: {action:?}"),
+                Action::ConnectPeer { connection, from, to } => {
+                    self.calls.insert((worker, connection), (from.socket(), to.socket()));
+                    let now = self.now();
+                    self.workers[worker].peer_connected(now, connection, Ok(()));
+                }
+                Action::ClosePeer(connection) => {
+                    let open = self.calls.remove(&(worker, connection));
+                    open.expect("only open connections are closed");
+                }
+                Action::Join { .. } => panic!("nobody claims connections here: {action:?}"),
             }
         }
         #[cfg(debug_assertions)]

@@ -332,6 +332,38 @@ impl MsState {
         let text = [&self.username[..], &self.realm, &self.password].join(&b':');
         Md5::digest(text).into()
     }
+
+    /// The draft as a request with realm, nonce, user name and integrity.
+    pub fn signed(&self, draft: MsDraft) -> MsDraft {
+        let draft = draft.raw(REALM_ATTRIBUTE, &self.realm).raw(NONCE, &self.nonce);
+        draft.raw(USERNAME, &self.username).sign(&self.key())
+    }
+
+    /// MS-Sequence Number.
+    pub fn sequence(&self, number: u32) -> Vec<u8> {
+        [&self.connection[..], &number.to_be_bytes()].concat()
+    }
+
+    /// A Send, signed.
+    pub fn send(&self, id: [u8; 16], number: u32, peer: SocketAddr, payload: &[u8]) -> MsDraft {
+        let draft = MsDraft::new(SEND, id).raw(USERNAME, &self.username);
+        let draft = draft.raw(SEQUENCE, &self.sequence(number)).address(DESTINATION, peer);
+        let draft = draft.number(VERSION, 1).raw(REALM_ATTRIBUTE, &self.realm);
+        draft.raw(DATA, payload).sign(&self.key())
+    }
+
+    /// A Set Active Destination, signed.
+    pub fn aim(&self, id: [u8; 16], number: u32, peer: SocketAddr) -> MsDraft {
+        let draft = MsDraft::new(AIM, id).raw(USERNAME, &self.username);
+        let draft = draft.raw(SEQUENCE, &self.sequence(number));
+        draft.raw(REALM_ATTRIBUTE, &self.realm).address(DESTINATION, peer).sign(&self.key())
+    }
+
+    /// Remembers realm and nonce of a challenge.
+    pub fn learn(&mut self, heard: &MsHeard) {
+        self.realm = heard.value(REALM_ATTRIBUTE).expect("a realm").to_vec();
+        self.nonce = heard.value(NONCE).expect("a nonce").to_vec();
+    }
 }
 
 /// A client of MS-TURN at work.
@@ -360,9 +392,7 @@ impl AsMs<'_> {
 
     /// The draft as a request with realm, nonce, user name and integrity.
     pub fn signed(&mut self, draft: MsDraft) -> MsDraft {
-        let state = self.state().clone();
-        let draft = draft.raw(REALM_ATTRIBUTE, &state.realm).raw(NONCE, &state.nonce);
-        self.seal(draft.raw(USERNAME, &state.username))
+        self.state().signed(draft)
     }
 
     /// Sends bytes as they are, and lets the network settle.
@@ -399,9 +429,7 @@ impl AsMs<'_> {
 
     /// Remembers realm and nonce of a challenge.
     pub fn learn(&mut self, heard: &MsHeard) {
-        let state = self.state();
-        state.realm = heard.value(REALM_ATTRIBUTE).expect("a realm").to_vec();
-        state.nonce = heard.value(NONCE).expect("a nonce").to_vec();
+        self.state().learn(heard);
     }
 
     /// The Allocate that follows a challenge.
@@ -445,16 +473,13 @@ impl AsMs<'_> {
     /// The start of a request that is numbered.
     pub fn numbered(&mut self, kind: u16, number: u32) -> MsDraft {
         let state = self.state().clone();
-        let sequence = [&state.connection[..], &number.to_be_bytes()].concat();
-        self.draft(kind).raw(USERNAME, &state.username).raw(SEQUENCE, &sequence)
+        self.draft(kind).raw(USERNAME, &state.username).raw(SEQUENCE, &state.sequence(number))
     }
 
     /// A Send, signed.
     pub fn send_draft(&mut self, number: u32, peer: SocketAddr, payload: &[u8]) -> MsDraft {
-        let draft = self.numbered(SEND, number);
-        let draft = draft.address(DESTINATION, peer).number(VERSION, 1);
-        let realm = self.state().realm.clone();
-        self.seal(draft.raw(REALM_ATTRIBUTE, &realm).raw(DATA, payload))
+        let id = self.draft(SEND).transaction();
+        self.state().send(id, number, peer, payload)
     }
 
     /// Sends payload to a peer by name.
@@ -472,9 +497,8 @@ impl AsMs<'_> {
 
     /// A Set Active Destination, signed.
     pub fn aim_draft(&mut self, number: u32, peer: SocketAddr) -> MsDraft {
-        let draft = self.numbered(AIM, number);
-        let realm = self.state().realm.clone();
-        self.seal(draft.raw(REALM_ATTRIBUTE, &realm).address(DESTINATION, peer))
+        let id = self.draft(AIM).transaction();
+        self.state().aim(id, number, peer)
     }
 
     /// Makes a peer by name the active destination.

@@ -77,7 +77,7 @@ impl Allocated {
         for (_, end) in self.relayed.values_mut() {
             while *end <= now {
                 let [up, down] = std::mem::take(&mut session.used);
-                if !up && !(down && session.streams) {
+                if !(up || down && session.streams) {
                     break;
                 }
                 prolonged += 1;
@@ -259,8 +259,7 @@ impl Shadow {
         let Asked { user, intent } = &asked;
         let held = self.allocations.get(&to);
         let explained = match (code, intent) {
-            (400..=441, Intent::Never) => true,
-            (401 | 438 | 500, Intent::MsAllocate(_)) => true,
+            (400..=441, Intent::Never) | (401 | 438 | 500, Intent::MsAllocate(_)) => true,
             (441, Intent::MsAllocate(connection)) => {
                 let held = held.or_else(|| self.of_connection((*connection)?, to).map(|it| it.1));
                 held.is_some_and(|held| held.user != *user)

@@ -1,7 +1,10 @@
 //! Clients that move between addresses and transports of a relay with several workers, which
-//! now and then begins anew with another number of them; judged by a small model.
+//! now and then begins anew with another number of them; judged by a small model. Beside those of
+//! RFC 8016 there are clients of MS-TURN, who follow their connections.
 //!
 //! 256 seeds by default; `SEED=0x51 cargo nextest run crew` replays one, `SEEDS=5000` runs more.
+
+mod ms;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,19 +19,20 @@ use rig::site::{BEGIN, TCP_LISTENER, pool_login};
 use rig::{Draft, Heard as Answer, kind};
 
 const PEOPLE: usize = 4;
-const STEPS: usize = 50;
+const STEPS: usize = 75;
 const BOB: &str = "45.33.32.10:6000";
 const CHANNEL: u16 = 0x4000;
 /// Refreshed before the permissions of channels end.
 const LIFETIME: u32 = 600;
 
 #[test]
-fn mob_006_clients_move_between_workers_transports_and_lives_of_the_relay() {
+fn mob_006_mst_075_clients_move_between_workers_transports_and_lives_of_the_relay() {
     let (count, totals) = play("crew", 256, run, |sum, it: Totals| Totals {
         moved: sum.moved + it.moved,
         astray: sum.astray + it.astray,
         words: sum.words + it.words,
         recovered: sum.recovered + it.recovered,
+        ms: std::array::from_fn(|at| sum.ms[at] + it.ms[at]),
     });
     if is_replay() {
         return;
@@ -37,6 +41,7 @@ fn mob_006_clients_move_between_workers_transports_and_lives_of_the_relay() {
     // A simulation in which nothing happens proves nothing.
     assert!(totals.moved >= count && totals.astray >= count / 2, "{totals:?}");
     assert!(totals.words >= 10 * count && totals.recovered >= count / 2, "{totals:?}");
+    assert!(totals.ms.iter().all(|times| *times >= count / 2), "{totals:?}");
 }
 
 /// What happened in all seeds.
@@ -49,6 +54,8 @@ struct Totals {
     words: u64,
     /// Allocations made anew after the relay had ended.
     recovered: u64,
+    /// The same four of clients of MS-TURN.
+    ms: [u64; 4],
 }
 
 fn run(seed: u64, totals: &mut Totals) {
@@ -58,14 +65,15 @@ fn run(seed: u64, totals: &mut Totals) {
         play.judge();
     }
     totals.recovered += play.recovered;
+    totals.ms = std::array::from_fn(|at| totals.ms[at] + play.ms[at]);
     // After hours of silence nothing is left.
     play.crew.advance(Duration::from_secs(3 * 3600));
     let (sockets, allocations) = play.crew.relayed();
     assert_eq!((sockets.len(), allocations), (0, 0));
-    for person in 0..PEOPLE {
-        for seat in play.people[person].seats() {
-            assert!(!play.crew.is_diverted(seat), "a diversion without an allocation");
-        }
+    let callers = play.callers.iter().filter_map(ms::Caller::seat);
+    let seats: Vec<_> = play.people.iter().flat_map(Person::seats).chain(callers).collect();
+    for seat in seats {
+        assert!(!play.crew.is_diverted(seat), "a diversion without an allocation");
     }
 }
 
@@ -98,8 +106,10 @@ impl Person {
 struct Play {
     crew: Crew,
     people: Vec<Person>,
+    callers: Vec<ms::Caller>,
     words: u64,
     recovered: u64,
+    ms: [u64; 4],
 }
 
 impl Play {
@@ -116,13 +126,18 @@ impl Play {
         });
         Self {
             people: people.collect(),
+            callers: ms::Caller::all(),
             crew: Crew::seeded(dice.roll(), workers),
             words: 0,
             recovered: 0,
+            ms: [0; 4],
         }
     }
 
     fn act(&mut self, totals: &mut Totals) {
+        if self.crew.dice.one_in_thousand(350) {
+            return self.act_ms();
+        }
         let who = self.crew.dice.index(PEOPLE);
         match self.crew.dice.below(100) {
             0..45 => self.talk(who, totals),
@@ -144,6 +159,9 @@ impl Play {
         for who in 0..PEOPLE {
             self.refresh(who);
         }
+        for who in 0..self.callers.len() {
+            self.refresh_ms(who);
+        }
     }
 
     /// Model and relay agree on what there is, and on where datagrams go.
@@ -153,14 +171,18 @@ impl Play {
             .iter()
             .filter(|person| !person.orphaned)
             .filter_map(|person| Some(person.held.as_ref()?.relayed))
+            .chain(self.callers.iter().filter_map(ms::Caller::relayed))
             .collect();
         let (sockets, allocations) = self.crew.relayed();
         assert_eq!(sockets.into_iter().collect::<BTreeSet<_>>(), expected);
         assert_eq!(allocations, expected.len() as u64);
-        for person in self.people.iter().filter(|person| !person.orphaned) {
-            let Some(held) = &person.held else { continue };
-            let owner = self.crew.owner(held.relayed).expect("it is there");
-            for seat in person.seats() {
+        let people = self.people.iter().filter(|person| !person.orphaned);
+        let held = people.filter_map(|it| Some((it.held.as_ref()?.relayed, it.seats())));
+        let callers = self.callers.iter();
+        let callers = callers.filter_map(|it| Some((it.relayed()?, vec![it.seat()?])));
+        for (relayed, seats) in held.chain(callers) {
+            let owner = self.crew.owner(relayed).expect("it is there");
+            for seat in seats {
                 let astray = seat.listener != TCP_LISTENER && self.crew.steered(seat) != owner;
                 assert_eq!(self.crew.is_diverted(seat), astray, "{seat:?} of worker {owner}");
             }
@@ -349,6 +371,9 @@ impl Play {
         self.crew.begin_anew(workers);
         for person in &mut self.people {
             person.orphaned = person.held.is_some();
+        }
+        for caller in &mut self.callers {
+            caller.forget();
         }
     }
 
