@@ -1,8 +1,8 @@
 //! The server as a value: state, procedures of RFC 8656, verdicts and actions.
 //!
 //! [`Server`] has the entry points and no procedure. A datagram that carries payload takes the
-//! path of `forward` and leaves as a [`Verdict`]. A request passes `gate`, which alone makes an
-//! authenticated one of it, and goes to the file that bears its name: `allocate`, `refresh`,
+//! path of `forward` and leaves as a [`Verdict`]. `conduct` leads a request of any dialect past
+//! `gate`, which alone makes an authenticated one of it, and on to the file that bears its name: `allocate`, `refresh`,
 //! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
 //! `connection_bind`; for clients of MS-TURN, whose requests come through `ms`, `destination`;
 //! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
@@ -21,6 +21,7 @@ mod brake;
 pub mod channel;
 mod chunks;
 mod classic;
+mod conduct;
 pub mod config;
 mod connect;
 pub mod connection;

@@ -13,6 +13,7 @@ use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
 use crate::request::{Allocated, Reply};
 use crate::turn::action::{Action, CloseReason, Verdict};
+use crate::turn::conduct::Asks;
 use crate::turn::exchange::Exchange;
 use crate::turn::forward::span;
 use crate::turn::gate::Authenticated;
@@ -61,33 +62,11 @@ impl<L: Ledger> Server<L> {
             demand.requests[procedure as usize] += 1;
         }
         let call = ms::Call { kind: message.kind(), transaction: message.transaction() };
-        let mut exchange = Exchange { client: from, procedure, call: Call::Ms(call), signer: None };
+        let exchange = Exchange { client: from, procedure, call: Call::Ms(call), signer: None };
         let opens = procedure == Procedure::Allocate
             && message.number(Type::LIFETIME) != Some(0)
             && self.spoken_of(from, message.numbered()) == Spoken::Nothing;
-        let name = message.first(Type::USERNAME).unwrap_or_default();
-        let nonce = message.first(Type::NONCE).unwrap_or_default();
-        let who = Pretence { from, name, nonce };
-        if message.is_signed() && self.guesses_too_often(now, who) {
-            return self.ignore(from, true);
-        }
-        let reject = match self.admit_ms(now, &mut exchange, message, opens) {
-            Err(reject) => {
-                self.count_guess(now, who, reject.why);
-                if !self.hears(now, from, reject.why != Why::NoIntegrity) {
-                    return self.ignore(from, reject.why.is_failed_login());
-                }
-                reject
-            }
-            Ok(_) if self.table.opening_of(from).is_some() => {
-                return self.dropped(DropReason::AwaitingSocket);
-            }
-            Ok(request) => match self.serve_ms(now, &request, message) {
-                Ok(verdict) => return verdict,
-                Err(reject) => reject,
-            },
-        };
-        self.refuse(now, &exchange, &reject)
+        self.conduct(now, exchange, &Demanded { message, opens })
     }
 
     /// An authenticated request goes to its procedure.
@@ -221,5 +200,43 @@ impl<L: Ledger> Server<L> {
             })?;
         }
         self.convey(now, from, marks, (peer, span(data.offset, data.value.len())))
+    }
+}
+
+/// A request.
+struct Demanded<'m, 'a> {
+    message: &'m Message<'a>,
+    /// Whether it wants an allocation that is not there.
+    opens: bool,
+}
+
+impl<'a, L: Ledger> Asks<'a, L> for Demanded<'_, 'a> {
+    fn pretence(&self, exchange: &Exchange) -> (Pretence<'a>, bool) {
+        let field = |kind| self.message.first(kind).unwrap_or_default();
+        let (name, nonce) = (field(Type::USERNAME), field(Type::NONCE));
+        (Pretence { from: exchange.client, name, nonce }, self.message.is_signed())
+    }
+
+    fn admit(
+        &self,
+        server: &Server<L>,
+        now: Now,
+        exchange: &mut Exchange,
+    ) -> Result<Authenticated<'a>, Reject> {
+        server.admit_ms(now, exchange, self.message, self.opens)
+    }
+
+    /// The integrity is looked at last (MST-56).
+    fn knows(&self, _: Why) -> bool {
+        false
+    }
+
+    fn serve(
+        &self,
+        server: &mut Server<L>,
+        now: Now,
+        request: &Authenticated<'a>,
+    ) -> Result<Verdict, Reject> {
+        server.serve_ms(now, request, self.message)
     }
 }

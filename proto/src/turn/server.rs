@@ -17,6 +17,7 @@ use crate::policy::bandwidth::Trunk;
 use crate::reject::{DropReason, Reject, Why};
 use crate::stun::{AttributeType, Class, Fingerprint, Malformed, Message, Method};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
+use crate::turn::conduct::Asks;
 use crate::turn::config::Config;
 use crate::turn::connection::Connections;
 use crate::turn::exchange::Exchange;
@@ -320,71 +321,27 @@ impl<L: Ledger> Server<L> {
             demand.requests[procedure as usize] += 1;
         }
         let call = rfc::Call { method: message.method(), transaction: message.transaction() };
-        let mut exchange =
-            Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
-        let outcome = match procedure {
+        let exchange = Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
+        match procedure {
             Procedure::Binding if !self.hears(now, from, false) => {
-                return self.dropped(DropReason::Throttled);
+                self.dropped(DropReason::Throttled)
             }
-            Procedure::Binding => self.binding(&exchange, message).map(|()| Verdict::Handled),
+            Procedure::Binding => match self.binding(&exchange, message) {
+                Ok(()) => Verdict::Handled,
+                Err(reject) => self.refuse(now, &exchange, &reject),
+            },
             // Without the feature these are methods nobody heard of.
             Procedure::Connect | Procedure::ConnectionBind if !self.config.tcp_relays => {
-                return self.dropped(DropReason::UnexpectedMessage);
+                self.dropped(DropReason::UnexpectedMessage)
             }
-            Procedure::SetActiveDestination => {
-                return self.dropped(DropReason::UnexpectedMessage);
-            }
+            Procedure::SetActiveDestination => self.dropped(DropReason::UnexpectedMessage),
             Procedure::Allocate
             | Procedure::Refresh
             | Procedure::CreatePermission
             | Procedure::ChannelBind
             | Procedure::Connect
-            | Procedure::ConnectionBind => match self.prove(now, &exchange, message) {
-                Err(None) => return self.ignore(from, true),
-                Err(Some(reject)) => Err(reject),
-                Ok(_) if self.table.opening_of(from).is_some() => {
-                    return self.dropped(DropReason::AwaitingSocket);
-                }
-                Ok(request) => {
-                    exchange.signer.clone_from(&request.exchange.signer);
-                    self.serve(now, &request, message)
-                }
-            },
-        };
-        let reject = match outcome {
-            Ok(verdict) => return verdict,
-            Err(reject) => reject,
-        };
-        let stranger = exchange.signer.is_none() && procedure != Procedure::Binding;
-        let heard = || match reject.why {
-            Why::StaleNonce => self.admits(now, from, Standing::Knowing),
-            why => self.hears(now, from, why != Why::NoIntegrity),
-        };
-        if stranger && !heard() {
-            return self.ignore(from, reject.why.is_failed_login());
+            | Procedure::ConnectionBind => self.conduct(now, exchange, message),
         }
-        self.refuse(now, &exchange, &reject)
-    }
-
-    /// Checks credentials, unless their sender guessed too often.
-    fn prove<'a>(
-        &self,
-        now: Now,
-        exchange: &Exchange,
-        message: &Message<'a>,
-    ) -> Result<Authenticated<'a>, Option<Reject>> {
-        let field = |kind| message.first(kind);
-        let name = field(AttributeType::USERNAME).or(field(AttributeType::USERHASH));
-        let nonce = field(AttributeType::NONCE).unwrap_or_default();
-        let name = name.unwrap_or_default();
-        let who = Pretence { from: exchange.client, name, nonce };
-        if message.integrity().is_some() && self.guesses_too_often(now, who) {
-            return Err(None);
-        }
-        self.admit(now, exchange, message).map_err(|reject| {
-            self.count_guess(now, who, reject.why);
-            Some(reject)
-        })
     }
 
     /// The counters of what a listener's clients want.
@@ -417,7 +374,8 @@ impl<L: Ledger> Server<L> {
         }
     }
 
-    fn admits(&self, now: Now, from: FiveTuple, standing: Standing) -> bool {
+    /// Whether somebody of this standing gets one more answer.
+    pub(super) fn admits(&self, now: Now, from: FiveTuple, standing: Standing) -> bool {
         let Some(throttle) = &self.throttle else { return true };
         throttle.admits(now.mono, standing, from.client)
     }
@@ -470,6 +428,39 @@ impl<L: Ledger> Server<L> {
             || client.ip() == std::net::IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
             || client.ip().is_unspecified()
             || self.config.edge.is_listener(client.socket())
+    }
+}
+
+impl<'a, L: Ledger> Asks<'a, L> for Message<'a> {
+    fn pretence(&self, exchange: &Exchange) -> (Pretence<'a>, bool) {
+        let field = |kind| self.first(kind);
+        let name = field(AttributeType::USERNAME).or(field(AttributeType::USERHASH));
+        let nonce = field(AttributeType::NONCE).unwrap_or_default();
+        let who = Pretence { from: exchange.client, name: name.unwrap_or_default(), nonce };
+        (who, self.integrity().is_some())
+    }
+
+    fn admit(
+        &self,
+        server: &Server<L>,
+        now: Now,
+        exchange: &mut Exchange,
+    ) -> Result<Authenticated<'a>, Reject> {
+        server.admit(now, exchange, self)
+    }
+
+    /// The nonce is looked at last.
+    fn knows(&self, why: Why) -> bool {
+        why == Why::StaleNonce
+    }
+
+    fn serve(
+        &self,
+        server: &mut Server<L>,
+        now: Now,
+        request: &Authenticated<'a>,
+    ) -> Result<Verdict, Reject> {
+        server.serve(now, request, self)
     }
 }
 
