@@ -6,7 +6,6 @@
 use std::fs;
 use std::path::Path;
 
-use proto::addr::Side;
 use proto::auth::credential::{Name, inspect};
 use proto::policy::{Asker, Edge, PeerAcl};
 use toml::{Table, Value};
@@ -42,7 +41,7 @@ fn judge(args: &CheckArgs, PeerName { ip, port }: PeerName) -> Result<(), Failur
         Some(Name::Pool(name)) => Some(name.claims.peers()),
         Some(Name::Rest(_)) | None => None,
     };
-    let asker = Asker { side: Side::from(args.side), peers: sealed.as_ref() };
+    let asker = Asker { side: args.side, peers: sealed.as_ref() };
     let explanation = if let Some(config) = &args.config {
         let config = relay::Config::from_file(config).map_err(Failure::setup)?;
         config.explain_peer(asker, ip, port)

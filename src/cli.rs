@@ -7,12 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use proto::addr::Side;
 
 use crate::failure::Failure;
-use crate::{auth, check, conformance, credential, demo, key, probe, relay};
+use crate::{auth, check, conformance, control, credential, demo, key, probe, relay};
 
 /// An open A/V Edge: TURN media relay and its credential service in one binary.
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ enum Command {
     Probe(ProbeArgs),
     /// Try any TURN server against the requirements of the RFCs, one verdict each.
     Conformance(ConformanceArgs),
+    /// Look at a relay that runs on this host, and tell it what to do, through its socket.
+    Control(ControlArgs),
     /// Say what a configuration file would start, or what is wrong with it.
     Check(CheckArgs),
 }
@@ -163,8 +166,8 @@ pub(crate) struct MintArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=MINT_LIFETIME_MAX_S))]
     pub(crate) lifetime: u64,
     /// The only side of the edge it is good on; without it, both.
-    #[arg(long)]
-    pub(crate) side: Option<SideName>,
+    #[arg(long, value_parser = sides())]
+    pub(crate) side: Option<Side>,
     /// Allocations the user may hold at a time, if fewer than the relay's own limit.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) allocations: Option<u32>,
@@ -209,22 +212,9 @@ pub(crate) struct InspectArgs {
     pub(crate) password: Option<String>,
 }
 
-/// A side of the edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SideName {
-    /// The network of the organisation.
-    Internal,
-    /// The internet.
-    External,
-}
-
-impl From<SideName> for Side {
-    fn from(name: SideName) -> Self {
-        match name {
-            SideName::Internal => Self::Internal,
-            SideName::External => Self::External,
-        }
-    }
+/// A side of the edge, by its name.
+fn sides() -> impl TypedValueParser<Value = Side> {
+    PossibleValuesParser::new(Side::ALL.map(Side::name)).try_map(|name| name.parse::<Side>())
 }
 
 /// Arguments of `av-edge probe`.
@@ -319,6 +309,46 @@ pub(crate) struct ConformanceArgs {
     pub(crate) trust: TrustArgs,
 }
 
+/// Arguments of `av-edge control`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The relay needs the table [control] in its configuration; whoever may write to the socket's file may \
+do all of this. Exit status 1 when the relay refuses, or does not answer.")]
+pub(crate) struct ControlArgs {
+    /// The relay's socket: its `control.path`.
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/av-edge/relay.sock")]
+    pub(crate) socket: PathBuf,
+    /// Print JSON, as the relay says it: one object, of allocations one a line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: ControlCommand,
+}
+
+/// Subcommands of `av-edge control`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlCommand {
+    /// Say which version runs, how long, and what it does.
+    Status,
+    /// List the allocations; users are keyed hashes, as in metrics.
+    Allocations {
+        /// So many at most; without it, all.
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<usize>,
+    },
+    /// End an allocation: its client hears of it when it asks next.
+    End {
+        /// The id that the list shows.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Take no new allocation, and end with the last one or after the relay's `drain_s`, as at
+    /// SIGTERM.
+    Drain,
+    /// Read the configuration again, as at SIGHUP.
+    Reload,
+}
+
 /// Arguments of `av-edge check`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -337,8 +367,8 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "IP[:PORT]")]
     pub(crate) peer: Option<PeerName>,
     /// The side of the edge that the client is on.
-    #[arg(long, requires = "peer", default_value = "external")]
-    pub(crate) side: SideName,
+    #[arg(long, requires = "peer", default_value = "external", value_parser = sides())]
+    pub(crate) side: Side,
     /// User name of the client's credential, which may be good for fewer peers.
     #[arg(long, value_name = "USERNAME", requires = "peer")]
     pub(crate) username: Option<String>,
@@ -393,6 +423,7 @@ impl Cli {
             Command::Auth(args) => auth::run(&args),
             Command::Key(command) => key::run(&command),
             Command::Credential(command) => credential::run(&command),
+            Command::Control(args) => control::run(&args),
             Command::Check(args) => check::run(&args),
         }
     }

@@ -37,7 +37,7 @@ fn mint_one(args: &MintArgs) -> Result<(), Failure> {
     let key = pool_key::load(&args.key).map_err(Failure::setup)?.pool_key();
     let expires = clock::now().unix.plus(args.lifetime);
     let grant = Grant {
-        side: args.side.map(Side::from),
+        side: args.side,
         limits: narrow::limits(args)?,
         peers: narrow::peers(args)?,
         ..Grant::new(args.user.as_deref().unwrap_or_default(), expires)

@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod clock;
 mod conformance;
+mod control;
 mod credential;
 mod demo;
 mod failure;

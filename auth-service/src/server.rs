@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use guard::tls::Tls;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -113,7 +114,7 @@ impl Door {
         let live = self.shared.live();
         let (Connections { total, mut per_client }, tls) = match (&self.behind, &live.config.mras) {
             (Behind::Api(_), _) => (live.config.connections, live.config.tls.clone()),
-            (Behind::Monitoring(_), _) => (SCRAPERS, None),
+            (Behind::Monitoring(_), _) => (SCRAPERS, live.config.access.tls().map(Tls::config)),
             (Behind::Mras, Some(mras)) => (mras.connections, mras.tls.clone()),
             (Behind::Mras, None) => return None,
         };

@@ -141,7 +141,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tracing::info!("A/V authentication (MRAS) on {addr}");
     }
     if let Some(addr) = metrics_addr {
-        tracing::info!("metrics on http://{addr}/metrics");
+        let scheme = shared.live().config.access.scheme();
+        tracing::info!("metrics on {scheme}://{addr}/metrics");
     }
     runtime.block_on(async {
         tokio::select! {

@@ -18,8 +18,9 @@ use axum::routing::{get, post};
 use axum::{Form, Json, Router};
 use guard::Denied;
 use proto::addr::Side;
+use proto::policy::bandwidth::BYTES_PER_KBIT;
 use proto::policy::{Rates, SealedLimits, SealedPeers, ranges};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::callers::CallerId;
 use crate::clock;
@@ -125,20 +126,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 /// A side, as callers write it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum SideName {
-    Internal,
-    External,
-}
-
-impl From<SideName> for Side {
-    fn from(name: SideName) -> Self {
-        match name {
-            SideName::Internal => Self::Internal,
-            SideName::External => Self::External,
-        }
-    }
+fn side<'de, D: Deserializer<'de>>(found: D) -> Result<Option<Side>, D::Error> {
+    let name = Option::<String>::deserialize(found)?;
+    name.map(|name| name.parse().map_err(de::Error::custom)).transpose()
 }
 
 /// Body of `POST /v1/credentials`.
@@ -147,7 +137,8 @@ impl From<SideName> for Side {
 struct CredentialRequest {
     user: String,
     lifetime_s: Option<u64>,
-    side: Option<SideName>,
+    #[serde(default, deserialize_with = "side")]
+    side: Option<Side>,
     allocations: Option<NonZeroU32>,
     kbit_per_s: Option<NonZeroU32>,
     packets_per_s: Option<NonZeroU64>,
@@ -185,9 +176,6 @@ impl CredentialRequest {
     }
 }
 
-/// Bytes in 1000 bits.
-const BYTES_PER_KBIT: NonZeroU64 = NonZeroU64::new(125).expect("it is not zero");
-
 /// Answer of `POST /v1/credentials`: an `RTCConfiguration` with two members more, which browsers
 /// ignore.
 #[derive(Serialize)]
@@ -221,7 +209,7 @@ async fn credentials(
         .map_err(|error| body_refusal(error.status(), &error.body_text(), Why::BadBody))?;
     let wanted: CredentialRequest = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(Why::BadBody, format!("the body: {error}")))?;
-    let side = wanted.side.map(Side::from);
+    let side = wanted.side;
     let wish = Wish {
         lifetime_s: wanted.lifetime_s,
         side,
@@ -250,7 +238,8 @@ struct TurnRestRequest {
     username: Option<String>,
     key: Option<String>,
     ttl: Option<u64>,
-    side: Option<SideName>,
+    #[serde(default, deserialize_with = "side")]
+    side: Option<Side>,
 }
 
 /// Answer of the TURN REST form (§2.2 of the draft).
@@ -283,7 +272,7 @@ async fn turn_rest(
     if wanted.service.as_deref() != Some("turn") {
         return Err(Refusal::new(Why::BadParameters, "service=turn is needed"));
     }
-    let side = wanted.side.map(Side::from);
+    let side = wanted.side;
     let user = wanted.username.filter(|user| !user.is_empty());
     let (limits, peers) = (SealedLimits::default(), SealedPeers::default());
     let wish = Wish { user, lifetime_s: wanted.ttl, side, limits, peers };

@@ -1,6 +1,7 @@
 //! Who may speak to the doors of operators: metrics and what stands beside them.
 //!
-//! Those doors are on loopback unless somebody asks for more, and then they ask for a token. A
+//! Those doors are on loopback unless somebody asks for more, and then they ask for a token, or
+//! for a certificate before a word is said ([`crate::tls`]). A
 //! page in a browser of somebody near can reach a loopback address too, under a name of its own
 //! that it lets point there: such names are refused.
 
@@ -12,11 +13,13 @@ use std::path::Path;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::tls::Tls;
+
 /// The shortest token, in bytes.
 const SHORTEST: usize = 16;
 
 /// Whether a door at this address may not be open to everybody who reaches it.
-pub fn needs_token(address: SocketAddr) -> bool {
+pub fn needs_proof(address: SocketAddr) -> bool {
     !address.ip().to_canonical().is_loopback()
 }
 
@@ -71,6 +74,7 @@ impl Token {
 pub struct Access {
     token: Option<Token>,
     hosts: Vec<String>,
+    tls: Option<Tls>,
 }
 
 /// Why somebody may not.
@@ -86,7 +90,29 @@ impl Access {
     /// Those who know the token, if there is one, and call the door by an address, by "localhost"
     /// or by one of these names.
     pub fn new(token: Option<Token>, hosts: &[String]) -> Self {
-        Self { token, hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect() }
+        let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        Self { token, hosts, tls: None }
+    }
+
+    /// The same over TLS.
+    #[must_use]
+    pub fn over(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// What is spoken below HTTP.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// What a URL of the door begins with.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether callers prove who they are.
+    pub fn asks_for_proof(&self) -> bool {
+        self.token.is_some() || self.tls.as_ref().is_some_and(Tls::knows_clients)
     }
 
     /// Judges the headers Host and Authorization of a request. Who sends no Host is no browser.
@@ -183,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn doors_off_loopback_need_a_token() {
+    fn doors_off_loopback_need_proof() {
         for (address, needs) in [
             ("127.0.0.1:1", false),
             ("127.9.9.9:1", false),
@@ -193,7 +219,7 @@ mod tests {
             ("[::]:1", true),
             ("10.0.0.1:1", true),
         ] {
-            assert_eq!(needs_token(address.parse().unwrap()), needs, "{address}");
+            assert_eq!(needs_proof(address.parse().unwrap()), needs, "{address}");
         }
     }
 }

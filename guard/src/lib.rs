@@ -8,20 +8,26 @@
 //!
 //! Files that the configuration names are read again later by one thread, the [`Reader`]: where
 //! the new user may not read them, that thread alone keeps the capability to do so, below the
-//! folders of those files. [`Access`] judges who may speak to operators' doors.
+//! folders of those files. [`Access`] judges who may speak to operators' doors, [`tls`] checks their
+//! certificates, and a [`socket`] is a door for those whom its file's mode lets in.
 #![forbid(unsafe_code)]
 
 mod access;
+pub mod certificate;
 mod confine;
 mod files;
 mod measures;
 mod reader;
+pub mod socket;
 mod syscalls;
+pub mod tls;
 mod user;
+mod wish;
 
-pub use access::{Access, Denied, Token, TokenError, needs_token};
+pub use access::{Access, Denied, Token, TokenError, needs_proof};
 pub use confine::{Confined, Error, Plan, confine};
 pub use files::Connects;
 pub use measures::Measures;
 pub use reader::Reader;
 pub use user::{NoSuchUser, User};
+pub use wish::Hardening;

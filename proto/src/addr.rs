@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 /// Address family; the value is the one of the wire (RFC 8489 §14.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +99,27 @@ impl Side {
             Self::Internal => "internal",
             Self::External => "external",
         }
+    }
+}
+
+/// A word that names no side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownSide;
+
+impl fmt::Display for UnknownSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a side is `internal` or `external`")
+    }
+}
+
+impl std::error::Error for UnknownSide {}
+
+impl FromStr for Side {
+    type Err = UnknownSide;
+
+    /// By its name.
+    fn from_str(name: &str) -> Result<Self, UnknownSide> {
+        Self::ALL.into_iter().find(|side| side.name() == name).ok_or(UnknownSide)
     }
 }
 

@@ -4,45 +4,21 @@
 //! replaces a certificate is complete and fits its key, or nothing is replaced.
 
 use std::fs::{self, Metadata};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use guard::certificate::{Files, Unusable};
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::crypto::ring;
+use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
-use zeroize::Zeroizing;
 
 use crate::dtls;
 
 /// Application protocols of RFC 7443.
 pub(crate) const PROTOCOLS: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
-
-/// A certificate's files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Files {
-    /// The chain in PEM, the server's own certificate first.
-    pub(crate) certificate: PathBuf,
-    /// Its private key in PEM.
-    pub(crate) key: PathBuf,
-}
-
-/// Which of the files is wrong, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unusable {
-    /// Position in the list.
-    pub(crate) index: usize,
-    /// "certificate" or "key".
-    pub(crate) file: &'static str,
-    /// Its path.
-    pub(crate) path: String,
-    /// What was found, and what would be right.
-    pub(crate) why: String,
-}
 
 /// Certificates in use, the default first.
 #[derive(Debug)]
@@ -57,8 +33,8 @@ pub(crate) struct Certificates {
 pub(crate) struct Traces(Vec<Option<(u64, u64, i64, i64)>>);
 
 impl Certificates {
-    /// Reads all of them.
-    pub(crate) fn load(files: Vec<Files>) -> Result<Self, Unusable> {
+    /// Reads all of them; what is wrong is told with its position in the list.
+    pub(crate) fn load(files: Vec<Files>) -> Result<Self, (usize, Unusable)> {
         let first = traces(&files);
         let current = RwLock::new(read_all(&files)?);
         Ok(Self { files: RwLock::new(files), first, current })
@@ -80,7 +56,7 @@ impl Certificates {
     }
 
     /// Reads all of them again; on failure those in use stay.
-    pub(crate) fn reload(&self) -> Result<(), Unusable> {
+    pub(crate) fn reload(&self) -> Result<(), (usize, Unusable)> {
         let fresh = read_all(&self.files())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
@@ -139,42 +115,9 @@ fn is_good_for(certificate: &CertifiedKey, name: &ServerName<'_>) -> bool {
     own.is_ok_and(|own| verify_server_name(&own, name).is_ok())
 }
 
-fn read_all(files: &[Files]) -> Result<Vec<Arc<CertifiedKey>>, Unusable> {
-    let provider = ring::default_provider();
-    files.iter().enumerate().map(|(index, files)| read(index, files, &provider)).collect()
-}
-
-fn read(
-    index: usize,
-    files: &Files,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, Unusable> {
-    let wrong = |file, path: &Path, why: &str| Unusable {
-        index,
-        file,
-        path: path.display().to_string(),
-        why: why.to_owned(),
+fn read_all(files: &[Files]) -> Result<Vec<Arc<CertifiedKey>>, (usize, Unusable)> {
+    let read = |(index, files): (usize, &Files)| {
+        files.load().map(Arc::new).map_err(|wrong| (index, wrong))
     };
-    let at_fault = |why: &str| wrong("certificate", &files.certificate, why);
-    let pem = fs::read(&files.certificate)
-        .map_err(|error| at_fault(&format!("cannot be read: {error}.")))?;
-    let chain = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| at_fault(&format!("broken PEM: {error}.")))?;
-    if chain.is_empty() {
-        let why = "holds no certificate. A chain in PEM is right, the server's own first.";
-        return Err(at_fault(why));
-    }
-    let at_fault = |why: &str| wrong("key", &files.key, why);
-    let unreadable = |error: std::io::Error| at_fault(&format!("cannot be read: {error}."));
-    let mode = fs::metadata(&files.key).map_err(unreadable)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err(at_fault("others may read this file. Take that away: chmod o= FILE."));
-    }
-    let pem = Zeroizing::new(fs::read(&files.key).map_err(unreadable)?);
-    let key = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|error| at_fault(&format!("no private key in PEM: {error}.")))?;
-    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(|error| {
-        at_fault(&format!("does not go with the certificate, or is unusable: {error}."))
-    })
+    files.iter().enumerate().map(read).collect()
 }

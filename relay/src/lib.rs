@@ -17,6 +17,7 @@ mod listen;
 mod memory;
 mod office;
 mod service;
+mod session;
 mod stream;
 mod sys;
 mod tcp_relay;
@@ -24,7 +25,8 @@ mod telemetry;
 mod worker;
 
 pub use config::{Config, ConfigError, opaque_string};
-pub use service::{ListenerAddr, Observer, Relay, Session, StartError, run, start};
+pub use service::{ListenerAddr, Observer, Relay, StartError, run, start};
+pub use session::Session;
 pub use stream::{Ending, Refusal};
 
 pub use dtls::{Greeting, Loss, Parting};

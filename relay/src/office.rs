@@ -3,24 +3,30 @@
 //! It never sees a packet, and the workers never wait for it: what it wants to know it asks
 //! through their inboxes, on a thread that may block.
 
+mod control;
 mod door;
+mod levers;
 mod reload;
+mod visits;
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{future, io};
 
 use guard::Reader;
+use guard::certificate::Unusable;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use crate::certificates::{Certificates, Unusable};
+use crate::certificates::Certificates;
 use crate::config::{Config, ConfigError, Metrics};
 use crate::service::{Observer, StartError};
 use door::Desk;
+use levers::{Levers, Pulled};
 
 /// How often the files of certificates are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -28,6 +34,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// An office with its door open and nobody in it.
 pub(crate) struct Vacant {
     door: Option<(TcpListener, Metrics)>,
+    control: Option<UnixListener>,
     drain: Duration,
     certificates: Option<Arc<Certificates>>,
 }
@@ -39,7 +46,7 @@ pub(crate) struct Office {
     close: oneshot::Sender<()>,
 }
 
-/// Binds the metrics endpoint, if there is one.
+/// Binds the metrics endpoint and the control socket, if there are.
 pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
     let door = match &config.metrics {
         None => None,
@@ -50,7 +57,14 @@ pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
             Some((listener, metrics.clone()))
         }
     };
-    Ok(Vacant { door, drain: config.drain, certificates: config.certificates() })
+    let control = config.control.as_ref().map(|place| {
+        place.open().map_err(|error| {
+            let why = error.to_string();
+            ConfigError::about(config, "control.path", &place.path.display(), &why)
+        })
+    });
+    let control = control.transpose()?;
+    Ok(Vacant { door, control, drain: config.drain, certificates: config.certificates() })
 }
 
 fn refusal(config: &Config, metrics: &Metrics, error: io::Error) -> StartError {
@@ -92,14 +106,17 @@ impl Vacant {
             .door
             .map(|(listener, metrics)| (listener, Arc::new(Desk::new(observer.clone(), metrics))));
         let desk = door.as_ref().map(|(_, desk)| Arc::clone(desk));
-        let renewals = renew(hangup, observer.clone(), reader.clone(), desk);
+        let (levers, Pulled { drain, reload }) = levers::levers();
+        let renewals = reload::obey(hangup, reload, observer.clone(), reader.clone(), desk);
+        let control = control(self.control, observer.clone(), levers);
         let memory = observer.memory();
         let work = move || {
             runtime.block_on(async move {
                 tokio::select! {
                     _ = closed => {}
                     () = serve(door) => {}
-                    () = obey(ends, observer, self.drain) => {}
+                    () = control => {}
+                    () = obey(ends, &drain, observer, self.drain) => {}
                     () = renewals => {}
                     () = watch(self.certificates, reader) => {}
                     () = memory.watch() => {}
@@ -154,29 +171,36 @@ async fn watch(certificates: Option<Arc<Certificates>>, reader: Reader) {
         match outcome {
             None => {}
             Some(Ok(())) => tracing::info!("new certificates are in use"),
-            Some(Err(Unusable { index, file, path, why })) => tracing::error!(
+            Some(Err((index, Unusable { file, path, why }))) => tracing::error!(
                 "tls.certificates[{index}].{file} = {path:?}: {why} The certificates in use stay."
             ),
         }
     }
 }
 
-/// Reads the configuration again when told to.
-async fn renew(
-    hangup: Option<Signal>,
-    observer: Observer,
-    reader: Reader,
-    desk: Option<Arc<Desk>>,
-) {
-    if let Some(hangup) = hangup {
-        reload::obey(hangup, observer, reader, desk).await;
+/// Is there for operators of this host as long as the relay lives.
+async fn control(listener: Option<UnixListener>, observer: Observer, levers: Levers) {
+    let Some(listener) = listener else { return future::pending().await };
+    match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => control::serve(listener, observer, levers).await,
+        Err(error) => {
+            tracing::error!(%error, "the control socket failed; relaying goes on");
+            future::pending::<()>().await;
+        }
     }
-    future::pending::<()>().await;
 }
 
 /// The signal that has the configuration read again.
 fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
+}
+
+/// The next signal, if any is obeyed.
+async fn next(signals: Option<&mut Signals>) {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => future::pending().await,
+    }
 }
 
 /// The two signals that end a relay.
@@ -201,14 +225,21 @@ impl Signals {
     }
 }
 
-/// The first signal drains, the second or the deadline ends.
-async fn obey(signals: Option<Signals>, observer: Observer, drain: Duration) {
-    let Some(mut signals) = signals else { return future::pending().await };
-    signals.next().await;
+/// The first signal, or control, drains; the next signal or the deadline ends.
+async fn obey(
+    mut signals: Option<Signals>,
+    pulled: &Notify,
+    observer: Observer,
+    drain: Duration,
+) {
+    tokio::select! {
+        () = next(signals.as_mut()) => {}
+        () = pulled.notified() => {}
+    }
     tracing::info!(deadline_s = drain.as_secs(), "draining: no new allocations");
     observer.drain();
     tokio::select! {
-        () = signals.next() => tracing::info!("ending at once: second signal"),
+        () = next(signals.as_mut()) => tracing::info!("ending at once: another signal"),
         () = tokio::time::sleep(drain) => tracing::info!("ending: the drain deadline has passed"),
     }
     observer.stop();

@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use guard::{Confined, Measures};
 use proto::addr::{Side, Transport};
 use proto::policy::Listener;
-use proto::turn::tally::AllocationView;
 use proto::turn::{Rate, Tally, Throttle};
 
 use crate::clock::Clock;
@@ -20,12 +20,13 @@ use crate::engine::{Batch, MioEngine};
 use crate::ledger::SharedLedger;
 use crate::memory::Memory;
 use crate::office::{self, Office};
+use crate::session::{Session, SessionId};
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
 use crate::telemetry::process::Process;
-use crate::worker::{self, Hands, Letterbox, Order, Worker};
+use crate::worker::{self, Hands, Letterbox, Order, Question, Worker};
 use crate::{listen, sys};
 
 /// How long an observer waits for a worker's answer.
@@ -93,15 +94,6 @@ impl fmt::Display for ListenerAddr {
     }
 }
 
-/// One allocation, with the worker that serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// The worker.
-    pub worker: u16,
-    /// The allocation; its id is unique in that worker.
-    pub view: AllocationView,
-}
-
 /// Looks at a running relay from any thread.
 #[derive(Clone, Debug)]
 pub struct Observer(Arc<Shared>);
@@ -110,6 +102,7 @@ pub struct Observer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: Config,
+    started: Instant,
     letterboxes: Arc<[Letterbox]>,
     blocks: Vec<Arc<Block>>,
     draining: AtomicBool,
@@ -126,18 +119,45 @@ impl Observer {
     /// Every allocation of every worker as it is now. Waits for the workers' answers, at most
     /// a second; a worker that does not answer is left out.
     pub fn sessions(&self) -> Vec<Session> {
+        let all = |answer| Question::Allocations { first: 0, most: usize::MAX, answer };
         let mut sessions = Vec::new();
-        for (worker, views) in (0..).zip(self.ask()) {
+        for (worker, views) in (0..).zip(self.ask(all)) {
             let views = views.unwrap_or_default();
             sessions.extend(views.into_iter().map(|view| Session { worker, view }));
         }
         sessions
     }
 
+    /// At most so many allocations behind one, or from the first; `None` if a worker does not
+    /// answer. Waits as [`Observer::sessions`] does.
+    pub(crate) fn page(&self, behind: Option<SessionId>, most: usize) -> Option<Vec<Session>> {
+        let (begin, mut first) =
+            behind.map_or((0, 0), |it| (it.worker, it.allocation.slot.saturating_add(1)));
+        let mut page = Vec::new();
+        for (worker, letterbox) in (0..).zip(&*self.0.letterboxes).skip(usize::from(begin)) {
+            let most = most - page.len();
+            let first = std::mem::take(&mut first);
+            let answer = letterbox.ask(|answer| Question::Allocations { first, most, answer });
+            let views = answer.recv_timeout(PATIENCE).ok()?;
+            page.extend(views.into_iter().map(|view| Session { worker, view }));
+        }
+        Some(page)
+    }
+
+    /// Ends an allocation, and says whether there was one; `None` if its worker does not answer.
+    /// Waits as [`Observer::sessions`] does.
+    pub(crate) fn end(&self, id: SessionId) -> Option<bool> {
+        let Some(letterbox) = self.0.letterboxes.get(usize::from(id.worker)) else {
+            return Some(false);
+        };
+        let answer = letterbox.ask(|answer| Question::End(id.allocation, answer));
+        answer.recv_timeout(PATIENCE).ok()
+    }
+
     /// Counters summed over the workers. Waits as [`Observer::sessions`] does.
     pub fn tally(&self) -> Tally {
         // Whoever answers has published.
-        drop(self.ask());
+        drop(self.ask(Question::Counters));
         let mut sum = Tally::default();
         for snapshot in self.snapshots() {
             block::add(&mut sum, snapshot.server);
@@ -152,12 +172,13 @@ impl Observer {
 
     /// Whether every worker answers. Waits as [`Observer::sessions`] does.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.ask().iter().all(Option::is_some)
+        self.ask(Question::Counters).iter().all(Option::is_some)
     }
 
-    /// The allocations of each worker; `None` of one that does not answer.
-    fn ask(&self) -> Vec<Option<Vec<AllocationView>>> {
-        let answers: Vec<_> = self.0.letterboxes.iter().map(Letterbox::ask).collect();
+    /// What each worker answers; `None` of one that does not.
+    fn ask<T>(&self, question: impl Fn(SyncSender<T>) -> Question) -> Vec<Option<T>> {
+        let ask = |letterbox: &Letterbox| letterbox.ask(&question);
+        let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
         answers.iter().map(|answer| answer.recv_timeout(PATIENCE).ok()).collect()
     }
 
@@ -174,6 +195,11 @@ impl Observer {
             reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
             memory_tight: self.0.memory.is_tight(),
         }
+    }
+
+    /// How long the relay has run.
+    pub(crate) fn uptime(&self) -> Duration {
+        Clock::new().last().mono.saturating_duration_since(self.0.started)
     }
 
     /// The configuration at the start.
@@ -344,6 +370,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let observer = Observer(Arc::new(Shared {
         busy: AtomicU16::new(config.workers),
         config,
+        started: Clock::new().last().mono,
         letterboxes,
         blocks,
         draining: AtomicBool::new(false),

@@ -24,7 +24,7 @@ pub(super) fn mint(args: &MintArgs) -> Result<(), Failure> {
     getrandom::fill(&mut salt)
         .map_err(|error| Failure::job(format!("no random numbers: {error}")))?;
     let expires = clock::now().unix.plus(args.lifetime);
-    let grant = TokenGrant { identity, expires, side: args.side.map(Side::from) };
+    let grant = TokenGrant { identity, expires, side: args.side };
     let minted = ms_token::mint(&key, &grant, u16::from_be_bytes(salt))
         .ok_or_else(|| Failure::job("the pool's secret makes no token"))?;
     print_minted(args, &minted.text(), expires)

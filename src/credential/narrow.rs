@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use proto::auth::claims::Claims;
+use proto::policy::bandwidth::BYTES_PER_KBIT;
 use proto::policy::{Rates, SealedLimits, SealedPeers, ranges};
 
 use crate::cli::MintArgs;
@@ -34,9 +35,6 @@ pub(super) fn limits(args: &MintArgs) -> Result<SealedLimits, Failure> {
     }
     Ok(limits)
 }
-
-/// Bytes in 1000 bits.
-const BYTES_PER_KBIT: NonZeroU64 = NonZeroU64::new(125).expect("it is not zero");
 
 /// The peers that arguments ask for.
 pub(super) fn peers(args: &MintArgs) -> Result<SealedPeers, Failure> {

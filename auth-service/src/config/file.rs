@@ -40,16 +40,7 @@ pub(super) struct File {
     pub(super) metrics: Option<Metrics>,
     pub(super) mras: Option<Mras>,
     #[serde(default)]
-    pub(super) hardening: Hardening,
-}
-
-/// `[hardening]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Hardening {
-    pub(super) user: Option<String>,
-    pub(super) seccomp: Option<bool>,
-    pub(super) landlock: Option<bool>,
+    pub(super) hardening: guard::Hardening,
 }
 
 /// `[pool]`.
@@ -117,6 +108,7 @@ pub(super) struct Metrics {
     pub(super) token_file: Option<PathBuf>,
     #[serde(default)]
     pub(super) hosts: Vec<String>,
+    pub(super) tls: Option<guard::tls::TlsTable>,
 }
 
 /// `[mras]`.

@@ -27,8 +27,8 @@ use zeroize::Zeroizing;
 use crate::callers::{CallerKey, Callers};
 use crate::limits::Rate;
 
+use guard::certificate::Unusable;
 use guard::{Access, Token};
-use hardening::Hardening;
 pub(crate) use mras::Mras;
 
 /// A complete, valid configuration.
@@ -40,7 +40,9 @@ pub struct Config {
     pub(crate) metrics: Option<SocketAddr>,
     /// Who may see metrics.
     pub(crate) access: Access,
-    hardening: Hardening,
+    hardening: guard::Hardening,
+    /// What is read again.
+    files: Vec<PathBuf>,
     pub(crate) connections: Connections,
     pub(crate) failures: Rate,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
@@ -169,7 +171,7 @@ impl Config {
         ];
         lines.push(self.metrics.map_or_else(
             || "no metrics".to_owned(),
-            |address| format!("metrics on http://{address}/metrics"),
+            |address| format!("metrics on {}://{address}/metrics", self.access.scheme()),
         ));
         lines.extend(self.mras.as_ref().map(Mras::summary));
         lines
@@ -224,7 +226,8 @@ impl Reader<'_> {
             listen,
             metrics,
             access,
-            hardening: self.hardening(&file),
+            files: self.files(&file),
+            hardening: file.hardening.clone(),
             connections: Connections {
                 total: limits.connections,
                 per_client: limits.connections_per_client,
@@ -238,7 +241,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Who may see metrics: everybody on this host, or who knows a token.
+    /// Who may see metrics: everybody on this host, or who knows a token or has a certificate.
     fn access(
         &self,
         found: Option<&file::Metrics>,
@@ -256,21 +259,25 @@ impl Reader<'_> {
             };
             Token::read(&path).map_err(wrong)
         });
-        let token = token.transpose()?;
-        if token.is_none() && guard::needs_token(address) {
+        let tls = found.tls.as_ref().map(|tls| tls.load(&self.path(Path::new("")))).transpose();
+        let tls = tls.map_err(|Unusable { file, path, why }| {
+            self.wrong(&format!("metrics.tls.{file}"), quoted(&path), &why)
+        })?;
+        let access = Access::new(token.transpose()?, &found.hosts).over(tls);
+        if !access.asks_for_proof() && guard::needs_proof(address) {
             return Err(self.wrong(
                 "metrics.address",
                 address,
-                "everybody who reaches it would see who mints how much; set metrics.token_file, \
-                 or listen on a loopback address",
+                "everybody who reaches it would see who mints how much; set metrics.token_file or \
+                 metrics.tls.client_ca, or listen on a loopback address",
             ));
         }
-        Ok(Access::new(token, &found.hosts))
+        Ok(access)
     }
 
     fn tls(&self, tls: &file::Tls) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
-        let (certificate, key) = (self.path(&tls.certificate), self.path(&tls.key));
-        tls::Files { name: self.name, table: "tls", certificate, key }.for_http()
+        let files = self.pair(&tls.certificate, &tls.key);
+        tls::Table { name: self.name, key: "tls", files }.for_http()
     }
 
     fn issue(&self, file: &file::File, keys: Option<KeyRing>) -> Result<Issue, ConfigError> {

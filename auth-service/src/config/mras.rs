@@ -55,11 +55,11 @@ impl Reader<'_> {
         };
         let tls = match &mras.tls {
             Some(tls) => {
-                let (certificate, key) = (self.path(&tls.certificate), self.path(&tls.key));
-                let files = tls::Files { name: self.name, table: "mras.tls", certificate, key };
+                let files = self.pair(&tls.certificate, &tls.key);
+                let table = tls::Table { name: self.name, key: "mras.tls", files };
                 self.check_servers(&mras.trusted_servers)?;
                 let authorities = self.path(&tls.client_ca);
-                Some(files.for_servers(&authorities, &mras.trusted_servers)?)
+                Some(table.for_servers(&authorities, &mras.trusted_servers)?)
             }
             None if listen.ip().is_loopback() => None,
             None => {

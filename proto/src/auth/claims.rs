@@ -21,11 +21,8 @@ use ipnet::IpNet;
 
 use crate::addr::Side;
 use crate::auth::credential::{GrantError, decimal};
-use crate::policy::bandwidth::{MOST_BYTES_PER_S, Rates};
+use crate::policy::bandwidth::{BYTES_PER_KBIT, MOST_BYTES_PER_S, Rates};
 use crate::policy::sealed::{SealedLimits, SealedPeers};
-
-/// Bytes in a kilobit.
-const KBIT: u64 = 125;
 
 /// What is added to the length of an IPv6 prefix in its byte.
 const SIX: u8 = 64;
@@ -54,7 +51,7 @@ impl<'a> Claims<'a> {
             match claim.split_once('=')? {
                 ("s", letter) => set(side, side_of(letter)?)?,
                 ("n", count) => set(&mut limits.allocations, decimal(count)?.try_into().ok()?)?,
-                ("b", kbit) => set(bytes, rate(decimal(kbit)?.checked_mul(KBIT)?)?)?,
+                ("b", kbit) => set(bytes, rate(decimal(kbit)?.checked_mul(BYTES_PER_KBIT.get())?)?)?,
                 ("r", count) => set(packets, rate(decimal(count)?)?)?,
                 ("p", list) => set(ranges, read_ranges(list, |_| {}).map(|()| list)?)?,
                 ("o", list) => set(ports, read_ports(list, |_| {}).map(|()| list)?)?,
@@ -84,7 +81,7 @@ impl<'a> Claims<'a> {
     ) -> Result<String, GrantError> {
         let Rates { bytes, packets } = limits.rates;
         let too_much = |rate: &NonZeroU64| rate.get() > MOST_BYTES_PER_S;
-        if bytes.is_some_and(|rate| too_much(&rate) || !rate.get().is_multiple_of(KBIT))
+        if bytes.is_some_and(|rate| too_much(&rate) || !rate.get().is_multiple_of(BYTES_PER_KBIT.get()))
             || packets.is_some_and(|rate| too_much(&rate))
         {
             return Err(GrantError::Rate);
@@ -92,7 +89,7 @@ impl<'a> Claims<'a> {
         let claims = [
             side.map(|side| format!("s={}", side_letter(side))),
             limits.allocations.map(|count| format!("n={count}")),
-            bytes.map(|bytes| format!("b={}", bytes.get() / KBIT)),
+            bytes.map(|bytes| format!("b={}", bytes.get() / BYTES_PER_KBIT)),
             packets.map(|packets| format!("r={packets}")),
             (!peers.ranges.is_empty()).then(|| write_ranges(&peers.ranges)).transpose()?,
             (!peers.ports.is_empty()).then(|| write_ports(&peers.ports)).transpose()?,

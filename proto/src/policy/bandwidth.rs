@@ -45,6 +45,9 @@ const BILLION: i64 = 1_000_000_000;
 /// The highest rate that can be told: 100 Gbit/s.
 pub const MOST_BYTES_PER_S: u64 = 12_500_000_000;
 
+/// Bytes in a kilobit, which has a thousand bits.
+pub const BYTES_PER_KBIT: NonZeroU64 = NonZeroU64::new(125).expect("it is not zero");
+
 /// What may pass in one direction. `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {

@@ -166,11 +166,14 @@ pub enum CloseReason {
     ShutDown,
     /// The client's stream ended, and nothing can reach it any more.
     ClientGone,
+    /// An operator ended it.
+    Ended,
 }
 
 impl CloseReason {
     /// Every reason, in order of its index.
-    pub const ALL: [Self; 4] = [Self::Released, Self::Expired, Self::ShutDown, Self::ClientGone];
+    pub const ALL: [Self; 5] =
+        [Self::Released, Self::Expired, Self::ShutDown, Self::ClientGone, Self::Ended];
 
     /// The name used in labels and logs.
     pub fn name(self) -> &'static str {
@@ -179,6 +182,7 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::ShutDown => "shut_down",
             Self::ClientGone => "client_gone",
+            Self::Ended => "ended",
         }
     }
 }

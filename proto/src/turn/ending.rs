@@ -44,6 +44,13 @@ impl<L: Ledger> Server<L> {
         }
     }
 
+    /// Ends an allocation because an operator says so; whether there was one.
+    pub fn end(&mut self, now: Now, id: AllocationId) -> bool {
+        let found = self.table.open(id).is_some();
+        self.close(now, id, CloseReason::Ended);
+        found
+    }
+
     /// Ends an allocation.
     pub(super) fn close(&mut self, now: Now, id: AllocationId, reason: CloseReason) {
         for family in Family::ALL {

@@ -10,7 +10,7 @@ impl<L: Ledger> Server<L> {
     /// Where it does not.
     pub fn check(&self) {
         let (mut gauges, mut connections) = ((0, 0, 0), 0);
-        for (id, allocation) in self.table.iter() {
+        for (id, allocation) in self.table.iter_from(0) {
             allocation.check();
             assert!(self.expiry.is_armed(allocation.armed, id), "{id:?} is armed");
             for (_, relay) in allocation.relays() {

@@ -236,7 +236,16 @@ impl<L: Ledger> Server<L> {
 
     /// Every allocation as an observer sees it, in order of its slot.
     pub fn allocations(&self, now: Now) -> impl Iterator<Item = AllocationView> + '_ {
-        self.table.iter().map(move |(id, allocation)| {
+        self.allocations_from(now, 0)
+    }
+
+    /// The same from a slot on, so that who takes a few at a time need not begin anew.
+    pub fn allocations_from(
+        &self,
+        now: Now,
+        first: u32,
+    ) -> impl Iterator<Item = AllocationView> + '_ {
+        self.table.iter_from(first).map(move |(id, allocation)| {
             let relay = |family| allocation.relay(family);
             let expires = allocation.relays().map(|(_, relay)| relay.expires).max();
             AllocationView {

@@ -230,9 +230,10 @@ impl Table {
         self.free.len() == self.slots.len()
     }
 
-    /// Every open allocation, in order of its slot.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (AllocationId, &Allocation)> {
-        self.slots.iter().zip(0..).filter_map(|(slot, number)| match &slot.state {
+    /// Every open allocation from a slot on, in order of its slot.
+    pub(crate) fn iter_from(&self, first: u32) -> impl Iterator<Item = (AllocationId, &Allocation)> {
+        let slots = self.slots.get(first as usize..).unwrap_or_default();
+        slots.iter().zip(first..).filter_map(|(slot, number)| match &slot.state {
             State::Open(allocation) => {
                 Some((AllocationId { slot: number, generation: slot.generation }, allocation))
             }

@@ -209,7 +209,7 @@ impl Stage {
     }
 
     fn relay(&self) -> RelayId {
-        let (allocation, _) = self.server.table.iter().next().unwrap();
+        let (allocation, _) = self.server.table.iter_from(0).next().unwrap();
         RelayId { allocation, family: Family::V4 }
     }
 

@@ -145,7 +145,7 @@ fn listener(index: usize, entry: &file::Listen, host: &Host) -> Result<Listener,
     };
     let side = match entry.side.as_deref() {
         None => Side::External,
-        Some(name) => Side::ALL.into_iter().find(|side| side.name() == name).ok_or_else(|| {
+        Some(name) => name.parse().map_err(|_| {
             Problem::text(
                 &key("side"),
                 name,

@@ -1,27 +1,21 @@
 //! Values judged one by one: names, numbers, ranges.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
-use guard::{Access, Token};
 use proto::addr::Transport;
 use proto::policy::Listener;
 use proto::turn::config::MobilityPolicy;
 
 use super::error::Problem;
 use super::file;
-use super::{Metrics, Timers};
+use super::Timers;
 
 /// Relayed ports without a word from the operator: those of the original product.
 const PORTS: RangeInclusive<u16> = 50_000..=59_999;
 
 /// Ports of one worker that make sense: one even port and its successor.
 const PORTS_PER_WORKER: u32 = 2;
-
-/// Where metrics are served without a word from the operator.
-const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9_641);
 
 pub(super) fn realm(found: Option<&str>) -> Result<String, Problem> {
     let Some(realm) = found else {
@@ -154,67 +148,6 @@ pub(super) fn ports(
         return Err(Problem::text(key, &shown, &why));
     }
     Ok(ports)
-}
-
-pub(super) fn metrics(
-    found: Option<&file::Metrics>,
-    listeners: &[Listener],
-    directory: &Path,
-) -> Result<Option<Metrics>, Problem> {
-    let Some(found) = found else { return Ok(None) };
-    let key = "metrics.address";
-    let address = match &found.address {
-        None => METRICS,
-        Some(text) => text.parse().map_err(|_| {
-            let why = "not an address with a port. For instance \"127.0.0.1:9641\" or \
-                       \"[::1]:9641\".";
-            Problem::text(key, text, why)
-        })?,
-    };
-    if address.port() == 0 {
-        let why = "port 0 would be another one at every start. Choose one, for instance 9641.";
-        return Err(Problem::text(key, &address.to_string(), why));
-    }
-    if listeners.iter().any(|listener| listener.local.port() == address.port()) {
-        let why = "clients are served on this port. Choose another one for operators.";
-        return Err(Problem::text(key, &address.to_string(), why));
-    }
-    let access = access(found, address, directory)?;
-    let sessions = number("metrics.sessions", found.sessions, 1_000, 0..=100_000)?;
-    let name_users = match found.names.as_deref() {
-        None | Some("hash") => true,
-        Some("none") => false,
-        Some(other) => {
-            let why = "not a way to name users. \"hash\" labels allocations with a keyed hash of \
-                       the user, \"none\" with nothing.";
-            return Err(Problem::text("metrics.names", other, why));
-        }
-    };
-    let sessions = usize::try_from(sessions).unwrap_or(usize::MAX);
-    Ok(Some(Metrics { address, access, sessions, name_users }))
-}
-
-/// Who may see metrics: everybody on this host, or who knows a token.
-fn access(found: &file::Metrics, address: SocketAddr, directory: &Path) -> Result<Access, Problem> {
-    let key = "metrics.token_file";
-    let token = found.token_file.as_ref().map(|path| {
-        let path = directory.join(path);
-        Token::read(&path)
-            .map_err(|error| Problem::text(key, &path.display().to_string(), &error.to_string()))
-    });
-    let token = token.transpose()?;
-    if token.is_none() && guard::needs_token(address) {
-        let why = "not a loopback address, and there is no token: everybody who reaches it would \
-                   see who is served. Set metrics.token_file, or listen on 127.0.0.1.";
-        return Err(Problem::text("metrics.address", &address.to_string(), why));
-    }
-    for (index, host) in found.hosts.iter().enumerate() {
-        if host.is_empty() || host.contains([':', '/']) {
-            let why = "not a host name. Write it as scrapers do, without a port.";
-            return Err(Problem::text(&format!("metrics.hosts[{index}]"), host, why));
-        }
-    }
-    Ok(Access::new(token, &found.hosts))
 }
 
 /// A number in a range.

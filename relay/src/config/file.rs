@@ -38,16 +38,9 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) compat: Compat,
     pub(super) metrics: Option<Metrics>,
+    pub(super) control: Option<Control>,
     #[serde(default)]
-    pub(super) hardening: Hardening,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Hardening {
-    pub(super) user: Option<String>,
-    pub(super) seccomp: Option<bool>,
-    pub(super) landlock: Option<bool>,
+    pub(super) hardening: guard::Hardening,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -269,6 +262,15 @@ pub(super) struct Metrics {
     pub(super) token_file: Option<PathBuf>,
     #[serde(default)]
     pub(super) hosts: Vec<String>,
+    pub(super) tls: Option<guard::tls::TlsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    pub(super) path: PathBuf,
+    pub(super) mode: Option<String>,
+    pub(super) group: Option<String>,
 }
 
 impl File {

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
 use proto::addr::Family;
-use proto::policy::bandwidth::MOST_BYTES_PER_S;
+use proto::policy::bandwidth::{BYTES_PER_KBIT, MOST_BYTES_PER_S};
 use proto::policy::{Bandwidth, Limits, Rates, RelayAddress};
 use proto::turn::Rate;
 
@@ -103,8 +103,8 @@ fn microsoft_bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
 
 /// A rate in kilobits of a thousand bits, as rates of media are told; in bytes.
 fn kbit(key: &str, found: Option<u64>) -> Result<Option<NonZeroU64>, Problem> {
-    let kbit = rate(key, found, MOST_BYTES_PER_S / 125)?;
-    Ok(kbit.and_then(|kbit| kbit.checked_mul(NonZeroU64::new(125)?)))
+    let kbit = rate(key, found, MOST_BYTES_PER_S / BYTES_PER_KBIT)?;
+    Ok(kbit.and_then(|kbit| kbit.checked_mul(BYTES_PER_KBIT)))
 }
 
 /// A rate of datagrams.

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod hardening;
 mod limits;
+mod operators;
 mod peers;
 mod redirect;
 mod renewal;
@@ -43,7 +44,6 @@ use addresses::{Entry, Host};
 pub use error::ConfigError;
 use error::Problem;
 use file::File;
-use hardening::Hardening;
 pub(crate) use renewal::Renewal;
 use tls::Tls;
 pub use users::opaque_string;
@@ -89,7 +89,11 @@ pub struct Config {
     tcp_relays: bool,
     microsoft: bool,
     pub(crate) metrics: Option<Metrics>,
-    hardening: Hardening,
+    /// Where operators control the relay.
+    pub(crate) control: Option<guard::socket::Place>,
+    hardening: guard::Hardening,
+    /// What is read again.
+    files: Vec<PathBuf>,
 }
 
 /// Spans of the protocol an operator may change.
@@ -280,7 +284,7 @@ impl Config {
         let redirect = redirect::redirect(&file.redirect, &listeners, !corners.is_empty())?;
         let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
         let pool = peers::pool(&file.peers.pool, &ports, &relays, &host)?;
-        let metrics = check::metrics(file.metrics.as_ref(), &listeners, directory)?;
+        let metrics = operators::metrics(file.metrics.as_ref(), &listeners, directory)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = limits::streams(&file.limits)?;
@@ -290,7 +294,7 @@ impl Config {
         let each = if on_streams { 2 } else { 1 };
         let room = limits::room(&relays, &ports, descriptors, each);
         let realm = check::realm(file.realm.as_deref())?;
-        let hardening = hardening::hardening(&file, directory, path);
+        let files = hardening::files(&file, directory, path);
         Ok(Self {
             name: name.to_owned(),
             path: path.map(Path::to_owned),
@@ -325,7 +329,9 @@ impl Config {
             microsoft: file.features.microsoft,
             tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
             metrics,
-            hardening,
+            control: operators::control(file.control.as_ref(), directory)?,
+            files,
+            hardening: file.hardening,
             listeners,
         })
     }

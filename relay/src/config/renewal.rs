@@ -29,6 +29,7 @@ const RENEWED: &[&str] = &[
     "limits.peer_connections_waiting",
     "limits.permissions",
     "metrics.hosts",
+    "metrics.tls",
     "metrics.token_file",
     "peers",
     "pool",

@@ -59,10 +59,13 @@ impl Config {
         if !others.is_empty() {
             lines.push(format!("sends clients it does not take to {}", others.join(", ")));
         }
-        lines.push(self.metrics_addr().map_or_else(
+        lines.push(self.metrics.as_ref().map_or_else(
             || "no metrics".to_owned(),
-            |address| format!("metrics on http://{address}/metrics"),
+            |it| format!("metrics on {}://{}/metrics", it.access.scheme(), it.address),
         ));
+        lines.extend(
+            self.control.iter().map(|it| format!("control on {} ({:04o})", it.path.display(), it.mode)),
+        );
         lines
     }
 }

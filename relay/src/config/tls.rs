@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use guard::certificate::{Files, Unusable};
 use proto::addr::Transport;
 use proto::policy::Listener;
 use rustls::ServerConfig;
 
 use super::error::Problem;
 use super::file;
-use crate::certificates::{Certificates, Files, Unusable};
+use crate::certificates::Certificates;
 use crate::stream::PassThrough;
 
 /// TLS, ready for use.
@@ -60,7 +61,7 @@ pub(super) fn tls(
 }
 
 /// A certificate that is no good.
-fn unusable(Unusable { index, file, path, why }: Unusable) -> Problem {
+fn unusable((index, Unusable { file, path, why }): (usize, Unusable)) -> Problem {
     Problem::text(&format!("tls.certificates[{index}].{file}"), &path, &why)
 }
 

@@ -1,12 +1,8 @@
-//! The door of operators: metrics and health over HTTP, a few visitors at a time.
+//! The door of operators: metrics and health over HTTP, in TLS if that is configured.
 //!
-//! Nobody holds the door: a head that drips, a connection that idles and an answer that is not
-//! read have deadlines, and where all places are taken the oldest visitor leaves for the newest.
 //! One look at the workers is taken at a time, whatever the number of visitors.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -14,33 +10,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use guard::tls::Tls;
 use guard::{Access, Denied};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
+use super::visits::{self, ACCEPT_PAUSE, HEAD_TIMEOUT, Visits};
 use crate::config::Metrics;
 use crate::service::Observer;
 use crate::telemetry::exposition;
-
-/// Visitors at a time.
-const VISITORS: usize = 32;
-
-/// For the head of a request; also how long a visitor may say nothing.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// For a visit as a whole; scrapers connect again.
-const VISIT_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Longest head of a request, in bytes.
-const HEAD_LIMIT_BYTES: usize = 16 * 1024;
-
-/// After a failed accept, because descriptors need time to come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What is behind the door.
 #[derive(Debug)]
@@ -61,6 +42,10 @@ impl Desk {
     /// Changes who may come in.
     pub(super) fn grant(&self, access: Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
+    fn tls(&self) -> Option<Tls> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).tls().cloned()
     }
 
     fn judge(&self, headers: &HeaderMap) -> Result<(), Denied> {
@@ -91,37 +76,27 @@ pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>) {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .layer(from_fn_with_state(Arc::clone(&desk), admit))
-        .with_state(desk);
-    let mut visits: VecDeque<AbortHandle> = VecDeque::new();
+        .with_state(Arc::clone(&desk));
+    let mut visits = Visits::default();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        match listener.accept().await {
+            Ok((stream, _)) => visits.begin(visit(stream, desk.tls(), router.clone())),
             Err(error) => {
                 tracing::warn!("no connection for metrics can be accepted: {error}");
                 sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        visits.retain(|visit| !visit.is_finished());
-        if visits.len() >= VISITORS
-            && let Some(oldest) = visits.pop_front()
-        {
-            oldest.abort();
         }
-        visits.push_back(tokio::spawn(visit(stream, router.clone())).abort_handle());
     }
 }
 
-async fn visit(stream: TcpStream, router: Router) {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_LIMIT_BYTES);
-    let service = TowerToHyperService::new(router);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    // An error is the visitor's doing: it went away, was too slow, or does not speak HTTP.
-    drop(timeout(VISIT_TIMEOUT, connection).await);
+/// Not a byte of HTTP is read of who fails the handshake.
+async fn visit(stream: TcpStream, tls: Option<Tls>, router: Router) {
+    let Some(tls) = tls else { return visits::answer(stream, router).await };
+    match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.config()).accept(stream)).await {
+        Ok(Ok(stream)) => visits::answer(stream, router).await,
+        Ok(Err(error)) => tracing::debug!("no handshake with a visitor of metrics: {error}"),
+        Err(_) => tracing::debug!("no handshake with a visitor of metrics: too slow"),
+    }
 }
 
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.

@@ -1,43 +1,68 @@
-//! SIGHUP: the configuration is read again, and no allocation ends by it.
+//! The configuration is read again, by SIGHUP or by control, and no allocation ends by it.
 
+use std::future;
 use std::sync::Arc;
 
 use guard::Reader;
 use tokio::signal::unix::Signal;
+use tokio::sync::mpsc;
 
 use super::door::Desk;
+use super::levers::Outcome;
 use crate::config::Renewal;
 use crate::service::Observer;
 
 /// Obeys for ever.
 pub(super) async fn obey(
-    mut hangup: Signal,
+    mut hangup: Option<Signal>,
+    mut pulled: mpsc::Receiver<Outcome>,
     observer: Observer,
     reader: Reader,
     desk: Option<Arc<Desk>>,
 ) {
-    while hangup.recv().await.is_some() {
-        let own = observer.clone();
-        let outcome = reader.run(move || own.config().read_again()).await;
-        let good = match outcome {
-            Some(Ok(renewal)) => {
-                apply(renewal, &observer, desk.as_deref());
-                true
-            }
-            Some(Err(error)) => {
-                tracing::error!("{error} The configuration in force stays.");
-                false
-            }
-            None => {
-                tracing::error!("files can no longer be read; the configuration in force stays");
-                false
-            }
+    loop {
+        let asked = tokio::select! {
+            Some(()) = next(hangup.as_mut()) => None,
+            Some(asked) = pulled.recv() => Some(asked),
+            // Neither signals nor control.
+            else => return future::pending().await,
         };
-        observer.count_reload(good);
+        let outcome = once(&observer, &reader, desk.as_deref()).await;
+        observer.count_reload(outcome.is_ok());
+        if let Err(error) = &outcome {
+            tracing::error!("{error} The configuration in force stays.");
+        }
+        // Who asked may be gone.
+        if let Some(asked) = asked {
+            drop(asked.send(outcome));
+        }
     }
 }
 
-fn apply(Renewal { config, waiting }: Renewal, observer: &Observer, desk: Option<&Desk>) {
+async fn next(hangup: Option<&mut Signal>) -> Option<()> {
+    match hangup {
+        Some(hangup) => hangup.recv().await,
+        None => None,
+    }
+}
+
+/// Reads it once; the keys that wait for a restart, or what is wrong.
+async fn once(
+    observer: &Observer,
+    reader: &Reader,
+    desk: Option<&Desk>,
+) -> Result<Vec<String>, String> {
+    let own = observer.clone();
+    let outcome = reader.run(move || own.config().read_again()).await;
+    let renewal = outcome.ok_or("files can no longer be read.")?;
+    Ok(apply(renewal.map_err(|error| error.to_string())?, observer, desk))
+}
+
+fn apply(
+    Renewal { config, waiting }: Renewal,
+    observer: &Observer,
+    desk: Option<&Desk>,
+) -> Vec<String> {
     if let (Some(desk), Some(metrics)) = (desk, &config.metrics) {
         desk.grant(metrics.access.clone());
     }
@@ -46,4 +71,5 @@ fn apply(Renewal { config, waiting }: Renewal, observer: &Observer, desk: Option
         tracing::warn!("these changes wait for a restart: {}", waiting.join(", "));
     }
     tracing::info!("the configuration was read again: credentials, certificates, peers and limits");
+    waiting
 }

@@ -15,7 +15,7 @@ use super::process::Process;
 use super::product;
 use crate::config::Metrics;
 use crate::dtls::{Greeting, Loss, Parting};
-use crate::service::Session;
+use crate::session::Session;
 use crate::stream::{Ending, Refusal, TRANSPORTS};
 
 /// Everything one scrape shows.

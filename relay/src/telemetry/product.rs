@@ -14,7 +14,7 @@ use proto::turn::tally::Procedure;
 use super::block::Snapshot;
 use super::exposition::{Kind, count, float};
 use super::latency::Latency;
-use crate::service::Session;
+use crate::session::Session;
 
 /// Kind, name, unit, help.
 pub(super) const METRICS: &[(Kind, &str, Unit, &str)] = &[

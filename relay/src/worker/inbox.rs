@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
-use proto::addr::FiveTuple;
+use proto::addr::{AllocationId, FiveTuple};
 use proto::turn;
 use proto::turn::tally::AllocationView;
 
@@ -34,8 +34,16 @@ pub(crate) enum Order {
     Stop = 2,
 }
 
-/// Where a worker puts its allocations when asked.
-pub(crate) type Answer = SyncSender<Vec<AllocationView>>;
+/// What a worker is asked, and where it puts the answer.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// Nothing but whether it is there.
+    Counters(SyncSender<()>),
+    /// Allocations from a slot on, at most so many.
+    Allocations { first: u32, most: usize, answer: SyncSender<Vec<AllocationView>> },
+    /// To end an allocation; whether there was one.
+    End(AllocationId, SyncSender<bool>),
+}
 
 /// A client whose allocation, or connection to a peer, another worker has.
 #[derive(Debug)]
@@ -64,7 +72,7 @@ pub(crate) enum Luggage {
 pub(crate) struct Letterbox {
     order: Arc<AtomicU8>,
     renewal: Arc<Mutex<Option<Arc<turn::Config>>>>,
-    questions: SyncSender<Answer>,
+    questions: SyncSender<Question>,
     parcels: SyncSender<Parcel>,
     waker: Arc<Waker>,
 }
@@ -73,7 +81,7 @@ pub(crate) struct Letterbox {
 pub(crate) struct Inbox {
     order: Arc<AtomicU8>,
     renewal: Arc<Mutex<Option<Arc<turn::Config>>>>,
-    questions: Receiver<Answer>,
+    questions: Receiver<Question>,
     parcels: Receiver<Parcel>,
 }
 
@@ -102,10 +110,10 @@ impl Letterbox {
         self.wake();
     }
 
-    /// Asks for the allocations.
-    pub(crate) fn ask(&self) -> Receiver<Vec<AllocationView>> {
+    /// Asks what is to be answered through a channel.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Question) -> Receiver<T> {
         let (answer, receiver) = sync_channel(1);
-        if self.questions.try_send(answer).is_ok() {
+        if self.questions.try_send(question(answer)).is_ok() {
             self.wake();
         }
         receiver
@@ -143,7 +151,7 @@ impl Inbox {
     }
 
     /// The next question.
-    pub(super) fn question(&self) -> Option<Answer> {
+    pub(super) fn question(&self) -> Option<Question> {
         self.questions.try_recv().ok()
     }
 

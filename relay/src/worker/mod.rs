@@ -22,7 +22,7 @@ use crate::tcp_relay;
 use crate::telemetry::block::Block;
 use crate::telemetry::latency::Latency;
 
-pub(crate) use inbox::{Letterbox, Order, open};
+pub(crate) use inbox::{Letterbox, Order, Question, open};
 
 use inbox::{Inbox, Luggage, Parcel};
 use outbox::Outbox;
@@ -280,11 +280,22 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 Luggage::Nothing => drop(server.client_input(now, client, &*bytes)),
             }
         }
-        while let Some(answer) = self.desk.inbox.question() {
-            self.engine.survey();
-            self.publish(now);
-            // Who asked may have given up waiting.
-            drop(answer.try_send(self.server.allocations(now).collect()));
+        while let Some(question) = self.desk.inbox.question() {
+            self.answer(now, question);
+        }
+    }
+
+    /// Answers with counters published; who asked may have given up waiting.
+    fn answer(&mut self, now: Now, question: Question) {
+        self.engine.survey();
+        self.publish(now);
+        match question {
+            Question::Counters(answer) => drop(answer.try_send(())),
+            Question::Allocations { first, most, answer } => {
+                let views = self.server.allocations_from(now, first).take(most);
+                drop(answer.try_send(views.collect()));
+            }
+            Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }
     }
 

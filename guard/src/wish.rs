@@ -1,0 +1,35 @@
+//! What an operator wishes a service to be when its sockets are open.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::{Connects, NoSuchUser, Plan, User};
+
+/// The table `[hardening]` of both services' configurations.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hardening {
+    user: Option<String>,
+    seccomp: Option<bool>,
+    landlock: Option<bool>,
+}
+
+impl Hardening {
+    /// The user it names.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// What a service becomes that reads these files again and connects there.
+    pub fn plan(&self, files: Vec<PathBuf>, connects: Connects) -> Result<Plan, NoSuchUser> {
+        Ok(Plan {
+            user: User::find(self.user())?,
+            seccomp: self.seccomp.unwrap_or(true),
+            landlock: self.landlock.unwrap_or(true),
+            files,
+            low_ports: false,
+            connects,
+        })
+    }
+}
