@@ -75,9 +75,8 @@ fn plain(id: &str) -> Result<&str, Failure> {
 
 /// One request; what is refused is told in the relay's words.
 fn ask(socket: &Path, method: Method, path: &str) -> Result<Value, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::job(format!("{}: {error}", socket.display()))
-    };
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::job(format!("{}: {error}", socket.display()));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|it| failed(&it))?;
     let work = async {
         let stream = UnixStream::connect(socket).await.map_err(|error| failed(&hint(&error)))?;
@@ -106,8 +105,11 @@ async fn exchange(
 ) -> Result<(StatusCode, Vec<u8>), Box<dyn std::error::Error>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request =
-        Request::builder().method(method).uri(path).header("host", "localhost").body(Body::empty())?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .body(Body::empty())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let body = to_bytes(Body::new(answer.into_body()), ANSWER_LIMIT_BYTES).await?;

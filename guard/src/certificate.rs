@@ -63,10 +63,7 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, Unusable> {
 }
 
 /// At least one certificate.
-fn certificates(
-    file: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+fn certificates(file: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let at_fault = |why: &str| unusable(file, path, why);
     let pem = fs::read(path).map_err(|error| at_fault(&format!("cannot be read: {error}.")))?;
     let chain = CertificateDer::pem_slice_iter(&pem)

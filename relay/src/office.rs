@@ -226,12 +226,7 @@ impl Signals {
 }
 
 /// The first signal, or control, drains; the next signal or the deadline ends.
-async fn obey(
-    mut signals: Option<Signals>,
-    pulled: &Notify,
-    observer: Observer,
-    drain: Duration,
-) {
+async fn obey(mut signals: Option<Signals>, pulled: &Notify, observer: Observer, drain: Duration) {
     tokio::select! {
         () = next(signals.as_mut()) => {}
         () = pulled.notified() => {}

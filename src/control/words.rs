@@ -98,9 +98,7 @@ mod tests {
         {
             assert_eq!(time(&json!(seconds)), expected);
         }
-        for (bytes, expected) in
-            [(9_999, "9999 B"), (10_000, "10 kB"), (12_345_678, "12 MB")]
-        {
+        for (bytes, expected) in [(9_999, "9999 B"), (10_000, "10 kB"), (12_345_678, "12 MB")] {
             assert_eq!(volume(&json!(bytes)), expected);
         }
         assert_eq!(text(&json!("a\u{1b}[2J")), "a\\u{1b}[2J");

@@ -3,6 +3,7 @@
 mod auth;
 mod check;
 mod conformance;
+mod control;
 mod credential;
 mod hardening;
 mod harness;
@@ -19,7 +20,17 @@ fn every_subcommand_explains_itself() {
     for (arguments, words) in [
         (
             &["--help"][..],
-            &["demo", "relay", "auth", "key", "credential", "probe", "conformance", "check"][..],
+            &[
+                "demo",
+                "relay",
+                "auth",
+                "key",
+                "credential",
+                "probe",
+                "conformance",
+                "control",
+                "check",
+            ][..],
         ),
         (&["relay", "--help"], &["--config <FILE>"]),
         (&["auth", "--help"], &["--config <FILE>"]),

@@ -51,7 +51,9 @@ impl<'a> Claims<'a> {
             match claim.split_once('=')? {
                 ("s", letter) => set(side, side_of(letter)?)?,
                 ("n", count) => set(&mut limits.allocations, decimal(count)?.try_into().ok()?)?,
-                ("b", kbit) => set(bytes, rate(decimal(kbit)?.checked_mul(BYTES_PER_KBIT.get())?)?)?,
+                ("b", kbit) => {
+                    set(bytes, rate(decimal(kbit)?.checked_mul(BYTES_PER_KBIT.get())?)?)?
+                }
                 ("r", count) => set(packets, rate(decimal(count)?)?)?,
                 ("p", list) => set(ranges, read_ranges(list, |_| {}).map(|()| list)?)?,
                 ("o", list) => set(ports, read_ports(list, |_| {}).map(|()| list)?)?,
@@ -81,7 +83,8 @@ impl<'a> Claims<'a> {
     ) -> Result<String, GrantError> {
         let Rates { bytes, packets } = limits.rates;
         let too_much = |rate: &NonZeroU64| rate.get() > MOST_BYTES_PER_S;
-        if bytes.is_some_and(|rate| too_much(&rate) || !rate.get().is_multiple_of(BYTES_PER_KBIT.get()))
+        if bytes
+            .is_some_and(|rate| too_much(&rate) || !rate.get().is_multiple_of(BYTES_PER_KBIT.get()))
             || packets.is_some_and(|rate| too_much(&rate))
         {
             return Err(GrantError::Rate);

@@ -231,7 +231,10 @@ impl Table {
     }
 
     /// Every open allocation from a slot on, in order of its slot.
-    pub(crate) fn iter_from(&self, first: u32) -> impl Iterator<Item = (AllocationId, &Allocation)> {
+    pub(crate) fn iter_from(
+        &self,
+        first: u32,
+    ) -> impl Iterator<Item = (AllocationId, &Allocation)> {
         let slots = self.slots.get(first as usize..).unwrap_or_default();
         slots.iter().zip(first..).filter_map(|(slot, number)| match &slot.state {
             State::Open(allocation) => {

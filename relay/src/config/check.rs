@@ -7,9 +7,9 @@ use proto::addr::Transport;
 use proto::policy::Listener;
 use proto::turn::config::MobilityPolicy;
 
+use super::Timers;
 use super::error::Problem;
 use super::file;
-use super::Timers;
 
 /// Relayed ports without a word from the operator: those of the original product.
 const PORTS: RangeInclusive<u16> = 50_000..=59_999;

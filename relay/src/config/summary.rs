@@ -64,7 +64,9 @@ impl Config {
             |it| format!("metrics on {}://{}/metrics", it.access.scheme(), it.address),
         ));
         lines.extend(
-            self.control.iter().map(|it| format!("control on {} ({:04o})", it.path.display(), it.mode)),
+            self.control
+                .iter()
+                .map(|it| format!("control on {} ({:04o})", it.path.display(), it.mode)),
         );
         lines
     }

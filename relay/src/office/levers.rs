@@ -38,7 +38,10 @@ impl Levers {
     }
 
     /// Has the configuration read again.
-    pub(super) fn reload(&self, outcome: Outcome) -> Result<(), mpsc::error::TrySendError<Outcome>> {
+    pub(super) fn reload(
+        &self,
+        outcome: Outcome,
+    ) -> Result<(), mpsc::error::TrySendError<Outcome>> {
         self.reload.try_send(outcome)
     }
 }
