@@ -257,6 +257,11 @@ const CALLER_KEY: &str = "interop-caller-key-51d0";
 
 /// Starts `av-edge auth` on the DMZ host, its own process beside the relay's, with the same pool key.
 pub(crate) fn start_auth(site: &Site, home: &Home) -> Auth {
+    start_auth_with(site, home, "")
+}
+
+/// The same with more keys of `[metrics]`.
+pub(crate) fn start_auth_with(site: &Site, home: &Home, metrics: &str) -> Auth {
     let address = format!("{INTERNAL}:8443");
     let toml = format!(
         r#"listen = "{address}"
@@ -270,6 +275,7 @@ name = "portal"
 key = "{CALLER_KEY}"
 [metrics]
 address = "{AUTH_METRICS}"
+{metrics}
 "#
     );
     let file = home.write("auth.toml", &toml);

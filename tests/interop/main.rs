@@ -31,5 +31,6 @@ mod process;
 mod prometheus;
 mod site;
 mod streams;
+mod tls;
 mod web;
 mod wire;

@@ -120,7 +120,7 @@ impl Call {
 }
 
 /// A running Prometheus.
-struct Prometheus<'a> {
+pub(crate) struct Prometheus<'a> {
     machine: &'a Namespace,
     _process: Process,
 }
@@ -132,7 +132,12 @@ impl<'a> Prometheus<'a> {
             "global: {{ scrape_interval: 1s }}\n\
              scrape_configs:\n  - job_name: av-edge\n    static_configs: [{{ targets: {targets:?} }}]\n"
         );
-        let file = home.write("prometheus.yml", &configuration);
+        Self::of(machine, home, &configuration)
+    }
+
+    /// Starts one with this configuration; relative paths in it start at the home.
+    pub(crate) fn of(machine: &'a Namespace, home: &Home, configuration: &str) -> Self {
+        let file = home.write("prometheus.yml", configuration);
         let mut process = Process::start(
             machine
                 .command("prometheus")
@@ -147,7 +152,7 @@ impl<'a> Prometheus<'a> {
     }
 
     /// Waits until a query has this one value, or with `None` no result at all.
-    fn demand(&self, query: &str, wanted: Option<usize>) {
+    pub(crate) fn demand(&self, query: &str, wanted: Option<usize>) {
         let mut last = Value::Null;
         let wanted = wanted.map(|number| number.to_string());
         let found = clock::look_until(SEEN, || {

@@ -329,6 +329,9 @@ fn the_documented_file_is_valid_and_its_defaults_are_the_defaults() {
         .replace("corp-ca.pem", "cert.pem")
         .replace("user = \"av-edge\"", "user = \"root\"")
         .replace("fullchain.pem", "cert.pem")
+        .replace("scrapers.pem", "cert.pem")
+        .replace("metrics.pem", "cert.pem")
+        .replace("metrics.key", "cert.key")
         .replace("privkey.pem", "cert.key");
     assert_eq!(error_of(directory.path(), &every), None, "with every key in force");
     for key in KEYS {

@@ -51,9 +51,7 @@ impl<'a> Claims<'a> {
             match claim.split_once('=')? {
                 ("s", letter) => set(side, side_of(letter)?)?,
                 ("n", count) => set(&mut limits.allocations, decimal(count)?.try_into().ok()?)?,
-                ("b", kbit) => {
-                    set(bytes, rate(decimal(kbit)?.checked_mul(BYTES_PER_KBIT.get())?)?)?
-                }
+                ("b", kbit) => set(bytes, of_kbit(kbit)?)?,
                 ("r", count) => set(packets, rate(decimal(count)?)?)?,
                 ("p", list) => set(ranges, read_ranges(list, |_| {}).map(|()| list)?)?,
                 ("o", list) => set(ports, read_ports(list, |_| {}).map(|()| list)?)?,
@@ -108,6 +106,10 @@ fn set<T>(place: &mut Option<T>, value: T) -> Option<()> {
 
 fn rate(rate: u64) -> Option<NonZeroU64> {
     NonZeroU64::new(rate).filter(|rate| rate.get() <= MOST_BYTES_PER_S)
+}
+
+fn of_kbit(digits: &str) -> Option<NonZeroU64> {
+    rate(decimal(digits)?.checked_mul(BYTES_PER_KBIT.get())?)
 }
 
 fn side_letter(side: Side) -> &'static str {

@@ -38,7 +38,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) compat: Compat,
     pub(super) metrics: Option<Metrics>,
-    pub(super) control: Option<Control>,
+    #[serde(default)]
+    pub(super) control: Control,
     #[serde(default)]
     pub(super) hardening: guard::Hardening,
 }
@@ -265,10 +266,10 @@ pub(super) struct Metrics {
     pub(super) tls: Option<guard::tls::TlsTable>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
-    pub(super) path: PathBuf,
+    pub(super) path: Option<PathBuf>,
     pub(super) mode: Option<String>,
     pub(super) group: Option<String>,
 }

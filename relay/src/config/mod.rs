@@ -329,7 +329,7 @@ impl Config {
             microsoft: file.features.microsoft,
             tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
             metrics,
-            control: operators::control(file.control.as_ref(), directory)?,
+            control: operators::control(&file.control, directory)?,
             files,
             hardening: file.hardening,
             listeners,

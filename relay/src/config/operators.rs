@@ -85,10 +85,9 @@ fn access(found: &file::Metrics, address: SocketAddr, directory: &Path) -> Resul
 }
 
 pub(super) fn control(
-    found: Option<&file::Control>,
+    found: &file::Control,
     directory: &Path,
 ) -> Result<Option<socket::Place>, Problem> {
-    let Some(found) = found else { return Ok(None) };
     let shown = found.mode.as_deref().unwrap_or(OWNER_ALONE);
     let wrong = |why| Problem::text("control.mode", shown, why);
     let mode = u32::from_str_radix(shown, 8)
@@ -109,5 +108,7 @@ pub(super) fn control(
             Problem::text("control.group", name, why)
         })
     });
-    Ok(Some(socket::Place { path: directory.join(&found.path), mode, group: group.transpose()? }))
+    let group = group.transpose()?;
+    let place = |path| socket::Place { path: directory.join(path), mode, group };
+    Ok(found.path.as_ref().map(place))
 }

@@ -278,6 +278,19 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (METRICS, "address = \"127.0.0.1:21090\"", "metrics.address", "clients are served"),
     (METRICS, "address = \"localhost\"", "metrics.address = \"localhost\"", "port"),
     (METRICS, "address = \"0.0.0.0:21190\"", "metrics.address = \"0.0.0.0:21190\"", "token_file"),
+    (METRICS, "address = \"0.0.0.0:21190\"", "metrics.address = \"0.0.0.0:21190\"", "client_ca"),
+    (METRICS, "tls = { certificate = \"/none\" }", "metrics.tls", "key"),
+    (
+        METRICS,
+        "tls = { certificate = \"/none\", key = \"/none\" }",
+        "metrics.tls.certificate = \"/none\"",
+        "read",
+    ),
+    (METRICS, "[control]\nmode = \"0666\"", "control.mode = \"0666\"", "everybody"),
+    (METRICS, "[control]\nmode = \"rw\"", "control.mode = \"rw\"", "\"0660\""),
+    (METRICS, "[control]\nmode = \"+600\"", "control.mode = \"+600\"", "\"0660\""),
+    (METRICS, "[control]\ngroup = \"none-such\"", "control.group = \"none-such\"", "groupadd"),
+    (METRICS, "[control]\npaths = \"/x\"", "control.paths", "Did you mean `path`?"),
     (METRICS, "token_file = \"/none\"", "metrics.token_file = \"/none\"", "read"),
     (METRICS, "token_file = \"/etc/passwd\"", "metrics.token_file = \"/etc/passwd\"", "chmod"),
     (METRICS, "hosts = [\"relay:1\"]", "metrics.hosts[0] = \"relay:1\"", "without a port"),
@@ -480,6 +493,7 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
             "users_file",
             "key_file",
             "token_file",
+            "client_ca",
         ];
         if elsewhere.iter().any(|key| line.contains(key)) {
             continue;
