@@ -7,12 +7,18 @@ use serde::Deserialize;
 use crate::{Connects, NoSuchUser, Plan, User};
 
 /// The table `[hardening]` of both services' configurations.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Hardening {
     user: Option<String>,
-    seccomp: Option<bool>,
-    landlock: Option<bool>,
+    seccomp: bool,
+    landlock: bool,
+}
+
+impl Default for Hardening {
+    fn default() -> Self {
+        Self { user: None, seccomp: true, landlock: true }
+    }
 }
 
 impl Hardening {
@@ -25,8 +31,8 @@ impl Hardening {
     pub fn plan(&self, files: Vec<PathBuf>, connects: Connects) -> Result<Plan, NoSuchUser> {
         Ok(Plan {
             user: User::find(self.user())?,
-            seccomp: self.seccomp.unwrap_or(true),
-            landlock: self.landlock.unwrap_or(true),
+            seccomp: self.seccomp,
+            landlock: self.landlock,
             files,
             low_ports: false,
             connects,
