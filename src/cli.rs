@@ -153,10 +153,10 @@ pub(crate) struct MintArgs {
     #[arg(long, value_name = "ID", required_unless_present = "oauth", conflicts_with = "oauth")]
     pub(crate) user: Option<String>,
     /// Mint an access token of RFC 7635 instead, which relays with `auth.pool_tokens` take.
-    #[arg(long, requires = "server_name", conflicts_with_all = ["side", "allocations", "peers", "ports", "limit"])]
+    #[arg(long, requires = "server_name")]
     pub(crate) oauth: bool,
     /// Mint a token as A/V authentication (MRAS) does, of a SIP URI; good in the dialect of
-    /// Microsoft, and as text for any client.
+    /// Microsoft, and as text for any client. It has room for a side, but not for peers or limits.
     #[arg(long, requires = "user", conflicts_with_all = ["oauth", "allocations", "peers", "ports", "limit"])]
     pub(crate) mras: bool,
     /// What the relays are called in tokens: their `auth.server_name`, by default the realm.
@@ -180,7 +180,6 @@ pub(crate) struct MintArgs {
     pub(crate) ports: Vec<String>,
     /// What all allocations of the user together may carry each way, if less than the relay's own
     /// limits say: `kbit_per_s=COUNT`, `packets_per_s=COUNT`, `allocations=COUNT`.
-    /// Relays enforce the number of allocations; rates are carried, but not enforced yet.
     #[arg(long, value_name = "NAME=COUNT", value_delimiter = ',')]
     pub(crate) limit: Vec<String>,
     /// Print one JSON object instead of two lines.

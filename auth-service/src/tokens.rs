@@ -11,21 +11,15 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use proto::auth::access_token;
-use serde::{Deserialize, Serialize};
+use proto::auth::access_token::{self, TokenTerms};
+use proto::auth::claims::Claims;
+use serde::Serialize;
 
 use crate::clock;
 use crate::mint::lifetime;
 use crate::refusal::{Refusal, Why};
 use crate::shared::Shared;
-use crate::web::{admit, body_refusal, has_type};
-
-/// Body of a request.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenRequest {
-    lifetime_s: Option<u64>,
-}
+use crate::web::{Asked, admit, body_refusal, has_type};
 
 /// Answer.
 #[derive(Serialize)]
@@ -59,8 +53,12 @@ pub(crate) async fn tokens(
     let body = Bytes::from_request(request, &())
         .await
         .map_err(|error| body_refusal(error.status(), &error.body_text(), Why::BadBody))?;
-    let wanted: TokenRequest = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::new(Why::BadBody, format!("the body: {error}")))?;
+    let wanted = Asked::read(&body)?;
+    if wanted.user.is_some() {
+        return Err(Refusal::new(Why::BadBody, "the body: `user`: a token names nobody"));
+    }
+    let claims = Claims::write(wanted.side, &wanted.limits(), &wanted.peers()?)
+        .map_err(|error| Refusal::new(Why::BadBody, error.to_string()))?;
     let expires_in = lifetime(issue, wanted.lifetime_s)?;
     // A year is the most that can be configured.
     let expires_in = u32::try_from(expires_in).unwrap_or(u32::MAX);
@@ -71,10 +69,11 @@ pub(crate) async fn tokens(
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| unable(&error.to_string()))?;
     let (key, now) = (&issue.ring.current, clock::now().unix);
-    let minted = access_token::mint(key, server_name, &random, now, expires_in)
+    let terms = TokenTerms { issued: now, lifetime_s: expires_in, claims: &claims };
+    let minted = access_token::mint(key, server_name, &random, terms)
         .ok_or_else(|| unable("the pool's secret has another length"))?;
     if let Some(counters) = live.counters.get(caller.index()) {
-        counters.minted(None);
+        counters.minted(wanted.side);
     }
     Ok(Json(TokenAnswer {
         access_token: STANDARD.encode(&minted.token),

@@ -131,14 +131,15 @@ fn side<'de, D: Deserializer<'de>>(found: D) -> Result<Option<Side>, D::Error> {
     name.map(|name| name.parse().map_err(de::Error::custom)).transpose()
 }
 
-/// Body of `POST /v1/credentials`.
+/// Body of `POST /v1/credentials` and `POST /v1/tokens`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CredentialRequest {
-    user: String,
-    lifetime_s: Option<u64>,
+pub(crate) struct Asked {
+    /// Of credentials alone: a token names nobody.
+    pub(crate) user: Option<String>,
+    pub(crate) lifetime_s: Option<u64>,
     #[serde(default, deserialize_with = "side")]
-    side: Option<Side>,
+    pub(crate) side: Option<Side>,
     allocations: Option<NonZeroU32>,
     kbit_per_s: Option<NonZeroU32>,
     packets_per_s: Option<NonZeroU64>,
@@ -148,8 +149,14 @@ struct CredentialRequest {
     ports: Vec<String>,
 }
 
-impl CredentialRequest {
-    fn limits(&self) -> SealedLimits {
+impl Asked {
+    /// Of a request's body.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(body)
+            .map_err(|error| Refusal::new(Why::BadBody, format!("the body: {error}")))
+    }
+
+    pub(crate) fn limits(&self) -> SealedLimits {
         let bytes = self.kbit_per_s.map(NonZeroU64::from);
         let bytes = bytes.and_then(|kbit| kbit.checked_mul(BYTES_PER_KBIT));
         SealedLimits {
@@ -158,7 +165,7 @@ impl CredentialRequest {
         }
     }
 
-    fn peers(&self) -> Result<SealedPeers, Refusal> {
+    pub(crate) fn peers(&self) -> Result<SealedPeers, Refusal> {
         let wrong = |text: &str, what: &str| {
             Refusal::new(Why::BadBody, format!("the body: {text:?} is not {what}"))
         };
@@ -207,16 +214,12 @@ async fn credentials(
     let body = Bytes::from_request(request, &())
         .await
         .map_err(|error| body_refusal(error.status(), &error.body_text(), Why::BadBody))?;
-    let wanted: CredentialRequest = serde_json::from_slice(&body)
-        .map_err(|error| Refusal::new(Why::BadBody, format!("the body: {error}")))?;
+    let wanted = Asked::read(&body)?;
     let side = wanted.side;
-    let wish = Wish {
-        lifetime_s: wanted.lifetime_s,
-        side,
-        limits: wanted.limits(),
-        peers: wanted.peers()?,
-        user: Some(wanted.user),
-    };
+    let (limits, peers) = (wanted.limits(), wanted.peers()?);
+    let missing = || Refusal::new(Why::BadBody, "the body: missing field `user`");
+    let user = Some(wanted.user.ok_or_else(missing)?);
+    let wish = Wish { lifetime_s: wanted.lifetime_s, side, limits, peers, user };
     let minted = mint_for(&live, caller, wish)?;
     let credential = &minted.credential;
     Ok(Json(RtcConfiguration {

@@ -73,7 +73,12 @@ fn oauth_004_a_key_has_the_length_of_its_cipher() {
 #[test]
 fn oauth_005_what_is_left_is_lifetime_and_slack_less_the_distance() {
     let at = |stamp, lifetime_s, now| {
-        let token = Token { mac_key: MessageKey::raw(b"key").unwrap(), stamp, lifetime_s };
+        let token = Token {
+            mac_key: MessageKey::raw(b"key").unwrap(),
+            stamp,
+            lifetime_s,
+            claims: String::new(),
+        };
         token.left(UnixTime(now)).map(|left| left.as_secs())
     };
     let whole = TokenTime::at(UnixTime(1_000));
@@ -102,13 +107,14 @@ proptest! {
         stamp: u64,
         lifetime_s: u32,
         server in "[a-z.]{1,255}",
+        claims in prop::sample::select(vec!["", "s=i", "n=2,b=64,r=50,p=GAoAAA,o=53+1024-65535"]),
     ) {
         let key = key(TokenCipher::A256Gcm, &secret);
         let mac_key = MessageKey::raw(&mac_key).unwrap();
-        let token = Token { mac_key, stamp: TokenTime(stamp), lifetime_s };
+        let token = Token { mac_key, stamp: TokenTime(stamp), lifetime_s, claims: claims.to_owned() };
         let again = key.open(&server, &key.seal(&server, nonce, &token).unwrap()).unwrap();
         prop_assert_eq!(again.mac_key.bytes(), token.mac_key.bytes());
-        prop_assert_eq!((again.stamp, again.lifetime_s), (token.stamp, lifetime_s));
+        prop_assert_eq!((again.stamp, again.lifetime_s, &*again.claims), (token.stamp, lifetime_s, claims));
     }
 
     #[test]
@@ -131,7 +137,7 @@ fn oauth_006_an_empty_or_endless_key_opens_nothing() {
     let key = key(cipher, secret);
     for (length, opens) in [(0, false), (1, true), (64, true)] {
         let mac_key = MessageKey::raw(&vec![7; length]).unwrap();
-        let token = Token { mac_key, stamp: TokenTime(0), lifetime_s: 1 };
+        let token = Token { mac_key, stamp: TokenTime(0), lifetime_s: 1, claims: String::new() };
         let sealed = key.seal(SERVER, *NONCE_OF_VECTORS, &token).unwrap();
         assert_eq!(key.open(SERVER, &sealed).is_some(), opens, "{length} bytes");
     }

@@ -2,12 +2,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use proto::addr::Side;
 use proto::auth::TokenKey;
-use proto::auth::access_token::{self, SERVER_NAME_MAX};
+use proto::auth::access_token::{self, SERVER_NAME_MAX, TokenTerms};
+use proto::auth::claims::Claims;
 use proto::now::UnixTime;
 use serde_json::json;
 
-use super::{date, distance};
+use super::{blamed, date, distance, narrow};
 use crate::cli::{InspectArgs, MintArgs};
 use crate::clock;
 use crate::failure::Failure;
@@ -25,7 +27,11 @@ pub(super) fn mint(args: &MintArgs) -> Result<(), Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)
         .map_err(|error| Failure::job(format!("no random numbers: {error}")))?;
-    let minted = access_token::mint(&key, server_name, &random, clock::now().unix, lifetime)
+    let claims = Claims::write(args.side, &narrow::limits(args)?, &narrow::peers(args)?)
+        .map_err(|error| Failure::setup(format!("{}: {error}", blamed(error))))?;
+    let issued = clock::now().unix;
+    let terms = TokenTerms { issued, lifetime_s: lifetime, claims: &claims };
+    let minted = access_token::mint(&key, server_name, &random, terms)
         .ok_or_else(|| Failure::job("the pool's secret has another length"))?;
     let [token, mac_key] = [&minted.token[..], minted.mac_key.bytes()].map(|b| STANDARD.encode(b));
     if args.json {
@@ -78,6 +84,11 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     lines.push(format!("mac key      {} bytes", token.mac_key.bytes().len()));
     lines.push(format!("issued       {}, {}", date(issued), distance(issued, now)));
     lines.push(format!("expires      {}, {}", date(expires), distance(expires, now)));
+    if let Some(claims) = Claims::read(&token.claims).filter(|_| !token.claims.is_empty()) {
+        lines.push(format!("side         {}", claims.side.map_or("both", Side::name)));
+        lines.extend(claims.limits.allocations.map(|n| format!("allocations  at most {n}")));
+        lines.extend(narrow::lines(&claims));
+    }
     if token.left(now).is_none() {
         faults.push("it is not good now");
     }

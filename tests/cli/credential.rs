@@ -238,8 +238,20 @@ fn what_narrows_a_credential_is_minted_and_explained() {
         let run = Run::of(&[&["credential", "mint"], &own[..], &[flag, value]].concat());
         assert!(run.refusal().contains(flag), "{flag} {value}: {}", run.err);
     }
-    for form in [&["--oauth", "--server-name", "x"][..], &["--mras"]] {
-        let run = Run::of(&[&["credential", "mint"], &own[..], form, &narrow].concat());
-        assert_eq!(run.status, 2, "{form:?}: {}", run.err);
+    let run = Run::of(&[&["credential", "mint"], &own[..], &["--mras"], &narrow].concat());
+    assert_eq!(run.status, 2, "a token of MRAS has no room: {}", run.err);
+    let flags = ["--oauth", "--json", "--server-name", "x", "--key", own[1]];
+    let run = Run::of(&[&["credential", "mint"], &flags[..], &narrow].concat());
+    let object: Value = serde_json::from_str(&run.out).expect("it is JSON");
+    let text = |name: &str| object[name].as_str().expect("a text");
+    let given = ["--key", own[1], "--server-name", "x", "--token", text("access_token")];
+    let run = Run::of(&[&["credential", "inspect", text("kid")], &given[..]].concat());
+    for line in [
+        "allocations  at most 2",
+        "rates        at most 3000 kbit/s, 500 packets/s, each way",
+        "peers        10.0.0.0/8, 2001:db8::1/128",
+        "ports        53-53, 1024-65535",
+    ] {
+        assert!(run.out.lines().any(|found| found == line), "{line:?} is missing in {}", run.out);
     }
 }

@@ -75,6 +75,11 @@ fn oauth_010_turnutils_oauth_reads_our_tokens_and_we_read_its() {
         path,
         "--lifetime",
         "1800",
+        // What is taken away stands where coturn does not look.
+        "--peers",
+        "192.0.2.0/24",
+        "--limit",
+        "kbit_per_s=64",
     ]));
     let minted: Value = serde_json::from_slice(&minted.stdout).expect("JSON");
     let text = |name: &str| minted[name].as_str().unwrap_or_else(|| panic!("{name}: {minted}"));

@@ -1,6 +1,7 @@
 //! RFC 7635: access tokens of a third party, against a server in a simulated network.
 
 mod lifetime;
+mod narrow;
 mod token;
 
 use proto::auth::{Secret, TokenCipher, TokenKey, TokenKeys};

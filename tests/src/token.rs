@@ -19,6 +19,8 @@ pub struct Token {
     pub fraction: u16,
     /// Seconds.
     pub lifetime: u32,
+    /// What stands behind the lifetime.
+    pub claims: String,
     /// Twelve bytes, in a good token.
     pub nonce: Vec<u8>,
 }
@@ -33,6 +35,7 @@ impl Token {
             seconds,
             fraction: 0,
             lifetime: 3600,
+            claims: String::new(),
             nonce: b"twelve bytes".to_vec(),
         }
     }
@@ -49,6 +52,7 @@ impl Token {
         inner.extend(self.mac_key.as_bytes());
         inner.extend(((self.seconds << 16) | u64::from(self.fraction)).to_be_bytes());
         inner.extend(self.lifetime.to_be_bytes());
+        inner.extend(self.claims.as_bytes());
         self.sealed_around(&inner)
     }
 

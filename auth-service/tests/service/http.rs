@@ -468,6 +468,12 @@ fn oauth_004_a_minted_token_opens_with_the_pools_key_for_the_relays_name() {
     assert!(key.open("turn.example.com", &sealed).is_none());
     assert_eq!(token.mac_key.bytes(), STANDARD.decode(text(&answer.json, "/key")).unwrap());
     assert!((600..=605).contains(&token.left(now()).expect("fresh").as_secs()));
+    assert_eq!(token.claims, "");
+    let body = "{\"side\": \"internal\", \"kbit_per_s\": 64, \"ports\": [\"53\"]}";
+    let answer = service.post("/v1/tokens", &headers, body);
+    let sealed = STANDARD.decode(text(&answer.json, "/access_token")).unwrap();
+    let narrow = key.open("turn.example.org", &sealed).expect("the relays' name");
+    assert_eq!(narrow.claims, "s=i,b=64,o=53");
     let again = service.post("/v1/tokens", &headers, "{}");
     assert_ne!(again.json["key"], answer.json["key"], "a key is never given twice");
     assert_eq!(again.json["expires_in"], 86_400);
@@ -481,6 +487,8 @@ fn rest_001_tokens_need_a_key_and_a_name_of_the_relays() {
     for (case, headers, body, status) in [
         ("no JSON", &json[..], "", 400),
         ("an unknown member", &json, "{\"user\": \"u\"}", 400),
+        ("no range", &json, "{\"peers\": [\"x\"]}", 400),
+        ("no side", &json, "{\"side\": \"x\"}", 400),
         ("no lifetime", &json, "{\"lifetime_s\": 0}", 400),
         ("too long", &json, "{\"lifetime_s\": 86401}", 400),
         ("another type", &json[..1], "{}", 415),

@@ -4,6 +4,10 @@
 //! token carries the key that signs the messages, and how long it is good. The layout (§6.2):
 //! length of the nonce, nonce, and sealed with the server's name as associated data: length of
 //! the key, key, time stamp, lifetime. Knows no clock: see [`Token::left`].
+//!
+//! A token that takes something away carries claims behind the lifetime, as pool credentials have
+//! them ([`Claims`]). The RFC's layout ends before them: coturn reads such a token and grants all
+//! that its configuration does, and a relay that knows no claims refuses it.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use std::time::Duration;
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
+use crate::auth::claims::Claims;
 use crate::auth::pool_key::{PoolKey, Secret};
 use crate::now::UnixTime;
 use crate::stun::integrity::MessageKey;
@@ -24,6 +29,9 @@ pub const MAC_KEY_MAX: usize = 64;
 /// Longest server name (OAUTH-001), bytes.
 pub const SERVER_NAME_MAX: usize = 255;
 
+/// Longest claims of a token, bytes: all that can be told.
+pub const CLAIMS_MAX: usize = 512;
+
 /// Bytes around the sealed part: length and nonce before it, tag behind it.
 const AROUND: usize = 2 + NONCE + 16;
 
@@ -31,7 +39,7 @@ const AROUND: usize = 2 + NONCE + 16;
 const BESIDE: usize = 2 + 8 + 4;
 
 /// Longest token.
-const TOKEN_MAX: usize = AROUND + BESIDE + MAC_KEY_MAX;
+const TOKEN_MAX: usize = AROUND + BESIDE + MAC_KEY_MAX + CLAIMS_MAX;
 
 /// How far clocks may differ, and the path delay (RFC 7635 §7: Δ of five seconds).
 const SLACK_S: u64 = 5;
@@ -103,15 +111,19 @@ impl TokenKey {
         &self.id
     }
 
-    /// Seals a token for a server; `None` is what no token of ours is, too long for the cipher. A
-    /// nonce must never come twice with a key: draw it at random.
+    /// Seals a token for a server; `None` if its claims are too long. A nonce must never come
+    /// twice with a key: draw it at random.
     pub fn seal(&self, server_name: &str, nonce: [u8; NONCE], token: &Token) -> Option<Vec<u8>> {
         let key = token.mac_key.bytes();
+        if token.claims.len() > CLAIMS_MAX {
+            return None;
+        }
         let mut sealed = Zeroizing::new(Vec::with_capacity(TOKEN_MAX));
         sealed.extend(u16::try_from(key.len()).unwrap_or(0).to_be_bytes());
         sealed.extend(key);
         sealed.extend(token.stamp.0.to_be_bytes());
         sealed.extend(token.lifetime_s.to_be_bytes());
+        sealed.extend(token.claims.as_bytes());
         let aad = Aad::from(server_name.as_bytes());
         let number = Nonce::assume_unique_for_key(nonce);
         let tag = self.key.seal_in_place_separate_tag(number, aad, &mut sealed).ok()?;
@@ -144,6 +156,19 @@ pub struct Token {
     pub stamp: TokenTime,
     /// How long it is good from then on, in seconds.
     pub lifetime_s: u32,
+    /// What it takes away, as [`Claims`] are written; empty: nothing.
+    pub claims: String,
+}
+
+/// What a token shall permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenTerms<'a> {
+    /// When it begins.
+    pub issued: UnixTime,
+    /// How long it is good from then on, in seconds.
+    pub lifetime_s: u32,
+    /// What it takes away, as [`Claims::write`] has it.
+    pub claims: &'a str,
 }
 
 /// A token and what goes with it, as an authorization server hands it out (RFC 7635 §4).
@@ -158,18 +183,21 @@ pub struct MintedToken {
 }
 
 /// Mints a token that every relay of the pool takes which is called `server_name`; `None` if the
-/// pool's secret is none of ours. `random` comes from the operating system's generator.
+/// pool's secret is none of ours, or the claims are. `random` comes from the operating system's
+/// generator.
 pub fn mint(
     pool: &PoolKey,
     server_name: &str,
     random: &[u8; 32],
-    issued: UnixTime,
-    lifetime_s: u32,
+    terms: TokenTerms<'_>,
 ) -> Option<MintedToken> {
+    let TokenTerms { issued, lifetime_s, claims } = terms;
+    Claims::read(claims)?;
     let (nonce, mac_key) = random.split_first_chunk::<NONCE>()?;
     let mac_key = MessageKey::raw(mac_key)?;
     let key = TokenKey::of_pool(pool)?;
-    let token = Token { mac_key: mac_key.clone(), stamp: TokenTime::at(issued), lifetime_s };
+    let (stamp, claims) = (TokenTime::at(issued), claims.to_owned());
+    let token = Token { mac_key: mac_key.clone(), stamp, lifetime_s, claims };
     let token = key.seal(server_name, *nonce, &token)?;
     Some(MintedToken { key_id: key.id().to_owned(), mac_key, token })
 }
@@ -194,14 +222,18 @@ impl Token {
     fn read(text: &[u8]) -> Option<Self> {
         let (length, rest) = text.split_first_chunk::<2>()?;
         let (key, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        let (stamp, lifetime) = rest.split_first_chunk::<8>()?;
-        let lifetime = <[u8; 4]>::try_from(lifetime).ok()?;
+        let (stamp, rest) = rest.split_first_chunk::<8>()?;
+        let (lifetime, claims) = rest.split_first_chunk::<4>()?;
+        // What is not understood refuses the token, so that none is taken for a wider one.
+        let claims = std::str::from_utf8(claims).ok()?;
+        Claims::read(claims)?;
         // An empty key would sign for everybody.
         let mac_key = MessageKey::raw(key).filter(|_| !key.is_empty())?;
         Some(Self {
             mac_key,
             stamp: TokenTime(u64::from_be_bytes(*stamp)),
-            lifetime_s: u32::from_be_bytes(lifetime),
+            lifetime_s: u32::from_be_bytes(*lifetime),
+            claims: claims.to_owned(),
         })
     }
 

@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::auth::access_token::TokenKeys;
+use crate::auth::claims::Claims;
 use crate::auth::credential::{Password, PoolName, Recognised, RestName, recognise};
 use crate::auth::identity::{Identity, Term};
 use crate::auth::ms_token::{self, MsToken};
@@ -134,8 +134,9 @@ impl Authority {
             return Err(Why::TooFarAhead);
         }
         let user = self.user_key(b"token\0", token.mac_key.bytes());
-        let term = Term::Token(left);
-        Ok(Verified { identity: Identity::plain(user, term), key })
+        let claims = Claims::read(&token.claims).ok_or(Why::BadToken)?;
+        let identity = Identity::plain(user, Term::Token(left)).narrowed(&claims);
+        Ok(Verified { identity, key })
     }
 
     /// Whether a new allocation may be made with this credential now (REST-006, REST-011). A
@@ -298,11 +299,7 @@ impl<'a> Derived<'a> {
         let user = self.authority.user_key(kind, user);
         let plain = Identity::plain(user, Term::Until(expires));
         Some(match &self.signer {
-            Signer::Pool(_, PoolName { claims, .. }) => {
-                let peers = Some(claims.peers()).filter(|peers| !peers.is_everybody());
-                let (side, limits) = (claims.side, claims.limits);
-                Identity { side, limits, peers: peers.map(Arc::new), ..plain }
-            }
+            Signer::Pool(_, PoolName { claims, .. }) => plain.narrowed(claims),
             Signer::Token(_, token) => Identity { side: token.side, ..plain },
             Signer::Rest(_) | Signer::Nobody => plain,
         })

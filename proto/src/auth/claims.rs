@@ -1,4 +1,4 @@
-//! The claims in a pool credential's name: `k=v` joined by commas.
+//! The claims in a pool credential's name, or behind an access token: `k=v` joined by commas.
 //!
 //! | claim | means |
 //! |---|---|
@@ -42,8 +42,8 @@ pub struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// Reads the claims of a name.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    /// Reads them; `None` if one is not as minting writes it.
+    pub fn read(text: &'a str) -> Option<Self> {
         let mut claims = Self::default();
         let Self { side, limits, ranges, ports } = &mut claims;
         let Rates { bytes, packets } = &mut limits.rates;
@@ -74,7 +74,7 @@ impl<'a> Claims<'a> {
     }
 
     /// Writes the claims of a grant.
-    pub(super) fn write(
+    pub fn write(
         side: Option<Side>,
         limits: &SealedLimits,
         peers: &SealedPeers,

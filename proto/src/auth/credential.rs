@@ -2,7 +2,9 @@
 //!
 //! Pool credentials: `expiry:kid:claims:user`, password base64(HMAC-SHA256(key, name)).
 //! Credentials of a shared secret (draft-uberti-behave-turn-rest-00): `expiry:user` or `expiry`,
-//! password base64(HMAC-SHA1(secret, name)). Claims are empty or what [`Claims`] reads.
+//! password base64(HMAC-SHA1(secret, name)). Claims are empty or what [`Claims`] reads; the second
+//! form has none, because its user id is free text of an application, in which a claim could not be
+//! told from a name.
 //!
 //! Names are data, compared byte for byte: no Unicode normalisation is done for a stranger.
 

@@ -3,7 +3,9 @@
 //! A user name is 56 bytes: a blob that says until when, who and where, and a keyed hash over it;
 //! the password is a keyed hash of the user name, so that any relay of the pool recomputes it. To
 //! clients both are opaque (`mras.md` §6). The dialect of Microsoft sends the bytes as they are,
-//! other clients send their base64 text (MRAS-55). Knows no clock and draws no salt.
+//! other clients send their base64 text (MRAS-55). Knows no clock and draws no salt. Its bytes are
+//! all spoken for and as many as MRAS clients expect, so a token carries a side but neither ranges
+//! of peers nor rates: those of its users are the configuration's (`limits.microsoft_…`, `peers`).
 
 use std::fmt;
 

@@ -22,7 +22,8 @@ fuzz_target!(|data: &[u8]| {
         // The same bytes rightly sealed, so that they reach what reads the inside.
         let draft = Draft::new(&secret, SERVER, 0);
         let Some(token) = key.open(SERVER, &draft.sealed_around(data)) else { continue };
-        assert_eq!(data.len(), 14 + token.mac_key.bytes().len(), "nothing is left over");
+        let said = 14 + token.mac_key.bytes().len() + token.claims.len();
+        assert_eq!(data.len(), said, "nothing is left over");
         let _ = token.left(UnixTime(1_800_000_000));
         again(&key, &token);
     }
@@ -33,8 +34,9 @@ fn again(key: &TokenKey, token: &Token) {
     let opened = key.open(SERVER, &sealed).expect("what is sealed opens");
     assert_eq!(opened.mac_key.bytes(), token.mac_key.bytes());
     assert_eq!((opened.stamp, opened.lifetime_s), (token.stamp, token.lifetime_s));
+    assert_eq!(opened.claims, token.claims);
     let plain = MessageKey::raw(b"k").expect("short");
     let stamp = TokenTime(token.stamp.0 ^ 1);
-    let other = Token { mac_key: plain, stamp, lifetime_s: token.lifetime_s };
+    let other = Token { mac_key: plain, stamp, ..token.clone() };
     assert_ne!(key.seal(SERVER, [9; NONCE], &other), Some(sealed));
 }
