@@ -39,7 +39,7 @@ use proto::turn::{self, Rate};
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
 use crate::stream::{DoorPlan, StreamConfig, StreamLimits};
-use crate::sys;
+use crate::sys::{self, Spoken};
 use addresses::{Entry, Host};
 pub use error::ConfigError;
 use error::Problem;
@@ -244,6 +244,16 @@ impl Config {
             certificates: self.certificates().filter(|_| served),
             doors,
             limits: self.streams,
+        }
+    }
+
+    /// What is spoken at the socket of a listener beside TURN of the RFCs.
+    pub(crate) fn spoken(&self, socket: ListenerId) -> Spoken {
+        let doors = self.dtls().doors;
+        Spoken {
+            microsoft: self.microsoft,
+            dtls: matches!(doors.get(socket.index()), Some(Some(_))),
+            rfc5766_channels: self.compat.rfc5766_channels,
         }
     }
 

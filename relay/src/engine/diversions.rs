@@ -42,7 +42,7 @@ impl Diversions {
         if self.by_client.contains_key(&client) {
             return Ok(());
         }
-        let socket = listen::open(local, true)?;
+        let socket = listen::open_beside(local)?;
         socket.connect(client.client.socket())?;
         let mut socket = UdpSocket::from_std(socket);
         let free = self.places.iter().position(Option::is_none);

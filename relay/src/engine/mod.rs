@@ -7,6 +7,7 @@ mod batch;
 mod departure;
 mod diversions;
 mod dress;
+mod listeners;
 mod relays;
 mod sockets;
 
@@ -19,6 +20,7 @@ use proto::turn::OpenFailure;
 
 pub(crate) use batch::{Arrival, Batch, Origin, Way};
 pub(crate) use dress::{LONGEST as LONGEST_HEAD, head, padding};
+pub(crate) use listeners::InletTally;
 pub(crate) use sockets::{FOREIGN, MioEngine};
 
 /// Moves packets between sockets and batches.
@@ -60,6 +62,9 @@ pub(crate) trait Engine {
 
     /// What happened below TURN so far.
     fn tally(&self) -> EngineTally;
+
+    /// What happened at listeners so far, by id; those behind the last one with a socket are left out.
+    fn inlets(&self) -> &[InletTally];
 }
 
 /// Why a wait ended, beside packets and time.
@@ -90,8 +95,6 @@ pub(crate) struct EngineTally {
     pub(crate) send_closed: u64,
     /// Datagrams larger than a buffer.
     pub(crate) truncated: u64,
-    /// Datagrams that listeners lost because their receive queue was full.
-    pub(crate) lost_at_listeners: u64,
     /// Datagrams that relayed sockets, closed by now, lost so.
     pub(crate) lost_at_relays: u64,
     /// How often all relayed sockets were closed at once, because the worker began anew.

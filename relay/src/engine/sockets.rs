@@ -2,18 +2,18 @@
 //!
 //! Readiness is edge-triggered, so a socket that was not read empty is remembered here and comes
 //! again. Listeners and relayed sockets have a queue each and share a batch by halves, so that
-//! neither direction can starve the other; one relayed socket gets a few slots a turn. What goes
-//! to clients leaves in one call a listener, whichever relayed sockets it came from.
+//! neither direction can starve the other; one relayed socket gets a few slots a turn. Requests
+//! come last: they fill what media left, and a little when it leaves nothing. What goes to clients
+//! leaves in one call a listener, whichever relayed sockets it came from.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use proto::addr::{Family, FiveTuple, ListenerId, RelayId, RelayedAddr};
+use proto::addr::{Family, FiveTuple, RelayId, RelayedAddr};
 use proto::marks::Marks;
 use proto::turn::OpenFailure;
 use socket2::{Domain, Socket, Type};
@@ -21,15 +21,20 @@ use socket2::{Domain, Socket, Type};
 use super::batch::{Batch, Origin, Run, SLOTS, Way};
 use super::departure::Door;
 use super::diversions::Diversions;
+use super::listeners::{FEWEST, InletTally, Listeners, TOKENS};
 use super::relays::{Relay, Relays};
 use super::{Engine, EngineTally, Wake};
-use crate::sys::{self, Outbound};
-
-/// The fewest slots a listener asks for.
-const FEWEST: usize = 4;
+use crate::listen::Inlets;
+use crate::sys::{self, Lane, Outbound};
 
 /// Slots that one relayed socket may fill in a turn.
 const RELAY_SLOTS: usize = 4;
+
+/// Slots that requests get in a turn that media would fill: it is delayed, not shut out.
+const LEAST_REQUESTS: usize = 2;
+
+/// Slots that they get at most: then it is time to look for media again.
+const MOST_REQUESTS: usize = 32;
 
 /// ICMP messages that one relayed socket may bring in a turn.
 const RELAY_REPORTS: usize = 8;
@@ -47,8 +52,8 @@ const RELAY_BUFFER: u32 = 256 * 1024;
 /// worker has that many allocations.
 const INBOX: Token = Token(usize::MAX);
 
-/// The token of listener 0; the others follow.
-const FIRST_LISTENER: usize = usize::MAX - 1 - u16::MAX as usize;
+/// The token of the first socket of listener 0; the others follow.
+const FIRST_LISTENER: usize = usize::MAX - TOKENS;
 
 /// The bit of a token that makes a socket somebody else's: of a relayed address it is the
 /// highest bit of the slot, and no worker has that many allocations.
@@ -60,61 +65,30 @@ const FIRST_DIVERSION: usize = FIRST_LISTENER - 1 - u16::MAX as usize;
 pub(crate) struct MioEngine {
     poll: Poll,
     events: Events,
-    /// By id; a listener that is served elsewhere has no socket here.
-    listeners: Vec<Option<Listener>>,
+    listeners: Listeners,
     relays: Relays,
     diversions: Diversions,
-    ready_listeners: VecDeque<ListenerId>,
     ready_relays: VecDeque<RelayId>,
     ready_diversions: VecDeque<usize>,
     outbound: Outbound,
     tally: EngineTally,
 }
 
-/// A socket clients speak to.
-struct Listener {
-    socket: mio::net::UdpSocket,
-    queued: bool,
-    /// Slots the next receive is likely to need: asking for all of them costs when few come.
-    hope: usize,
-    largest_run: u32,
-    /// Indices of the batch's runs that leave here; empty between turns.
-    outgoing: Vec<u32>,
-}
-
 impl MioEngine {
     /// An engine that serves these listeners.
-    pub(crate) fn new(listeners: Vec<(ListenerId, UdpSocket)>) -> io::Result<Self> {
+    pub(crate) fn new(listeners: Vec<Inlets>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut engine = Self {
+        Ok(Self {
+            listeners: Listeners::new(listeners, poll.registry(), FIRST_LISTENER)?,
             poll,
             events: Events::with_capacity(EVENTS),
-            listeners: Vec::with_capacity(listeners.len()),
             relays: Relays::default(),
             diversions: Diversions::default(),
-            ready_listeners: VecDeque::with_capacity(listeners.len()),
             ready_relays: VecDeque::with_capacity(EVENTS),
             ready_diversions: VecDeque::new(),
             outbound: Outbound::with_capacity(OUTBOUND.0, OUTBOUND.1),
             tally: EngineTally::default(),
-        };
-        for (id, socket) in listeners {
-            socket.set_nonblocking(true)?;
-            let mut socket = mio::net::UdpSocket::from_std(socket);
-            let token = Token(FIRST_LISTENER + id.index());
-            engine.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-            if engine.listeners.len() <= id.index() {
-                engine.listeners.resize_with(id.index() + 1, || None);
-            }
-            engine.listeners[id.index()] = Some(Listener {
-                socket,
-                queued: false,
-                hope: FEWEST,
-                largest_run: u32::MAX,
-                outgoing: Vec::with_capacity(SLOTS),
-            });
-        }
-        Ok(engine)
+        })
     }
 
     /// Wakes the engine out of its wait, from any thread.
@@ -134,13 +108,7 @@ impl MioEngine {
             match event.token() {
                 INBOX => wake.inbox = true,
                 Token(listener) if listener >= FIRST_LISTENER => {
-                    let index = listener - FIRST_LISTENER;
-                    if let Some(listener) = found(&mut self.listeners, index)
-                        && !std::mem::replace(&mut listener.queued, true)
-                    {
-                        #[expect(clippy::cast_possible_truncation, reason = "ids have 16 bits")]
-                        self.ready_listeners.push_back(ListenerId(index as u16));
-                    }
+                    self.listeners.wake(listener - FIRST_LISTENER);
                 }
                 Token(diversion) if diversion >= FIRST_DIVERSION => {
                     let place = diversion - FIRST_DIVERSION;
@@ -165,29 +133,29 @@ impl MioEngine {
         wake
     }
 
-    /// Reads the next ready listener; false if none is ready.
-    fn receive_at_listener(&mut self, batch: &mut Batch, most: usize) -> bool {
-        let Some(id) = self.ready_listeners.pop_front() else { return false };
-        let Some(listener) = found(&mut self.listeners, id.index()) else { return true };
-        let socket = listener.socket.as_fd();
-        let before = batch.filled();
-        let most = most.min(listener.hope);
-        listener.queued = self.tally.fill(batch, socket, Origin::Listener(id), most);
-        listener.hope = (2 * (batch.filled() - before)).max(FEWEST);
-        if listener.queued {
-            self.ready_listeners.push_back(id);
+    /// Reads the next listener of a lane that is ready; false if none is.
+    fn receive_at_listener(&mut self, lane: Lane, batch: &mut Batch, most: usize) -> bool {
+        let Some(id) = self.listeners.next(lane) else { return false };
+        let Some(inlet) = self.listeners.inlet(id, lane) else { return true };
+        let (slots, datagrams) = (batch.filled(), self.tally.datagrams_in);
+        let socket = inlet.socket.as_fd();
+        inlet.queued = self.tally.fill(batch, socket, Origin::Listener(id), most.min(inlet.hope));
+        inlet.hope = (2 * (batch.filled() - slots)).max(FEWEST);
+        if inlet.queued {
+            self.listeners.put_back(id, lane);
         }
+        self.listeners.count(id, lane, self.tally.datagrams_in - datagrams);
         true
     }
 
     /// Reads the next ready diversion; false if none is ready.
-    fn receive_at_diversion(&mut self, batch: &mut Batch) -> bool {
+    fn receive_at_diversion(&mut self, batch: &mut Batch, most: usize) -> bool {
         let Some(place) = self.ready_diversions.pop_front() else { return false };
         // Ended meanwhile: nothing to read.
         let Some(diversion) = self.diversions.find(place) else { return true };
         let (socket, origin) =
             (diversion.socket.as_fd(), Origin::Listener(diversion.client.listener));
-        diversion.queued = self.tally.fill(batch, socket, origin, RELAY_SLOTS);
+        diversion.queued = self.tally.fill(batch, socket, origin, RELAY_SLOTS.min(most));
         if diversion.queued {
             self.ready_diversions.push_back(place);
         }
@@ -195,13 +163,13 @@ impl MioEngine {
     }
 
     /// Reads the next ready relayed socket; false if none is ready.
-    fn receive_at_relay(&mut self, batch: &mut Batch) -> bool {
+    fn receive_at_relay(&mut self, batch: &mut Batch, most: usize) -> bool {
         let Some(id) = self.ready_relays.pop_front() else { return false };
         // Closed meanwhile: nothing to read.
         let Some(relay) = self.relays.find(id) else { return true };
         relay.failing = relay.failing && take_reports(batch, id, relay);
         let socket = relay.socket.as_fd();
-        relay.queued = self.tally.fill(batch, socket, Origin::Relay(id), RELAY_SLOTS);
+        relay.queued = self.tally.fill(batch, socket, Origin::Relay(id), RELAY_SLOTS.min(most));
         relay.queued |= relay.failing;
         if relay.queued {
             self.ready_relays.push_back(id);
@@ -213,18 +181,18 @@ impl MioEngine {
     fn send_to_clients(&mut self, batch: &Batch) {
         for (index, run) in (0_u32..).zip(batch.runs()) {
             if let Origin::Listener(id) = run.way.door
-                && let Some(listener) = found(&mut self.listeners, id.index())
+                && let Some(listener) = self.listeners.find(id)
             {
                 listener.outgoing.push(index);
             }
         }
-        for listener in self.listeners.iter_mut().flatten() {
+        for listener in self.listeners.iter_mut() {
             if listener.outgoing.is_empty() {
                 continue;
             }
             let runs = listener.outgoing.iter().map(|&index| &batch.runs()[index as usize]);
             let mut door = Door {
-                socket: &listener.socket,
+                socket: &listener.media.socket,
                 largest_run: &mut listener.largest_run,
                 marks: Marks::PLAIN,
                 keeps_errors: false,
@@ -264,7 +232,7 @@ impl Engine for MioEngine {
         at_most: Option<Duration>,
         foreign: &mut dyn FnMut(&Event),
     ) -> io::Result<Wake> {
-        let pending = !self.ready_listeners.is_empty()
+        let pending = Lane::ALL.iter().any(|lane| self.listeners.is_ready(*lane))
             || !self.ready_relays.is_empty()
             || !self.ready_diversions.is_empty();
         let timeout = if pending { Some(Duration::ZERO) } else { at_most };
@@ -276,11 +244,27 @@ impl Engine for MioEngine {
     }
 
     fn receive(&mut self, batch: &mut Batch) {
-        let kept = if self.ready_relays.is_empty() { 0 } else { SLOTS / 2 };
-        while batch.room() > kept && self.receive_at_listener(batch, batch.room() - kept) {}
-        while batch.room() > kept / 2 && self.receive_at_diversion(batch) {}
-        while batch.room() > 0 && batch.room_for_reports() > 0 && self.receive_at_relay(batch) {}
-        while batch.room() > 0 && self.receive_at_listener(batch, batch.room()) {}
+        let kept = if self.listeners.is_ready(Lane::Requests) { LEAST_REQUESTS } else { 0 };
+        let half = if self.ready_relays.is_empty() { 0 } else { SLOTS / 2 };
+        let room = |batch: &Batch, kept: usize| batch.room().saturating_sub(kept);
+        let media = |engine: &mut Self, batch: &mut Batch, kept| {
+            while room(batch, kept) > 0
+                && engine.receive_at_listener(Lane::Media, batch, room(batch, kept))
+            {}
+        };
+        media(self, batch, kept + half);
+        while room(batch, kept + half / 2) > 0
+            && self.receive_at_diversion(batch, room(batch, kept))
+        {}
+        while room(batch, kept) > 0
+            && batch.room_for_reports() > 0
+            && self.receive_at_relay(batch, room(batch, kept))
+        {}
+        media(self, batch, kept);
+        let left = room(batch, MOST_REQUESTS);
+        while room(batch, left) > 0
+            && self.receive_at_listener(Lane::Requests, batch, room(batch, left))
+        {}
     }
 
     fn send(&mut self, batch: &mut Batch) {
@@ -314,15 +298,14 @@ impl Engine for MioEngine {
         self.ready_relays.clear();
         self.diversions = Diversions::default();
         self.ready_diversions.clear();
-        self.listeners.iter_mut().flatten().for_each(|listener| listener.outgoing.clear());
+        self.listeners.iter_mut().for_each(|listener| listener.outgoing.clear());
     }
 
     fn divert(&mut self, client: FiveTuple) -> bool {
-        let Some(listener) = found(&mut self.listeners, client.listener.index()) else {
-            return false;
-        };
+        let Some(listener) = self.listeners.find(client.listener) else { return false };
         let registry = self.poll.registry();
         let opened = listener
+            .media
             .socket
             .local_addr()
             .and_then(|local| self.diversions.open(registry, FIRST_DIVERSION, client, local));
@@ -337,8 +320,11 @@ impl Engine for MioEngine {
     }
 
     fn survey(&mut self) {
-        let lost = self.listeners.iter().flatten().map(|l| sys::receive_losses(l.socket.as_fd()));
-        self.tally.lost_at_listeners = lost.map(|lost| u64::from(lost.unwrap_or(0))).sum();
+        self.listeners.survey();
+    }
+
+    fn inlets(&self) -> &[InletTally] {
+        self.listeners.tallies()
     }
 
     fn tally(&self) -> EngineTally {
@@ -361,11 +347,6 @@ impl EngineTally {
         self.truncated += filled.truncated;
         filled.slots == most
     }
-}
-
-/// The listener at a position, if it has a socket here.
-fn found(listeners: &mut [Option<Listener>], index: usize) -> Option<&mut Listener> {
-    listeners.get_mut(index)?.as_mut()
 }
 
 /// Empties the error queue of a relayed socket, within bounds; says whether more may be there.

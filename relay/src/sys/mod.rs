@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `recvmmsg` with `UDP_GRO` | many datagrams a call, runs as one | 5.0 |
 //! | `sendmmsg` with `UDP_SEGMENT` | the same outward | 4.18 |
-//! | `SO_ATTACH_REUSEPORT_CBPF` | our own steering of a shared port | 4.5 |
+//! | `SO_ATTACH_REUSEPORT_CBPF` | our own steering of a shared port, by worker and lane | 4.5 |
 //! | `IP_PMTUDISC_OMIT` | fragment rather than believe forged path MTUs | 3.15 |
 //! | `IP_PMTUDISC_PROBE` | DF on datagrams whose sender asks for it | 2.6.22 |
 //! | `IP_RECVERR` | ICMP messages about what a relayed socket sent | 2.2 |
@@ -23,6 +23,7 @@ mod inbound;
 mod name;
 mod outbound;
 mod socket;
+mod steering;
 
 pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{
@@ -31,9 +32,10 @@ pub(crate) use host::{
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use socket::{
-    attach_steering, follow_path_mtu, keep_errors, receive_losses, relax_path_mtu, set_buffers,
-    set_marks, take_marks, take_runs,
+    follow_path_mtu, keep_errors, receive_losses, relax_path_mtu, set_buffers, set_marks,
+    take_marks, take_runs,
 };
+pub(crate) use steering::{Lane, Spoken, Steering, attach_steering};
 
 /// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.
 fn length(bytes: usize) -> u32 {

@@ -1,9 +1,9 @@
-//! Socket options that `socket2` does not have, and the steering of shared ports.
+//! Socket options that `socket2` does not have.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use proto::addr::{Family, STEER_FACTOR};
+use proto::addr::Family;
 use proto::marks::Marks;
 
 use super::length;
@@ -108,69 +108,6 @@ pub(crate) fn receive_losses(socket: BorrowedFd<'_>) -> io::Result<u32> {
         )
     };
     if outcome == 0 { Ok(memory[DROPS]) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Makes the kernel choose among the `workers` sockets of a port as [`proto::addr::steer`]
-/// does. The sockets must have been bound in the order of their workers.
-pub(crate) fn attach_steering(
-    socket: BorrowedFd<'_>,
-    family: Family,
-    workers: u16,
-) -> io::Result<()> {
-    let mut program = steering(family, workers);
-    let filter = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
-        filter: program.as_mut_ptr(),
-    };
-    // SAFETY: `filter` names `len` instructions that live until the call returns; the kernel
-    // checks and copies them.
-    #[expect(unsafe_code, reason = "see SAFETY")]
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const filter).cast(),
-            length(size_of_val(&filter)),
-        )
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// [`proto::addr::steer`] as a classic BPF program over the network header.
-///
-/// IPv4 options are stepped over. IPv6 extension headers are not: such packets are rare, and
-/// all of one flow still meet at one worker.
-#[expect(clippy::cast_possible_truncation, reason = "instruction codes are 16 bits wide")]
-fn steering(family: Family, workers: u16) -> Vec<libc::sock_filter> {
-    use libc::{
-        BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_H, BPF_IND, BPF_K, BPF_LD, BPF_LDX, BPF_MISC, BPF_MOD,
-        BPF_MSH, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR,
-    };
-    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    // Offsets with this base count from the network header.
-    let network = |offset: u32| libc::SKF_NET_OFF.cast_unsigned().wrapping_add(offset);
-    let (load_port, address) = match family {
-        Family::V4 => (
-            vec![
-                step(BPF_LDX | BPF_B | BPF_MSH, network(0)),
-                step(BPF_LD | BPF_H | BPF_IND, network(0)),
-            ],
-            network(12),
-        ),
-        Family::V6 => (vec![step(BPF_LD | BPF_H | BPF_ABS, network(40))], network(20)),
-    };
-    let mut program = load_port;
-    program.extend([
-        step(BPF_MISC | BPF_TAX, 0),
-        step(BPF_LD | BPF_W | BPF_ABS, address),
-        step(BPF_ALU | BPF_XOR | BPF_X, 0),
-        step(BPF_ALU | BPF_MUL | BPF_K, STEER_FACTOR),
-        step(BPF_ALU | BPF_RSH | BPF_K, 16),
-        step(BPF_ALU | BPF_MOD | BPF_K, u32::from(workers)),
-        step(BPF_RET | BPF_A, 0),
-    ]);
-    program
 }
 
 /// Sets an option that is a `c_int`.

@@ -1,5 +1,6 @@
 //! One worker's counters, written by the worker now and then and read by the office.
 
+use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::turn::Tally;
@@ -7,7 +8,7 @@ use proto::turn::tally::{Demand, Flow, ListenerTally, Usage};
 
 use super::latency::Latency;
 use crate::dtls::DtlsTally;
-use crate::engine::EngineTally;
+use crate::engine::{EngineTally, InletTally};
 use crate::stream::StreamTally;
 
 /// Counters as they were at some moment.
@@ -25,6 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) latency: Latency,
     /// Of each listener.
     pub(crate) listeners: Vec<ListenerTally>,
+    /// Of the sockets of each listener.
+    pub(crate) inlets: Vec<InletTally>,
 }
 
 /// A row of words. Nothing orders them against each other: a reader may see a packet counted
@@ -44,6 +47,7 @@ impl Block {
         latency(&mut Latency::default(), &mut |_| words += 1);
         for _ in 0..listeners {
             listener(&mut ListenerTally::default(), &mut |_| words += 1);
+            inlet(&mut InletTally::default(), &mut |_| words += 1);
         }
         Self((0..words).map(|_| AtomicU64::new(0)).collect())
     }
@@ -54,7 +58,7 @@ impl Block {
         mut of_server: Tally,
         (mut of_engine, mut of_streams, mut of_dtls): (EngineTally, StreamTally, DtlsTally),
         mut of_worker: Latency,
-        of_listeners: &[ListenerTally],
+        (of_listeners, of_inlets): (&[ListenerTally], &[InletTally]),
     ) {
         let mut words = self.0.iter();
         let mut store = |value: &mut u64| {
@@ -67,8 +71,11 @@ impl Block {
         streams(&mut of_streams, &mut store);
         dtls(&mut of_dtls, &mut store);
         latency(&mut of_worker, &mut store);
-        for mut of_listener in of_listeners.iter().copied() {
+        let rest = iter::repeat(InletTally::default());
+        let of_inlets = of_inlets.iter().copied().chain(rest);
+        for (mut of_listener, mut of_inlet) in of_listeners.iter().copied().zip(of_inlets) {
             listener(&mut of_listener, &mut store);
+            inlet(&mut of_inlet, &mut store);
         }
     }
 
@@ -80,15 +87,19 @@ impl Block {
                 *value = word.load(Ordering::Relaxed);
             }
         };
-        let mut snapshot =
-            Snapshot { listeners: vec![ListenerTally::default(); listeners], ..Default::default() };
+        let mut snapshot = Snapshot {
+            listeners: vec![ListenerTally::default(); listeners],
+            inlets: vec![InletTally::default(); listeners],
+            ..Default::default()
+        };
         server(&mut snapshot.server, &mut load);
         engine(&mut snapshot.engine, &mut load);
         streams(&mut snapshot.streams, &mut load);
         dtls(&mut snapshot.dtls, &mut load);
         latency(&mut snapshot.latency, &mut load);
-        for of_listener in &mut snapshot.listeners {
+        for (of_listener, of_inlet) in snapshot.listeners.iter_mut().zip(&mut snapshot.inlets) {
             listener(of_listener, &mut load);
+            inlet(of_inlet, &mut load);
         }
         snapshot
     }
@@ -151,7 +162,6 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         send_refused,
         send_closed,
         truncated,
-        lost_at_listeners,
         lost_at_relays,
         restarts,
         diversions_failed,
@@ -159,7 +169,7 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
     for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
         each(word);
     }
-    for word in [send_refused, send_closed, truncated, lost_at_listeners, lost_at_relays] {
+    for word in [send_refused, send_closed, truncated, lost_at_relays] {
         each(word);
     }
     for word in [restarts, diversions_failed] {
@@ -239,6 +249,14 @@ fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
     }
 }
 
+/// The same for a listener's sockets.
+fn inlet(tally: &mut InletTally, each: &mut impl FnMut(&mut u64)) {
+    let InletTally { lanes, received, lost } = tally;
+    each(lanes);
+    received.iter_mut().for_each(&mut *each);
+    lost.iter_mut().for_each(&mut *each);
+}
+
 fn usage(usage: &mut Usage, each: &mut impl FnMut(&mut u64)) {
     flow(&mut usage.to_peer, each);
     flow(&mut usage.to_client, each);
@@ -260,19 +278,26 @@ mod tests {
             next += 1;
             *value = next;
         };
-        let mut expected =
-            Snapshot { listeners: vec![ListenerTally::default(); 2], ..Default::default() };
+        let mut expected = Snapshot {
+            listeners: vec![ListenerTally::default(); 2],
+            inlets: vec![InletTally::default(); 2],
+            ..Default::default()
+        };
         server(&mut expected.server, &mut number);
         engine(&mut expected.engine, &mut number);
         streams(&mut expected.streams, &mut number);
         dtls(&mut expected.dtls, &mut number);
         latency(&mut expected.latency, &mut number);
-        expected.listeners.iter_mut().for_each(|tally| listener(tally, &mut number));
+        for (of_listener, of_inlet) in expected.listeners.iter_mut().zip(&mut expected.inlets) {
+            listener(of_listener, &mut number);
+            inlet(of_inlet, &mut number);
+        }
 
         let block = Block::new(2);
         assert_eq!(block.0.len() as u64, next);
         let below = (expected.engine, expected.streams, expected.dtls);
-        block.publish(expected.server, below, expected.latency, &expected.listeners);
+        let listeners = (&expected.listeners[..], &expected.inlets[..]);
+        block.publish(expected.server, below, expected.latency, listeners);
         assert_eq!(block.read(2), expected);
     }
 

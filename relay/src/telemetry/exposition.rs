@@ -17,6 +17,7 @@ use crate::config::Metrics;
 use crate::dtls::{Greeting, Loss, Parting};
 use crate::session::Session;
 use crate::stream::{Ending, Refusal, TRANSPORTS};
+use crate::sys::Lane;
 
 /// Everything one scrape shows.
 #[derive(Debug)]
@@ -180,6 +181,24 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "av_edge_relay_receive_lost_total",
         Unit::Count,
         "datagrams lost before the relay could read them: receive queue full at listeners or at relayed sockets (told when these close), or larger than UDP allows",
+    ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_listener_lanes",
+        Unit::Count,
+        "2 where media and requests wait in queues of their own, so that a flood of requests costs no media; 1 where the kernel cannot tell them apart",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_listener_datagrams_total",
+        Unit::Count,
+        "datagrams received at a listener, by lane: media (ChannelData, Send, bare payload, data of DTLS) and requests (everything else)",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_listener_lost_total",
+        Unit::Count,
+        "datagrams a listener lost because the queue of their lane was full; of requests a flood, or more of them than a worker can answer; of media more than it can relay",
     ),
     (
         Kind::Counter,
@@ -407,7 +426,7 @@ fn engine(worker: &str, snapshot: &Snapshot) {
             "av_edge_relay_receive_lost_total",
             "reason",
             "listener_queue_full",
-            tally.lost_at_listeners,
+            snapshot.inlets.iter().flat_map(|it| it.lost).sum(),
         ),
         ("av_edge_relay_receive_lost_total", "reason", "relayed_queue_full", tally.lost_at_relays),
         ("av_edge_relay_receive_lost_total", "reason", "truncated", tally.truncated),
@@ -475,14 +494,28 @@ fn dtls(worker: &str, snapshot: &Snapshot) {
 }
 
 fn listeners(worker: &str, snapshot: &Snapshot, listeners: &[Listener]) {
-    for (listener, tally) in listeners.iter().zip(&snapshot.listeners) {
+    let tallies = snapshot.listeners.iter().zip(&snapshot.inlets);
+    for (listener, (tally, inlet)) in listeners.iter().zip(tallies) {
         let address = listener.local.to_string();
-        let labels = |direction| {
+        let place = || {
             let [transport, side, family] = product::place(listener);
-            let fixed = [("worker", worker), ("listener", address.as_str())];
-            let [worker, listener] = fixed;
+            [("worker", worker), ("listener", address.as_str()), transport, side, family]
+        };
+        let labels = |direction| {
+            let [worker, listener, transport, side, family] = place();
             [worker, listener, transport, side, family, ("direction", direction)]
         };
+        if inlet.lanes > 0 {
+            let labels = place().map(|(key, value)| (key, value.to_owned()));
+            gauge!("av_edge_relay_listener_lanes", &labels).set(float(inlet.lanes));
+        }
+        for lane in Lane::ALL.into_iter().filter(|&lane| (lane as u64) < inlet.lanes) {
+            let [worker, listener, transport, side, family] = place();
+            let labels = [worker, listener, transport, side, family, ("lane", lane.name())];
+            let [received, lost] = [inlet.received, inlet.lost].map(|of| of[lane as usize]);
+            count("av_edge_relay_listener_datagrams_total", &labels, received);
+            count("av_edge_relay_listener_lost_total", &labels, lost);
+        }
         for (direction, flow) in directions(&tally.relayed) {
             count("av_edge_relay_relayed_packets_total", &labels(direction), flow.packets);
             count("av_edge_relay_relayed_bytes_total", &labels(direction), flow.bytes);

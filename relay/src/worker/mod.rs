@@ -302,7 +302,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     fn publish(&mut self, now: Now) {
         self.published = now.mono;
         let below = (self.engine.tally(), self.hands.streams.tally(), self.hands.dtls.tally());
-        let listeners = self.server.listeners();
+        let listeners = (self.server.listeners(), self.engine.inlets());
         self.block.publish(self.server.tally(), below, self.latency, listeners);
     }
 }
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::dtls::Sessions;
-    use crate::engine::{EngineTally, MioEngine, Wake};
+    use crate::engine::{EngineTally, InletTally, MioEngine, Wake};
     use crate::stream::Streams;
     use crate::tcp_relay::TcpRelays;
 
@@ -357,6 +357,9 @@ mod tests {
         fn survey(&mut self) {}
         fn tally(&self) -> EngineTally {
             EngineTally::default()
+        }
+        fn inlets(&self) -> &[InletTally] {
+            &[]
         }
     }
 

@@ -8,6 +8,7 @@ mod counters;
 mod dtls;
 mod exhaustion;
 mod framed;
+mod lanes;
 mod life;
 mod microsoft;
 mod mobility;
