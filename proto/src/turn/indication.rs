@@ -19,13 +19,14 @@ use crate::turn::action::{Span, Verdict};
 use crate::turn::forward::{metered, span};
 use crate::turn::gate::KNOWN;
 use crate::turn::server::Server;
+use crate::turn::table::Seat;
 
 impl<L: Ledger> Server<L> {
-    /// A Send indication.
+    /// A Send indication of somebody who has an allocation.
     pub(super) fn send(
         &mut self,
         now: Now,
-        from: FiveTuple,
+        from: (FiveTuple, Seat),
         marks: Marks,
         message: &Message<'_>,
     ) -> Verdict {
@@ -38,7 +39,7 @@ impl<L: Ledger> Server<L> {
     fn try_send(
         &mut self,
         now: Now,
-        from: FiveTuple,
+        from: (FiveTuple, Seat),
         marks: Marks,
         message: &Message<'_>,
     ) -> Result<Verdict, DropReason> {
@@ -51,7 +52,7 @@ impl<L: Ledger> Server<L> {
         }
         let mut marks = marks.carried().ok_or(DropReason::HopLimit)?;
         if message.has(AttributeType::DONT_FRAGMENT) {
-            marks.dont_fragment = self.keeps_whole(from, Family::of(peer.ip()))?;
+            marks.dont_fragment = self.keeps_whole(from.0, Family::of(peer.ip()))?;
         }
         self.convey(now, from, marks, (peer, span(data.offset, data.value.len())))
     }
@@ -60,7 +61,7 @@ impl<L: Ledger> Server<L> {
     pub(super) fn convey(
         &mut self,
         now: Now,
-        from: FiveTuple,
+        (from, seat): (FiveTuple, Seat),
         marks: Marks,
         (peer, payload): (SocketAddr, Span),
     ) -> Result<Verdict, DropReason> {
@@ -69,7 +70,6 @@ impl<L: Ledger> Server<L> {
             return Err(DropReason::PeerDenied);
         }
         let peer = PeerAddr::new(peer);
-        let seat = self.table.seat(from).ok_or(DropReason::NoAllocation)?;
         if seat.arriving {
             self.arrive(from);
         }

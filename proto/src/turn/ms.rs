@@ -168,7 +168,8 @@ impl<L: Ledger> Server<L> {
         let stream = self.transport(from).is_stream();
         let realm = message.first(Type::REALM);
         let is_ours = realm.is_none_or(|realm| realm == self.config.realm.as_bytes());
-        let (id, allocation) = self.table.open_of(from).ok_or(DropReason::NoAllocation)?;
+        let seat = self.table.seat(from).ok_or(DropReason::NoAllocation)?;
+        let (id, allocation) = self.table.open_at(seat).ok_or(DropReason::NoAllocation)?;
         let owner = &mut *allocation.owner;
         let session = owner.session.as_mut().ok_or(DropReason::NoAllocation)?;
         let named = message.first(Type::USERNAME).is_some_and(|name| *name == *owner.username);
@@ -199,7 +200,7 @@ impl<L: Ledger> Server<L> {
                 _ => DropReason::PeerDenied,
             })?;
         }
-        self.convey(now, from, marks, (peer, span(data.offset, data.value.len())))
+        self.convey(now, (from, seat), marks, (peer, span(data.offset, data.value.len())))
     }
 }
 

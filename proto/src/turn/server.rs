@@ -299,11 +299,17 @@ impl<L: Ledger> Server<L> {
             Err(Malformed::Cookie) => return self.classic(now, from, bytes),
             Err(_) => return self.dropped(DropReason::MalformedStun),
         };
+        let is_send = message.class() == Class::Indication && message.method() == Method::SEND;
+        let seat = if is_send { self.table.seat(from) } else { None };
+        // Before anything that costs more the longer the message is.
+        if is_send && seat.is_none() {
+            return self.dropped(DropReason::NoAllocation);
+        }
         if message.fingerprint() == Fingerprint::Wrong {
             return self.dropped(DropReason::BadFingerprint);
         }
-        if message.class() == Class::Indication && message.method() == Method::SEND {
-            return self.send(now, from, marks, &message);
+        if let Some(seat) = seat {
+            return self.send(now, (from, seat), marks, &message);
         }
         if self.is_spoofed(from) {
             return self.dropped(DropReason::SpoofedSource);
