@@ -1,7 +1,7 @@
 //! Attacks on a running server, each of which would succeed on a naive one.
 //!
 //! One module for each threat of the model: who uses the relay as a way into [`networks`], as
-//! somebody else ([`identity`]), against others ([`reflection`]) or up ([`exhaustion`]), who sends it
+//! somebody else ([`identity`]), against others ([`reflection`]) or up ([`exhaustion`], [`flood`]), who sends it
 //! [`garbage`], reaches into another's call ([`tenants`]), waits for [`faults`], or for a careless
 //! [`operation`]. An attack plays from addresses beside that of an honest client, who has calls
 //! over UDP and TCP meanwhile ([`calls`]). [`judge`] tries the attacks of a threat on our release
@@ -11,6 +11,7 @@
 mod calls;
 mod exhaustion;
 mod faults;
+mod flood;
 mod garbage;
 mod identity;
 mod networks;
@@ -38,13 +39,23 @@ struct Attack {
 
 /// Tries attacks on both servers, one after the other, and demands that ours holds.
 fn judge(threat: &str, attacks: &[Attack]) {
-    conclude(threat, attacks, Kind::ALL.map(|kind| column(kind, attacks)));
+    conclude(threat, attacks, Kind::ALL.map(|kind| column(Target::start(kind), attacks)));
+}
+
+/// The same with attacks that need a whole core, so that the server is left alone on the other.
+fn judge_on_one_core(threat: &str, attacks: &[Attack]) {
+    conclude(
+        threat,
+        attacks,
+        Kind::ALL.map(|kind| column(Target::start_on_one_core(kind), attacks)),
+    );
 }
 
 /// The same with attacks that take long and cost little: on both servers at once.
 fn judge_at_once(threat: &str, attacks: &[Attack]) {
     let columns = std::thread::scope(|scope| {
-        let columns = Kind::ALL.map(|kind| scope.spawn(move || column(kind, attacks)));
+        let columns =
+            Kind::ALL.map(|kind| scope.spawn(move || column(Target::start(kind), attacks)));
         columns.map(|column| column.join().expect("a column is made"))
     });
     conclude(threat, attacks, columns);
@@ -65,8 +76,7 @@ fn conclude(threat: &str, attacks: &[Attack], columns: [(Vec<Outcome>, Lost); 2]
 }
 
 /// All attacks on one server, with calls beside them.
-fn column(kind: Kind, attacks: &[Attack]) -> (Vec<Outcome>, Lost) {
-    let mut target = Target::start(kind);
+fn column(mut target: Target, attacks: &[Attack]) -> (Vec<Outcome>, Lost) {
     let calls = Calls::through(&target);
     calls::beside(calls, || attacks.iter().map(|attack| attempt(attack, &mut target)).collect())
 }

@@ -1,12 +1,16 @@
 //! Messages and datagrams as no client of good manners writes them.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::target::SOON;
+use crate::clock;
 use crate::netns::Namespace;
 
 pub(super) const BINDING: u16 = 0x0001;
@@ -93,19 +97,42 @@ impl Forger {
         Self(machine.enter(open).expect("a raw socket needs root"))
     }
 
-    /// Sends one; the kernel fills in the checksum of IP, UDP's may be left out.
+    /// Sends one.
     pub(super) fn send(&self, from: SocketAddrV4, to: SocketAddr, payload: &[u8]) {
-        let SocketAddr::V4(to) = to else { panic!("only IPv4 is forged") };
-        let udp_len = u16::try_from(8 + payload.len()).expect("a datagram");
-        let total = (20 + udp_len).to_be_bytes();
-        let mut packet = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0];
-        packet.extend(from.ip().octets());
-        packet.extend(to.ip().octets());
-        for field in [from.port(), to.port(), udp_len, 0] {
-            packet.extend(field.to_be_bytes());
-        }
-        packet.extend_from_slice(payload);
         // A full queue of the attacker's own is the attacker's loss.
-        drop(self.0.send_to(&packet, &SocketAddr::V4(to).into()));
+        drop(self.0.send_to(&packet(from, to, payload), &to.into()));
     }
+
+    /// Sends these packets over and over, as fast as one core can, until a moment; says how many.
+    pub(super) fn pour(&self, packets: &[Vec<u8>], to: SocketAddr, until: Instant) -> usize {
+        const AT_ONCE: usize = 64;
+        let addresses = [Some(SockaddrStorage::from(to)); AT_ONCE];
+        let slices: Vec<_> = packets.iter().map(|packet| [IoSlice::new(packet)]).collect();
+        let mut headers = MultiHeaders::preallocate(AT_ONCE, None);
+        let mut sent = 0;
+        for some in slices.chunks_exact(AT_ONCE).cycle() {
+            if clock::now() >= until {
+                break;
+            }
+            let (socket, flags) = (self.0.as_raw_fd(), MsgFlags::empty());
+            let results = sendmmsg(socket, &mut headers, some, addresses, [], flags);
+            sent += results.map_or(0, Iterator::count);
+        }
+        sent
+    }
+}
+
+/// A datagram with its headers; the kernel fills in the checksum of IP, UDP's may be left out.
+pub(super) fn packet(from: SocketAddrV4, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let SocketAddr::V4(to) = to else { panic!("only IPv4 is forged") };
+    let udp_len = u16::try_from(8 + payload.len()).expect("a datagram");
+    let total = (20 + udp_len).to_be_bytes();
+    let mut packet = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend(from.ip().octets());
+    packet.extend(to.ip().octets());
+    for field in [from.port(), to.port(), udp_len, 0] {
+        packet.extend(field.to_be_bytes());
+    }
+    packet.extend_from_slice(payload);
+    packet
 }

@@ -113,7 +113,7 @@ fn round(target: &mut Target, end: Instant) {
 }
 
 fn allocations(target: &Target) -> u64 {
-    target.gauge("av_edge_relay_allocations{")
+    target.metric(&["av_edge_relay_allocations{"])
 }
 
 fn draw() -> u16 {

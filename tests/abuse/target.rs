@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::conformance::rest_credentials;
 use client::{AllocateOptions, Allocation, Credentials, Options, Transport, TurnClient};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::clock;
 use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, await_ready, command};
@@ -17,6 +19,10 @@ pub(super) const ATTACKER: &str = "10.25.1.66";
 pub(super) const VICTIM: &str = "10.25.1.99";
 /// Everybody's forged address: the client's machine answers for none of them.
 pub(super) const CROWD: [u8; 2] = [198, 18];
+
+/// The core of a server that has one for itself, and that of who attacks it.
+const SERVERS_CORE: usize = 1;
+pub(super) const ATTACKERS_CORE: usize = 0;
 
 /// How soon a server of this host answers, if at all.
 pub(super) const SOON: Duration = Duration::from_millis(400);
@@ -45,12 +51,25 @@ pub(super) struct Target {
 impl Target {
     /// Starts a server at a site of its own.
     pub(super) fn start(kind: Kind) -> Self {
+        Self::start_as(kind, |site, home| launch(site, home, kind, &file().toml()))
+    }
+
+    /// Starts one that has a core for itself, and one worker there.
+    pub(super) fn start_on_one_core(kind: Kind) -> Self {
+        let text = RelayFile { workers: 1, ..file() }.toml();
+        Self::start_as(kind, |site, home| {
+            // Programs stay where they are started.
+            on_core(SERVERS_CORE, || launch(site, home, kind, &text))
+        })
+    }
+
+    fn start_as(kind: Kind, launch: impl FnOnce(&Site, &Home) -> Process) -> Self {
         let site = Site::new();
         site.client.address("relay", &["10.25.1.66/24", "10.25.1.99/24"]);
         let [a, b] = CROWD;
         site.relay.ip(&format!("route add {a}.{b}.0.0/16 via 10.25.1.2"));
         let home = Home::with_pool_key();
-        let process = launch(&site, &home, kind, "");
+        let process = launch(&site, &home);
         Self { site, kind, home, process, round: 0 }
     }
 
@@ -60,7 +79,8 @@ impl Target {
         let mut target = Self::start(Kind::Ours);
         target.process.kill();
         let limits = "[limits]\nallocations_per_client = 5000";
-        target.process = launch(&target.site, &target.home, Kind::Ours, limits);
+        let text = file().toml() + limits;
+        target.process = launch(&target.site, &target.home, Kind::Ours, &text);
         target
     }
 
@@ -73,7 +93,7 @@ impl Target {
     pub(super) fn crash(&mut self) -> Duration {
         let died = clock::now();
         self.process.kill();
-        self.process = launch(&self.site, &self.home, self.kind, "");
+        self.process = launch(&self.site, &self.home, self.kind, &file().toml());
         let probe = || self.guest("10.25.1.66", "probe").binding().ok();
         clock::await_some(Duration::from_secs(10), "the server to answer again", probe);
         clock::now() - died
@@ -94,13 +114,13 @@ impl Target {
         self.process.output()
     }
 
-    /// Sum of a gauge of ours whose series begin so.
-    #[cfg(feature = "soak")]
-    pub(super) fn gauge(&self, series: &str) -> u64 {
+    /// Sum of a metric of ours over the series that contain all of this.
+    pub(super) fn metric(&self, parts: &[&str]) -> u64 {
         let page =
             self.site.relay.enter(|| crate::edge::http_get(&format!("http://{METRICS}/metrics")));
         let page = page.expect("the relay answers for its metrics");
-        let lines = page.lines().filter(|line| line.starts_with(series));
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        let lines = lines.filter(|line| parts.iter().all(|part| line.contains(part)));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
     }
 
@@ -219,10 +239,22 @@ pub(super) fn file() -> RelayFile {
     }
 }
 
-fn launch(site: &Site, home: &Home, kind: Kind, tables: &str) -> Process {
+/// Runs something on one core, on a thread of its own.
+pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        let mut cores = CpuSet::new();
+        cores.set(core).expect("a core");
+        sched_setaffinity(Pid::from_raw(0), &cores).expect("this needs two cores");
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(pinned).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn launch(site: &Site, home: &Home, kind: Kind, text: &str) -> Process {
     match kind {
         Kind::Ours => {
-            let path = home.write("relay-9641.toml", &(file().toml() + tables));
+            let path = home.write("relay-9641.toml", text);
             let path = path.to_str().expect("a path in UTF-8");
             let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
             await_ready(&site.relay, &mut relay, METRICS);

@@ -98,6 +98,8 @@ pub(crate) struct RelayFile {
     pub(crate) keys: Vec<&'static str>,
     /// Where it answers for its metrics.
     pub(crate) metrics: &'static str,
+    /// How many workers it has.
+    pub(crate) workers: u16,
     /// Channel numbers up to 0x7FFF, as RFC 5766 had them and coturn's client draws them.
     pub(crate) old_channels: bool,
     /// Lines of the table of features.
@@ -132,6 +134,7 @@ impl RelayFile {
             allow: r#""10.25.2.0/24", "fd25:2::/64""#,
             keys: vec!["pool.pem"],
             metrics: METRICS,
+            workers: 2,
             old_channels: false,
             features: "",
             auth: String::new(),
@@ -159,11 +162,12 @@ impl RelayFile {
             .collect();
         let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
-        let Self { ports, allow, metrics, old_channels, features, auth, tables, .. } = self;
+        let Self { ports, allow, metrics, workers, old_channels, features, auth, tables, .. } =
+            self;
         let public = advertise(self.advertise, ", ");
         format!(
             r#"realm = "turn.example.org"
-workers = 2
+workers = {workers}
 drain_s = 60
 [pool]
 key = "{current}"

@@ -19,6 +19,7 @@ mod drain;
 mod dtls;
 mod edge;
 mod headers;
+mod lanes;
 mod libnice;
 mod line;
 mod matrix;
