@@ -134,8 +134,9 @@ impl Nonces {
 /// Whether a nonce claims that password algorithms were offered with it.
 pub(crate) fn offers_algorithms(nonce: &[u8]) -> bool {
     let features = nonce.strip_prefix(COOKIE).and_then(|rest| rest.first_chunk::<4>());
-    let bits = features.and_then(|features| STANDARD_NO_PAD.decode(features).ok());
-    bits.is_some_and(|bits| bits.last().is_some_and(|last| last & 1 == 1))
+    let mut bits = [0; 3];
+    let read = features.is_some_and(|it| STANDARD_NO_PAD.decode_slice(it, &mut bits).is_ok());
+    read && bits[2] & 1 == 1
 }
 
 fn keyed(secret: &[u8]) -> Hmac<Sha256> {
@@ -152,7 +153,10 @@ fn time_of(nonce: &[u8]) -> Option<u32> {
     if nonce.len() != LENGTH {
         return None;
     }
-    let opaque = STANDARD_NO_PAD.decode(nonce.get(NAMED.len()..)?).ok()?;
+    let text = nonce.get(NAMED.len()..)?;
+    // Whole groups of four characters are decoded, wherever the last of them ends.
+    let mut opaque = [0; (4_usize + HASH).next_multiple_of(3)];
+    STANDARD_NO_PAD.decode_slice(text, &mut opaque).ok()?;
     opaque.first_chunk::<4>().map(|time| u32::from_be_bytes(*time))
 }
 
