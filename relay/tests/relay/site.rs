@@ -1,6 +1,7 @@
 //! A relay for one test: its own ports, one shared secret, peers on loopback allowed.
 
 use std::cell::Cell;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
@@ -137,13 +138,17 @@ pub(crate) fn configuration(number: u16, workers: u16, keys: &str) -> String {
 }
 
 /// Gives the calling thread, and those it starts, a loopback of their own, so that tests side by
-/// side never meet at a port. What a test opens before it has a configuration, it opens after this.
-/// Only root can; elsewhere numbers keep them apart, mostly.
+/// side never meet at a port, and TCP buffers that fill whatever the host allows itself. What a test
+/// opens before it has a configuration, it opens after this. Only root can; elsewhere numbers keep
+/// them apart, mostly.
 pub(crate) fn move_to_own_network() {
     thread_local!(static MOVED: Cell<bool> = const { Cell::new(false) });
     if !MOVED.replace(true) && unshare(CloneFlags::CLONE_NEWNET).is_ok() {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "ip (iproute2) brings up the loopback");
+        for buffer in ["tcp_rmem", "tcp_wmem"] {
+            fs::write(format!("/proc/sys/net/ipv4/{buffer}"), "4096 65536 2097152").unwrap();
+        }
     }
 }
 
