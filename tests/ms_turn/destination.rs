@@ -183,6 +183,10 @@ fn mst_100_without_allocation_437_without_destination_400() {
     let draft = alice.numbered(AIM, number).raw(0x0025, &[]);
     let draft = alice.seal(draft);
     alice.ask(&draft).expect_code(420);
+    // The product counts every one of these, be it the client's fault or not.
+    let denied = world.ms("alice").aim_at("10.0.0.9:9".parse().unwrap());
+    denied.expect_code(500);
+    assert_eq!(world.server.listeners()[0].demand.destination_errors, 7);
 }
 
 #[test]

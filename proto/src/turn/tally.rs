@@ -73,6 +73,8 @@ pub struct Demand {
     pub requests: [u64; Procedure::ALL.len()],
     /// Requests answered with a code of 400 to 499, by [`Procedure`].
     pub client_errors: [u64; Procedure::ALL.len()],
+    /// Set Active Destinations answered with an error, whatever its code.
+    pub destination_errors: u64,
     /// Requests whose credentials proved nothing.
     pub failed_logins: u64,
     /// Allocates of users that hold as many allocations as they may.
@@ -97,6 +99,7 @@ impl Demand {
             400..=499 => self.client_errors[procedure as usize] += 1,
             _ => {}
         }
+        self.destination_errors += u64::from(procedure == Procedure::SetActiveDestination);
         self.failed_logins += u64::from(why.is_failed_login());
         self.over_user_quota += u64::from(why == Why::UserQuota);
     }

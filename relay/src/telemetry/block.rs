@@ -219,9 +219,8 @@ fn dtls(tally: &mut DtlsTally, each: &mut impl FnMut(&mut u64)) {
 /// The same for how long datagrams stay.
 fn latency(latency: &mut Latency, each: &mut impl FnMut(&mut u64)) {
     let Latency { datagrams, nanoseconds, longest } = latency;
-    for word in [datagrams, nanoseconds, longest] {
-        each(word);
-    }
+    datagrams.iter_mut().chain(nanoseconds).for_each(&mut *each);
+    each(longest);
 }
 
 /// The same for a listener's.
@@ -233,6 +232,7 @@ fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
     let Demand {
         requests,
         client_errors,
+        destination_errors,
         failed_logins,
         over_user_quota,
         redirected,
@@ -244,7 +244,10 @@ fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
     requests.iter_mut().for_each(&mut *each);
     client_errors.iter_mut().for_each(&mut *each);
     closed.iter_mut().for_each(&mut *each);
-    for word in [failed_logins, over_user_quota, redirected, opened, not_forwarded, dropped] {
+    for word in [destination_errors, failed_logins, over_user_quota, redirected] {
+        each(word);
+    }
+    for word in [opened, not_forwarded, dropped] {
         each(word);
     }
 }

@@ -13,7 +13,7 @@ use proto::turn::tally::Procedure;
 
 use super::block::Snapshot;
 use super::exposition::{Kind, count, float};
-use super::latency::Latency;
+use super::latency::{Guise, Latency};
 use crate::session::Session;
 
 /// Kind, name, unit, help.
@@ -42,6 +42,12 @@ pub(super) const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "av_edge_relay_client_errors_total",
         Unit::Count,
         "requests answered with a code of 400 to 499, by procedure; every client's first request is one",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_destination_errors_total",
+        Unit::Count,
+        "Set Active Destinations of MS-TURN that were answered with an error, whatever its code",
     ),
     (
         Kind::Counter,
@@ -77,7 +83,7 @@ pub(super) const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Kind::Gauge,
         "av_edge_relay_latency_spent_seconds",
         Unit::Seconds,
-        "time that datagrams spent in the relay since the start, from the wake-up for their batch until the batch was sent; its rate by that of av_edge_relay_latency_packets_total is the average",
+        "time that datagrams spent in the relay since the start, from the wake-up for their batch until the batch was sent, by how they travel between client and relay: in messages of TURN, or as bare data; its rate by that of av_edge_relay_latency_packets_total is the average",
     ),
     (
         Kind::Counter,
@@ -113,6 +119,7 @@ pub(super) fn counters(worker: &str, snapshot: &Snapshot, listeners: &[Listener]
         let demand = &tally.demand;
         for (name, total) in [
             ("av_edge_relay_allocations_opened_total", demand.opened),
+            ("av_edge_relay_destination_errors_total", demand.destination_errors),
             ("av_edge_relay_failed_logins_total", demand.failed_logins),
             ("av_edge_relay_over_user_quota_total", demand.over_user_quota),
             ("av_edge_relay_redirected_total", demand.redirected),
@@ -136,10 +143,14 @@ pub(super) fn counters(worker: &str, snapshot: &Snapshot, listeners: &[Listener]
 
 fn latency(worker: &str, Latency { datagrams, nanoseconds, longest }: Latency) {
     let seconds = |nanoseconds| float(nanoseconds) / 1e9;
-    let worker = || worker.to_owned();
-    count("av_edge_relay_latency_packets_total", &[("worker", &worker())], datagrams);
-    gauge!("av_edge_relay_latency_spent_seconds", "worker" => worker()).set(seconds(nanoseconds));
-    gauge!("av_edge_relay_latency_max_seconds", "worker" => worker()).set(seconds(longest));
+    for (place, guise) in Guise::ALL.into_iter().enumerate() {
+        let labels = [("worker", worker), ("kind", guise.name())];
+        count("av_edge_relay_latency_packets_total", &labels, datagrams[place]);
+        let labels: Vec<_> = labels.map(|(key, value)| (key, value.to_owned())).into();
+        gauge!("av_edge_relay_latency_spent_seconds", &labels).set(seconds(nanoseconds[place]));
+    }
+    let worker = worker.to_owned();
+    gauge!("av_edge_relay_latency_max_seconds", "worker" => worker).set(seconds(longest));
 }
 
 /// What is true of how many allocations, by where their clients are.

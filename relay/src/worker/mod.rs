@@ -20,7 +20,7 @@ use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
 use crate::tcp_relay;
 use crate::telemetry::block::Block;
-use crate::telemetry::latency::Latency;
+use crate::telemetry::latency::{Counts, Guise, Latency};
 
 pub(crate) use inbox::{Letterbox, Order, Question, open};
 
@@ -188,7 +188,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             let Hands { streams, tcp, .. } = &mut self.hands;
             streams.flush();
             tcp.resume(streams);
-            if datagrams > 0 {
+            if datagrams != Counts::default() {
                 self.latency.add(datagrams, self.clock.spent());
             }
             if now.mono.saturating_duration_since(self.published) >= PUBLISH_EVERY {
@@ -207,15 +207,14 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     /// Asks the server about every datagram received, and says how many those were; payload is
     /// sent from where it lies.
-    fn judge(&mut self, now: Now) -> u64 {
-        let mut datagrams = 0;
+    fn judge(&mut self, now: Now) -> Counts {
+        let mut datagrams = Counts::default();
         let Self { server, hands: Hands { batch, streams, dtls, .. }, .. } = self;
         for (at, report) in batch.reports() {
             server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
         }
         for slot in 0..batch.filled() {
             for arrival in batch.arrivals(slot) {
-                datagrams += 1;
                 let datagram = batch.datagram(&arrival);
                 let verdict = match arrival.origin {
                     Origin::Listener(listener) => {
@@ -224,6 +223,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                             let marks = datagram.marks;
                             let mut turn = Turn { now, server, batch, marks };
                             dtls.hear(&mut turn, FiveTuple { listener, client }, &arrival);
+                            datagrams[Guise::Turn as usize] += 1;
                             continue;
                         }
                         server.client_input(now, FiveTuple { listener, client }, datagram)
@@ -232,6 +232,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                         server.peer_input(now, id, PeerAddr::new(arrival.from), datagram)
                     }
                 };
+                datagrams[Guise::of(verdict) as usize] += 1;
                 match verdict {
                     Verdict::ToPeer { via, peer, marks, payload } => {
                         batch.send_to_peer(&arrival, Way::to_peer(via, peer, marks), payload);
