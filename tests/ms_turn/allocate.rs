@@ -1,7 +1,13 @@
 //! What an Allocate gets (§5.2), and that it gets it once.
 
+use proto::addr::Family;
+use proto::policy::Edge;
 use proto::reject::{DropReason, Why};
-use rig::ms::{ALLOCATE, INTEGRITY, LIFETIME, MAGIC_COOKIE, MAPPED, RELAYED, SEQUENCE, VERSION};
+use rig::ms::{
+    ALLOCATE, ALTERNATE_MAPPED, INTEGRITY, LIFETIME, MAGIC_COOKIE, MAPPED, RELAYED, SEQUENCE,
+    VERSION,
+};
+use rig::{MsHeard, World};
 
 use super::{world, world_with};
 
@@ -49,29 +55,75 @@ fn mst_068_over_udp_the_relay_is_for_udp() {
     assert_eq!(world.peer("bob").expect(b"udp"), relayed);
 }
 
+/// An Allocate of alice in this version, for this family.
+fn of_version(world: &mut World, version: u32, family: Option<u8>) -> MsHeard {
+    let mut alice = world.ms("alice");
+    alice.challenge();
+    let draft = alice.draft(ALLOCATE).number(VERSION, version);
+    let draft =
+        family.into_iter().fold(draft, |draft, family| draft.raw(0x0017, &[family, 0, 0, 0]));
+    let draft = alice.signed(draft);
+    alice.ask(&draft)
+}
+
 #[test]
-fn mst_070_the_address_is_ipv4_unless_a_later_version_asks_for_the_other() {
-    for (version, family, six) in [
-        (1, None, false),
-        (3, Some(2), false),
-        (4, None, false),
-        (4, Some(1), false),
-        (4, Some(2), true),
-        (6, Some(2), true),
-        (6, Some(9), false),
+fn mst_070_the_address_is_ipv4_unless_a_later_version_asks_for_another_or_none() {
+    for (version, family, six, other) in [
+        (1, None, false, None),
+        (3, Some(2), false, None),
+        (3, None, false, None),
+        (4, None, false, Some(true)),
+        (6, None, false, Some(true)),
+        (4, Some(1), false, None),
+        (4, Some(2), true, None),
+        (6, Some(2), true, None),
+        (6, Some(9), false, None),
     ] {
         let mut world = world(70);
-        let mut alice = world.ms("alice");
-        alice.challenge();
-        let draft = alice.draft(ALLOCATE).number(VERSION, version);
-        let draft = family
-            .into_iter()
-            .fold(draft, |draft, family: u8| draft.raw(0x0017, &[family, 0, 0, 0]));
-        let draft = alice.signed(draft);
-        let heard = alice.ask(&draft);
+        let heard = of_version(&mut world, version, family);
+        let case = format!("version {version}, family {family:?}");
         let relayed = heard.expect_success().address(RELAYED).expect("a relayed address");
-        assert_eq!(relayed.is_ipv6(), six, "version {version}, family {family:?}");
+        assert_eq!(relayed.is_ipv6(), six, "{case}");
+        let alternate = heard.address(ALTERNATE_MAPPED).map(|at| at.is_ipv6());
+        assert_eq!(alternate, other, "{case}");
+        assert_eq!(world.open_sockets().len(), 1 + usize::from(other.is_some()), "{case}");
     }
+}
+
+#[test]
+fn mst_070_peers_of_both_families_are_reached_from_one_allocation() {
+    let mut world = world(170).with_peer6("six");
+    let heard = of_version(&mut world, 4, None);
+    let [four, six] = [RELAYED, ALTERNATE_MAPPED].map(|kind| heard.address(kind).unwrap());
+    world.ms("alice").state().connection = heard.numbered().unwrap().0;
+    world.ms("alice").send("bob", b"to bob");
+    world.ms("alice").send("six", b"to six");
+    assert_eq!(world.peer("bob").expect(b"to bob"), four);
+    assert_eq!(world.peer("six").expect(b"to six"), six);
+    world.ms("alice").aim("six").expect_success();
+    world.peer("six").send(six, b"back");
+    world.ms("alice").expect_bare(b"back");
+    // Both are refreshed and released as one.
+    let again = world.ms("alice").allocate();
+    assert_eq!(again.address(ALTERNATE_MAPPED), Some(six));
+    world.advance_s(599);
+    assert_eq!(world.open_sockets().len(), 2);
+    world.ms("alice").allocate_for(Some(0)).expect_success();
+    assert!(world.open_sockets().is_empty());
+    world.check();
+}
+
+#[test]
+fn mst_070_where_there_is_one_family_it_is_enough() {
+    let mut world = world_with(171, |config| {
+        let listeners = config.edge.listeners().to_vec();
+        let four = config.edge.relays(Family::V4).copied().collect();
+        config.edge = Edge::new(listeners, four, Vec::new());
+    });
+    let heard = of_version(&mut world, 6, None);
+    assert!(heard.expect_success().address(RELAYED).is_some_and(|at| at.is_ipv4()));
+    assert_eq!(heard.address(ALTERNATE_MAPPED), None);
+    world.check();
 }
 
 #[test]

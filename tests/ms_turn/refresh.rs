@@ -39,7 +39,13 @@ fn mst_076_lifetime_zero_releases_and_says_so() {
     assert_eq!(heard.address(RELAYED), Some(relayed));
     assert!(world.open_sockets().is_empty());
     assert_eq!(world.server.tally().closed[CloseReason::Released as usize], 1);
-    // The answer was lost: once more releases nothing, opens nothing, and is no error.
+    // The answer was lost: once more releases nothing, opens nothing, and is answered alike.
+    for _ in 0..2 {
+        let again = world.ms("alice").ask(&draft);
+        assert_eq!(again, heard, "MST-81");
+        world.advance_s(10);
+    }
+    // Later there is nothing to remember it by, and no error in it.
     let again = world.ms("alice").ask(&draft);
     assert_eq!(again.expect_success().number(LIFETIME), Some(0));
     assert_eq!(again.kinds(), [MAGIC_COOKIE, MAPPED, LIFETIME, VERSION, INTEGRITY]);

@@ -55,6 +55,8 @@ pub const REALM_ATTRIBUTE: u16 = 0x0015;
 pub const VERSION: u16 = 0x8008;
 /// XOR Mapped Address.
 pub const MAPPED: u16 = 0x8020;
+/// MS-Alternate Mapped Address: the relayed one of the other family.
+pub const ALTERNATE_MAPPED: u16 = 0x8090;
 /// MS-Sequence Number.
 pub const SEQUENCE: u16 = 0x8050;
 

@@ -32,6 +32,7 @@ mod discovery;
 mod ending;
 mod exchange;
 mod expiry;
+mod farewell;
 mod few;
 mod forward;
 mod gate;

@@ -11,7 +11,6 @@ use crate::marks::{Datagram, Marks};
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
-use crate::request::{Allocated, Reply};
 use crate::turn::action::{Action, CloseReason, Verdict};
 use crate::turn::conduct::Asks;
 use crate::turn::exchange::Exchange;
@@ -106,9 +105,7 @@ impl<L: Ledger> Server<L> {
                 return Ok(Verdict::Leaves);
             }
             Spoken::Nothing if wish.lifetime == Some(0) => {
-                // The release of an allocation that is gone, perhaps by this very request.
-                let mapped = client.client.socket();
-                self.succeed(&request.exchange, Reply::Allocated(&Allocated::nothing(mapped)));
+                self.repeat_farewell(now, request);
             }
             Spoken::Nothing => self.allocate(now, request, |_| Ok(wish))?,
         }
@@ -148,6 +145,7 @@ impl<L: Ledger> Server<L> {
         wanted: Option<u32>,
     ) {
         if wanted == Some(0) {
+            self.remember(now, id, request);
             self.announce(now, id, &request.exchange, Some(0));
             self.close(now, id, CloseReason::Released);
             return;

@@ -22,6 +22,7 @@ use crate::turn::config::Config;
 use crate::turn::connection::Connections;
 use crate::turn::exchange::Exchange;
 use crate::turn::expiry::Expiry;
+use crate::turn::farewell::Farewells;
 use crate::turn::gate::Authenticated;
 use crate::turn::guesses::Pretence;
 use crate::turn::nonce::Nonces;
@@ -45,6 +46,7 @@ pub struct Server<L> {
     pub(super) ports: Ports,
     pub(super) expiry: Expiry,
     pub(super) connections: Connections,
+    pub(super) farewells: Farewells,
     pub(super) reservations: Reservations,
     pub(super) nonces: Nonces,
     pub(super) tickets: Tickets,
@@ -82,6 +84,7 @@ impl<L: Ledger> Server<L> {
             table: Table::new(capacity, random.number()),
             expiry: Expiry::default(),
             connections: Connections::default(),
+            farewells: Farewells::default(),
             reservations: Reservations::default(),
             nonces: Nonces::new(&config.authority, &seed, config.nonce_lifetime),
             tickets: Tickets::new(&config.authority, &seed),

@@ -75,6 +75,7 @@ types! {
     REQUESTED_ADDRESS_FAMILY 0x0017 "The family of the relayed address, from version 4 on.";
     VERSION 0x8008 "MS-Version.";
     XOR_MAPPED_ADDRESS 0x8020 "Where the client is.";
+    ALTERNATE_MAPPED_ADDRESS 0x8090 "The relayed address of the other family.";
     SEQUENCE_NUMBER 0x8050 "Connection id and number.";
 }
 

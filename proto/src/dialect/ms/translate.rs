@@ -18,17 +18,18 @@ pub(crate) struct Call {
 }
 
 /// What an Allocate asks for (MST-68, MST-70). There is no attribute for the transport: it is the
-/// one of the request. The family counts from version 4 on, of which we announce nothing; a client
-/// that names none gets IPv4, as those before it.
+/// one of the request. Families count from version 4 on: a client that names none gets both, and
+/// those before it IPv4.
 pub(crate) fn wish(message: &Message<'_>, stream: bool) -> Wish {
     let version = message.number(Type::VERSION).unwrap_or_default();
-    let named = message.first(Type::REQUESTED_ADDRESS_FAMILY).and_then(<[u8]>::first);
-    let family = named.and_then(|byte| Family::from_wire(*byte)).filter(|_| version >= 4);
+    let named = message.first(Type::REQUESTED_ADDRESS_FAMILY).filter(|_| version >= 4);
+    let family = named.and_then(<[u8]>::first).and_then(|byte| Family::from_wire(*byte));
+    let both = version >= 4 && named.is_none();
     let family = family.unwrap_or(Family::V4);
     Wish {
         tcp: stream,
         token: None,
-        families: Family::ALL.map(|each| each == family),
+        families: Family::ALL.map(|each| both || each == family),
         parity: Parity::Any,
         lifetime: message.number(Type::LIFETIME),
         mobile: false,
@@ -109,6 +110,9 @@ fn allocated(held: &Allocated<'_>, writer: &mut Writer<'_>) {
         .masked(Type::XOR_MAPPED_ADDRESS, held.mapped)
         .number(Type::LIFETIME, held.lifetime)
         .number(Type::VERSION, VERSION);
+    if let Some(other) = held.relayed.get(1) {
+        writer.address(Type::ALTERNATE_MAPPED_ADDRESS, *other);
+    }
     if let Some(numbered) = held.numbered {
         writer.numbered(numbered);
     }
