@@ -16,6 +16,24 @@ use crate::process::Process;
 /// How long tshark may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is asked about each packet.
+const FIELDS: [&str; 10] = [
+    "classicstun.type",
+    "stun",
+    "msframes.type",
+    "tls.handshake.type",
+    "udp.dstport",
+    "tcp.dstport",
+    "_ws.malformed",
+    "_ws.expert.severity",
+    "_ws.expert.group",
+    "_ws.expert.message",
+];
+/// The frame of a message, the gravity of an error, and the group of what is malformed.
+const CONTROL: u32 = 2;
+const ERROR: u32 = 0x80_0000;
+const MALFORMED: u32 = 0x0700_0000;
+
 /// How messages travel, and what may be looked at of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Carrier {
@@ -33,16 +51,16 @@ pub(crate) struct Wire {
 }
 
 /// What the dissectors found in our answers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// The types of the messages they knew.
-    pub(crate) types: Vec<u16>,
+    /// The messages of MS-TURN that they knew: the port each went to, and its type.
+    pub(crate) types: Vec<(u32, u32)>,
     /// How many there must have been.
     pub(crate) messages: usize,
     /// How many times we greeted as TLS does.
     pub(crate) greetings: usize,
     /// What they object to.
-    pub(crate) objections: String,
+    pub(crate) objections: Vec<String>,
 }
 
 impl Wire {
@@ -81,59 +99,58 @@ impl Wire {
         findings
     }
 
-    /// The values of a field in packets that a filter lets pass.
-    pub(crate) fn fields(&self, filter: &str, field: &str) -> Vec<String> {
-        self.read(self.file.path(), filter, &[field])
-            .lines()
-            .flat_map(|line| line.split(','))
-            .map(str::to_owned)
-            .collect()
-    }
-
+    /// What the dissectors say about a capture: a line for each packet of ours that is no mere part
+    /// of the transport.
     fn judge(&self, file: &Path) -> Findings {
-        let (ours, wrong) = match self.carrier {
-            // Nothing but messages: what is none is an objection.
-            Carrier::Datagrams(port) => {
-                (format!("udp.srcport == {port}"), "|| !(classicstun || stun)")
-            }
-            Carrier::Frames(port) => (format!("tcp.srcport == {port}"), ""),
-        };
-        let values = |filter: &str, field: &str| -> Vec<u16> {
-            let said = self.read(file, &format!("{ours} && {filter}"), &[field]);
-            let values = said.lines().flat_map(|line| line.split(','));
-            values.map(|it| number(it).unwrap_or_else(|| panic!("{field}: {said}"))).collect()
-        };
-        let types = values("classicstun", "classicstun.type");
-        let (messages, greetings) = match self.carrier {
-            Carrier::Datagrams(_) => (types.len(), 0),
-            Carrier::Frames(_) => {
-                let frames = values("msframes", "msframes.type");
-                let greetings = values("tls", "tls.handshake.type");
-                let both = [2, 14];
-                assert!(greetings.chunks(2).all(|it| it == both), "MST-20: {greetings:?}");
-                (frames.into_iter().filter(|it| *it == 2).count(), greetings.len() / 2)
-            }
-        };
-        let filter = format!(
-            "{ours} && (_ws.malformed || _ws.expert.severity >= 0x800000 \
-             || _ws.expert.group == 0x07000000 {wrong})"
-        );
-        let objections = self.read(file, &filter, &["frame.number", "_ws.expert.message"]);
-        Findings { types, messages, greetings, objections }
-    }
-
-    fn read(&self, file: &Path, filter: &str, fields: &[&str]) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/wire/frames.lua");
         let mut command = Command::new("tshark");
-        if let Carrier::Frames(port) = self.carrier {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/wire/frames.lua");
-            let script = format!("lua_script:{}", script.display());
-            command.args(["-X", &script, "-d", &format!("tcp.port=={port},msframes")]);
-        }
-        command.arg("-r").arg(file).args(["-Y", filter, "-T", "fields"]);
-        for field in fields {
+        command.args(["-X", &format!("lua_script:{}", script.display())]);
+        let filter = match self.carrier {
+            Carrier::Datagrams(port) => format!("udp.srcport == {port}"),
+            Carrier::Frames(port) => {
+                command.args(["-d", &format!("tcp.port=={port},msframes")]);
+                format!(
+                    "tcp.srcport == {port} && (msframes || tls || classicstun || _ws.malformed)"
+                )
+            }
+        };
+        command.arg("-r").arg(file).args(["-Y", &filter, "-T", "fields"]);
+        for field in FIELDS {
             command.args(["-e", field]);
         }
-        String::from_utf8(must(&mut command).stdout).expect("UTF-8")
+        let said = String::from_utf8(must(&mut command).stdout).expect("UTF-8");
+        let mut findings = Findings::default();
+        for line in said.lines() {
+            self.note(line, &mut findings);
+        }
+        findings
+    }
+
+    fn note(&self, line: &str, findings: &mut Findings) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [known, rfc, frames, greeting, udp, tcp, malformed, severities, groups, ..] =
+            columns[..]
+        else {
+            panic!("{} columns: {line}", columns.len())
+        };
+        let to = numbers(udp).chain(numbers(tcp)).next().expect("a port");
+        let types: Vec<_> = numbers(known).map(|kind| (to, kind)).collect();
+        findings.messages += match self.carrier {
+            // Nothing but messages: what is none of this dialect is one of the RFC.
+            Carrier::Datagrams(_) => usize::from(rfc.is_empty()),
+            Carrier::Frames(_) => numbers(frames).filter(|kind| *kind == CONTROL).count(),
+        };
+        findings.types.extend(types);
+        if !greeting.is_empty() {
+            // MST-20: both in one record.
+            assert_eq!(numbers(greeting).collect::<Vec<_>>(), [2, 14], "{line}");
+            findings.greetings += 1;
+        }
+        let grave = numbers(severities).any(|severity| severity >= ERROR)
+            || numbers(groups).any(|group| group == MALFORMED);
+        if grave || !malformed.is_empty() {
+            findings.objections.push(line.to_owned());
+        }
     }
 }
 
@@ -144,12 +161,15 @@ impl Findings {
     }
 }
 
-/// A number as tshark writes it.
-fn number(text: &str) -> Option<u16> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u16::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+/// Numbers as tshark writes them.
+fn numbers(text: &str) -> impl Iterator<Item = u32> {
+    text.split(',').filter(|it| !it.is_empty()).map(move |it| {
+        let number = match it.strip_prefix("0x") {
+            Some(hex) => u32::from_str_radix(hex, 16),
+            None => it.parse(),
+        };
+        number.unwrap_or_else(|e| panic!("{text}: {e}"))
+    })
 }
 
 /// Makes an attribute of an Allocate's success longer than its message.
