@@ -6,7 +6,7 @@
 //! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
 //! `connection_bind`; for clients of MS-TURN, whose requests come through `ms`, `destination`;
 //! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
-//! over. What the network says of undelivered datagrams is told by `unreachable`. `renewal` puts
+//! over, and `farewell` remembers what was said of it. What the network says of undelivered datagrams is told by `unreachable`. `renewal` puts
 //! another configuration in force; when the peer policy changes, `revoke` ends what it no longer
 //! admits. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
