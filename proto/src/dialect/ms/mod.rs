@@ -38,7 +38,8 @@ pub use message::{Attribute, Kind, Message, Transaction, Type, Writer};
 pub use crate::request::Numbered;
 pub(crate) use translate::Call;
 
-/// MS-Version, as we announce it (MST-49): HMAC-SHA1, IPv4, a relayed port for each allocation.
+/// MS-Version, as we announce it (MST-49): HMAC-SHA1, a relayed port for each allocation. A client
+/// of version 4 is served IPv6 all the same, if it wants that (MST-70).
 pub const VERSION: u32 = 2;
 
 /// Longer than any call, and short enough to be added to any instant.
