@@ -68,14 +68,7 @@ impl Client {
     }
 
     pub(crate) fn of(edge: &Edge, identity: &str, disguised: bool) -> Self {
-        let mut line = TcpStream::connect(edge.site.server).unwrap();
-        line.set_nodelay(true).unwrap();
-        line.set_read_timeout(Some(2 * SOON)).unwrap();
-        if disguised {
-            line.write_all(DISGUISE).unwrap();
-            let mut answer = [0; 83];
-            assert_eq!(line.read(&mut answer).unwrap(), 83, "MST-21: all of it at once");
-        }
+        let line = dial(edge, disguised);
         let token = edge.token(identity);
         let (algorithm, password) = (PasswordAlgorithm::Md5, &token.password[..]);
         let key = MessageKey::long_term(algorithm, &token.username[..], "example.org", password);
@@ -92,8 +85,12 @@ impl Client {
         let challenge = self.message();
         let challenge = Message::parse(&challenge).unwrap();
         let nonce = challenge.first(Type::NONCE).unwrap();
+        let numbered = self.numbered;
         let request = self.request(Kind::ALLOCATE, |writer| {
             writer.append(Type::REALM, b"example.org").append(Type::NONCE, nonce);
+            if numbered.connection != [0; 20] {
+                writer.numbered(numbered);
+            }
         });
         self.say(frames::Kind::Control, &request);
         let answer = self.message();
@@ -101,6 +98,13 @@ impl Client {
         assert_eq!(answer.kind(), Kind::ALLOCATE.success());
         self.relayed = answer.address(Type::MAPPED_ADDRESS).unwrap();
         self.numbered = answer.numbered().unwrap();
+    }
+
+    /// Comes back on another connection; the one before.
+    fn come_back(&mut self, edge: &Edge, disguised: bool) -> TcpStream {
+        let before = std::mem::replace(&mut self.line, dial(edge, disguised));
+        self.allocate();
+        before
     }
 
     fn request(&self, kind: Kind, fill: impl Fn(&mut Writer<'_>)) -> Vec<u8> {
@@ -195,6 +199,19 @@ pub(crate) fn accept(listener: &TcpListener, from: SocketAddr) -> TcpStream {
     assert_eq!(caller, from, "a call leaves from the relayed address");
     stream.set_read_timeout(Some(2 * SOON)).unwrap();
     stream
+}
+
+/// A connection that frames may be said on.
+fn dial(edge: &Edge, disguised: bool) -> TcpStream {
+    let mut line = TcpStream::connect(edge.site.server).unwrap();
+    line.set_nodelay(true).unwrap();
+    line.set_read_timeout(Some(2 * SOON)).unwrap();
+    if disguised {
+        line.write_all(DISGUISE).unwrap();
+        let mut answer = [0; 83];
+        assert_eq!(line.read(&mut answer).unwrap(), 83, "MST-21: all of it at once");
+    }
+    line
 }
 
 fn read(stream: &mut TcpStream, len: usize) -> Vec<u8> {
@@ -365,4 +382,24 @@ fn read_some(from: &mut TcpStream, got: &mut Vec<u8>) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
     }
+}
+
+#[test]
+fn mst_075_on_another_connection_a_client_takes_its_allocation_along_from_worker_to_worker() {
+    let edge = Edge::open(86);
+    let mut client = Client::open(&edge, false);
+    let relayed = client.relayed;
+    // Half of the connections begin at the worker that has the allocation.
+    for disguised in [true, false].repeat(4) {
+        let mut before = client.come_back(&edge, disguised);
+        assert_eq!(client.relayed, relayed);
+        assert!(matches!(before.read(&mut [0; 9]), Ok(0) | Err(_)), "it is closed");
+        let (listener, peer) = host();
+        client.send(peer, b"hello");
+        let mut far = accept(&listener, relayed);
+        assert_eq!(read(&mut far, 5), b"hello");
+        far.write_all(b"welcome").unwrap();
+        assert_eq!(client.indicated(peer, 7), b"welcome");
+    }
+    edge.site.close();
 }
