@@ -5,6 +5,7 @@ mod attributes;
 mod binding;
 mod classic;
 mod guesses;
+mod indistinguishable;
 mod long_term;
 mod messages;
 mod negotiation;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
+use guard::SecretText;
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -61,22 +62,16 @@ pub(super) struct Tls {
 }
 
 /// One of `[[callers]]`.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Caller {
     pub(super) name: String,
-    pub(super) key: Option<String>,
+    pub(super) key: Option<SecretText>,
     pub(super) key_file: Option<PathBuf>,
     #[serde(default = "caller_rate")]
     pub(super) rate_per_s: f64,
     #[serde(default = "caller_burst")]
     pub(super) burst: u32,
-}
-
-impl std::fmt::Debug for Caller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Caller({})", self.name)
-    }
 }
 
 /// `[limits]`.

@@ -134,6 +134,7 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path)
+            .map(Zeroizing::new)
             .map_err(|error| ConfigError(format!("{name}: cannot be read: {error}")))?;
         let mut config = Reader { name: &name, file: Some(path) }.read(&text, None)?;
         let listens = [("listen", Some(config.listen)), ("mras.listen", config.mras_listen())];
@@ -415,7 +416,7 @@ impl Reader<'_> {
         at: &dyn Fn(&str) -> String,
     ) -> Result<(&'static str, Zeroizing<String>), ConfigError> {
         match (&caller.key, &caller.key_file) {
-            (Some(key), None) => Ok(("key", Zeroizing::new(key.clone()))),
+            (Some(key), None) => Ok(("key", Zeroizing::new(key.as_str().to_owned()))),
             (None, Some(file)) => {
                 let text = secret_file::read(&self.path(file), self.name, &at("key_file"))?;
                 Ok(("key_file", text))

@@ -4,8 +4,10 @@
 
 use std::path::PathBuf;
 
+use guard::{SecretText, SecretTexts};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
+use zeroize::Zeroize;
 
 use super::error::Problem;
 
@@ -56,7 +58,7 @@ pub(super) struct Pool {
 #[serde(deny_unknown_fields)]
 pub(super) struct Auth {
     #[serde(default)]
-    pub(super) rest_secrets: Vec<String>,
+    pub(super) rest_secrets: SecretTexts,
     pub(super) rest_secret_file: Option<PathBuf>,
     pub(super) max_lifetime_s: Option<u64>,
     pub(super) users_file: Option<PathBuf>,
@@ -71,7 +73,7 @@ pub(super) struct Auth {
 #[serde(deny_unknown_fields)]
 pub(super) struct Oauth {
     pub(super) kid: String,
-    pub(super) key: Option<String>,
+    pub(super) key: Option<SecretText>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) cipher: Option<String>,
 }
@@ -274,14 +276,36 @@ pub(super) struct Control {
     pub(super) group: Option<String>,
 }
 
+/// A file as TOML has it; its texts are wiped when dropped, as there may be secrets among them.
+pub(super) struct Document(pub(super) toml::Table);
+
+impl Drop for Document {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|(_, value)| wipe(value));
+    }
+}
+
+fn wipe(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) => text.zeroize(),
+        toml::Value::Array(list) => list.iter_mut().for_each(wipe),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| wipe(value)),
+        toml::Value::Integer(_)
+        | toml::Value::Float(_)
+        | toml::Value::Boolean(_)
+        | toml::Value::Datetime(_) => {}
+    }
+}
+
 impl File {
     /// Reads TOML, and gives the document beside. Unknown keys are errors.
-    pub(super) fn parse(text: &str) -> Result<(Self, toml::Table), Problem> {
+    pub(super) fn parse(text: &str) -> Result<(Self, Document), Problem> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map(|span| text[..span.start].lines().count().max(1));
             Problem::unreadable("", line, error.message())
         })?;
         let document = toml::Value::Table(table.clone());
+        let table = Document(table);
         let file = serde_path_to_error::deserialize(document.into_deserializer());
         let file = file.map_err(|error| {
             let path = error.path().to_string();

@@ -35,6 +35,7 @@ use proto::policy::{
 };
 use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
 use proto::turn::{self, Rate};
+use zeroize::Zeroizing;
 
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
@@ -123,7 +124,7 @@ impl Config {
     /// Reads and checks a file; relative paths in it start at its directory.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
             ConfigError::of(&name, Problem::at("", &format!("cannot be read: {error}.")))
         })?;
         let config = Self::build(&text, &name, Some(path), None)?;
@@ -271,7 +272,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         File::parse(text)
             .and_then(|(file, document)| {
-                let fixed = renewal::fixed(&document);
+                let fixed = renewal::fixed(&document.0);
                 Ok(Self { fixed, ..Self::judge(file, name, path, keys)? })
             })
             .map_err(|problem| ConfigError::of(name, problem))

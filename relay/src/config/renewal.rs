@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use toml::{Table, Value};
+use zeroize::Zeroizing;
 
 use super::error::Problem;
 use super::{Config, ConfigError};
@@ -73,7 +74,7 @@ impl Config {
             let why = "it came from no file and cannot be read again.";
             return Err(ConfigError::of(&self.name, Problem::at("", why)));
         };
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
             ConfigError::of(&self.name, Problem::at("", &format!("cannot be read: {error}.")))
         })?;
         let fresh = Self::build(&text, &self.name, Some(path), None)?;

@@ -71,7 +71,7 @@ fn key(
         }
     };
     let (place, text) = match (&entry.key, &entry.key_file) {
-        (Some(key), None) => (at("key"), Zeroizing::new(key.clone())),
+        (Some(key), None) => (at("key"), Zeroizing::new(key.as_str().to_owned())),
         (None, Some(path)) => {
             let place = at("key_file");
             let text = secrets::read(&place, &directory.join(path))?;

@@ -55,6 +55,13 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
     ("workers = 2", "drain_s = 100000", "drain_s = 100000", "86400"),
     (SECRETS, "", "pool.key", "av-edge key generate"),
+    (
+        SECRETS,
+        "rest_secrets = \"a secret of more than sixteen bytes\"",
+        "auth.rest_secrets",
+        "not shown",
+    ),
+    (SECRETS, "rest_secrets = [4711]", "auth.rest_secrets[0]", "not shown"),
     (SECRETS, "rest_secrets = [\"short\"]", "auth.rest_secrets[0]", "5 bytes"),
     (SECRETS, "rest_secret_file = \"/none\"", "auth.rest_secret_file = \"/none\"", "read"),
     (
