@@ -366,7 +366,6 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         crew.push((index, Worker::new(desk, engine, hands, block)));
     }
 
-    announce(&config, descriptors);
     let observer = Observer(Arc::new(Shared {
         busy: AtomicU16::new(config.workers),
         config,
@@ -383,6 +382,8 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         workers.push(employ(index, worker, observer.clone())?);
     }
     let office = desk.staff(observer.clone(), reader, alone)?;
+    // Whoever reads this may send signals.
+    announce(&observer.0.config, descriptors);
     Ok(Relay { observer, workers, office })
 }
 
