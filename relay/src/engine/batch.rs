@@ -130,6 +130,8 @@ pub(super) struct Run {
 pub(crate) struct Batch {
     inbound: Inbound,
     slots: Vec<Slot>,
+    /// The first slot that came by the lane for requests.
+    requests: usize,
     side: Vec<u8>,
     streams: Box<[u8]>,
     /// Bytes of `streams` that belong to this turn.
@@ -147,6 +149,7 @@ impl Batch {
         Self {
             inbound: Inbound::new(SLOTS),
             slots: Vec::with_capacity(SLOTS),
+            requests: 0,
             side: Vec::with_capacity(datagrams * dress::LONGEST),
             streams: vec![0; STREAM_MEMORY].into_boxed_slice(),
             read: 0,
@@ -214,8 +217,20 @@ impl Batch {
     }
 
     /// How many slots were filled.
-    pub(crate) fn filled(&self) -> usize {
+    pub(super) fn filled(&self) -> usize {
         self.slots.len()
+    }
+
+    /// What is filled from now on came by the lane for requests.
+    pub(super) fn begin_requests(&mut self) {
+        self.requests = self.slots.len();
+    }
+
+    /// The filled slots, in the order they are to be looked at. Requests were received last, so
+    /// those that came before media are there with it; they come first, for a channel is bound
+    /// when the data right behind its request is looked at (RFC 8656 §12).
+    pub(crate) fn filled_slots(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.requests..self.slots.len()).chain(0..self.requests)
     }
 
     /// The datagrams of a slot, in order of arrival.
@@ -362,6 +377,7 @@ impl Batch {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
+        self.requests = 0;
         self.side.clear();
         self.read = 0;
         self.pieces.clear();

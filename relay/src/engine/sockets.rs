@@ -261,6 +261,7 @@ impl Engine for MioEngine {
             && self.receive_at_relay(batch, room(batch, kept))
         {}
         media(self, batch, kept);
+        batch.begin_requests();
         let left = room(batch, MOST_REQUESTS);
         while room(batch, left) > 0
             && self.receive_at_listener(Lane::Requests, batch, room(batch, left))

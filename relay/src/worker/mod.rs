@@ -213,7 +213,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         for (at, report) in batch.reports() {
             server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
         }
-        for slot in 0..batch.filled() {
+        for slot in batch.filled_slots() {
             for arrival in batch.arrivals(slot) {
                 let datagram = batch.datagram(&arrival);
                 let verdict = match arrival.origin {
