@@ -79,7 +79,7 @@ impl Namespace {
     pub(crate) fn address(&self, interface: &str, addresses: &[&str]) {
         for address in addresses {
             let quick = if address.contains(':') { "nodad" } else { "" };
-            self.ip(&format!("address add {address} dev {interface} {quick}"));
+            self.ip(&format!("address replace {address} dev {interface} {quick}"));
         }
         self.ip(&format!("link set {interface} up"));
     }
