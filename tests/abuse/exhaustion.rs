@@ -182,8 +182,7 @@ fn churn(target: &mut Target) -> Outcome {
     const ROUNDS: u32 = 600;
     let files = target.descriptors();
     let round = |target: &Target, number: u32| {
-        let mut client = target.guest(ATTACKER, &format!("churn-{}", number % 40));
-        client.allocate(&AllocateOptions::default()).expect("an allocation");
+        let (mut client, _) = target.tenant(ATTACKER, &format!("churn-{}", number % 40));
         client.release().expect("it ends");
     };
     (0..ROUNDS / 2).for_each(|number| round(target, number));

@@ -96,11 +96,12 @@ fn round(target: &mut Target, end: Instant) {
     for guest in 0..8 {
         let user = format!("guest-{}", draw() % 100);
         let mut client = if guest % 2 == 0 {
-            target.guest("10.25.1.2", &user)
+            target.tenant("10.25.1.2", &user).0
         } else {
-            target.caller("10.25.1.2", &user)
+            let mut caller = target.caller("10.25.1.2", &user);
+            caller.allocate(&AllocateOptions::default()).expect("an honest client is served");
+            caller
         };
-        client.allocate(&AllocateOptions::default()).expect("an honest client is served");
         let (peer, at) = target.peer();
         let channel = client.bind_channel(at).expect("a channel");
         client.send_channel(channel, b"hello").expect("it is sent");

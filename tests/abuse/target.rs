@@ -144,11 +144,17 @@ impl Target {
         self.speak(from, user, Transport::Tcp)
     }
 
-    /// A client on UDP with an allocation.
+    /// A client on UDP with an allocation. Who had its port before may have vanished without a
+    /// word: it takes another port then, as RFC 8656 §7.4 has clients do.
     pub(super) fn tenant(&self, from: &str, user: &str) -> (TurnClient, Allocation) {
-        let mut client = self.guest(from, user);
-        let allocation = client.allocate(&AllocateOptions::default());
-        (client, allocation.unwrap_or_else(|error| panic!("no allocation for {user}: {error}")))
+        loop {
+            let mut client = self.guest(from, user);
+            match client.allocate(&AllocateOptions::default()) {
+                Ok(allocation) => return (client, allocation),
+                Err(error) if error.code() == Some(437) => {}
+                Err(error) => panic!("no allocation for {user}: {error}"),
+            }
+        }
     }
 
     fn speak(&self, from: &str, user: &str, transport: Transport) -> TurnClient {
