@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::conformance::rest_credentials;
-use client::{AllocateOptions, Allocation, Credentials, Options, Transport, TurnClient};
+use client::{
+    AllocateOptions, Allocation, ClientError, Credentials, Options, Transport, TurnClient,
+};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -144,15 +146,24 @@ impl Target {
         self.speak(from, user, Transport::Tcp)
     }
 
-    /// A client on UDP with an allocation. Who had its port before may have vanished without a
-    /// word: it takes another port then, as RFC 8656 §7.4 has clients do.
+    /// A client on UDP with an allocation.
     pub(super) fn tenant(&self, from: &str, user: &str) -> (TurnClient, Allocation) {
+        let (client, allocation) = self.applicant(from, user);
+        (client, allocation.unwrap_or_else(|error| panic!("no allocation for {user}: {error}")))
+    }
+
+    /// A client on UDP, and what it heard when it asked for an allocation. Who had its port before
+    /// may have vanished without a word: it takes another then, as RFC 8656 §7.4 has clients do.
+    pub(super) fn applicant(
+        &self,
+        from: &str,
+        user: &str,
+    ) -> (TurnClient, Result<Allocation, ClientError>) {
         loop {
             let mut client = self.guest(from, user);
-            match client.allocate(&AllocateOptions::default()) {
-                Ok(allocation) => return (client, allocation),
-                Err(error) if error.code() == Some(437) => {}
-                Err(error) => panic!("no allocation for {user}: {error}"),
+            let answer = client.allocate(&AllocateOptions::default());
+            if answer.as_ref().err().and_then(ClientError::code) != Some(437) {
+                return (client, answer);
             }
         }
     }
