@@ -53,7 +53,7 @@ fn heard_by_bob(world: &mut World, relayed: &[SocketAddr]) -> Vec<usize> {
 /// Bytes in the client's inbox, without the header of ChannelData.
 fn heard_by(world: &mut World, client: &str) -> usize {
     let mut client = world.client(client);
-    client.state().inbox.drain(..).map(|bytes| bytes.len() - 4).sum()
+    client.state().inbox.drain(..).map(|it| it.len() - 4).sum()
 }
 
 /// For so many seconds, every client and bob send `len` bytes `per_s` times a second.

@@ -86,7 +86,7 @@ fn alloc_004_while_the_socket_opens_nothing_starts_twice() {
         assert_eq!(heard.transaction(), id);
         assert_eq!(heard.expect_success().all_relayed().len(), 2);
         world.client("alice").expect_silence();
-        assert_eq!(world.client("alice").bare(signed).expect_success().bytes(), bytes);
+        assert_eq!(world.client("alice").bare(signed).expect_success().bytes(), &bytes[..]);
     }
 }
 

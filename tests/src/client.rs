@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Deref;
 
 use proto::addr::ListenerId;
 use proto::marks::Marks;
@@ -24,6 +25,23 @@ pub struct Challenge {
     pub algorithms: Option<Vec<u8>>,
 }
 
+/// A datagram, or a message of a stream, as it came to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Whether it is a peer's payload as it is, which may look like anything.
+    pub bare: bool,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+impl Deref for Arrived {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// One client socket.
 #[derive(Debug)]
 pub struct Client {
@@ -43,8 +61,8 @@ pub struct Client {
     pub challenge: Option<Challenge>,
     /// The relayed address of its latest Allocate.
     pub relayed: Option<SocketAddr>,
-    /// Datagrams that arrived, oldest first.
-    pub inbox: VecDeque<Vec<u8>>,
+    /// What arrived, oldest first.
+    pub inbox: VecDeque<Arrived>,
     /// Which listener the newest arrival came from.
     pub heard_from: ListenerId,
     /// What the header of the newest arrival said.

@@ -10,6 +10,7 @@ use proto::auth::ms_token::{TokenGrant, mint};
 use proto::now::UnixTime;
 use ring::hmac;
 
+use crate::client::Arrived;
 use crate::site::{self, BEGIN, REALM};
 use crate::world::World;
 
@@ -408,7 +409,7 @@ impl AsMs<'_> {
         self.send_bytes(&draft.encode());
         let mut acting = self.world.client(&self.name);
         let inbox = &mut acting.state().inbox;
-        let answer = |bytes: &Vec<u8>| bytes.get(4..20) == Some(&draft.transaction[..]);
+        let answer = |it: &Arrived| !it.bare && it.get(4..20) == Some(&draft.transaction[..]);
         let at = inbox.iter().position(answer)?;
         Some(MsHeard::read(&inbox.remove(at).expect("just found")))
     }
@@ -520,11 +521,11 @@ impl AsMs<'_> {
 
     /// The oldest datagram in its inbox, read.
     pub fn take(&mut self) -> Option<MsArrival> {
-        let bytes = self.world.client(&self.name).state().inbox.pop_front()?;
-        if !is_ms(&bytes) {
-            return Some(MsArrival::Bare(bytes));
+        let arrived = self.world.client(&self.name).state().inbox.pop_front()?;
+        if arrived.bare {
+            return Some(MsArrival::Bare(arrived.bytes));
         }
-        let heard = MsHeard::read(&bytes);
+        let heard = MsHeard::read(&arrived);
         if heard.kind() != DATA_INDICATION {
             return Some(MsArrival::Response(heard));
         }

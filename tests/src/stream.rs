@@ -16,6 +16,7 @@ use proto::framing::pseudo_tls::{CLIENT_LEN, FRESH_LEN, SERVER_LEN, answer};
 use proto::framing::sniff::{Opening, sniff};
 use proto::framing::turn::{Cut, Rules, cut};
 
+use crate::client::Arrived;
 use crate::dice::Dice;
 use crate::seen::What;
 use crate::world::{Target, World};
@@ -342,7 +343,7 @@ fn framed(bytes: &[u8], bare: bool) -> Vec<u8> {
 }
 
 /// What is in every frame that is complete; the rest stays.
-fn take_frames(bytes: &mut Vec<u8>) -> VecDeque<Vec<u8>> {
+fn take_frames(bytes: &mut Vec<u8>) -> VecDeque<Arrived> {
     let mut contents = VecDeque::new();
     while let [kind, zero, high, low, ..] = bytes[..] {
         assert!(matches!((kind, zero), (2 | 3, 0)), "a stream of frames goes on with {kind:#04x}");
@@ -351,15 +352,13 @@ fn take_frames(bytes: &mut Vec<u8>) -> VecDeque<Vec<u8>> {
             break;
         }
         let content: Vec<u8> = bytes.drain(..whole).skip(4).collect();
-        // A client knows what is bare by the frame; in an inbox it has to show.
-        assert_eq!(is_ms(&content), kind == 2, "the frame says what is in it");
-        contents.push_back(content);
+        contents.push_back(Arrived { bare: kind == 3, bytes: content });
     }
     contents
 }
 
 /// Every message that is complete, without padding; the rest stays.
-fn take_messages(bytes: &mut Vec<u8>) -> VecDeque<Vec<u8>> {
+fn take_messages(bytes: &mut Vec<u8>) -> VecDeque<Arrived> {
     let mut messages = VecDeque::new();
     while let [first, _, high, low, ..] = bytes[..] {
         let length = usize::from(high) * 256 + usize::from(low);
@@ -375,7 +374,7 @@ fn take_messages(bytes: &mut Vec<u8>) -> VecDeque<Vec<u8>> {
         let mut taken = std::mem::replace(bytes, rest);
         assert!(taken[message..].iter().all(|&byte| byte == 0), "padding is zero");
         taken.truncate(message);
-        messages.push_back(taken);
+        messages.push_back(Arrived { bare: false, bytes: taken });
     }
     messages
 }

@@ -16,7 +16,7 @@ use proto::stun::attribute::Icmp;
 use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
 
 use crate::books::Books;
-use crate::client::Client;
+use crate::client::{Arrived, Client};
 use crate::dial::Dials;
 use crate::dice::Dice;
 use crate::dress::dress;
@@ -87,7 +87,7 @@ pub(crate) enum Target {
     Stream(Course),
     Server { from: FiveTuple },
     Relay { at: SocketAddr, from: SocketAddr },
-    Client { listener: ListenerId, at: SocketAddr },
+    Client { listener: ListenerId, at: SocketAddr, bare: bool },
     Peer { at: SocketAddr, from: SocketAddr },
 }
 
@@ -393,7 +393,7 @@ impl World {
                     self.obey(verdict, &flight.bytes);
                 }
             }
-            Target::Client { listener, at } => {
+            Target::Client { listener, at, bare } => {
                 let same = |client: &&mut Client| client.address == at;
                 if let Some(client) = self.clients.iter_mut().find(same) {
                     let elsewhere = self.config.edge.corner(listener).is_some();
@@ -403,7 +403,7 @@ impl World {
                     );
                     client.heard_from = listener;
                     client.marks = flight.marks;
-                    client.inbox.push_back(flight.bytes);
+                    client.inbox.push_back(Arrived { bare, bytes: flight.bytes });
                 }
             }
             Target::Peer { at, from } => {
@@ -433,16 +433,11 @@ impl World {
                     self.sockets.get(&via).expect("a verdict names an open socket").socket();
                 self.leave_relay(local, peer.socket(), marks, payload);
             }
-            Verdict::ToClient { to, wrap: Wrap::Raw, payload, .. }
-                if self.is_stream(to.listener) =>
-            {
-                self.answer(to, &bytes[range(payload)], true);
-            }
             Verdict::ToClient { to, wrap, marks, payload } => {
                 let dressed = dress(wrap, &bytes[range(payload)]);
                 let fits = dressed.len() <= LARGEST_DATAGRAM || self.is_stream(to.listener);
                 assert!(fits, "a datagram that UDP can carry");
-                self.leave_listener(to, marks, &dressed);
+                self.leave_listener(to, marks, &dressed, wrap == Wrap::Raw);
             }
             Verdict::ToConnection { connection, payload } => {
                 self.dials.chunks.push((connection, bytes[range(payload)].to_vec()));
@@ -467,11 +462,11 @@ impl World {
         }
     }
 
-    fn leave_listener(&mut self, to: FiveTuple, marks: Marks, bytes: &[u8]) {
+    fn leave_listener(&mut self, to: FiveTuple, marks: Marks, bytes: &[u8], bare: bool) {
         if self.is_stream(to.listener) {
-            return self.answer(to, bytes, false);
+            return self.answer(to, bytes, bare);
         }
-        let target = Target::Client { listener: to.listener, at: to.client.socket() };
+        let target = Target::Client { listener: to.listener, at: to.client.socket(), bare };
         self.fly(&target, marks, bytes);
     }
 
@@ -481,7 +476,7 @@ impl World {
             match action {
                 Action::Send { to, bytes } => {
                     self.note(|| What::Reply(to, bytes.to_vec()));
-                    self.leave_listener(to, Marks::PLAIN, &bytes);
+                    self.leave_listener(to, Marks::PLAIN, &bytes, false);
                 }
                 Action::OpenRelay { id, want } if self.hold_sockets => self.held.push((id, want)),
                 Action::OpenRelay { id, want } => self.open_relay(id, want),

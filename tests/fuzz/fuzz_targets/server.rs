@@ -58,17 +58,6 @@ fn world() -> World {
 /// The magic cookie of STUN.
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 
-/// Whether attributes fill a message of MS-TURN: bare payload may look like the beginning of one.
-fn is_whole(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(20..).unwrap_or_default();
-    while let [_, _, l0, l1, tail @ ..] = rest {
-        let len = usize::from(u16::from_be_bytes([*l0, *l1]));
-        let Some(after) = tail.get(len..) else { return false };
-        rest = after;
-    }
-    rest.is_empty()
-}
-
 /// What is left of the input, and the world it acts upon.
 struct Script<'d> {
     data: &'d [u8],
@@ -256,15 +245,14 @@ impl<'d> Script<'d> {
     /// Clients learn from challenges; the oracle reads every answer.
     fn hear(&mut self) {
         for client in CLIENTS {
-            while let Some(bytes) = self.world.client(client).state().inbox.front() {
-                if is_ms(bytes) && is_whole(bytes) {
+            while let Some(arrived) = self.world.client(client).state().inbox.front() {
+                if !arrived.bare && is_ms(arrived) {
                     self.hear_ms(client);
                     continue;
                 }
-                // A Binding without cookie is answered likewise, which the oracle does not read;
-                // bare payload neither.
-                let classic = matches!(**bytes, [1, 1 | 0x11, _, _, a, b, c, d, ..] if [a, b, c, d] != COOKIE);
-                if client == MICROSOFT || classic || is_ms(bytes) {
+                // A Binding without cookie is answered likewise, which the oracle does not read.
+                let classic = matches!(**arrived, [1, 1 | 0x11, _, _, a, b, c, d, ..] if [a, b, c, d] != COOKIE);
+                if arrived.bare || classic {
                     self.world.client(client).state().inbox.pop_front();
                     continue;
                 }
