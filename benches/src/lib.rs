@@ -12,7 +12,7 @@ use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, Side, Tr
 use proto::auth::ms_token::{self, MsCredential, TokenGrant};
 use proto::auth::{Authority, Credential, Grant, KeyId, KeyRing, PoolKey, Secret, mint};
 use proto::channel_data::{self, ChannelNumber};
-use proto::dialect::ms;
+use proto::dialect::{PerDialect, ms};
 use proto::now::{Now, UnixTime};
 use proto::policy::{Bandwidth, Edge, Limits, Listener, LocalLedger, PeerAcl, RelayAddress};
 use proto::stun::attribute::{
@@ -21,7 +21,7 @@ use proto::stun::attribute::{
 use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
 };
-use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
+use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share, Terms};
 use proto::turn::{Action, Config, Rate, Server, Throttle};
 
 const REALM: &str = "turn.example.org";
@@ -314,8 +314,6 @@ fn config(pool_key: PoolKey) -> Config {
             new_peers_per_minute: 256,
             peer_connections: 16,
             peer_connections_waiting: 16,
-            bandwidth: Bandwidth::UNLIMITED,
-            microsoft_bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key, previous: vec![] }),
@@ -335,7 +333,14 @@ fn config(pool_key: PoolKey) -> Config {
         udp_relays: true,
         tcp_relays: false,
         microsoft: false,
-        microsoft_lifetime: Duration::from_secs(600),
+        terms: PerDialect {
+            rfc: Terms::rfc(Bandwidth::UNLIMITED),
+            ms: Terms::microsoft(
+                Bandwidth::UNLIMITED,
+                Duration::from_secs(600),
+                Duration::from_secs(3_600),
+            ),
+        },
         redirect: Redirect::default(),
     }
 }

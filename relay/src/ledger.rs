@@ -343,8 +343,6 @@ mod tests {
         new_peers_per_minute: 256,
         peer_connections: 1,
         peer_connections_waiting: 1,
-        bandwidth: Bandwidth::UNLIMITED,
-        microsoft_bandwidth: Bandwidth::UNLIMITED,
     };
 
     /// A ledger of a relay with one address.

@@ -177,6 +177,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Below `conduct` and its gates, where messages become procedures, what differs is data.
+#[test]
+fn no_procedure_asks_which_dialect_it_serves() {
+    for path in sources() {
+        let file = name(&path);
+        let Some(inside) = file.strip_prefix("proto/src/turn/") else { continue };
+        if inside.starts_with("conduct/") || inside.starts_with("gate/") {
+            continue;
+        }
+        for (number, line) in code_lines(&read(&path)) {
+            for variant in ["Dialect::", "Call::", "dialect::ms"] {
+                assert!(!line.contains(variant), "{file}:{number}: asks for the dialect");
+            }
+        }
+    }
+}
+
 #[test]
 fn arrows_inside_proto_point_one_way() {
     let mut seen = BTreeSet::new();

@@ -26,7 +26,7 @@ const fn packets(per_s: u64) -> Rates {
 
 /// Clients of a world with these limits, each with an allocation and a channel to bob.
 fn world(bandwidth: Bandwidth, clients: &[&str]) -> (World, Vec<SocketAddr>) {
-    let world = World::configured(51, |config| config.limits.bandwidth = bandwidth);
+    let world = World::configured(51, |config| config.terms.rfc.bandwidth = bandwidth);
     let world = clients.iter().fold(world, |world, client| world.with_client(client));
     let mut world = world.with_peer("bob");
     let relayed = clients.iter().map(|client| {
@@ -164,7 +164,7 @@ fn ed_052_streams_wait_for_their_rate_and_get_all_of_it() {
         let clients = if case == "one" { &["tina"][..] } else { &["tina", "tilda"] };
         let world = World::configured(52, |config| {
             config.microsoft = true;
-            config.limits.microsoft_bandwidth = limits;
+            config.terms.ms.bandwidth = limits;
         });
         let world = clients.iter().fold(world, |world, client| world.with_ms_tcp_client(client));
         let mut world = world.with_peer("bob");
@@ -250,7 +250,7 @@ fn sec_010_each_level_of_the_tree_is_exact_with_its_own_reason_and_stops_at_nobo
         ("relay", Bandwidth { relay: count, ..NONE }, DropReason::RelayPackets, 3),
     ] {
         let mut world =
-            World::configured(51, |config| config.limits.bandwidth = limits).with_peer("bob");
+            World::configured(51, |config| config.terms.rfc.bandwidth = limits).with_peer("bob");
         // Two users behind one address, and one elsewhere.
         for (name, address) in
             [("alice", "81.2.69.10:4000"), ("carol", "81.2.69.10:4001"), ("dave", "81.2.69.11:1")]
@@ -283,7 +283,8 @@ fn sec_010_what_one_level_drops_is_charged_at_no_other() {
         worker: kbit(2_500),
         relay: kbit(2_500),
     };
-    let world = World::configured(51, |config| config.limits.bandwidth = limits).with_peer("bob");
+    let world =
+        World::configured(51, |config| config.terms.rfc.bandwidth = limits).with_peer("bob");
     let mut world = join(world, "alice", "81.2.69.10:4000")
         .with_client_at("alice2", "81.2.69.10:4001".parse().expect("an address"));
     world.client("alice2").state().login = world.client("alice").state().login.clone();
@@ -317,7 +318,7 @@ fn sec_010_a_credential_narrows_what_its_user_may_carry_and_cannot_widen_it() {
         ("b=8000", Bandwidth { user: kbit(4_000), ..NONE }, 4_000),
         ("r=250", NONE, 2_000),
     ] {
-        let mut world = World::configured(51, |config| config.limits.bandwidth = configured)
+        let mut world = World::configured(51, |config| config.terms.rfc.bandwidth = configured)
             .with_peer("bob")
             .with_client("alice");
         let key_id = site::KEY_ID;

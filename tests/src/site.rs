@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use proto::addr::{ListenerId, Side, Transport};
 use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
+use proto::dialect::PerDialect;
 use proto::policy::{Bandwidth, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
-use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
+use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share, Terms};
 
 use crate::login::Login;
 
@@ -98,8 +99,6 @@ pub fn default_config() -> Config {
             new_peers_per_minute: 256,
             peer_connections: 64,
             peer_connections_waiting: 16,
-            bandwidth: Bandwidth::UNLIMITED,
-            microsoft_bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),
@@ -119,7 +118,14 @@ pub fn default_config() -> Config {
         udp_relays: true,
         tcp_relays: false,
         microsoft: false,
-        microsoft_lifetime: Duration::from_secs(600),
+        terms: PerDialect {
+            rfc: Terms::rfc(Bandwidth::UNLIMITED),
+            ms: Terms::microsoft(
+                Bandwidth::UNLIMITED,
+                Duration::from_secs(600),
+                Duration::from_secs(3_600),
+            ),
+        },
         redirect: Redirect::default(),
     }
 }

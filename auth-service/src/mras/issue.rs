@@ -86,10 +86,34 @@ impl Asked {
     }
 }
 
+/// What credentials are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Mint<'r> {
+    ring: &'r KeyRing,
+    /// Fills bytes at random.
+    random: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+}
+
+impl<'r> Mint<'r> {
+    /// The pool's keys, and the operating system's generator.
+    pub(crate) fn of(ring: &'r KeyRing) -> Self {
+        Self { ring, random: getrandom::fill }
+    }
+
+    fn salt(self) -> Result<u16, Reason> {
+        let mut salt = [0; 2];
+        (self.random)(&mut salt).map_err(|error| {
+            tracing::error!("the operating system gives no random numbers: {error}");
+            Reason::InternalServerError
+        })?;
+        Ok(u16::from_be_bytes(salt))
+    }
+}
+
 /// Mints for every entry, or for none (MRAS-22). Past the deadline the work is given up.
 pub(crate) fn issue(
     rules: &Rules,
-    ring: &KeyRing,
+    mint: Mint<'_>,
     asked: &Asked,
     request: &Request,
     deadline: Instant,
@@ -105,7 +129,7 @@ pub(crate) fn issue(
     if relays.iter().any(Vec::is_empty) {
         return Err(Reason::NotSupported);
     }
-    let key = &ring.current;
+    let key = &mint.ring.current;
     let identities: Vec<_> =
         entries.iter().map(|entry| ClientId::of(key, &entry.identity)).collect();
     asked.charge_identities(&identities)?;
@@ -122,7 +146,8 @@ pub(crate) fn issue(
             expires: now.plus(duration_min * 60),
             side: entry.location.map(side_of),
         };
-        let credential = ms_token::mint(key, &grant, salt()?).ok_or(Reason::OtherFailure)?.text();
+        let credential = ms_token::mint(key, &grant, mint.salt()?);
+        let credential = credential.ok_or(Reason::OtherFailure)?.text();
         granted.push(Granted { credential, duration_min, relays });
     }
     Ok(granted)
@@ -135,15 +160,6 @@ fn side_of(location: Location) -> Side {
     }
 }
 
-fn salt() -> Result<u16, Reason> {
-    let mut salt = [0; 2];
-    getrandom::fill(&mut salt).map_err(|error| {
-        tracing::error!("the operating system gives no random numbers: {error}");
-        Reason::InternalServerError
-    })?;
-    Ok(u16::from_be_bytes(salt))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -153,8 +169,11 @@ mod tests {
     use super::*;
     use crate::mras::NAMESPACE;
 
-    #[test]
-    fn mras_019_past_the_deadline_nothing_is_minted() {
+    /// What becomes of a request for one credential.
+    fn outcome(
+        random: fn(&mut [u8]) -> Result<(), getrandom::Error>,
+        deadline: Instant,
+    ) -> Result<usize, Reason> {
         let rate = Rate::new(1.0, 10).expect("a good rate");
         let relay = Relay {
             location: Location::Internet,
@@ -173,19 +192,31 @@ mod tests {
         };
         let current = PrivateKey::generate_ed25519().pool_key();
         let ring = KeyRing { current, previous: Vec::new() };
-        let asked = Asked::new(&rules);
         let body = format!(
             "<request requestID=\"1\" version=\"1.0\" to=\"sip:a\" from=\"sip:b\" \
              xmlns=\"{NAMESPACE}\"><credentialsRequest credentialsRequestID=\"1\">\
              <identity>sip:a@b</identity></credentialsRequest></request>"
         );
         let request = Request::parse(body.as_bytes()).expect("of the schema");
+        let mint = Mint { ring: &ring, random };
+        issue(&rules, mint, &Asked::new(&rules), &request, deadline).map(|granted| granted.len())
+    }
+
+    fn in_a_minute() -> Instant {
+        clock::now().mono + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn mras_019_past_the_deadline_nothing_is_minted() {
+        assert_eq!(outcome(getrandom::fill, in_a_minute()), Ok(1));
         let now = clock::now().mono;
-        let ends = |deadline| issue(&rules, &ring, &asked, &request, deadline).map(|it| it.len());
-        assert_eq!(ends(now + Duration::from_secs(60)), Ok(1));
-        assert_eq!(
-            ends(now.checked_sub(Duration::from_millis(1)).expect("no boot just now")),
-            Err(Reason::TimeOut)
-        );
+        let past = now.checked_sub(Duration::from_millis(1)).expect("no boot just now");
+        assert_eq!(outcome(getrandom::fill, past), Err(Reason::TimeOut));
+    }
+
+    #[test]
+    fn mras_020_without_random_numbers_nothing_is_minted() {
+        let nothing = |_: &mut [u8]| Err(getrandom::Error::UNSUPPORTED);
+        assert_eq!(outcome(nothing, in_a_minute()), Err(Reason::InternalServerError));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::mras::MEDIA_TYPE;
-use crate::mras::issue::{Server, issue};
+use crate::mras::issue::{Mint, Server, issue};
 use crate::mras::reason::Reason;
 use crate::mras::request::Request;
 use crate::mras::response;
@@ -112,7 +112,8 @@ fn serve(shared: &Shared, server: &Server, body: &[u8]) -> Answer {
         }
     };
     let ring = &live.config.issue.ring;
-    let granted = charged.and_then(|()| issue(&mras.rules, ring, asked, &request, deadline));
+    let granted =
+        charged.and_then(|()| issue(&mras.rules, Mint::of(ring), asked, &request, deadline));
     match granted {
         Ok(granted) => {
             tracing::debug!("{server}: {}", Reason::Ok.phrase());

@@ -23,7 +23,26 @@ pub enum Dialect {
     Ms,
 }
 
-/// How long things live that a client of a dialect holds.
+/// Something of which every dialect has its own.
+#[derive(Clone, Copy, Debug)]
+pub struct PerDialect<T> {
+    /// Of TURN as the RFCs have it.
+    pub rfc: T,
+    /// Of MS-TURN.
+    pub ms: T,
+}
+
+impl<T> PerDialect<T> {
+    /// That of one dialect.
+    pub fn of(&self, dialect: Dialect) -> &T {
+        match dialect {
+            Dialect::Rfc => &self.rfc,
+            Dialect::Ms => &self.ms,
+        }
+    }
+}
+
+/// What the grammar of a dialect means for what its clients hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// A permission.
@@ -36,6 +55,8 @@ pub(crate) struct Rules {
     pub(crate) chunks: bool,
     /// Whether clients can be told what ICMP says.
     pub(crate) hears_icmp: bool,
+    /// The longest message to a client on a stream.
+    pub(crate) longest_on_stream: usize,
 }
 
 impl Dialect {

@@ -22,6 +22,8 @@ pub(crate) const RULES: Rules = Rules {
     use_prolongs: false,
     chunks: false,
     hears_icmp: true,
+    // A STUN header, and a body that its length field can say.
+    longest_on_stream: 20 + 65_532,
 };
 
 /// The most padding an answer has: more than any Ethernet frame.

@@ -30,10 +30,6 @@ pub struct Limits {
     pub peer_connections: usize,
     /// Those of them that are being made, or wait for the client to claim them.
     pub peer_connections_waiting: usize,
-    /// Payload of one allocation and of one user.
-    pub bandwidth: Bandwidth,
-    /// The same for clients of the Microsoft dialect.
-    pub microsoft_bandwidth: Bandwidth,
 }
 
 /// Who wants an allocation.

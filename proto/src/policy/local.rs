@@ -135,8 +135,6 @@ mod tests {
         new_peers_per_minute: 256,
         peer_connections: 1,
         peer_connections_waiting: 1,
-        bandwidth: Bandwidth::UNLIMITED,
-        microsoft_bandwidth: Bandwidth::UNLIMITED,
     };
 
     fn claim(user: u64, client: [u8; 4], user_limit: Option<u32>) -> Claim {

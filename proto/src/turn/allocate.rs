@@ -196,11 +196,7 @@ impl<L: Ledger> Server<L> {
     /// What an allocation of a dialect and its user may carry: what the configuration says, or
     /// less if the credential does.
     fn bandwidth(&self, dialect: Dialect, identity: &Identity) -> Bandwidth {
-        let limits = &self.config.limits;
-        let configured = match dialect {
-            Dialect::Rfc => limits.bandwidth,
-            Dialect::Ms => limits.microsoft_bandwidth,
-        };
+        let configured = self.config.terms.of(dialect).bandwidth;
         Bandwidth { user: configured.user.narrowed(identity.limits.rates), ..configured }
     }
 

@@ -3,7 +3,11 @@
 //!
 //! A dialect says how its requests prove who asks, in which order, and which procedures they know
 //! ([`Asks`]). That guesses are counted, that a five-tuple waits for its sockets, and that
-//! strangers do not hear everything is the same for all, and stands here alone.
+//! strangers do not hear everything is the same for all, and stands here alone. What each dialect
+//! says lies below: [`rfc`] and [`ms`].
+
+mod ms;
+mod rfc;
 
 use crate::now::Now;
 use crate::policy::Ledger;

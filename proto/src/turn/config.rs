@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::addr::{Side, Transport};
 use crate::auth::Authority;
-use crate::dialect::Dialect;
-use crate::policy::{Asker, Edge, Limits, PeerAcl};
+use crate::dialect::{Dialect, PerDialect};
+use crate::policy::{Asker, Bandwidth, Edge, Limits, PeerAcl};
 use crate::turn::allocation::Allocation;
 use crate::turn::refresh::LIFETIME_DEFAULT;
 
@@ -55,6 +55,33 @@ pub struct Redirect {
     pub when_full: bool,
 }
 
+/// What clients of one dialect are granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Payload of one allocation, of one user, and so on.
+    pub bandwidth: Bandwidth,
+    /// The lifetime of an allocation whose client names none, and the least that is granted.
+    pub lifetime: Duration,
+    /// The same for clients on connections.
+    pub lifetime_on_stream: Duration,
+}
+
+impl Terms {
+    /// Those of the RFCs (RFC 8656 §3.2).
+    pub const fn rfc(bandwidth: Bandwidth) -> Self {
+        Self { bandwidth, lifetime: LIFETIME_DEFAULT, lifetime_on_stream: LIFETIME_DEFAULT }
+    }
+
+    /// Those of MS-TURN, whose `lifetime` over UDP is the operator's (MST-79).
+    ///
+    /// A connection tells by its end that the client is gone (MST-78, MST-80), so there the
+    /// longest is granted: libnice 0.1.21 refreshes there too, if it ever has to, and takes the
+    /// answer for the beginning of a peer's message, which is the end of its call.
+    pub const fn microsoft(bandwidth: Bandwidth, lifetime: Duration, longest: Duration) -> Self {
+        Self { bandwidth, lifetime, lifetime_on_stream: longest }
+    }
+}
+
 /// Configuration of one server. Every field is valid: the shell refuses anything else.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -92,8 +119,8 @@ pub struct Config {
     pub tcp_relays: bool,
     /// Whether MS-TURN is spoken beside TURN of the RFCs.
     pub microsoft: bool,
-    /// The lifetime of an MS-TURN allocation over UDP whose client names none (MST-79).
-    pub microsoft_lifetime: Duration,
+    /// What clients are granted.
+    pub terms: PerDialect<Terms>,
     /// Where clients are sent that are not taken here.
     pub redirect: Redirect,
 }
@@ -108,15 +135,8 @@ impl Config {
     }
 
     /// The lifetime of an allocation whose client names none, and the least that is granted.
-    ///
-    /// In MS-TURN a connection tells by its end that the client is gone (MST-78, MST-80), so there
-    /// the longest is granted: libnice 0.1.21 refreshes there too, if it ever has to, and takes
-    /// the answer for the beginning of a peer's message, which is the end of its call.
     pub(crate) fn lifetime_default(&self, dialect: Dialect, transport: Transport) -> Duration {
-        match dialect {
-            Dialect::Rfc => LIFETIME_DEFAULT,
-            Dialect::Ms if transport.is_stream() => self.lifetime_max,
-            Dialect::Ms => self.microsoft_lifetime,
-        }
+        let terms = self.terms.of(dialect);
+        if transport.is_stream() { terms.lifetime_on_stream } else { terms.lifetime }
     }
 }

@@ -23,12 +23,6 @@ const DATAGRAM_MAX: [usize; 2] = [65_507, 65_527];
 /// What every transport carries, so that nobody is asked.
 const ALWAYS_FITS: usize = DATAGRAM_MAX[0];
 
-/// The most a stream carries as one message: a STUN header, and a body its length field can say.
-const MESSAGE_MAX: usize = 20 + 65_532;
-
-/// The most a frame of MS-TURN carries (MST-6).
-const FRAME_MAX: usize = 65_535;
-
 /// Bytes ChannelData adds.
 const CHANNEL_OVERHEAD: usize = 4;
 
@@ -236,10 +230,7 @@ pub(super) fn metered(
 #[cold]
 fn fits(edge: &Edge, to: FiveTuple, dialect: Dialect, bytes: usize) -> bool {
     let most = match edge.listener(to.listener).map(|listener| listener.transport) {
-        Some(Transport::Tcp | Transport::Tls) => match dialect {
-            Dialect::Rfc => MESSAGE_MAX,
-            Dialect::Ms => FRAME_MAX,
-        },
+        Some(Transport::Tcp | Transport::Tls) => dialect.rules().longest_on_stream,
         Some(Transport::Udp | Transport::Dtls) | None => DATAGRAM_MAX[to.client.family().index()],
     };
     bytes <= most

@@ -1,5 +1,5 @@
 //! Mobility (RFC 8016): an allocation follows its client to another address. So it does in MS-TURN
-//! (MST-75), by a connection instead of a ticket and at once, which is in `turn::ms`.
+//! (MST-75), by a connection instead of a ticket and at once, which is in `conduct::ms`.
 //!
 //! A client that asked for it holds a ticket. A Refresh that brings it from a new five-tuple
 //! gives the allocation a second seat there: both five-tuples are served, and payload goes to the

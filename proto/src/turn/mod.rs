@@ -2,9 +2,9 @@
 //!
 //! [`Server`] has the entry points and no procedure. A datagram that carries payload takes the
 //! path of `forward` and leaves as a [`Verdict`]. `conduct` leads a request of any dialect past
-//! `gate`, which alone makes an authenticated one of it, and on to the file that bears its name: `allocate`, `refresh`,
-//! `permission`, `channel`, `mobility`; for TCP relays `connect`, `connection_attempt`,
-//! `connection_bind`; for clients of MS-TURN, whose requests come through `ms`, `destination`;
+//! `gate`, which alone makes an authenticated one of it, and on to the file that bears its name:
+//! `allocate`, `refresh`, `permission`, `channel`, `destination`, `mobility`; for TCP relays
+//! `connect`, `connection_attempt`, `connection_bind`;
 //! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
 //! over, and `farewell` remembers what was said of it. What the network says of undelivered datagrams is told by `unreachable`. `renewal` puts
 //! another configuration in force; when the peer policy changes, `revoke` ends what it no longer
@@ -41,7 +41,6 @@ mod indication;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
 mod mobility;
-mod ms;
 mod nonce;
 pub mod permission;
 mod ports;

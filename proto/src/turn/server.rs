@@ -9,28 +9,23 @@ use crate::addr::{
     AllocationId, ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, Transport,
 };
 use crate::demux::{Kind, is_ms, is_ms_multiplexed};
-use crate::dialect::{Call, rfc};
 use crate::marks::Datagram;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::policy::bandwidth::Trunk;
-use crate::reject::{DropReason, Reject, Why};
-use crate::stun::{AttributeType, Class, Fingerprint, Malformed, Message, Method};
+use crate::reject::{DropReason, Why};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
-use crate::turn::conduct::Asks;
 use crate::turn::config::Config;
 use crate::turn::connection::Connections;
-use crate::turn::exchange::Exchange;
 use crate::turn::expiry::Expiry;
 use crate::turn::farewell::Farewells;
 use crate::turn::gate::Authenticated;
-use crate::turn::guesses::Pretence;
 use crate::turn::nonce::Nonces;
 use crate::turn::ports::Ports;
 use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::Table;
-use crate::turn::tally::{AllocationView, Demand, ListenerTally, Procedure, Tally};
+use crate::turn::tally::{AllocationView, Demand, ListenerTally, Tally};
 use crate::turn::throttle::{Standing, Throttle};
 use crate::turn::ticket::{self, Tickets};
 
@@ -294,74 +289,6 @@ impl<L: Ledger> Server<L> {
         self.lapse_all();
     }
 
-    /// A message that looks like STUN.
-    fn stun(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
-        let Datagram { marks, bytes } = datagram;
-        let message = match Message::parse(bytes) {
-            Ok(message) => message,
-            Err(Malformed::Cookie) => return self.classic(now, from, bytes),
-            Err(_) => return self.dropped(DropReason::MalformedStun),
-        };
-        let is_send = message.class() == Class::Indication && message.method() == Method::SEND;
-        let seat = if is_send { self.table.seat(from) } else { None };
-        // Before anything that costs more the longer the message is.
-        if is_send && seat.is_none() {
-            return self.dropped(DropReason::NoAllocation);
-        }
-        if message.fingerprint() == Fingerprint::Wrong {
-            return self.dropped(DropReason::BadFingerprint);
-        }
-        if let Some(seat) = seat {
-            return self.send(now, (from, seat), marks, &message);
-        }
-        if self.is_spoofed(from) {
-            return self.dropped(DropReason::SpoofedSource);
-        }
-        if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
-            listener.control_in.add(bytes.len());
-        }
-        match (message.class(), Procedure::of(message.method())) {
-            (Class::Request, Some(procedure)) => self.request(now, from, &message, procedure),
-            (Class::Indication, Some(Procedure::Binding)) => Verdict::Handled,
-            _ => self.dropped(DropReason::UnexpectedMessage),
-        }
-    }
-
-    /// A request is answered, or refused with a code.
-    fn request(
-        &mut self,
-        now: Now,
-        from: FiveTuple,
-        message: &Message<'_>,
-        procedure: Procedure,
-    ) -> Verdict {
-        if let Some(demand) = self.demand(from.listener) {
-            demand.requests[procedure as usize] += 1;
-        }
-        let call = rfc::Call { method: message.method(), transaction: message.transaction() };
-        let exchange = Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
-        match procedure {
-            Procedure::Binding if !self.hears(now, from, false) => {
-                self.dropped(DropReason::Throttled)
-            }
-            Procedure::Binding => match self.binding(&exchange, message) {
-                Ok(()) => Verdict::Handled,
-                Err(reject) => self.refuse(now, &exchange, &reject),
-            },
-            // Without the feature these are methods nobody heard of.
-            Procedure::Connect | Procedure::ConnectionBind if !self.config.tcp_relays => {
-                self.dropped(DropReason::UnexpectedMessage)
-            }
-            Procedure::SetActiveDestination => self.dropped(DropReason::UnexpectedMessage),
-            Procedure::Allocate
-            | Procedure::Refresh
-            | Procedure::CreatePermission
-            | Procedure::ChannelBind
-            | Procedure::Connect
-            | Procedure::ConnectionBind => self.conduct(now, exchange, message),
-        }
-    }
-
     /// The counters of what a listener's clients want.
     pub(super) fn demand(&mut self, listener: ListenerId) -> Option<&mut Demand> {
         self.listeners.get_mut(listener.index()).map(|listener| &mut listener.demand)
@@ -398,30 +325,6 @@ impl<L: Ledger> Server<L> {
         throttle.admits(now.mono, standing, from.client)
     }
 
-    /// An authenticated request goes to its procedure.
-    fn serve(
-        &mut self,
-        now: Now,
-        request: &Authenticated<'_>,
-        message: &Message<'_>,
-    ) -> Result<Verdict, Reject> {
-        self.understood(message)?;
-        let client = request.exchange.client;
-        match request.exchange.procedure {
-            Procedure::Allocate => {
-                self.allocate(now, request, |server| server.wish(client, message))?;
-            }
-            Procedure::Refresh => return self.refresh(now, request, message),
-            Procedure::CreatePermission => self.create_permission(now, request, message)?,
-            Procedure::ChannelBind => self.channel_bind(now, request, message)?,
-            Procedure::Connect => self.connect(now, request, message)?,
-            Procedure::ConnectionBind => return self.connection_bind(request, message),
-            Procedure::Binding => self.binding(&request.exchange, message)?,
-            Procedure::SetActiveDestination => return Err(Why::BadAttribute.into()),
-        }
-        Ok(Verdict::Handled)
-    }
-
     /// Stands for the bytes of a request, so that its repetition is known.
     pub(super) fn digest(&self, bytes: &[u8]) -> u64 {
         let mut digest = self.digests.build_hasher();
@@ -446,39 +349,6 @@ impl<L: Ledger> Server<L> {
             || client.ip() == std::net::IpAddr::V4(std::net::Ipv4Addr::BROADCAST)
             || client.ip().is_unspecified()
             || self.config.edge.is_listener(client.socket())
-    }
-}
-
-impl<'a, L: Ledger> Asks<'a, L> for Message<'a> {
-    fn pretence(&self, exchange: &Exchange) -> (Pretence<'a>, bool) {
-        let field = |kind| self.first(kind);
-        let name = field(AttributeType::USERNAME).or(field(AttributeType::USERHASH));
-        let nonce = field(AttributeType::NONCE).unwrap_or_default();
-        let who = Pretence { from: exchange.client, name: name.unwrap_or_default(), nonce };
-        (who, self.integrity().is_some())
-    }
-
-    fn admit(
-        &self,
-        server: &Server<L>,
-        now: Now,
-        exchange: &mut Exchange,
-    ) -> Result<Authenticated<'a>, Reject> {
-        server.admit(now, exchange, self)
-    }
-
-    /// The nonce is looked at last.
-    fn knows(&self, why: Why) -> bool {
-        why == Why::StaleNonce
-    }
-
-    fn serve(
-        &self,
-        server: &mut Server<L>,
-        now: Now,
-        request: &Authenticated<'a>,
-    ) -> Result<Verdict, Reject> {
-        server.serve(now, request, self)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::addr::{
     Transport, steer,
 };
 use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
+use crate::dialect::PerDialect;
 use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::{
@@ -30,7 +31,7 @@ use crate::stun::{
     Writer,
 };
 use crate::turn::action::{Action, OpenFailure, Verdict};
-use crate::turn::config::{Compat, Config, MobilityPolicy, Redirect, Share};
+use crate::turn::config::{Compat, Config, MobilityPolicy, Redirect, Share, Terms};
 use crate::turn::server::Server;
 use crate::turn::throttle::{Rate, Throttle};
 
@@ -94,8 +95,6 @@ fn config(share: Share) -> Config {
             new_peers_per_minute: 256,
             peer_connections: 16,
             peer_connections_waiting: 4,
-            bandwidth: Bandwidth::UNLIMITED,
-            microsoft_bandwidth: Bandwidth::UNLIMITED,
         },
         authority: Authority {
             ring: Some(KeyRing { current: PoolKey::of_test(1), previous: vec![] }),
@@ -115,7 +114,14 @@ fn config(share: Share) -> Config {
         udp_relays: true,
         tcp_relays: true,
         microsoft: false,
-        microsoft_lifetime: Duration::from_secs(600),
+        terms: PerDialect {
+            rfc: Terms::rfc(Bandwidth::UNLIMITED),
+            ms: Terms::microsoft(
+                Bandwidth::UNLIMITED,
+                Duration::from_secs(600),
+                Duration::from_secs(3_600),
+            ),
+        },
         redirect: Redirect::default(),
     }
 }

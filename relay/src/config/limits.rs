@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
 use proto::addr::Family;
+use proto::dialect::PerDialect;
 use proto::policy::bandwidth::{BYTES_PER_KBIT, MOST_BYTES_PER_S};
 use proto::policy::{Bandwidth, Limits, Rates, RelayAddress};
 use proto::turn::Rate;
@@ -54,9 +55,12 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
             16,
             4_096,
         )? as usize,
-        bandwidth: bandwidth(found)?,
-        microsoft_bandwidth: microsoft_bandwidth(found)?,
     })
+}
+
+/// What allocations of each dialect may carry.
+pub(super) fn bandwidths(found: &file::Limits) -> Result<PerDialect<Bandwidth>, Problem> {
+    Ok(PerDialect { rfc: bandwidth(found)?, ms: microsoft_bandwidth(found)? })
 }
 
 /// What allocations may carry; without a word from the operator there is no limit.
@@ -101,10 +105,16 @@ fn microsoft_bandwidth(found: &file::Limits) -> Result<Bandwidth, Problem> {
     })
 }
 
-/// A rate in kilobits of a thousand bits, as rates of media are told; in bytes.
+/// The greatest rate that may be written (ED-51).
+const MOST_KBIT: u64 = 1 << 32;
+
+/// A rate in kilobits of a thousand bits, as rates of media are told; in bytes, of which no more
+/// are counted than a relay can carry.
 fn kbit(key: &str, found: Option<u64>) -> Result<Option<NonZeroU64>, Problem> {
-    let kbit = rate(key, found, MOST_BYTES_PER_S / BYTES_PER_KBIT)?;
-    Ok(kbit.and_then(|kbit| kbit.checked_mul(BYTES_PER_KBIT)))
+    let kbit = rate(key, found, MOST_KBIT)?;
+    Ok(kbit.and_then(|kbit| {
+        NonZeroU64::new((kbit.get() * BYTES_PER_KBIT.get()).min(MOST_BYTES_PER_S))
+    }))
 }
 
 /// A rate of datagrams.

@@ -30,10 +30,12 @@ use std::time::Duration;
 
 use proto::addr::{ListenerId, Transport};
 use proto::auth::{Authority, KeyRing};
+use proto::dialect::PerDialect;
 use proto::policy::{
-    Asker, Corners, Edge, Explanation, Limits, Listener, PeerAcl, PoolRelay, RelayAddress,
+    Asker, Bandwidth, Corners, Edge, Explanation, Limits, Listener, PeerAcl, PoolRelay,
+    RelayAddress,
 };
-use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share};
+use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share, Terms};
 use proto::turn::{self, Rate};
 use zeroize::Zeroizing;
 
@@ -73,6 +75,7 @@ pub struct Config {
     peers: PeerAcl,
     pool: Vec<PoolRelay>,
     pub(crate) limits: Limits,
+    bandwidth: PerDialect<Bandwidth>,
     /// How often strangers are answered.
     pub(crate) strangers: Rate,
     /// How often handshakes of TLS and DTLS begin.
@@ -168,7 +171,14 @@ impl Config {
             udp_relays: self.udp_relays,
             tcp_relays: self.tcp_relays,
             microsoft: self.microsoft,
-            microsoft_lifetime: self.timers.microsoft_lifetime,
+            terms: PerDialect {
+                rfc: Terms::rfc(self.bandwidth.rfc),
+                ms: Terms::microsoft(
+                    self.bandwidth.ms,
+                    self.timers.microsoft_lifetime,
+                    self.timers.lifetime_max,
+                ),
+            },
             redirect: self.redirect.clone(),
         }
     }
@@ -322,6 +332,7 @@ impl Config {
             ports,
             peers: peers::peers(&file.peers)?,
             limits: limits::limits(&file.limits, room)?,
+            bandwidth: limits::bandwidths(&file.limits)?,
             strangers: limits::strangers(&file.limits)?,
             handshakes: limits::handshakes(&file.limits)?,
             memory: limits::memory(&file.limits)?,

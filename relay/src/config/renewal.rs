@@ -115,6 +115,7 @@ impl Config {
             own: fresh.own,
             broadcasts: fresh.broadcasts,
             limits: fresh.limits,
+            bandwidth: fresh.bandwidth,
             authority: fresh.authority,
             timers: fresh.timers,
             redirect: fresh.redirect,

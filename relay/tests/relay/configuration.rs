@@ -165,7 +165,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         ALLOW,
         "[limits]\nkbit_per_s_per_user = 0",
         "limits.kbit_per_s_per_user = 0",
-        "1 to 100000000",
+        "1 to 4294967296",
     ),
     (
         ALLOW,
@@ -173,7 +173,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "limits.packets_per_s_per_allocation = 0",
         "1 to 1000000000",
     ),
-    (ALLOW, "[limits]\nkbit_per_s = 0", "limits.kbit_per_s = 0", "1 to 100000000"),
+    (ALLOW, "[limits]\nkbit_per_s = 0", "limits.kbit_per_s = 0", "1 to 4294967296"),
     (
         ALLOW,
         "[limits]\npackets_per_s_per_client = 0",

@@ -13,9 +13,9 @@
 //! | integrity | over the message | padded with zeros to 64 bytes | `integrity` |
 //! | user name, password | text | bytes of a token | `auth::ms_token` |
 //! | who is asked for a nonce | every request | Allocate alone | `turn::gate::ms` |
-//! | Refresh | a method | another Allocate | `turn::ms` |
+//! | Refresh | a method | another Allocate | `turn::conduct::ms` |
 //! | permissions | five minutes, by request | as long as the allocation, by Send | [`RULES`] |
-//! | Send | an indication | a signed request that is never answered | `turn::ms` |
+//! | Send | an indication | a signed request that is never answered | `turn::conduct::ms` |
 //! | channels | numbers | one active destination, its payload bare | `turn::destination` |
 //! | a quiet allocation | ends unless refreshed | ends unless refreshed or in use | [`RULES`] |
 //! | replays | nonces | sequence numbers | `turn::session` |
@@ -53,4 +53,6 @@ pub(crate) const RULES: Rules = Rules {
     use_prolongs: true,
     hears_icmp: false,
     chunks: true,
+    // MST-6.
+    longest_on_stream: 65_535,
 };

@@ -24,7 +24,12 @@ use crate::turn::tally::Procedure;
 
 impl<L: Ledger> Server<L> {
     /// A message of MS-TURN by its cookie.
-    pub(super) fn ms(&mut self, now: Now, from: FiveTuple, datagram: Datagram<'_>) -> Verdict {
+    pub(in crate::turn) fn ms(
+        &mut self,
+        now: Now,
+        from: FiveTuple,
+        datagram: Datagram<'_>,
+    ) -> Verdict {
         let Datagram { marks, bytes } = datagram;
         let Ok(message) = Message::parse(bytes) else {
             return self.dropped(DropReason::MalformedMs);
