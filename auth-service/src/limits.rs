@@ -133,6 +133,8 @@ pub(crate) enum TooMany {
     Total,
     /// The client's network has as many as it may.
     FromClient,
+    /// The client's network began as many TLS handshakes as it may.
+    Handshakes,
 }
 
 impl OpenConnections {

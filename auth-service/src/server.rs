@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Connections;
-use crate::limits::{Network, OpenConnections};
+use crate::limits::{Network, OpenConnections, TooMany};
 use crate::mras::connection;
 use crate::mras::issue::Server;
 use crate::mras::trust::name_among;
@@ -121,13 +121,18 @@ impl Door {
         if live.is_proxy(peer.ip()) {
             per_client = total;
         }
-        let ticket = match open.open(Network::of(peer.ip()), total, per_client) {
+        let network = Network::of(peer.ip());
+        let ticket = match open.open(network, total, per_client) {
             Ok(ticket) => ticket,
             Err(why) => {
                 self.shared.telemetry.turned_away(why);
                 return None;
             }
         };
+        if tls.is_some() && !live.is_proxy(peer.ip()) && !self.shared.lets_shake(network) {
+            self.shared.telemetry.turned_away(TooMany::Handshakes);
+            return None;
+        }
         let tls = tls.map(TlsAcceptor::from);
         let (shared, behind, stop) = (Arc::clone(&self.shared), self.behind.clone(), stop.clone());
         Some(tasks.spawn(async move {

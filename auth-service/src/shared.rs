@@ -18,6 +18,7 @@ use crate::telemetry::{CallerCounters, Telemetry};
 pub(crate) struct Shared {
     live: RwLock<Arc<Live>>,
     failures: Mutex<Allowances<Network>>,
+    handshakes: Mutex<Allowances<Network>>,
     stopping: AtomicBool,
     pub(crate) telemetry: Telemetry,
 }
@@ -37,6 +38,7 @@ impl Shared {
         telemetry.keys(&config.issue.ring, 1.0);
         Self {
             failures: Mutex::new(Allowances::new(config.failures)),
+            handshakes: Mutex::new(Allowances::new(config.handshakes)),
             stopping: AtomicBool::new(false),
             live: RwLock::new(Arc::new(Live {
                 counters: telemetry.callers(config.callers.names()),
@@ -56,6 +58,7 @@ impl Shared {
     /// certificate. The sockets stay as they are.
     pub(crate) fn replace(&self, config: Config) {
         let failures = Allowances::new(config.failures);
+        let handshakes = Allowances::new(config.handshakes);
         let old = self.live();
         self.telemetry.keys(&old.config.issue.ring, 0.0);
         self.telemetry.keys(&config.issue.ring, 1.0);
@@ -63,7 +66,8 @@ impl Shared {
         let asked = config.mras.as_ref().map(|mras| Asked::new(&mras.rules));
         *self.live.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(Live { config, counters, asked });
-        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = failures;
+        *self.lock_failures() = failures;
+        *self.handshakes.lock().unwrap_or_else(PoisonError::into_inner) = handshakes;
     }
 
     /// From now on the service is not ready.
@@ -106,6 +110,17 @@ impl Shared {
             Refusal::until(Why::CallerRate, wait, "you ask more often than your rate_per_s allows")
         })?;
         Ok(caller)
+    }
+
+    /// Whether a network may begin one more TLS handshake, which costs us more than it.
+    pub(crate) fn lets_shake(&self, network: Network) -> bool {
+        let now = clock::now().mono;
+        let mut begun = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lets = begun.may_try(&network, now).is_ok();
+        if lets {
+            begun.charge(network, now);
+        }
+        lets
     }
 
     fn lock_failures(&self) -> std::sync::MutexGuard<'_, Allowances<Network>> {

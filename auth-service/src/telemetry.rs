@@ -29,7 +29,7 @@ pub(crate) struct Telemetry {
     latency: Histogram,
     connections: Gauge,
     tls_failures: Counter,
-    turned_away: [Counter; 2],
+    turned_away: [Counter; 3],
     reloads: [Counter; 2],
     pub(crate) mras: MrasCounters,
 }
@@ -41,16 +41,18 @@ impl Telemetry {
         let builder = PrometheusBuilder::new().set_buckets_for_metric(buckets, &LATENCY_BOUNDS_S);
         let recorder = builder.expect("the list of bounds is not empty").build_recorder();
         with_local_recorder(&recorder, describe);
-        let counters = |name: &'static str, label: &'static str, values: [&'static str; 2]| {
-            with_local_recorder(&recorder, || values.map(|value| counter!(name, label => value)))
-        };
+        let counters = |name: &'static str, label: &'static str| move |value: &'static str| counter!(name, label => value);
         Self {
             refused: with_local_recorder(&recorder, || Why::ALL.map(refusals).to_vec()),
             latency: with_local_recorder(&recorder, || histogram!(LATENCY)),
             connections: with_local_recorder(&recorder, || gauge!(CONNECTIONS)),
             tls_failures: with_local_recorder(&recorder, || counter!(TLS_FAILURES)),
-            turned_away: counters(TURNED_AWAY, "reason", ["total", "client"]),
-            reloads: counters(RELOADS, "result", ["done", "failed"]),
+            turned_away: with_local_recorder(&recorder, || {
+                ["total", "client", "handshakes"].map(counters(TURNED_AWAY, "reason"))
+            }),
+            reloads: with_local_recorder(&recorder, || {
+                ["done", "failed"].map(counters(RELOADS, "result"))
+            }),
             mras: with_local_recorder(&recorder, MrasCounters::new),
             recorder,
         }
@@ -104,10 +106,11 @@ impl Telemetry {
 
     /// A connection was not served.
     pub(crate) fn turned_away(&self, why: TooMany) {
-        let [total, client] = &self.turned_away;
+        let [total, client, handshakes] = &self.turned_away;
         match why {
             TooMany::Total => total.increment(1),
             TooMany::FromClient => client.increment(1),
+            TooMany::Handshakes => handshakes.increment(1),
         }
     }
 

@@ -82,6 +82,8 @@ pub(super) struct Limits {
     pub(super) connections_per_client: usize,
     pub(super) failures_per_s: f64,
     pub(super) failures_burst: u32,
+    pub(super) handshakes_per_s: f64,
+    pub(super) handshakes_burst: u32,
 }
 
 impl Default for Limits {
@@ -91,6 +93,8 @@ impl Default for Limits {
             connections_per_client: 64,
             failures_per_s: 1.0,
             failures_burst: 10,
+            handshakes_per_s: 100.0,
+            handshakes_burst: 200,
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Config {
     files: Vec<PathBuf>,
     pub(crate) connections: Connections,
     pub(crate) failures: Rate,
+    /// TLS handshakes of one client network.
+    pub(crate) handshakes: Rate,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) callers: Callers,
@@ -222,6 +224,8 @@ impl Reader<'_> {
         }
         let failures =
             self.rate("limits.failures", limits.failures_per_s, limits.failures_burst)?;
+        let handshakes =
+            self.rate("limits.handshakes", limits.handshakes_per_s, limits.handshakes_burst)?;
         Ok(Config {
             file: None,
             listen,
@@ -234,6 +238,7 @@ impl Reader<'_> {
                 per_client: limits.connections_per_client,
             },
             failures,
+            handshakes,
             trusted_proxies: self.proxies(&file.trusted_proxies)?,
             callers: self.callers(&file.callers)?,
             issue: self.issue(&file, keys)?,

@@ -259,6 +259,8 @@ const KEYS: &[&str] = &[
     "connections_per_client",
     "failures_per_s",
     "failures_burst",
+    "handshakes_per_s",
+    "handshakes_burst",
     "token_file",
     "hosts",
     "user",

@@ -112,6 +112,27 @@ fn connections_of_one_client_are_limited() {
     }
 }
 
+#[test]
+fn sec_010_handshakes_of_one_client_are_limited() {
+    let directory = tempfile::tempdir().expect("a writable directory");
+    let (settings, trusted) = certificate(directory.path());
+    let service = Service::start(&format!(
+        "{settings}\n[limits]\nhandshakes_per_s = 0.001\nhandshakes_burst = 2\n\
+         [metrics]\naddress = \"127.0.0.1:0\""
+    ));
+    let served = |(): ()| {
+        let client = tls_client(Some(trusted.clone()), &[&TLS13]);
+        let mut stream = StreamOwned::new(client, connect(service.auth.addr()));
+        let mut answer = Vec::new();
+        let _ = stream.write_all(request().as_bytes());
+        let _ = stream.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 200 OK")
+    };
+    assert_eq!([(); 3].map(served), [true, true, false]);
+    let refused = "av_edge_auth_connections_refused_total{reason=\"handshakes\"} 1\n";
+    assert!(service.metrics().contains(refused));
+}
+
 /// Whether the service closes a connection without a word to a whole request.
 fn ends_unanswered(mut stream: TcpStream) -> bool {
     // Both may fail: the service may be quicker to close than we are to write.
