@@ -19,6 +19,7 @@ pub mod dial;
 pub mod dice;
 pub mod draft;
 mod dress;
+mod follower;
 pub mod heard;
 pub mod kind;
 pub mod link;

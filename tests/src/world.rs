@@ -20,6 +20,7 @@ use crate::client::{Arrived, Client};
 use crate::dial::Dials;
 use crate::dice::Dice;
 use crate::dress::dress;
+use crate::follower::Follower;
 use crate::link::Link;
 use crate::ms::AsMs;
 use crate::peer::Peer;
@@ -68,6 +69,7 @@ pub struct World {
     held: Vec<(RelayId, RelayedAddr)>,
     /// Allocations among them that were given up before their socket opened.
     pub(crate) given_up: u64,
+    follower: Follower,
     air: BinaryHeap<Reverse<Flight>>,
     flights: u64,
 }
@@ -128,6 +130,7 @@ impl World {
             elapsed: Duration::ZERO,
             wall_offset: 0,
             sockets: BTreeMap::new(),
+            follower: Follower::default(),
             air: BinaryHeap::new(),
             flights: 0,
         }
@@ -492,7 +495,10 @@ impl World {
                 Action::ConnectPeer { connection, from, to } => self.call(connection, from, to),
                 Action::Join { connection, client } => self.join(connection, client),
                 Action::ClosePeer(connection) => self.end_call(connection),
-                Action::Changed(change) => self.changes.push(change),
+                Action::Changed(change) => {
+                    self.follower.hear(&change);
+                    self.changes.push(change);
+                }
                 Action::Divert(client) => {
                     assert!(self.diverted.insert(client), "{client:?} is diverted once");
                 }
@@ -502,6 +508,8 @@ impl World {
                 Action::HandOver { .. } => panic!("there is one worker here: {action:?}"),
             }
         }
+        self.follower.follow(&self.server);
+        self.follower.check(&self.server, self.now());
         self.check();
     }
 

@@ -242,4 +242,25 @@ pub enum Change {
         /// The peer.
         peer: PeerAddr,
     },
+    /// What may pass without being asked about is another in some other way: prolonged, expired,
+    /// revoked, or the client is elsewhere. `Server::routes` tells what it is now.
+    RoutesChanged {
+        /// The allocation.
+        id: AllocationId,
+    },
+}
+
+impl Change {
+    /// The allocation it is about.
+    pub fn allocation(&self) -> AllocationId {
+        match *self {
+            Self::AllocationOpened { id, .. }
+            | Self::AllocationClosed { id, .. }
+            | Self::ClientMoved { id, .. }
+            | Self::PermissionSet { id, .. }
+            | Self::DestinationSet { id, .. }
+            | Self::ChannelSet { id, .. }
+            | Self::RoutesChanged { id } => id,
+        }
+    }
 }

@@ -230,6 +230,11 @@ impl Allocation {
         self.permissions.iter().map(|(ip, permission)| (ip, permission.reach))
     }
 
+    /// Everything that is bound to a peer.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = (Way, &Channel)> {
+        self.channels.iter()
+    }
+
     /// The ways to peers.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (Way, PeerAddr)> {
         self.channels.iter().map(|(way, channel)| (way, channel.peer))

@@ -37,6 +37,7 @@ impl<L: Ledger> Server<L> {
         allocation.armed = next;
         self.expiry.arm(next, id);
         self.count_gone(before, after);
+        self.routes_changed(id);
         for family in Family::ALL {
             if over[family.index()] {
                 self.close_relay(now, id, family, CloseReason::Expired);
@@ -83,6 +84,7 @@ impl<L: Ledger> Server<L> {
                 allocation.armed = next;
             }
             self.expiry.arm(next, id);
+            self.routes_changed(id);
             return;
         }
         let Some(allocation) = self.table.remove(id) else { return };

@@ -226,11 +226,12 @@ impl<L: Ledger> Server<L> {
         let left = std::mem::replace(&mut allocation.client, client);
         self.table.sit(client, id, false);
         self.leave(left);
+        self.routes_changed(id);
     }
 
     /// The connection of a client ended: whether its allocation goes on, for its ticket's sake.
     pub(super) fn departs(&mut self, client: FiveTuple) -> bool {
-        let Some((_, allocation)) = self.table.open_of(client) else { return false };
+        let Some((id, allocation)) = self.table.open_of(client) else { return false };
         let Some(mobility) = &mut allocation.owner.mobility else { return false };
         match mobility.arriving {
             Some(arriving) if arriving != client => self.arrive(arriving),
@@ -241,6 +242,7 @@ impl<L: Ledger> Server<L> {
             None => {
                 allocation.away = true;
                 self.leave(client);
+                self.routes_changed(id);
             }
         }
         true

@@ -95,6 +95,7 @@ impl<L: Ledger> Server<L> {
             allocation.prolong(family, now.mono + lifetime);
         }
         self.arm_by(id, now.mono + lifetime);
+        self.routes_changed(id);
     }
 }
 

@@ -48,6 +48,7 @@ impl<L: Ledger> Server<L> {
         allocation.revoke(&hosts, &ways);
         let after = (allocation.permissions(), allocation.channels());
         self.count_gone(before, after);
+        self.routes_changed(id);
         for connection in connections {
             self.close_connection(now, connection);
         }

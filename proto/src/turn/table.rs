@@ -140,6 +140,16 @@ impl Table {
         }
     }
 
+    /// The same as [`Table::open`], to look at.
+    pub(crate) fn get(&self, id: AllocationId) -> Option<&Allocation> {
+        match self.slots.get(id.slot as usize)? {
+            Slot { generation, state: State::Open(allocation) } if *generation == id.generation => {
+                Some(allocation)
+            }
+            _ => None,
+        }
+    }
+
     /// The allocation of this id, unless it is over.
     #[inline]
     pub(crate) fn open(&mut self, id: AllocationId) -> Option<&mut Allocation> {
