@@ -15,6 +15,7 @@ use crate::{Connects, Measures, Reader, User, files, syscalls};
 
 /// What a service wants to be when its sockets are open.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a measure of its own")]
 pub struct Plan {
     /// Whom it becomes.
     pub user: User,
@@ -28,6 +29,8 @@ pub struct Plan {
     pub low_ports: bool,
     /// Where it connects to.
     pub connects: Connects,
+    /// Whether it reads and changes maps of kernel programs that it holds open.
+    pub kernel_maps: bool,
 }
 
 /// What it became.
@@ -104,12 +107,12 @@ pub fn confine(plan: &Plan, sockets: &[BorrowedFd<'_>]) -> Result<Confined, Erro
         warn_of(&lost, plan.user.name());
     }
     keep(&reads.into_iter().chain(low).collect())?;
-    let seccomp = plan.seccomp;
+    let (seccomp, maps) = (plan.seccomp, plan.kernel_maps);
     let first = move || {
         // It has them: less is always granted.
         drop(keep(&reads.into_iter().collect()));
         if seccomp {
-            drop(syscalls::filter());
+            drop(syscalls::filter(false));
         }
     };
     let reader = Reader::start(first)
@@ -119,7 +122,7 @@ pub fn confine(plan: &Plan, sockets: &[BorrowedFd<'_>]) -> Result<Confined, Erro
         let own = [Path::new("/proc/self")];
         files::confine(own, &plan.connects).map_err(|error| Error::system("files", error))?;
     }
-    if seccomp && let Err(error) = syscalls::filter() {
+    if seccomp && let Err(error) = syscalls::filter(maps) {
         tracing::warn!("system calls are not filtered: {error}");
     }
     let measures = Measures::look(no_core_dumps, landlock);

@@ -125,14 +125,20 @@ pub(crate) enum Unfiltered {
     Kernel(#[from] seccompiler::Error),
 }
 
-/// Filters the system calls of the calling thread and of those it starts.
-pub(crate) fn filter() -> Result<(), Unfiltered> {
+/// What may be asked of `bpf(2)` by who holds maps open: to look at an element, to set it, to delete
+/// it. Nothing of that loads a program or opens a map.
+const OF_MAPS: [c_int; 3] = [1, 2, 3];
+
+/// Filters the system calls of the calling thread and of those it starts. With `maps` it may use
+/// those of kernel programs that it holds open.
+pub(crate) fn filter(maps: bool) -> Result<(), Unfiltered> {
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
     let wrong = u32::try_from(libc::EPERM).unwrap_or(1);
     let (refuse, end) = (SeccompAction::Errno(wrong), SeccompAction::KillProcess);
-    for (rules, others, these) in
-        [(hostile(), SeccompAction::Allow, end), (allowed()?, refuse, SeccompAction::Allow)]
-    {
+    for (rules, others, these) in [
+        (hostile(maps)?, SeccompAction::Allow, end),
+        (allowed(maps)?, refuse, SeccompAction::Allow),
+    ] {
         let filter = SeccompFilter::new(rules, others, these, machine)?;
         let program: seccompiler::BpfProgram = filter.try_into()?;
         apply_filter(&program)?;
@@ -142,11 +148,20 @@ pub(crate) fn filter() -> Result<(), Unfiltered> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn hostile() -> Rules {
-    HOSTILE.iter().map(|&call| (call, Vec::new())).collect()
+fn hostile(maps: bool) -> Result<Rules, BackendError> {
+    let mut rules: Rules = HOSTILE.iter().map(|&call| (call, Vec::new())).collect();
+    if maps {
+        let differs = |&command: &c_int| {
+            let (wide, other) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Ne);
+            SeccompCondition::new(0, wide, other, u64::from(command.cast_unsigned()))
+        };
+        let others = OF_MAPS.iter().map(differs).collect::<Result<Vec<_>, _>>()?;
+        rules.insert(libc::SYS_bpf, vec![SeccompRule::new(others)?]);
+    }
+    Ok(rules)
 }
 
-fn allowed() -> Result<Rules, BackendError> {
+fn allowed(maps: bool) -> Result<Rules, BackendError> {
     let mut rules: Rules = ALLOWED.iter().chain(OLDER).map(|&call| (call, Vec::new())).collect();
     // Sockets of the internet, and what tells the addresses of this host.
     let families = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -154,6 +169,9 @@ fn allowed() -> Result<Rules, BackendError> {
     let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
     let requests = requests.map(|it| c_int::try_from(it).unwrap_or_default());
     rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
+    if maps {
+        rules.insert(libc::SYS_bpf, one_of(0, &OF_MAPS)?);
+    }
     rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME])?);
     // Memory that can be written is never executed.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
@@ -185,7 +203,7 @@ mod tests {
     /// Runs in a thread of its own, which alone is filtered.
     fn filtered(work: impl FnOnce() + Send + 'static) {
         let run = || {
-            filter().unwrap();
+            filter(false).unwrap();
             work();
         };
         std::thread::spawn(run).join().unwrap();

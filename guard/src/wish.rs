@@ -36,6 +36,7 @@ impl Hardening {
             files,
             low_ports: false,
             connects,
+            kernel_maps: false,
         })
     }
 }
