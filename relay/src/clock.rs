@@ -1,7 +1,9 @@
 //! The only reader of clocks in the relay.
 
+use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
 use proto::now::{Now, UnixTime};
 
 /// How old a reading of the wall clock may be: the core sees it in whole seconds.
@@ -54,4 +56,52 @@ impl Clock {
 fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Now { mono: Instant::now(), unix: UnixTime(unix) }
+}
+
+/// How far the clock that the kernel program looks at may be behind: a tick at 100 Hz.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Instants as the kernel program knows them: nanoseconds of `CLOCK_MONOTONIC`, which
+/// [`Instant`] is too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KernelClock {
+    at: Instant,
+    since_boot: Duration,
+}
+
+impl KernelClock {
+    /// Looks at both once.
+    #[expect(clippy::disallowed_methods, reason = "this module is where the relay reads clocks")]
+    pub(crate) fn look() -> io::Result<Self> {
+        // In this order an end comes rather too early than too late.
+        let since_boot = clock_gettime(ClockId::CLOCK_MONOTONIC)?.into();
+        Ok(Self { at: Instant::now(), since_boot })
+    }
+
+    /// When something ends for the kernel that ends at this instant: a tick earlier, because the
+    /// program reads the clock as it was at the last one.
+    pub(crate) fn of(&self, end: Instant) -> u64 {
+        let since_boot = match end.checked_duration_since(self.at) {
+            Some(later) => self.since_boot + later,
+            None => self.since_boot.saturating_sub(self.at.saturating_duration_since(end)),
+        };
+        u64::try_from(since_boot.saturating_sub(TICK).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_clock_runs_as_ours_does() {
+        let clock = KernelClock::look().unwrap();
+        let begin = clock.of(clock.at);
+        assert_eq!(clock.of(clock.at + Duration::from_secs(5)) - begin, 5_000_000_000);
+        let earlier = clock.at.checked_sub(Duration::from_millis(1)).unwrap();
+        assert_eq!(begin - clock.of(earlier), 1_000_000);
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+        let age = now.as_nanos() - u128::from(begin) - TICK.as_nanos();
+        assert!(age < 1_000_000_000, "{age} ns passed between two lines");
+    }
 }

@@ -16,6 +16,7 @@ mod ledger;
 mod listen;
 mod memory;
 mod office;
+pub mod offload;
 mod service;
 mod session;
 mod stream;

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use guard::{Confined, Measures};
+use guard::{Confined, Measures, Plan};
 use proto::addr::{Side, Transport};
 use proto::policy::Listener;
 use proto::turn::{Rate, Tally, Throttle};
@@ -20,6 +20,7 @@ use crate::engine::{Batch, MioEngine};
 use crate::ledger::SharedLedger;
 use crate::memory::Memory;
 use crate::office::{self, Office};
+use crate::offload::{self, Offload, Program, Standing};
 use crate::session::{Session, SessionId};
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
@@ -108,6 +109,8 @@ struct Shared {
     draining: AtomicBool,
     /// What protects the process.
     hardening: Measures,
+    /// Where the kernel relays by itself.
+    offload: Standing,
     /// How often the configuration was read again, with and without success.
     reloads: [AtomicU64; 2],
     memory: Memory,
@@ -192,6 +195,7 @@ impl Observer {
             process: Process::look(),
             draining: self.is_draining(),
             hardening: self.0.hardening,
+            offload: self.0.offload.clone(),
             reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
             memory_tight: self.0.memory.is_tight(),
         }
@@ -255,6 +259,8 @@ pub struct Relay {
     observer: Observer,
     workers: Vec<JoinHandle<io::Result<()>>>,
     office: Office,
+    /// What the kernel relays with, for as long as the relay runs.
+    program: Option<Program>,
 }
 
 impl Relay {
@@ -295,6 +301,7 @@ impl Relay {
             }
         }
         self.office.close();
+        drop(self.program);
         outcome
     }
 }
@@ -316,8 +323,10 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         .map_err(|source| StartError::system("the limit of descriptors", source))?;
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
+    let Offload { program, standing, followers } = offload::open(&config);
     let Confined { measures, reader } = if alone {
-        guard::confine(&config.plan()?, &listen::descriptors(&sockets))?
+        let plan = Plan { kernel_maps: program.is_some(), ..config.plan()? };
+        guard::confine(&plan, &listen::descriptors(&sockets))?
     } else {
         Confined::free()?
     };
@@ -341,9 +350,12 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let letterboxes: Arc<[Letterbox]> = letterboxes.into();
     let mut blocks = Vec::new();
     let mut crew = Vec::new();
+    let mut followers = followers.into_iter();
     for (index, (engine, doors, inbox)) in (0_u16..).zip(tables) {
         let ledger = ledger.of_worker(index);
         let registry = engine.registry().map_err(failed)?;
+        let offload = followers.next();
+        offload.iter().try_for_each(|it| it.register(&registry)).map_err(failed)?;
         let streams =
             Streams::new(config.streams(), registry, doors, ledger.clone()).map_err(failed)?;
         let secret = worker::random_seed().map_err(failed)?;
@@ -362,7 +374,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         };
         blocks.push(Arc::clone(&block));
         let tcp = TcpRelays::new(engine.registry().map_err(failed)?);
-        let hands = Hands { batch: Batch::new(), streams, dtls, tcp };
+        let hands = Hands { batch: Batch::new(), streams, dtls, tcp, offload };
         crew.push((index, Worker::new(desk, engine, hands, block)));
     }
 
@@ -374,6 +386,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         blocks,
         draining: AtomicBool::new(false),
         hardening: measures,
+        offload: standing,
         reloads: Default::default(),
         memory,
     }));
@@ -384,7 +397,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let office = desk.staff(observer.clone(), reader, alone)?;
     // Whoever reads this may send signals.
     announce(&observer.0.config, descriptors);
-    Ok(Relay { observer, workers, office })
+    Ok(Relay { observer, workers, office, program })
 }
 
 /// What limits something by its source.

@@ -26,6 +26,7 @@ mod matrix;
 mod mras;
 mod nat;
 mod netns;
+mod offload;
 mod payload;
 mod pool;
 mod process;

@@ -44,6 +44,17 @@ pub(super) struct File {
     pub(super) control: Control,
     #[serde(default)]
     pub(super) hardening: guard::Hardening,
+    #[serde(default)]
+    pub(super) offload: Offload,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Offload {
+    pub(super) mode: Option<String>,
+    #[serde(default)]
+    pub(super) interfaces: Vec<String>,
+    pub(super) routes: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod hardening;
 mod limits;
+mod offload;
 mod operators;
 mod peers;
 mod redirect;
@@ -41,6 +42,7 @@ use zeroize::Zeroizing;
 
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
+use crate::offload::Wish;
 use crate::stream::{DoorPlan, StreamConfig, StreamLimits};
 use crate::sys::{self, Spoken};
 use addresses::{Entry, Host};
@@ -98,6 +100,8 @@ pub struct Config {
     hardening: guard::Hardening,
     /// What is read again.
     files: Vec<PathBuf>,
+    /// What the kernel shall relay by itself, if anything.
+    pub(crate) offload: Option<Wish>,
 }
 
 /// Spans of the protocol an operator may change.
@@ -316,6 +320,9 @@ impl Config {
         let room = limits::room(&relays, &ports, descriptors, each);
         let realm = check::realm(file.realm.as_deref())?;
         let files = hardening::files(&file, directory, path);
+        let limits = limits::limits(&file.limits, room)?;
+        let bandwidth = limits::bandwidths(&file.limits)?;
+        let offload = offload::offload(&file.offload, limits.allocations)?;
         Ok(Self {
             name: name.to_owned(),
             path: path.map(Path::to_owned),
@@ -331,8 +338,9 @@ impl Config {
             corners,
             ports,
             peers: peers::peers(&file.peers)?,
-            limits: limits::limits(&file.limits, room)?,
-            bandwidth: limits::bandwidths(&file.limits)?,
+            limits,
+            bandwidth,
+            offload,
             strangers: limits::strangers(&file.limits)?,
             handshakes: limits::handshakes(&file.limits)?,
             memory: limits::memory(&file.limits)?,

@@ -13,6 +13,8 @@
 //! | `IP_RECVERR` | ICMP messages about what a relayed socket sent | 2.2 |
 //! | `IP_RECVTOS`, `IP_RECVTTL` and their like | what network headers say | any |
 //! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
+//! | `BPF_LINK_CREATE` | the kernel program at an interface | 5.9 |
+//! | `mmap` of a BPF array | what the kernel program counted | 5.5 |
 //! | `getifaddrs`, `setrlimit`, `sched_setaffinity` | the host | any |
 //! | `malloc_trim` | memory given back when it is tight | none, it is glibc's |
 
@@ -20,6 +22,7 @@ mod control;
 mod errors;
 mod host;
 mod inbound;
+mod kernel;
 mod name;
 mod outbound;
 mod socket;
@@ -30,6 +33,7 @@ pub(crate) use host::{
     descriptor_limit, give_back_memory, interfaces, pin_to_core, raise_descriptor_limit,
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
+pub(crate) use kernel::{Counts, Key4, Key6, Leg, attach_xdp};
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use socket::{
     follow_path_mtu, keep_errors, receive_losses, relax_path_mtu, set_buffers, set_marks,

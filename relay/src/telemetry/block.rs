@@ -9,6 +9,7 @@ use proto::turn::tally::{Demand, Flow, ListenerTally, Usage};
 use super::latency::Latency;
 use crate::dtls::DtlsTally;
 use crate::engine::{EngineTally, InletTally};
+use crate::offload::OffloadTally;
 use crate::stream::StreamTally;
 
 /// Counters as they were at some moment.
@@ -22,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) streams: StreamTally,
     /// Of DTLS.
     pub(crate) dtls: DtlsTally,
+    /// Of what the kernel relays by itself.
+    pub(crate) offload: OffloadTally,
     /// Of the worker: how long datagrams stay.
     pub(crate) latency: Latency,
     /// Of each listener.
@@ -44,6 +47,7 @@ impl Block {
         engine(&mut EngineTally::default(), &mut |_| words += 1);
         streams(&mut StreamTally::default(), &mut |_| words += 1);
         dtls(&mut DtlsTally::default(), &mut |_| words += 1);
+        offload(&mut OffloadTally::default(), &mut |_| words += 1);
         latency(&mut Latency::default(), &mut |_| words += 1);
         for _ in 0..listeners {
             listener(&mut ListenerTally::default(), &mut |_| words += 1);
@@ -56,10 +60,11 @@ impl Block {
     pub(crate) fn publish(
         &self,
         mut of_server: Tally,
-        (mut of_engine, mut of_streams, mut of_dtls): (EngineTally, StreamTally, DtlsTally),
+        below: &(EngineTally, StreamTally, DtlsTally, OffloadTally),
         mut of_worker: Latency,
         (of_listeners, of_inlets): (&[ListenerTally], &[InletTally]),
     ) {
+        let (mut of_engine, mut of_streams, mut of_dtls, mut of_kernel) = *below;
         let mut words = self.0.iter();
         let mut store = |value: &mut u64| {
             if let Some(word) = words.next() {
@@ -70,6 +75,7 @@ impl Block {
         engine(&mut of_engine, &mut store);
         streams(&mut of_streams, &mut store);
         dtls(&mut of_dtls, &mut store);
+        offload(&mut of_kernel, &mut store);
         latency(&mut of_worker, &mut store);
         let rest = iter::repeat(InletTally::default());
         let of_inlets = of_inlets.iter().copied().chain(rest);
@@ -96,6 +102,7 @@ impl Block {
         engine(&mut snapshot.engine, &mut load);
         streams(&mut snapshot.streams, &mut load);
         dtls(&mut snapshot.dtls, &mut load);
+        offload(&mut snapshot.offload, &mut load);
         latency(&mut snapshot.latency, &mut load);
         for (of_listener, of_inlet) in snapshot.listeners.iter_mut().zip(&mut snapshot.inlets) {
             listener(of_listener, &mut load);
@@ -216,6 +223,15 @@ fn dtls(tally: &mut DtlsTally, each: &mut impl FnMut(&mut u64)) {
     each(open);
 }
 
+/// The same for what the kernel relays.
+fn offload(tally: &mut OffloadTally, each: &mut impl FnMut(&mut u64)) {
+    let OffloadTally { routes, waiting, refused, carried } = tally;
+    for word in [routes, waiting, refused] {
+        each(word);
+    }
+    usage(carried, each);
+}
+
 /// The same for how long datagrams stay.
 fn latency(latency: &mut Latency, each: &mut impl FnMut(&mut u64)) {
     let Latency { datagrams, nanoseconds, longest } = latency;
@@ -290,6 +306,7 @@ mod tests {
         engine(&mut expected.engine, &mut number);
         streams(&mut expected.streams, &mut number);
         dtls(&mut expected.dtls, &mut number);
+        offload(&mut expected.offload, &mut number);
         latency(&mut expected.latency, &mut number);
         for (of_listener, of_inlet) in expected.listeners.iter_mut().zip(&mut expected.inlets) {
             listener(of_listener, &mut number);
@@ -298,9 +315,9 @@ mod tests {
 
         let block = Block::new(2);
         assert_eq!(block.0.len() as u64, next);
-        let below = (expected.engine, expected.streams, expected.dtls);
+        let below = (expected.engine, expected.streams, expected.dtls, expected.offload);
         let listeners = (&expected.listeners[..], &expected.inlets[..]);
-        block.publish(expected.server, below, expected.latency, listeners);
+        block.publish(expected.server, &below, expected.latency, listeners);
         assert_eq!(block.read(2), expected);
     }
 

@@ -11,10 +11,12 @@ use proto::turn::tally::{Flow, Procedure, Usage};
 
 use super::block::Snapshot;
 use super::log;
+use super::offload;
 use super::process::Process;
 use super::product;
 use crate::config::Metrics;
 use crate::dtls::{Greeting, Loss, Parting};
+use crate::offload::Standing;
 use crate::session::Session;
 use crate::stream::{Ending, Refusal, TRANSPORTS};
 use crate::sys::Lane;
@@ -34,6 +36,8 @@ pub(crate) struct Scrape {
     pub(crate) draining: bool,
     /// What protects the process.
     pub(crate) hardening: guard::Measures,
+    /// Where the kernel relays by itself.
+    pub(crate) offload: Standing,
     /// Attempts to read the configuration again: those that did, and those that failed.
     pub(crate) reloads: [u64; 2],
     /// Whether they are because of memory.
@@ -322,12 +326,14 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
     metrics::with_local_recorder(&recorder, || {
         describe();
         process(scrape);
+        offload::standing(scrape);
         for (worker, snapshot) in (0_u16..).zip(&scrape.workers) {
             let worker = worker.to_string();
             server(&worker, snapshot);
             engine(&worker, snapshot);
             streams(&worker, snapshot);
             dtls(&worker, snapshot);
+            offload::counters(&worker, snapshot);
             listeners(&worker, snapshot, &scrape.listeners);
             product::counters(&worker, snapshot, &scrape.listeners);
         }
@@ -341,7 +347,8 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
 }
 
 fn describe() {
-    for &(kind, name, unit, help) in METRICS.iter().chain(product::METRICS) {
+    for &(kind, name, unit, help) in METRICS.iter().chain(product::METRICS).chain(offload::METRICS)
+    {
         let describe: Describe = match kind {
             Kind::Counter => |name, unit, help| describe_counter!(name, unit, help),
             Kind::Gauge => |name, unit, help| describe_gauge!(name, unit, help),
@@ -566,7 +573,7 @@ fn usage(labels: &[(&'static str, &str)], usage: &Usage) {
     }
 }
 
-fn directions(usage: &Usage) -> [(&'static str, Flow); 2] {
+pub(super) fn directions(usage: &Usage) -> [(&'static str, Flow); 2] {
     [("to_peer", usage.to_peer), ("to_client", usage.to_client)]
 }
 

@@ -81,6 +81,8 @@ impl Log {
             Change::DestinationSet { id, peer } => {
                 debug!(worker, allocation = name(*id), %peer, "active destination set");
             }
+            // Part of another change, or of time passing.
+            Change::RoutesChanged { .. } => {}
             Change::ChannelSet { id, number, peer } => {
                 debug!(worker, allocation = name(*id), ?number, %peer, "channel bound");
             }

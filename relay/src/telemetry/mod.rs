@@ -8,5 +8,6 @@ pub(crate) mod block;
 pub(crate) mod exposition;
 pub(crate) mod latency;
 pub(crate) mod log;
+mod offload;
 pub(crate) mod process;
 pub(crate) mod product;

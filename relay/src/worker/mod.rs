@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::dtls::Turn;
 use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
+use crate::offload::{self, Follower};
 use crate::tcp_relay;
 use crate::telemetry::block::Block;
 use crate::telemetry::latency::{Counts, Guise, Latency};
@@ -117,6 +118,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.hands.tcp.close_all();
             self.hands.batch = Batch::new();
             self.hands.dtls.close_all(&mut self.hands.batch);
+            self.hands.offload.iter_mut().for_each(Follower::clear);
             self.outbox = self.desk.outbox();
             self.desk.ledger.forget();
             // Another seed: the first one would give out the same tokens and ports again.
@@ -157,17 +159,28 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         loop {
             let last = self.clock.last().mono;
             let deadline = self.server.poll_timeout().map(|at| at.saturating_duration_since(last));
-            let Hands { streams, dtls, tcp, .. } = &mut self.hands;
-            let others = [streams.patience(last), dtls.patience(last), tcp.patience(last)];
+            let Hands { streams, dtls, tcp, offload, .. } = &mut self.hands;
+            let kernel = offload.as_ref().and_then(|it| it.patience(last));
+            let others = [streams.patience(last), dtls.patience(last), tcp.patience(last), kernel];
+            let mut shifted = false;
             let at_most = others.into_iter().flatten().chain(deadline).min();
             let wake = self.engine.wait(at_most, &mut |event| {
-                if tcp_relay::is_ours(event.token()) {
+                if event.token() == offload::TOKEN {
+                    shifted = true;
+                } else if tcp_relay::is_ours(event.token()) {
                     tcp.wake(event);
                 } else {
                     streams.wake(event);
                 }
             })?;
             let now = self.clock.tick();
+            let due = self.server.poll_timeout().is_some_and(|at| at <= now.mono);
+            if let Some(offload) = &mut self.hands.offload {
+                offload.turn(now.mono, shifted);
+                if due {
+                    offload.settle_aimed(&mut self.server);
+                }
+            }
             self.server.timeout(now);
             if wake.inbox {
                 self.obey(now);
@@ -209,9 +222,12 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     /// sent from where it lies.
     fn judge(&mut self, now: Now) -> Counts {
         let mut datagrams = Counts::default();
-        let Self { server, hands: Hands { batch, streams, dtls, .. }, .. } = self;
+        let Self { server, hands: Hands { batch, streams, dtls, offload, .. }, .. } = self;
         for (at, report) in batch.reports() {
             server.peer_unreachable(now, *at, PeerAddr::new(report.to), report.icmp);
+            if let Some(offload) = offload {
+                offload.reroute(at.allocation);
+            }
         }
         for slot in batch.filled_slots() {
             for arrival in batch.arrivals(slot) {
@@ -289,6 +305,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
     /// Answers with counters published; who asked may have given up waiting.
     fn answer(&mut self, now: Now, question: Question) {
         self.engine.survey();
+        if let Some(offload) = &mut self.hands.offload {
+            offload.settle(&mut self.server);
+        }
         self.publish(now);
         match question {
             Question::Counters(answer) => drop(answer.try_send(())),
@@ -302,9 +321,11 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
 
     fn publish(&mut self, now: Now) {
         self.published = now.mono;
-        let below = (self.engine.tally(), self.hands.streams.tally(), self.hands.dtls.tally());
+        let Hands { streams, dtls, offload, .. } = &self.hands;
+        let kernel = offload.as_ref().map(Follower::tally).unwrap_or_default();
+        let below = (self.engine.tally(), streams.tally(), dtls.tally(), kernel);
         let listeners = (self.server.listeners(), self.engine.inlets());
-        self.block.publish(self.server.tally(), below, self.latency, listeners);
+        self.block.publish(self.server.tally(), &below, self.latency, listeners);
     }
 }
 
@@ -388,7 +409,7 @@ mod tests {
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
         let tcp = TcpRelays::new(sockets.registry().unwrap());
-        let hands = Hands { batch: Batch::new(), streams, dtls, tcp };
+        let hands = Hands { batch: Batch::new(), streams, dtls, tcp, offload: None };
         (Worker::new(desk, engine, hands, Arc::new(Block::new(1))), ledger)
     }
 

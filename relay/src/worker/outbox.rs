@@ -10,6 +10,7 @@ use proto::turn::{Action, Change, Server};
 
 use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
+use crate::offload::Follower;
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
 use crate::telemetry::log::Log;
@@ -25,6 +26,8 @@ pub(crate) struct Hands {
     pub(crate) dtls: Sessions,
     /// Over the TCP connections of relayed addresses.
     pub(crate) tcp: TcpRelays,
+    /// Without ever coming here: what the kernel relays by itself, if it does.
+    pub(crate) offload: Option<Follower>,
 }
 
 /// Work that waits for the end of a turn, who follows changes, and the other workers.
@@ -111,21 +114,40 @@ impl Outbox {
                     hands.dtls.unsettle(client);
                 }
                 Action::CloseClient(client) => hands.streams.close(client),
-                Action::Changed(change) => {
-                    if let Change::AllocationOpened { client, .. }
-                    | Change::ClientMoved { client, .. } = &change
-                    {
-                        hands.streams.admitted(*client);
-                        hands.dtls.admitted(*client);
-                    }
-                    self.log.change(now, &change);
-                }
+                Action::Changed(change) => self.tell(now, change, server, hands),
             }
+        }
+        if let Some(offload) = &mut hands.offload {
+            offload.follow(now.mono, server);
         }
         if let Some(client) = server.take_suspect() {
             self.log.guesses(now, client);
         }
         self.send_home(&mut hands.dtls);
+    }
+
+    /// Tells a change to everybody who follows.
+    fn tell<L: Ledger>(
+        &mut self,
+        now: Now,
+        mut change: Change,
+        server: &mut Server<L>,
+        hands: &mut Hands,
+    ) {
+        if let Change::AllocationOpened { client, .. } | Change::ClientMoved { client, .. } =
+            &change
+        {
+            hands.streams.admitted(*client);
+            hands.dtls.admitted(*client);
+        }
+        if let Some(offload) = &mut hands.offload {
+            if let Change::AllocationClosed { id, usage, .. } = &mut change {
+                *usage += offload.end(*id, server);
+            } else {
+                offload.touch(change.allocation());
+            }
+        }
+        self.log.change(now, &change);
     }
 
     /// Brings a client's message to another worker, with the connection or session it came by;

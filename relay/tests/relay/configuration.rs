@@ -302,6 +302,14 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (METRICS, "token_file = \"/etc/passwd\"", "metrics.token_file = \"/etc/passwd\"", "chmod"),
     (METRICS, "hosts = [\"relay:1\"]", "metrics.hosts[0] = \"relay:1\"", "without a port"),
     ("workers = 2", "hardening.seccomp = 1", "hardening.seccomp", "boolean"),
+    ("workers = 2", "offload.mode = \"fast\"", "offload.mode = \"fast\"", "\"native\""),
+    (
+        "workers = 2",
+        "offload.interfaces = [\"nowhere7\"]",
+        "offload.interfaces[0] = \"nowhere7\"",
+        "ip link",
+    ),
+    ("workers = 2", "offload.routes = 1", "offload.routes = 1", "16 to 4000000"),
     ("workers = 2", "hardening.usr = \"a\"", "hardening.usr", "Did you mean `user`?"),
     (
         METRICS,
@@ -500,6 +508,7 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
             "users_file",
             "key_file",
             "token_file",
+            "interfaces",
             "client_ca",
         ];
         if elsewhere.iter().any(|key| line.contains(key)) {

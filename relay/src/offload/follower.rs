@@ -1,0 +1,408 @@
+//! Keeps the kernel's legs what the server's routes are.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Registry;
+use proto::addr::AllocationId;
+use proto::policy::Ledger;
+use proto::turn::tally::Usage;
+use proto::turn::{Route, Server};
+
+use super::accounts::{Account, Accounts, OffloadTally, usage};
+use super::entry::{Direction, Entry, Hop, ends};
+use super::hops::{Hops, Shift};
+use super::netlink::Path;
+use super::program::{Legs, Meter, Unable};
+use crate::clock::KernelClock;
+
+/// Allocations whose next hops are looked up anew in one turn.
+const AT_ONCE: usize = 16;
+
+/// How long legs live before they rest. The host's network stack learns that a neighbour is gone
+/// from what it sends to it by itself, and it sends nothing of what legs carry.
+const SHIFT: Duration = Duration::from_secs(20);
+
+/// How long they rest: so long packets go through the relay and the stack.
+const REST: Duration = Duration::from_millis(100);
+
+/// What a follower is made of.
+pub(super) struct Parts {
+    pub(super) legs: Legs,
+    pub(super) meter: Meter,
+    pub(super) slots: Range<u32>,
+    pub(super) hops: Hops,
+    pub(super) listeners: Arc<[SocketAddr]>,
+    pub(super) clock: KernelClock,
+}
+
+/// The legs of one worker's allocations.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    kernel: Kernel,
+    mirrored: BTreeMap<AllocationId, Vec<Mirrored>>,
+    /// Those with a destination, whose use prolongs them.
+    aimed: BTreeSet<AllocationId>,
+    /// Allocations that changed in this turn.
+    touched: Vec<AllocationId>,
+    /// Those whose next hops may have changed.
+    shifted: BTreeSet<AllocationId>,
+    /// When legs of an allocation have rested, in order.
+    rested: VecDeque<(Instant, AllocationId)>,
+    tally: OffloadTally,
+}
+
+/// What a route becomes legs with.
+#[derive(Debug)]
+struct Kernel {
+    legs: Legs,
+    accounts: Accounts,
+    hops: Hops,
+    listeners: Arc<[SocketAddr]>,
+    clock: KernelClock,
+    refused: u64,
+}
+
+/// A route and its legs.
+#[derive(Debug)]
+struct Mirrored {
+    route: Route,
+    sides: [Side; 2],
+    /// When the legs end to rest.
+    rests: Instant,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Side {
+    direction: Direction,
+    account: Account,
+    path: Option<Path>,
+    /// What the kernel has.
+    entry: Option<Entry>,
+}
+
+impl Follower {
+    /// Has no legs.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { legs, meter, slots, hops, listeners, clock } = parts;
+        let accounts = Accounts::new(meter, slots);
+        Self {
+            kernel: Kernel { legs, accounts, hops, listeners, clock, refused: 0 },
+            mirrored: BTreeMap::new(),
+            aimed: BTreeSet::new(),
+            touched: Vec::new(),
+            shifted: BTreeSet::new(),
+            rested: VecDeque::new(),
+            tally: OffloadTally::default(),
+        }
+    }
+
+    /// Has a poll wake, by [`super::TOKEN`], when next hops change.
+    pub(crate) fn register(&self, registry: &Registry) -> std::io::Result<()> {
+        self.kernel.hops.register(registry, super::TOKEN)
+    }
+
+    /// How long until there is something to do.
+    pub(crate) fn patience(&self, now: Instant) -> Option<Duration> {
+        if !self.shifted.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.rested.front().map(|(at, _)| at.saturating_duration_since(now))
+    }
+
+    /// Counters, as fresh as the last [`Follower::settle`].
+    pub(crate) fn tally(&self) -> OffloadTally {
+        OffloadTally { refused: self.kernel.refused, ..self.tally }
+    }
+
+    /// Looks up the paths of an allocation anew, because the network said something about one.
+    pub(crate) fn reroute(&mut self, id: AllocationId) {
+        if let Some(routes) = self.mirrored.get_mut(&id) {
+            routes.iter_mut().for_each(Mirrored::forget_paths);
+            self.shifted.insert(id);
+        }
+    }
+
+    /// Remembers that an allocation changed: [`Follower::follow`] looks.
+    pub(crate) fn touch(&mut self, id: AllocationId) {
+        if self.touched.last() != Some(&id) {
+            self.touched.push(id);
+        }
+    }
+
+    /// Takes out the legs of an allocation that ended; what they carried that the server had not
+    /// heard of when it ended.
+    pub(crate) fn end<L: Ledger>(&mut self, id: AllocationId, server: &mut Server<L>) -> Usage {
+        let mut sum = Usage::default();
+        for mirrored in self.mirrored.remove(&id).unwrap_or_default() {
+            sum += self.drop_route(id, mirrored, server);
+        }
+        sum
+    }
+
+    /// Makes the legs of allocations that changed what their routes are.
+    pub(crate) fn follow<L: Ledger>(&mut self, now: Instant, server: &mut Server<L>) {
+        if self.touched.is_empty() {
+            return;
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        // First what goes: a key may be another route's in the same turn.
+        for id in &touched {
+            let wanted: Vec<Route> = server.routes(*id).collect();
+            let Some(mirrored) = self.mirrored.get_mut(id) else { continue };
+            let is_over = |it: &mut Mirrored| !wanted.iter().any(|route| alike(route, &it.route));
+            let over: Vec<Mirrored> = mirrored.extract_if(.., is_over).collect();
+            for mirrored in over {
+                self.drop_route(*id, mirrored, server);
+            }
+        }
+        for id in &touched {
+            self.install(now, *id, server.routes(*id));
+        }
+        touched.clear();
+        self.touched = touched;
+    }
+
+    /// Hears which next hops have changed.
+    fn heed(&mut self) {
+        let Self { kernel, mirrored, shifted, .. } = self;
+        let (mut everything, mut neighbours) = (false, BTreeSet::new());
+        kernel.hops.news(&mut |shift| match shift {
+            Shift::Everything => everything = true,
+            Shift::Neighbour(ifindex, ip) => drop(neighbours.insert((ifindex, ip))),
+        });
+        if !everything && neighbours.is_empty() {
+            return;
+        }
+        for (id, routes) in mirrored {
+            let mut sides = routes.iter().flat_map(|it| &it.sides);
+            let is_hit = |side: &Side| {
+                side.path.is_some_and(|path| neighbours.contains(&(path.ifindex, path.via)))
+            };
+            if everything {
+                routes.iter_mut().for_each(Mirrored::forget_paths);
+                shifted.insert(*id);
+            } else if sides.any(is_hit) {
+                shifted.insert(*id);
+            }
+        }
+    }
+
+    /// Hears of next hops, if something has shifted, and looks up those of some allocations anew.
+    pub(crate) fn turn(&mut self, now: Instant, shifted: bool) {
+        if shifted {
+            self.heed();
+        }
+        while let Some((at, id)) = self.rested.front().copied()
+            && at <= now
+        {
+            self.rested.pop_front();
+            self.reroute(id);
+        }
+        for _ in 0..AT_ONCE.min(self.shifted.len()) {
+            let Some(id) = self.shifted.pop_first() else { return };
+            for mirrored in self.mirrored.get_mut(&id).into_iter().flatten() {
+                if mirrored.rests + REST <= now {
+                    mirrored.rests = now + SHIFT;
+                    self.rested.push_back((mirrored.rests + REST, id));
+                }
+                self.kernel.set(mirrored);
+            }
+        }
+    }
+
+    /// Adds what the kernel carried to the server's accounts, and counts routes.
+    pub(crate) fn settle<L: Ledger>(&mut self, server: &mut Server<L>) {
+        let Self { kernel, mirrored, tally, .. } = self;
+        (tally.routes, tally.waiting) = (0, 0);
+        for (id, routes) in mirrored.iter_mut() {
+            for mirrored in routes {
+                let installed = mirrored.sides.iter().filter(|it| it.entry.is_some()).count();
+                tally.routes += u64::from(installed > 0);
+                tally.waiting += u64::from(installed < mirrored.sides.len());
+                kernel.settle(*id, mirrored, tally, server);
+            }
+        }
+    }
+
+    /// The same for allocations that use prolongs, before one of them could end.
+    pub(crate) fn settle_aimed<L: Ledger>(&mut self, server: &mut Server<L>) {
+        let Self { kernel, mirrored, aimed, tally, .. } = self;
+        for id in aimed.iter() {
+            for mirrored in mirrored.get_mut(id).into_iter().flatten() {
+                kernel.settle(*id, mirrored, tally, server);
+            }
+        }
+    }
+
+    /// Takes every leg out: the server begins anew.
+    pub(crate) fn clear(&mut self) {
+        let Self { kernel, mirrored, tally, .. } = self;
+        for mut mirrored in std::mem::take(mirrored).into_values().flatten() {
+            kernel.remove(&mut mirrored);
+            tally.carried += kernel.draw(&mut mirrored);
+            kernel.close(&mirrored);
+        }
+        self.touched.clear();
+        self.aimed.clear();
+        self.shifted.clear();
+        self.rested.clear();
+    }
+
+    fn install(&mut self, now: Instant, id: AllocationId, wanted: impl Iterator<Item = Route>) {
+        let Self { kernel, mirrored, aimed, rested, .. } = self;
+        let rests = now + SHIFT;
+        let mut wanted = wanted.peekable();
+        if wanted.peek().is_none() {
+            mirrored.remove(&id);
+            return;
+        }
+        let routes = mirrored.entry(id).or_default();
+        for route in wanted {
+            let known = routes.iter_mut().find(|it| alike(&route, &it.route));
+            if let Some(known) = known {
+                known.route = route;
+                known.forget_paths();
+                kernel.set(known);
+            } else if let Some(mut new) = kernel.mirror(route, rests) {
+                kernel.set(&mut new);
+                if route.channel.is_none() {
+                    aimed.insert(id);
+                }
+                rested.push_back((rests + REST, id));
+                routes.push(new);
+            }
+        }
+    }
+
+    /// Takes a route out of the kernel and adds what it carried to the server's accounts.
+    fn drop_route<L: Ledger>(
+        &mut self,
+        id: AllocationId,
+        mut mirrored: Mirrored,
+        server: &mut Server<L>,
+    ) -> Usage {
+        self.kernel.remove(&mut mirrored);
+        if mirrored.route.channel.is_none() {
+            self.aimed.remove(&id);
+        }
+        let carried = self.kernel.settle(id, &mut mirrored, &mut self.tally, server);
+        self.kernel.close(&mirrored);
+        carried
+    }
+}
+
+impl Mirrored {
+    /// Has paths be looked up again: their MTU may be another, which nobody tells.
+    fn forget_paths(&mut self) {
+        self.sides.iter_mut().for_each(|side| side.path = None);
+    }
+}
+
+impl Kernel {
+    /// A route without legs; `None` if there are too many.
+    fn mirror(&mut self, route: Route, rests: Instant) -> Option<Mirrored> {
+        let side = |direction, account| Side { direction, account, path: None, entry: None };
+        let Some(up) = self.accounts.open() else {
+            self.refused += 1;
+            return None;
+        };
+        let Some(down) = self.accounts.open() else {
+            self.accounts.close(&up);
+            self.refused += 1;
+            return None;
+        };
+        let sides = [side(Direction::ToPeer, up), side(Direction::ToClient, down)];
+        Some(Mirrored { route, sides, rests })
+    }
+
+    /// Puts the legs of a route in as they are to be now, or takes them out.
+    fn set(&mut self, mirrored: &mut Mirrored) {
+        let Mirrored { route, sides, rests } = mirrored;
+        let Some(&listener) = self.listeners.get(route.client.listener.index()) else { return };
+        let expires = self.clock.of(route.expires.min(*rests));
+        for side in sides {
+            let hop = if route.hairpin && side.direction == Direction::ToPeer {
+                Some(Hop::default())
+            } else {
+                if side.path.is_none() {
+                    side.path = self.hops.path(ends(route, listener, side.direction));
+                }
+                side.path.and_then(|path| self.hops.hop(&path))
+            };
+            let account = (side.account.slot, expires);
+            let entry = hop.map(|hop| Entry::new((route, listener), side.direction, &hop, account));
+            if entry == side.entry {
+                continue;
+            }
+            let outcome = match (&entry, &side.entry) {
+                (Some(entry), _) => self.legs.insert(entry),
+                (None, Some(before)) => self.legs.remove(before),
+                (None, None) => Ok(()),
+            };
+            match outcome {
+                Ok(()) => side.entry = entry,
+                Err(error) => self.refuse(&error),
+            }
+        }
+    }
+
+    /// Takes the legs of a route out.
+    fn remove(&mut self, mirrored: &mut Mirrored) {
+        for side in &mut mirrored.sides {
+            if let Some(entry) = side.entry.take()
+                && let Err(error) = self.legs.remove(&entry)
+            {
+                self.refuse(&error);
+            }
+        }
+    }
+
+    /// What the legs of a route carried since this was asked last.
+    fn draw(&self, mirrored: &mut Mirrored) -> Usage {
+        let mut sum = Usage::default();
+        for side in &mut mirrored.sides {
+            sum += usage(side.direction, self.accounts.draw(&mut side.account));
+        }
+        sum
+    }
+
+    /// Adds that to the server's accounts.
+    fn settle<L: Ledger>(
+        &self,
+        id: AllocationId,
+        mirrored: &mut Mirrored,
+        tally: &mut OffloadTally,
+        server: &mut Server<L>,
+    ) -> Usage {
+        let carried = self.draw(mirrored);
+        if carried != Usage::default() {
+            tally.carried += carried;
+            server.carried(id, &mirrored.route, carried);
+        }
+        carried
+    }
+
+    fn close(&mut self, mirrored: &Mirrored) {
+        mirrored.sides.iter().for_each(|side| self.accounts.close(&side.account));
+    }
+
+    /// Counts what the kernel did not do, and says the first time why.
+    fn refuse(&mut self, error: &Unable) {
+        if self.refused == 0 {
+            tracing::warn!("the kernel does not take a route: {error}");
+        }
+        self.refused += 1;
+    }
+}
+
+/// Whether two routes differ in their end alone.
+fn alike(one: &Route, other: &Route) -> bool {
+    Route { expires: other.expires, ..*one } == *other
+}

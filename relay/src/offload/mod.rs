@@ -1,0 +1,165 @@
+//! What the kernel relays by itself: a follower of the core's changes.
+//!
+//! When the relay starts, [`open`] loads the program of `relay/xdp/`, attaches it to the interfaces
+//! of the configuration and hands each worker a [`Follower`]. That one asks the server for the
+//! routes of an allocation after each change of it, and keeps two legs in the kernel for each,
+//! once both next hops are known. A leg carries its own end and its own accounts; what the kernel
+//! carried is added to the server's when somebody asks, and when a route ends. Without all this
+//! every packet takes the way through the engine, which stays open for whatever the program
+//! leaves.
+
+mod accounts;
+mod entry;
+mod follower;
+mod hops;
+mod netlink;
+mod program;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use mio::Token;
+use proto::addr::Transport;
+
+pub use accounts::OffloadTally;
+pub use entry::{Direction, Entry, Hop};
+pub(crate) use follower::Follower;
+pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Unable};
+
+use crate::clock::KernelClock;
+use crate::config::Config;
+use crate::engine::FOREIGN;
+use follower::Parts;
+use hops::Hops;
+
+/// The token of news about next hops: no stream and no relayed TCP address has it.
+pub(crate) const TOKEN: Token = Token(FOREIGN | 0x6000_0000);
+
+/// What the operator wishes.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// Where the program shall stand.
+    pub(crate) mode: Mode,
+    /// The interfaces; none named means those that have the relay's addresses.
+    pub(crate) interfaces: Vec<String>,
+    /// How many routes the kernel keeps.
+    pub(crate) routes: u32,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Offload {
+    /// Detaches when it is dropped.
+    pub(crate) program: Option<Program>,
+    /// Where it stands, for those who look from outside.
+    pub(crate) standing: Standing,
+    /// One for each worker, in their order; none if the program stands nowhere.
+    pub(crate) followers: Vec<Follower>,
+}
+
+/// Where the program stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    /// Interfaces that shall have it, by name: how, and whether they do.
+    pub(crate) interfaces: Vec<(String, Mode, bool)>,
+    meter: Option<Meter>,
+}
+
+impl Standing {
+    /// What it counted, if it was loaded.
+    pub(crate) fn meter(&self) -> Option<&Meter> {
+        self.meter.as_ref()
+    }
+}
+
+/// Loads and attaches the program, if that is wanted and possible, and says what came of it.
+/// Wants the privileges that the relay gives up later.
+pub(crate) fn open(config: &Config) -> Offload {
+    let Some(wish) = &config.offload else { return Offload::default() };
+    let mut standing = Standing::default();
+    match launch(config, wish, &mut standing) {
+        Ok((program, followers)) => Offload { program: Some(program), standing, followers },
+        Err(error) => {
+            tracing::warn!("the kernel relays nothing by itself: {error}");
+            // The program is gone again.
+            standing.interfaces.iter_mut().for_each(|(_, _, stands)| *stands = false);
+            Offload { standing, ..Offload::default() }
+        }
+    }
+}
+
+fn launch(
+    config: &Config,
+    wish: &Wish,
+    standing: &mut Standing,
+) -> Result<(Program, Vec<Follower>), Unable> {
+    let names = if wish.interfaces.is_empty() { ours(config)? } else { wish.interfaces.clone() };
+    let mode = wish.mode;
+    let names = hops::below(names)?;
+    standing.interfaces = names.into_iter().map(|name| (name, mode, false)).collect();
+    let legs = wish.routes.saturating_mul(2);
+    let addresses = config.listeners.iter().map(|it| it.local.ip());
+    let addresses = || addresses.clone().chain(config.relays.iter().map(|it| it.local));
+    let room = |wanted| if wanted { legs } else { 0 };
+    let rooms = [addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6())].map(room);
+    let mut program = Program::load(legs, rooms)?;
+    let mut indices = Vec::new();
+    for (interface, _, stands) in &mut standing.interfaces {
+        let mode = mode.name();
+        let is_vouched = !wish.interfaces.is_empty() || wish.mode == Mode::Generic;
+        let attached = if is_vouched || !hops::is_cable(interface)? {
+            program.attach(interface, wish.mode)
+        } else {
+            Err(Unable::Cable)
+        };
+        match attached {
+            Ok(index) => {
+                tracing::info!(interface, mode, routes = wish.routes, "the kernel relays");
+                indices.push(index);
+                *stands = true;
+            }
+            Err(error) => {
+                tracing::warn!(interface, mode, "the kernel relays nothing here: {error}");
+            }
+        }
+    }
+    if indices.is_empty() {
+        return Err(Unable::Nowhere);
+    }
+    let listeners: Arc<[SocketAddr]> = config.listeners.iter().map(|it| it.local).collect();
+    let each = legs / u32::from(config.workers.max(1));
+    let follower = |worker: u16| {
+        let first = program::FIRST_LEG + u32::from(worker) * each;
+        Ok(Follower::new(Parts {
+            legs: program.legs()?,
+            meter: program.meter(),
+            slots: first..first + each,
+            hops: Hops::new(&indices)?,
+            listeners: Arc::clone(&listeners),
+            clock: KernelClock::look()?,
+        }))
+    };
+    let followers = (0..config.workers).map(follower).collect::<Result<_, Unable>>()?;
+    standing.meter = Some(program.meter());
+    Ok((program, followers))
+}
+
+/// The interfaces that have the addresses of UDP listeners and relays; never loopback.
+fn ours(config: &Config) -> Result<Vec<String>, Unable> {
+    let listeners = config.listeners.iter().filter(|it| it.transport == Transport::Udp);
+    let wanted: BTreeSet<IpAddr> = listeners
+        .map(|it| it.local.ip())
+        .chain(config.relays.iter().map(|it| it.local))
+        .filter(|ip| !ip.is_loopback())
+        .collect();
+    let all = nix::ifaddrs::getifaddrs().map_err(std::io::Error::from)?;
+    let has = |it: &nix::ifaddrs::InterfaceAddress| {
+        let address = it.address.as_ref();
+        let v4 = address.and_then(|it| it.as_sockaddr_in()).map(|it| IpAddr::from(it.ip()));
+        let v6 = address.and_then(|it| it.as_sockaddr_in6()).map(|it| IpAddr::from(it.ip()));
+        v4.or(v6).is_some_and(|ip| wanted.contains(&ip))
+    };
+    let names: BTreeSet<String> = all.filter(has).map(|it| it.interface_name).collect();
+    Ok(names.into_iter().collect())
+}

@@ -1,0 +1,304 @@
+//! The kernel program: loaded, attached to interfaces, asked what it counted.
+//!
+//! Everything here needs privileges and happens before they are given up. Attachments are links of
+//! the process: they end with it, however it ends.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::programs::{ProgramError, ProgramFd, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader, TestRun, TestRunOptions};
+use nix::net::if_::if_nametoindex;
+use proto::turn::tally::Flow;
+
+use super::entry::{Entry, Key};
+use crate::sys::{self, Counts, Key4, Key6, Leg};
+
+/// The object that `relay/xdp/build` makes.
+const OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/xdp/relay.bpf.o"));
+
+/// Slots before those of legs: what went up to the relay, by reason.
+pub(super) const FIRST_LEG: u32 = 9;
+
+/// Rows of counts at most: processors share them, so that a leg's memory does not grow with their
+/// number.
+const MOST_ROWS: usize = 4;
+
+/// Why the program sends up what belongs to a leg, in order of its slots.
+pub const PASSED: [&str; 9] = [
+    "expired",
+    "hop_limit",
+    "too_large",
+    "partial_checksum",
+    "odd_length",
+    "damaged",
+    "no_room",
+    "no_checksum",
+    "other_client",
+];
+
+/// Why the kernel relays nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unable {
+    /// It lets only those with privileges.
+    #[error(
+        "that wants CAP_BPF and CAP_NET_ADMIN when the relay starts: start it as root, or see \
+         deploy/systemd; a container may have to be given them as well"
+    )]
+    Privilege,
+    /// It does not take the program or its maps.
+    #[error("the kernel does not take the program: {}", whole(.0))]
+    Load(EbpfError),
+    /// It took another program than ours.
+    #[error("the program lacks {0}")]
+    Lacks(&'static str),
+    /// It does not run the program.
+    #[error("the kernel does not run the program: {}", whole(.0))]
+    Program(ProgramError),
+    /// An interface has no driver for it.
+    #[error("its driver knows nothing of this; offload.mode = \"generic\" works with every one")]
+    Driver,
+    /// An interface is a virtual cable that nobody has vouched for.
+    #[error(
+        "it is one end of a virtual cable (veth): frames for the other end vanish unless that has \
+         GRO on (`ethtool -K … gro on`). If it has, name the interface in offload.interfaces"
+    )]
+    Cable,
+    /// An interface has another program.
+    #[error("another program stands here already: `ip link` shows it")]
+    Taken,
+    /// No interface takes it.
+    #[error("it stands at no interface")]
+    Nowhere,
+    /// Its maps cannot be used.
+    #[error("its maps: {}", whole(.0))]
+    Map(#[from] MapError),
+    /// The operating system refused something else.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<EbpfError> for Unable {
+    fn from(error: EbpfError) -> Self {
+        if is_denied(&error) { Self::Privilege } else { Self::Load(error) }
+    }
+}
+
+impl From<ProgramError> for Unable {
+    fn from(error: ProgramError) -> Self {
+        if is_denied(&error) { Self::Privilege } else { Self::Program(error) }
+    }
+}
+
+/// An error and what was behind it.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// Whether the kernel said that somebody else might.
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    let mut system = causes(error).filter_map(|error| error.downcast_ref::<io::Error>());
+    system.any(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// All that is said about it.
+fn whole(error: &(dyn Error + 'static)) -> String {
+    let all: Vec<String> = causes(error).map(ToString::to_string).collect();
+    all.join(": ")
+}
+
+/// Where in the path of a packet the program stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// Behind it, for every driver and at a higher price.
+    Generic,
+}
+
+impl Mode {
+    /// The name in configuration, logs and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// The program, loaded.
+pub struct Program {
+    ebpf: Ebpf,
+    links: Vec<OwnedFd>,
+    /// Slots of a row.
+    slots: u32,
+    rows: u32,
+    counts: Arc<Counts>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+/// What the program did with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It went up to the relay.
+    Up,
+    /// It goes out by the interface it came by.
+    Back,
+    /// It goes out by another interface.
+    Across,
+    /// Anything else, which the program never says.
+    Other(u32),
+}
+
+impl Program {
+    /// Loads the program with room for so many legs, two for each route, among them as many that
+    /// arrive over IPv4 and over IPv6.
+    pub fn load(legs: u32, [over_ipv4, over_ipv6]: [u32; 2]) -> Result<Self, Unable> {
+        let processors = aya::util::online_cpus().map_err(|(_, error)| error)?.len();
+        let rows: u32 = if processors >= MOST_ROWS { 4 } else { 1 << (processors / 2) };
+        let slots = FIRST_LEG.saturating_add(legs);
+        let entries = slots.saturating_mul(rows);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("legs4", over_ipv4.max(1))
+            .map_max_entries("legs6", over_ipv6.max(1))
+            .map_max_entries("counts", entries)
+            .override_global("slots", &slots, true)
+            .override_global("last_row", &(rows - 1), true)
+            .load(OBJECT)?;
+        let Some(Map::Array(counts)) = ebpf.map("counts") else {
+            return Err(Unable::Lacks("counts"));
+        };
+        let counts = Counts::map(counts.fd().as_fd(), entries as usize)?;
+        xdp(&mut ebpf)?.load()?;
+        Ok(Self { ebpf, links: Vec::new(), slots, rows, counts: Arc::new(counts) })
+    }
+
+    /// Lets it see what an interface receives; the index of the interface.
+    pub fn attach(&mut self, interface: &str, mode: Mode) -> Result<u32, Unable> {
+        let ifindex = if_nametoindex(interface).map_err(io::Error::from)?;
+        let program = xdp(&mut self.ebpf)?.fd()?;
+        let link = sys::attach_xdp(program.as_fd(), ifindex, mode == Mode::Native);
+        self.links.push(link.map_err(|error| match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => Unable::Driver,
+            Some(libc::EBUSY | libc::EEXIST) => Unable::Taken,
+            Some(libc::EPERM) => Unable::Privilege,
+            _ => Unable::System(error),
+        })?);
+        Ok(ifindex)
+    }
+
+    /// A door to its legs, for one thread.
+    pub fn legs(&self) -> Result<Legs, Unable> {
+        let map = |name| {
+            let Some(Map::HashMap(legs)) = self.ebpf.map(name) else {
+                return Err(Unable::Lacks(name));
+            };
+            Ok(Map::HashMap(MapData::from_fd(legs.fd().as_fd().try_clone_to_owned()?)?))
+        };
+        Ok(Legs { v4: map("legs4")?.try_into()?, v6: map("legs6")?.try_into()? })
+    }
+
+    /// What others may call it by.
+    pub fn descriptor(&self) -> Result<&ProgramFd, Unable> {
+        let program = self.ebpf.program("relay_xdp").ok_or(Unable::Lacks("relay_xdp"))?;
+        Ok(<&Xdp>::try_from(program)?.fd()?)
+    }
+
+    /// A view of what it counted.
+    pub fn meter(&self) -> Meter {
+        Meter { counts: Arc::clone(&self.counts), slots: self.slots, rows: self.rows }
+    }
+
+    /// Runs it on a frame as if it had come by the loopback interface, so many times; what became of
+    /// it, the frame it left, and the time of one run.
+    pub fn run(&self, frame: &[u8], times: u32) -> Result<(Outcome, Vec<u8>, Duration), Unable> {
+        let program = self.ebpf.program("relay_xdp").ok_or(Unable::Lacks("relay_xdp"))?;
+        let program: &Xdp = program.try_into()?;
+        let mut left = vec![0; frame.len() + 64];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut left),
+            repeat: times,
+            ..TestRunOptions::new()
+        };
+        let result = program.test_run(options)?;
+        left.truncate(result.data_size_out as usize);
+        let outcome = match result.return_value {
+            2 => Outcome::Up,
+            3 => Outcome::Back,
+            4 => Outcome::Across,
+            other => Outcome::Other(other),
+        };
+        Ok((outcome, left, result.duration))
+    }
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Unable> {
+    let program = ebpf.program_mut("relay_xdp").ok_or(Unable::Lacks("relay_xdp"))?;
+    Ok(program.try_into()?)
+}
+
+/// The legs in the kernel, as one thread changes them.
+#[derive(Debug)]
+pub struct Legs {
+    v4: HashMap<MapData, Key4, Leg>,
+    v6: HashMap<MapData, Key6, Leg>,
+}
+
+impl Legs {
+    /// Puts a leg in, in place of what was found by its key before: no packet sees half of it.
+    pub fn insert(&mut self, Entry { key, leg }: &Entry) -> Result<(), Unable> {
+        match key {
+            Key::V4(key) => self.v4.insert(key, leg, 0)?,
+            Key::V6(key) => self.v6.insert(key, leg, 0)?,
+        }
+        Ok(())
+    }
+
+    /// Takes a leg out.
+    pub fn remove(&mut self, entry: &Entry) -> Result<(), Unable> {
+        match &entry.key {
+            Key::V4(key) => self.v4.remove(key)?,
+            Key::V6(key) => self.v6.remove(key)?,
+        }
+        Ok(())
+    }
+}
+
+/// What the program counted.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    counts: Arc<Counts>,
+    slots: u32,
+    rows: u32,
+}
+
+impl Meter {
+    /// How often it sent up what belongs to a leg, by reason.
+    pub fn passed(&self) -> [u64; PASSED.len()] {
+        let mut slots = 0..;
+        PASSED.map(|_| slots.next().map_or(0, |slot| self.carried(slot).packets))
+    }
+
+    /// What the leg of a slot carried so far.
+    pub fn carried(&self, slot: u32) -> Flow {
+        let mut sum = Flow::default();
+        for row in 0..self.rows {
+            let count = self.counts.get((row * self.slots + slot) as usize);
+            sum.packets = sum.packets.wrapping_add(count.packets);
+            sum.bytes = sum.bytes.wrapping_add(count.bytes);
+        }
+        sum
+    }
+}

@@ -1,0 +1,94 @@
+/* The little of the kernel's interface to its programs that ours needs: no header of another package, so
+ * that the object depends on the compiler alone. Numbers are those of the kernel's uapi. */
+#pragma once
+
+#include "abi.h"
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+
+/* Descriptions of maps, as loaders read them from type information. */
+#define UINT(name, value) int(*name)[value]
+#define TYPE(name, type) type *name
+
+enum map_type { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PROGRAMS = 3 };
+
+/* Its memory can be mapped into a process. */
+#define MAP_MMAPABLE (1 << 10)
+
+enum verdict { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
+
+struct xdp_md {
+	u32 data;
+	u32 data_end;
+	u32 data_meta;
+	u32 ingress_ifindex;
+	u32 rx_queue_index;
+	u32 egress_ifindex;
+};
+
+static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
+static u32 (*const random)(void) = (void *)7;
+static u32 (*const processor)(void) = (void *)8;
+static long (*const tail_call)(void *ctx, void *programs, u32 index) = (void *)12;
+static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
+static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
+/* CLOCK_MONOTONIC as of the last tick: never ahead of it. */
+static u64 (*const coarse_ns)(void) = (void *)160;
+
+#define HTONS(value) __builtin_bswap16(value)
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "HTONS is for little-endian machines");
+
+struct ethernet {
+	u8 to[6];
+	u8 from[6];
+	be16 type;
+} __attribute__((packed));
+
+/* What stands between Ethernet and IP in a VLAN. */
+struct vlan {
+	be16 number;
+	be16 type;
+} __attribute__((packed, aligned(2)));
+
+struct ipv4 {
+	u8 version_length;
+	u8 class;
+	be16 length;
+	be16 id;
+	be16 fragment;
+	u8 hops;
+	u8 protocol;
+	u16 check;
+	be32 from;
+	be32 to;
+} __attribute__((packed, aligned(2)));
+
+struct ipv6 {
+	/* Version, class and flow label. */
+	be32 start;
+	be16 length;
+	u8 protocol;
+	u8 hops;
+	u8 from[16];
+	u8 to[16];
+} __attribute__((packed, aligned(2)));
+
+struct udp {
+	be16 from;
+	be16 to;
+	be16 length;
+	u16 check;
+} __attribute__((packed, aligned(2)));
+
+struct channel_data {
+	be16 number;
+	be16 length;
+} __attribute__((packed, aligned(2)));
+
+#define HTONL(value) __builtin_bswap32(value)
+
+#define ETHERNET_IPV4 HTONS(0x0800)
+#define ETHERNET_IPV6 HTONS(0x86DD)
+#define ETHERNET_VLAN HTONS(0x8100)
+#define PROTOCOL_UDP 17

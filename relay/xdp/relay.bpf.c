@@ -1,0 +1,382 @@
+/* The relay's fast path: ChannelData from clients goes on as UDP, UDP from peers as ChannelData.
+ *
+ * It knows legs and nothing else: who may have one, and for how long, is the relay's business in user
+ * space. Whatever is not plainly the payload of a live leg goes up to it unchanged: STUN, fragments, IP
+ * options and extension headers, what is too large, what is odd. Nothing is ever dropped here, and nothing
+ * is copied but headers. A leg may lead from one family to the other.
+ *
+ * Built by ./build with the compiler named there; relay.bpf.o is committed beside. */
+#include "kernel.h"
+
+/* Legs whose datagrams arrive over IPv4. */
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1);
+	TYPE(key, struct key4);
+	TYPE(value, struct leg);
+} legs4 SEC(".maps");
+
+/* Legs whose datagrams arrive over IPv6. */
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1);
+	TYPE(key, struct key6);
+	TYPE(value, struct leg);
+} legs6 SEC(".maps");
+
+/* A few rows, `slots` long: what went up, by reason, then what each leg carried. Processors share them evenly. */
+struct {
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, 1);
+	UINT(map_flags, MAP_MMAPABLE);
+	TYPE(key, u32);
+	TYPE(value, struct count);
+} counts SEC(".maps");
+
+/* The length of a row, and how many there are less one, a power of two; set by the loader. */
+const volatile u32 slots = 0;
+const volatile u32 last_row = 0;
+
+/* What a datagram says before anything is moved. */
+struct arrived {
+	/* The sum of both addresses. */
+	u16 addresses;
+	u8 class;
+	u8 hops;
+	/* The bytes before IP, and those of its header. */
+	u32 link;
+	u32 header;
+	be16 from_port;
+	be16 to_port;
+	/* Of UDP, header included. */
+	u16 length;
+	u16 check;
+	/* The first byte of what UDP carries; zero if that is nothing. */
+	u8 first;
+	/* The bytes of ChannelData that go away. */
+	struct channel_data head;
+};
+
+INLINE void count(u32 slot, u32 bytes)
+{
+	u32 at = (processor() & last_row) * slots + slot;
+	struct count *it = map_lookup(&counts, &at);
+	if (!it)
+		return;
+	__sync_fetch_and_add(&it->packets, 1);
+	__sync_fetch_and_add(&it->bytes, bytes);
+}
+
+INLINE int up(enum passed why, u32 bytes)
+{
+	count(why, bytes);
+	return XDP_PASS;
+}
+
+/* The sum of 16-bit words that RFC 1071 wants. */
+INLINE u16 folded(u64 sum)
+{
+	sum = (sum >> 32) + (u32)sum;
+	sum = (sum >> 16) + (u16)sum;
+	sum = (sum >> 16) + (u16)sum;
+	sum = (sum >> 16) + (u16)sum;
+	return (u16)sum;
+}
+
+/* The sum of a few words. */
+INLINE u16 sum_of(const void *words, int count)
+{
+	u64 sum = 0;
+	for (int i = 0; i < count; i++)
+		sum += ((const u16 *)words)[i];
+	return folded(sum);
+}
+
+/* The checksum of UDP, mended by what has changed (RFC 1624): the addresses, the ports, both lengths and the
+ * head of ChannelData that went away or came. One that is not used stays so. */
+INLINE u16 mended(const struct arrived *in, u16 addresses, const struct udp *udp, const struct channel_data *head)
+{
+	if (!in->check)
+		return 0;
+	u64 sum = (u16)~in->check;
+	sum += (u16)~in->addresses + addresses;
+	sum += (u16)~in->from_port + (u16)~in->to_port + udp->from + udp->to;
+	sum += 2 * ((u16)~HTONS(in->length) + udp->length);
+	sum += (u16)~in->head.number + (u16)~in->head.length + head->number + head->length;
+	u16 check = ~folded(sum);
+	return check ? check : 0xffff;
+}
+
+/* Whether a checksum covers the addresses only, for the hardware to complete. */
+INLINE int is_partial(const struct arrived *in)
+{
+	return in->check == folded((u64)in->addresses + HTONS(PROTOCOL_UDP) + HTONS(in->length));
+}
+
+/* Writes a header of IPv4 for so many bytes behind it; the sum of its addresses. */
+INLINE u16 write_ipv4(struct ipv4 *ip, const struct arrived *in, const struct leg *leg, u16 behind)
+{
+	ip->version_length = 0x45;
+	ip->class = in->class;
+	ip->length = HTONS((u16)(sizeof(struct ipv4) + behind));
+	ip->id = random();
+	ip->fragment = 0;
+	ip->hops = in->hops - 1;
+	ip->protocol = PROTOCOL_UDP;
+	ip->check = 0;
+	__builtin_memcpy(&ip->from, &leg->from[12], 4);
+	__builtin_memcpy(&ip->to, &leg->to[12], 4);
+	ip->check = ~sum_of(ip, 10);
+	return sum_of(&ip->from, 4);
+}
+
+/* The same of IPv6. */
+INLINE u16 write_ipv6(struct ipv6 *ip, const struct arrived *in, const struct leg *leg, u16 behind)
+{
+	ip->start = HTONL(6u << 28 | (u32)in->class << 20);
+	ip->length = HTONS(behind);
+	ip->protocol = PROTOCOL_UDP;
+	ip->hops = in->hops - 1;
+	__builtin_memcpy(ip->from, leg->from, 16);
+	__builtin_memcpy(ip->to, leg->to, 16);
+	return sum_of(ip->from, 16);
+}
+
+/* The leg by which payload goes on that one leg brings to another client of this relay, if there is one. */
+INLINE struct leg *next(const struct leg *leg)
+{
+	if (leg->family == 6) {
+		struct key6 key = { .remote_port = leg->from_port, .local_port = leg->to_port };
+		__builtin_memcpy(key.remote, leg->from, 16);
+		__builtin_memcpy(key.local, leg->to, 16);
+		return map_lookup(&legs6, &key);
+	}
+	struct key4 key = { .remote_port = leg->from_port, .local_port = leg->to_port };
+	__builtin_memcpy(&key.remote, &leg->from[12], 4);
+	__builtin_memcpy(&key.local, &leg->to[12], 4);
+	return map_lookup(&legs4, &key);
+}
+
+/* Sends payload on by its leg. `strip` is the length of what it was dressed with. */
+INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, int strip)
+{
+	u16 payload = in->length - sizeof(struct udp) - strip;
+	u32 inward = 0;
+
+	/* Nobody but ourselves sends from our relayed addresses. */
+	if (leg->course == OUTWARD)
+		return XDP_PASS;
+	/* RTP and RTCP: no message of any kind begins so. */
+	if (leg->mixed && (in->first & 0xc0) != 0x80)
+		return XDP_PASS;
+	u64 now = coarse_ns();
+	if (now >= leg->expires)
+		return up(PASSED_EXPIRED, payload);
+	if (leg->course == INWARD) {
+		inward = leg->slot;
+		leg = next(leg);
+		if (!leg || leg->course != OUTWARD)
+			return up(PASSED_WITHIN, payload);
+		if (now >= leg->expires)
+			return up(PASSED_EXPIRED, payload);
+		/* It passes two relayed addresses. */
+		if (!in->hops--)
+			return up(PASSED_HOPS, payload);
+	}
+	int grow = leg->channel ? (int)sizeof(struct channel_data) : 0;
+	int is6 = leg->family == 6;
+	u32 link = sizeof(struct ethernet) + (leg->vlan ? sizeof(struct vlan) : 0);
+	u32 header = is6 ? sizeof(struct ipv6) : sizeof(struct ipv4);
+	u16 behind = sizeof(struct udp) + payload + grow;
+
+	if (in->hops <= 1)
+		return up(PASSED_HOPS, payload);
+	if (header + behind > leg->mtu)
+		return up(PASSED_SIZE, payload);
+	if (is_partial(in))
+		return up(PASSED_PARTIAL, payload);
+	if (!in->check && (is6 || in->header != sizeof(struct ipv4)))
+		return up(PASSED_UNCHECKED, payload);
+	int less = (int)(in->link + in->header) - (int)(link + header) + strip - grow;
+	if (less && adjust_head(ctx, less))
+		return up(PASSED_ROOM, payload);
+
+	struct ethernet *ethernet = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	void *behind_link = ethernet + 1;
+	be16 type = is6 ? ETHERNET_IPV6 : ETHERNET_IPV4;
+	struct udp *udp;
+	u16 addresses;
+	/* Cannot be, here and below: there was as much before. */
+	if (behind_link + sizeof(struct vlan) > end)
+		return XDP_ABORTED;
+	if (leg->vlan) {
+		struct vlan *vlan = behind_link;
+		vlan->number = leg->vlan;
+		vlan->type = type;
+		type = ETHERNET_VLAN;
+		behind_link = vlan + 1;
+	}
+	ethernet->type = type;
+	if (is6) {
+		struct ipv6 *ip = behind_link;
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end)
+			return XDP_ABORTED;
+		addresses = write_ipv6(ip, in, leg, behind);
+	} else {
+		struct ipv4 *ip = behind_link;
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end)
+			return XDP_ABORTED;
+		addresses = write_ipv4(ip, in, leg, behind);
+	}
+	__builtin_memcpy(ethernet->to, leg->to_mac, 6);
+	__builtin_memcpy(ethernet->from, leg->from_mac, 6);
+
+	struct channel_data head = {};
+	if (grow) {
+		struct channel_data *data = (void *)(udp + 1);
+		head.number = leg->channel;
+		head.length = HTONS(payload);
+		if ((void *)(data + 1) > end)
+			return XDP_ABORTED;
+		*data = head;
+	}
+	udp->from = leg->from_port;
+	udp->to = leg->to_port;
+	udp->length = HTONS(behind);
+	udp->check = mended(in, addresses, udp, &head);
+
+	if (inward)
+		count(inward, payload);
+	count(leg->slot, payload);
+	int back = leg->ifindex == ctx->ingress_ifindex && !leg->redirects;
+	return back ? XDP_TX : redirect(leg->ifindex, 0);
+}
+
+/* Reads what stands in UDP, if it is whole; whether it may be payload of a leg. */
+INLINE int read_udp(struct arrived *in, const struct udp *udp, const void *end)
+{
+	const struct channel_data *data = (const void *)(udp + 1);
+	in->from_port = udp->from;
+	in->to_port = udp->to;
+	in->length = HTONS(udp->length);
+	in->check = udp->check;
+	if (in->length < sizeof(struct udp) || (const void *)udp + in->length > end)
+		return 0;
+	const u8 *first = (const u8 *)data;
+	if (in->length > sizeof(struct udp) && (const void *)(first + 1) <= end)
+		in->first = *first;
+	/* What could be the number of a channel. */
+	if (in->length >= sizeof(struct udp) + sizeof(struct channel_data) && (const void *)(data + 1) <= end &&
+	    (in->first & 0xc0) == 0x40)
+		in->head = *data;
+	return 1;
+}
+
+/* Whether ChannelData is as long as its datagram. */
+INLINE int fills(const struct arrived *in)
+{
+	return HTONS(in->head.length) == in->length - sizeof(struct udp) - sizeof(struct channel_data);
+}
+
+INLINE int over_ipv4(struct xdp_md *ctx, u32 link, const struct ipv4 *ip, const void *end)
+{
+	const struct udp *udp = (const void *)(ip + 1);
+	if ((const void *)(udp + 1) > end)
+		return XDP_PASS;
+	/* Whole, and without options. */
+	if (ip->version_length != 0x45 || ip->protocol != PROTOCOL_UDP || ip->fragment & HTONS(0xbfff))
+		return XDP_PASS;
+	struct arrived in = { .class = ip->class, .hops = ip->hops, .link = link, .header = sizeof(struct ipv4) };
+	if (!read_udp(&in, udp, end) || HTONS(ip->length) != sizeof(struct ipv4) + in.length)
+		return XDP_PASS;
+
+	struct key4 key = {
+		.remote = ip->from,
+		.local = ip->to,
+		.remote_port = in.from_port,
+		.local_port = in.to_port,
+		.channel = in.head.number,
+	};
+	struct leg *leg = key.channel ? map_lookup(&legs4, &key) : 0;
+	int strip = leg ? sizeof(struct channel_data) : 0;
+	if (leg && !fills(&in))
+		return up(PASSED_LENGTH, in.length);
+	if (!leg) {
+		in.head = (struct channel_data){};
+		key.channel = 0;
+		leg = map_lookup(&legs4, &key);
+		if (!leg)
+			return XDP_PASS;
+	}
+	if (sum_of(ip, 10) != 0xffff)
+		return up(PASSED_DAMAGED, in.length);
+	in.addresses = sum_of(&ip->from, 4);
+	return relay(ctx, &in, leg, strip);
+}
+
+INLINE int over_ipv6(struct xdp_md *ctx, u32 link, const struct ipv6 *ip, const void *end)
+{
+	const struct udp *udp = (const void *)(ip + 1);
+	if ((const void *)(udp + 1) > end)
+		return XDP_PASS;
+	/* Without extension headers. */
+	u32 start = HTONL(ip->start);
+	if (start >> 28 != 6 || ip->protocol != PROTOCOL_UDP)
+		return XDP_PASS;
+	struct arrived in = { .class = start >> 20, .hops = ip->hops, .link = link, .header = sizeof(struct ipv6) };
+	if (!read_udp(&in, udp, end) || HTONS(ip->length) != in.length)
+		return XDP_PASS;
+
+	struct key6 key = {
+		.remote_port = in.from_port,
+		.local_port = in.to_port,
+		.channel = in.head.number,
+	};
+	__builtin_memcpy(key.remote, ip->from, 16);
+	__builtin_memcpy(key.local, ip->to, 16);
+	struct leg *leg = key.channel ? map_lookup(&legs6, &key) : 0;
+	int strip = leg ? sizeof(struct channel_data) : 0;
+	if (leg && !fills(&in))
+		return up(PASSED_LENGTH, in.length);
+	if (!leg) {
+		in.head = (struct channel_data){};
+		key.channel = 0;
+		leg = map_lookup(&legs6, &key);
+		if (!leg)
+			return XDP_PASS;
+	}
+	in.addresses = sum_of(ip->from, 16);
+	return relay(ctx, &in, leg, strip);
+}
+
+SEC("xdp")
+int relay_xdp(struct xdp_md *ctx)
+{
+	const struct ethernet *ethernet = (void *)(long)ctx->data;
+	const void *end = (void *)(long)ctx->data_end;
+	/* To this host alone. */
+	if ((const void *)(ethernet + 1) > end || ethernet->to[0] & 1)
+		return XDP_PASS;
+	/* Which VLAN it is says nothing that addresses do not, and hardware may have taken the number away. */
+	const void *ip = ethernet + 1;
+	be16 type = ethernet->type;
+	u32 link = sizeof(struct ethernet);
+	if (type == ETHERNET_VLAN) {
+		const struct vlan *vlan = ip;
+		if ((const void *)(vlan + 1) > end)
+			return XDP_PASS;
+		type = vlan->type;
+		ip = vlan + 1;
+		link += sizeof(struct vlan);
+	}
+	if (type == ETHERNET_IPV4)
+		return over_ipv4(ctx, link, ip, end);
+	if (type == ETHERNET_IPV6)
+		return over_ipv6(ctx, link, ip, end);
+	return XDP_PASS;
+}
+
+char licence[] SEC("license") = "MIT";

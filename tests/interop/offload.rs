@@ -1,0 +1,202 @@
+//! What the kernel relays by itself: a call that goes on while the relay sleeps, counted to the packet.
+//!
+//! Senders compute checksums themselves here, and receivers poll (`gro`), as machines on a real network do: a
+//! virtual cable carries neither unfinished checksums nor redirected frames otherwise.
+
+use std::time::Duration;
+
+use client::Event;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::browser::Browser;
+use crate::call::{assert_is_good, serve_page};
+use crate::coturn::{RUNS, Run, for_coturn, start_peers};
+use crate::edge::{
+    Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready, http_get, start_auth, start_relay,
+};
+use crate::line::Line;
+use crate::netns::must;
+use crate::process::Process;
+use crate::site::Site;
+
+/// Words of the call, each there and back.
+const WORDS: u64 = 2_000;
+
+/// A site whose cables carry what a kernel relays.
+fn site() -> Site {
+    let site = Site::new();
+    for machine in [&site.client, &site.peer] {
+        must(machine.command("ethtool").args(["-K", "relay", "tx", "off", "gro", "on"]));
+    }
+    site
+}
+
+/// A relay that has the kernel relay.
+fn offloading(file: RelayFile) -> RelayFile {
+    let interfaces = r#"interfaces = ["internal", "external"]"#;
+    RelayFile { tables: format!("[offload]\nmode = \"native\"\n{interfaces}\n"), ..file }
+}
+
+fn start(site: &Site, home: &Home) -> Process {
+    start_relay(site, home, &offloading(RelayFile::default()))
+}
+
+/// The values of a metric in all series that have these labels.
+fn values<'p>(page: &'p str, name: &str, labels: &[&str]) -> Vec<&'p str> {
+    let rows = page.lines().filter(|row| {
+        let rest = row.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
+        rest.is_some() && labels.iter().all(|label| row.contains(label))
+    });
+    rows.filter_map(|row| row.rsplit(' ').next()).collect()
+}
+
+/// Their sum.
+fn metric(page: &str, name: &str, labels: &[&str]) -> u64 {
+    let values = values(page, name, labels);
+    values.iter().map(|it| it.parse::<u64>().unwrap_or_else(|_| panic!("{name} {it}"))).sum()
+}
+
+fn page(site: &Site) -> String {
+    let page = site.relay.enter(|| http_get(&format!("http://{METRICS}/metrics")));
+    page.expect("metrics")
+}
+
+#[test]
+fn offload_carries_a_call_of_which_every_packet_is_counted() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let relay = start(&site, &home);
+    let mut line = Line::open(&site, &home);
+    // The first words may find neighbours unknown: they go through the relay, and teach them.
+    for word in 0..WORDS {
+        line.demand_echo(&format!("word {word:04}"));
+    }
+    let found = page(&site);
+    let value = |name, labels: &[&str]| metric(&found, name, labels);
+    for interface in ["internal", "external"] {
+        let label = format!("interface=\"{interface}\"");
+        assert_eq!(value("av_edge_relay_offload", &[&label, "mode=\"native\""]), 1, "{found}");
+    }
+    for direction in ["direction=\"to_peer\"", "direction=\"to_client\""] {
+        let kernel = value("av_edge_relay_offloaded_packets_total", &[direction]);
+        assert!(kernel * 100 > 95 * WORDS, "{kernel} of {WORDS} {direction}: {found}");
+        for all in [
+            "av_edge_relay_relayed_packets_total",
+            "av_edge_relay_framed_packets_total",
+            "av_edge_relay_allocation_packets_total",
+        ] {
+            assert_eq!(value(all, &[direction]), WORDS, "{all} {direction}");
+        }
+        // Each word has nine octets.
+        let bytes = value("av_edge_relay_allocation_bytes_total", &[direction]);
+        assert_eq!(bytes, 9 * WORDS, "{direction}");
+    }
+    let ratio = values(&found, "av_edge_relay_offloaded_ratio", &[]);
+    assert!(
+        ratio.first().is_some_and(|it| it.parse::<f64>().is_ok_and(|it| it > 0.95)),
+        "{ratio:?}"
+    );
+    drop(relay);
+}
+
+#[test]
+fn offload_goes_on_while_the_relay_sleeps_and_ends_with_the_allocation() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let mut relay = start(&site, &home);
+    let mut line = Line::open(&site, &home);
+    for word in 0..20 {
+        line.demand_echo(&format!("awake {word}"));
+    }
+    // `ip netns exec` becomes the program it runs: the process is the relay.
+    let pid = Pid::from_raw(i32::try_from(relay.id()).expect("a pid fits"));
+    kill(pid, Signal::SIGSTOP).expect("it stops");
+    for word in 0..20 {
+        line.demand_echo(&format!("asleep {word}"));
+    }
+    kill(pid, Signal::SIGCONT).expect("it goes on");
+    line.client.release().expect("the allocation ends");
+    assert_eq!(metric(&page(&site), "av_edge_relay_offload_routes", &[]), 0);
+    line.client.send_channel(line.channel, b"late").expect("it is sent");
+    line.peer.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    assert!(line.peer.recv_from(&mut [0; 64]).is_err(), "nothing passes without an allocation");
+    let heard = line.client.recv(Duration::from_millis(50)).expect("the socket works");
+    assert!(!matches!(heard, Some(Event::Data { .. })), "{heard:?}");
+
+    // What the kernel held ends with the process, however that ends.
+    let mut line = Line::open(&site, &home);
+    line.demand_echo("before");
+    relay.kill();
+    line.client.send_channel(line.channel, b"dead").expect("it is sent");
+    line.peer.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    assert!(line.peer.recv_from(&mut [0; 64]).is_err(), "nothing outlives the relay");
+}
+
+/// Packets relayed so far, and those of them that the kernel relayed by itself.
+fn relayed(page: &str) -> [u64; 2] {
+    ["av_edge_relay_relayed_packets_total", "av_edge_relay_offloaded_packets_total"]
+        .map(|name| metric(page, name, &[]))
+}
+
+/// The kernel relayed nearly everything since an earlier look.
+fn assert_mostly_offloaded(case: &str, before: [u64; 2], page: &str) {
+    let after = relayed(page);
+    let [all, kernel] = [0, 1].map(|index| after[index] - before[index]);
+    println!("{case}: the kernel relayed {kernel} of {all} packets");
+    assert!(kernel * 100 > 95 * all, "{case}: {kernel} of {all}: {page}");
+}
+
+#[test]
+fn offload_carries_the_channels_of_turnutils_uclient() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let _relay = start_relay(&site, &home, &offloading(for_coturn()));
+    let _peers = start_peers(&site);
+    let cases = ["channels", "IPv6 channels", "IPv4 client, IPv6 peer", "client to client"];
+    let runs: Vec<&Run> = RUNS.iter().filter(|run| cases.contains(&run.case)).collect();
+    assert_eq!(runs.len(), cases.len());
+    for (number, run) in runs.iter().enumerate() {
+        let before = relayed(&page(&site));
+        let user = format!("user-{number}");
+        run.demand_all_back(&site.client, &["-u", &user, "-W", REST_SECRET]);
+        assert_mostly_offloaded(run.case, before, &page(&site));
+    }
+}
+
+#[test]
+fn offload_carries_a_call_of_chromium_with_itself() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let _relay = start(&site, &home);
+    let auth = start_auth(&site, &home);
+    let servers = auth.ice_servers(&site.client, "alice");
+    let mut browser = Browser::open(&site.client, &format!("http://{}/", serve_page(&site.client)));
+    let ends = browser.value(&format!("call({servers}, 10)"), Duration::from_secs(100));
+    for end in ends.as_array().expect("two ends") {
+        assert_is_good(end);
+    }
+    assert_mostly_offloaded("Chromium", [0, 0], &page(&site));
+}
+
+#[test]
+fn offload_without_privilege_leaves_everything_to_the_relay_and_says_why() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let path = home.write("relay.toml", &offloading(RelayFile::default()).toml());
+    let mut command = site.relay.command("setpriv");
+    command.args(["--bounding-set=-bpf,-net_admin,-sys_admin", "--"]);
+    command.arg(av_edge()).args(["relay", "--config"]).arg(path);
+    let mut relay = Process::start(&mut command);
+    await_ready(&site.relay, &mut relay, METRICS);
+    let mut line = Line::open(&site, &home);
+    for word in 0..20 {
+        line.demand_echo(&format!("word {word}"));
+    }
+    let found = page(&site);
+    assert_eq!(metric(&found, "av_edge_relay_offload", &[]), 0, "{found}");
+    assert_eq!(relayed(&found), [40, 0]);
+    let said = relay.output();
+    let wanted = "the kernel relays nothing by itself: that wants CAP_BPF and CAP_NET_ADMIN";
+    assert!(said.contains(wanted), "{said}");
+}
