@@ -9,7 +9,9 @@
 //! whether a peer may be reached, changes its state and says what to do with the payload;
 //! [`dialect`] writes its answers.
 //!
-//! Arrows point one way: `turn → dialect → {stun, channel_data}`, `turn → {auth, policy}`,
+//! Payload is not understood, but [`media`] tells how well it arrives.
+//!
+//! Arrows point one way: `turn → dialect → {stun, channel_data}`, `turn → {auth, policy, media}`,
 //! `auth → stun::integrity`; codecs know nothing of the rest. What is the same in every dialect
 //! has its words in `request`.
 #![forbid(unsafe_code)]
@@ -19,8 +21,10 @@ pub mod auth;
 pub mod channel_data;
 pub mod demux;
 pub mod dialect;
+mod flow;
 pub mod framing;
 pub mod marks;
+pub mod media;
 pub mod now;
 pub mod policy;
 pub mod reject;

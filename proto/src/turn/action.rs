@@ -10,6 +10,7 @@ use crate::addr::{AllocationId, ConnectionId, FiveTuple, PeerAddr, RelayId, Rela
 use crate::channel_data::ChannelNumber;
 use crate::dialect::Wrap;
 use crate::marks::Marks;
+use crate::media::MediaReport;
 use crate::policy::UserKey;
 use crate::reject::DropReason;
 use crate::turn::tally::Usage;
@@ -211,6 +212,8 @@ pub enum Change {
         lived: Duration,
         /// What it carried.
         usage: Usage,
+        /// How well its media arrived, if that was measured.
+        media: Option<Box<MediaReport>>,
     },
     /// A client took its allocation to another address.
     ClientMoved {

@@ -319,6 +319,7 @@ impl<L: Ledger> Server<L> {
         let mut allocation = Allocation::new(exchange.client, relays, owner);
         allocation.relays_tcp = opening.tcp;
         allocation.meter = meter;
+        allocation.media = self.begin_media(now);
         self.expiry.arm(allocation.armed, id);
         self.table.settle(id, allocation);
         self.divert(exchange.client);

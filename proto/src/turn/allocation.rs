@@ -10,6 +10,7 @@ use std::time::Instant;
 use crate::addr::{Carried, ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
 use crate::dialect::{Call, Dialect};
+use crate::media::Media;
 use crate::policy::bandwidth::Meter;
 use crate::policy::{AdmittedPeer, Lease, Reach};
 use crate::reject::Why;
@@ -33,6 +34,8 @@ pub(crate) struct Allocation {
     pub(crate) usage: Usage,
     /// What it may carry; `None` without a limit.
     pub(crate) meter: Option<Box<Meter>>,
+    /// How well its media arrives; `None` if that is not measured.
+    pub(crate) media: Option<Box<Media>>,
     channels: Few<Way, Channel>,
     /// The client.
     pub(crate) client: FiveTuple,
@@ -105,6 +108,7 @@ impl Allocation {
         let mut allocation = Self {
             usage: Usage::default(),
             meter: None,
+            media: None,
             channels: Few::new(),
             client,
             away: false,

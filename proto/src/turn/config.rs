@@ -1,6 +1,7 @@
 //! What a server needs to know, already valid.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -123,6 +124,8 @@ pub struct Config {
     pub terms: PerDialect<Terms>,
     /// Where clients are sent that are not taken here.
     pub redirect: Redirect,
+    /// One of so many allocations has the quality of its media measured; without a number, none.
+    pub measured: Option<NonZeroU32>,
 }
 
 impl Config {

@@ -100,11 +100,13 @@ impl<L: Ledger> Server<L> {
         }
         let lived = now.mono.saturating_duration_since(owner.opened);
         let usage = allocation.usage;
+        let media = allocation.media.map(|media| Box::new(media.report(now.mono)));
         self.actions.push_back(Action::Changed(Change::AllocationClosed {
             id,
             reason,
             lived,
             usage,
+            media,
         }));
     }
 

@@ -6,7 +6,8 @@
 //! `allocate`, `refresh`, `permission`, `channel`, `destination`, `mobility`; for TCP relays
 //! `connect`, `connection_attempt`, `connection_bind`;
 //! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
-//! over, and `farewell` remembers what was said of it. What the network says of undelivered datagrams is told by `unreachable`. `renewal` puts
+//! over, and `farewell` remembers what was said of it. What the network says of undelivered datagrams is told by `unreachable`. `quality`
+//! measures what is relayed. `renewal` puts
 //! another configuration in force; when the peer policy changes, `revoke` ends what it no longer
 //! admits. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
@@ -44,6 +45,7 @@ mod mobility;
 mod nonce;
 pub mod permission;
 mod ports;
+mod quality;
 mod random;
 mod redirect;
 pub mod refresh;

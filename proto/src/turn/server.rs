@@ -10,6 +10,7 @@ use crate::addr::{
 };
 use crate::demux::{Kind, is_ms, is_ms_multiplexed};
 use crate::marks::Datagram;
+use crate::media::Leg;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::policy::bandwidth::Trunk;
@@ -130,9 +131,7 @@ impl<L: Ledger> Server<L> {
             Kind::Other if !self.config.microsoft => self.dropped(DropReason::Unrecognised),
             Kind::Stun | Kind::Other => self.bare(now, from, datagram, stray(bytes)),
         };
-        if let Verdict::Dropped(reason) = verdict {
-            self.lost_by(from.listener, reason);
-        }
+        self.sent_by(now, from, bytes, verdict);
         verdict
     }
 
@@ -145,11 +144,25 @@ impl<L: Ledger> Server<L> {
         from: FiveTuple,
         datagram: impl Into<Datagram<'a>>,
     ) -> Verdict {
-        let verdict = self.bare(now, from, datagram.into(), DropReason::NoDestination);
-        if let Verdict::Dropped(reason) = verdict {
-            self.lost_by(from.listener, reason);
-        }
+        let datagram = datagram.into();
+        let verdict = self.bare(now, from, datagram, DropReason::NoDestination);
+        self.sent_by(now, from, datagram.bytes, verdict);
         verdict
+    }
+
+    /// Notes what became of what a client sent.
+    #[inline]
+    fn sent_by(&mut self, now: Now, from: FiveTuple, bytes: &[u8], verdict: Verdict) {
+        match verdict {
+            Verdict::ToPeer { via, payload, .. } => {
+                self.hear(now, via.allocation, Leg::Client, (bytes, payload));
+            }
+            Verdict::Dropped(reason) => self.lost_by(from.listener, reason),
+            Verdict::ToClient { .. }
+            | Verdict::ToConnection { .. }
+            | Verdict::Handled
+            | Verdict::Leaves => {}
+        }
     }
 
     /// One datagram that arrived at a relayed address.
@@ -161,12 +174,22 @@ impl<L: Ledger> Server<L> {
         from: PeerAddr,
         datagram: impl Into<Datagram<'a>>,
     ) -> Verdict {
-        let verdict = self.downlink(now, at, from, datagram.into());
-        if let Verdict::Dropped(reason) = verdict
-            && let Some(allocation) = self.table.open(at.allocation)
-        {
-            let listener = allocation.client.listener;
-            self.lost_by(listener, reason);
+        let datagram = datagram.into();
+        let verdict = self.downlink(now, at, from, datagram);
+        match verdict {
+            Verdict::ToClient { payload, .. } => {
+                self.hear(now, at.allocation, Leg::Peer, (datagram.bytes, payload));
+            }
+            Verdict::Dropped(reason) => {
+                if let Some(allocation) = self.table.open(at.allocation) {
+                    let listener = allocation.client.listener;
+                    self.lost_by(listener, reason);
+                }
+            }
+            Verdict::ToPeer { .. }
+            | Verdict::ToConnection { .. }
+            | Verdict::Handled
+            | Verdict::Leaves => {}
         }
         verdict
     }
@@ -265,6 +288,7 @@ impl<L: Ledger> Server<L> {
                     .as_ref()
                     .map(|meter| meter.pressure(now.mono))
                     .unwrap_or_default(),
+                media: allocation.media.as_ref().map(|media| media.summary(now.mono)),
             }
         })
     }

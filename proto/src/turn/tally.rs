@@ -7,35 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::addr::{AllocationId, FiveTuple, Transport};
+pub use crate::flow::Flow;
+use crate::media::{LegSummary, MediaTally};
 use crate::policy::UserKey;
 use crate::policy::bandwidth::Pressure;
 use crate::reject::{DropReason, Why};
 use crate::stun::Method;
 use crate::turn::action::CloseReason;
-
-/// Packets and payload bytes of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// Datagrams.
-    pub packets: u64,
-    /// Payload bytes, without any header of ours or of the network.
-    pub bytes: u64,
-}
-
-impl Flow {
-    /// Counts one datagram.
-    pub fn add(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
-    }
-}
-
-impl std::ops::AddAssign for Flow {
-    fn add_assign(&mut self, other: Self) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-    }
-}
 
 /// What was relayed, by direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,6 +174,8 @@ pub struct Tally {
     pub via_destination: Usage,
     /// Relayed through TCP connections, both directions; a packet is what was read at once.
     pub via_connection: Usage,
+    /// What was relayed as datagrams, by what it is, of those allocations that are measured.
+    pub media: MediaTally,
     /// How often a TCP relay was read no more because a limit of bandwidth was reached.
     pub paced: u64,
     /// ICMP messages that clients were told of.
@@ -226,6 +206,7 @@ impl Default for Tally {
             via_indication: Usage::default(),
             via_destination: Usage::default(),
             via_connection: Usage::default(),
+            media: MediaTally::default(),
             paced: 0,
             icmp_reported: 0,
             allocations: 0,
@@ -263,4 +244,6 @@ pub struct AllocationView {
     pub usage: Usage,
     /// How far it is from its limits of bandwidth.
     pub pressure: Pressure,
+    /// How well its media arrives, by [`crate::media::Leg`], if that is measured.
+    pub media: Option<[LegSummary; 2]>,
 }

@@ -1,0 +1,180 @@
+//! What the timestamps of a source mean: how many of its ticks are a second.
+//!
+//! The fixed payload types say it (RFC 3551 §6). The others are agreed on by the two ends, in
+//! signalling that a relay never sees; for them the ticks that pass while time passes are counted,
+//! until they fit one of the rates that are in use.
+
+/// Rates in use, in ticks a second.
+const RATES: [u32; 10] =
+    [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 90_000];
+
+/// When a rate is guessed: a packet that is late by 20 ms makes an error of 2 % then, and the
+/// rates are 8 % apart or more.
+const FIRST_LOOK: u64 = 1_000_000_000;
+
+/// How much later it is looked at again if none fits.
+const NEXT_LOOK: u64 = 500_000_000;
+
+/// When the guess is judged for good. Without one, counting begins anew.
+const LAST_LOOK: u64 = 10_000_000_000;
+
+/// How much a rate may seem to be off, as one part of so many.
+const TOLERANCE: u64 = 33;
+
+/// Ticks of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Nanoseconds of a tick, times 2³²; 0 while unknown.
+    tick: u64,
+    /// Ticks a second.
+    rate: u32,
+    /// Where counting began.
+    from: u32,
+    /// When, in nanoseconds.
+    since: u64,
+    /// When to look; never again once it is settled.
+    look: u64,
+}
+
+impl Clock {
+    /// The clock of a payload type, heard with this timestamp at this time.
+    pub fn new(payload_type: u8, timestamp: u32, at: u64) -> Self {
+        let look = at.saturating_add(FIRST_LOOK);
+        let clock = Self { tick: 0, rate: 0, from: timestamp, since: at, look };
+        match fixed(payload_type) {
+            Some(rate) => Self { look: u64::MAX, ..clock.with(rate) },
+            None => clock,
+        }
+    }
+
+    /// Ticks a second, if that is known.
+    #[inline]
+    pub fn rate(&self) -> Option<u32> {
+        (self.rate != 0).then_some(self.rate)
+    }
+
+    /// How long so many ticks are, in nanoseconds; negative if they are backwards.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "four billion ticks are 2^49 ns at most")]
+    pub fn span(&self, from: u32, to: u32) -> i64 {
+        let ticks = i128::from(to.wrapping_sub(from).cast_signed());
+        ((ticks * i128::from(self.tick)) >> 32) as i64
+    }
+
+    /// Whether it is time to [`Clock::learn`].
+    #[inline]
+    pub fn is_due(&self, at: u64) -> bool {
+        at >= self.look
+    }
+
+    /// Looks at one more timestamp; whether the rate is another one now.
+    #[cold]
+    pub fn learn(&mut self, timestamp: u32, at: u64) -> bool {
+        let passed = at.saturating_sub(self.since).max(1);
+        let ticks = timestamp.wrapping_sub(self.from);
+        let seen = u64::from(ticks).saturating_mul(1_000_000_000) / passed;
+        let fits = |rate: &u32| seen.abs_diff(u64::from(*rate)) <= u64::from(*rate) / TOLERANCE;
+        let (before, found) = (self.rate, RATES.into_iter().find(fits));
+        let over = passed >= LAST_LOOK;
+        if let Some(rate) = found {
+            *self = self.with(rate);
+        }
+        self.look = match found {
+            Some(_) if over => u64::MAX,
+            Some(_) => self.since.saturating_add(LAST_LOOK),
+            None => at.saturating_add(NEXT_LOOK),
+        };
+        if over && found.is_none() {
+            *self = Self { tick: 0, rate: 0, from: timestamp, since: at, look: at + FIRST_LOOK };
+        }
+        self.rate != before
+    }
+
+    fn with(self, rate: u32) -> Self {
+        Self { rate, tick: (1_000_000_000 << 32) / u64::from(rate), ..self }
+    }
+}
+
+/// The rate of a payload type that means the same everywhere (RFC 3551 tables 4 and 5). Type 10
+/// and 11 are sound at 44,100, 14 is sound at 90,000.
+fn fixed(payload_type: u8) -> Option<u32> {
+    match payload_type {
+        0 | 3..=5 | 7..=9 | 12 | 13 | 15 | 18 => Some(8_000),
+        6 => Some(16_000),
+        10 | 11 => Some(44_100),
+        16 => Some(11_025),
+        17 => Some(22_050),
+        14 | 25 | 26 | 28 | 31..=34 => Some(90_000),
+        _ => None,
+    }
+}
+
+/// Whether streams of a payload type with this rate are video.
+pub(super) fn is_video(payload_type: u8, rate: u32) -> bool {
+    rate == 90_000 && payload_type != 14
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source of this rate, of which packets are late now and then; what is believed of it
+    /// after so many seconds.
+    fn learned(payload_type: u8, rate: u64, late_ms: [u64; 4], seconds: u64) -> Option<u32> {
+        let first = u32::MAX - 5_000;
+        let mut clock = Clock::new(payload_type, first, late_ms[0] * 1_000_000);
+        for packet in 1..seconds * 50 {
+            let ms = packet * 20;
+            let timestamp = first.wrapping_add((ms * rate / 1_000) as u32);
+            let at = (ms + late_ms[packet as usize % 4]) * 1_000_000;
+            if clock.is_due(at) {
+                clock.learn(timestamp, at);
+            }
+        }
+        clock.rate()
+    }
+
+    #[test]
+    fn rates_are_known_by_type_or_learned_from_what_passes() {
+        for (case, payload_type, rate, late_ms, expected) in [
+            ("PCMU", 0, 8_000, [0; 4], Some(8_000)),
+            ("G.722, whose clock is half of what it samples", 9, 8_000, [0; 4], Some(8_000)),
+            ("a fixed type is believed", 8, 48_000, [0; 4], Some(8_000)),
+            ("Opus", 111, 48_000, [0; 4], Some(48_000)),
+            ("Opus, jittery", 111, 48_000, [0, 13, 4, 28], Some(48_000)),
+            ("44,100 is not 48,000", 120, 44_100, [3, 0, 9, 5], Some(44_100)),
+            ("Siren of the Microsoft dialect", 111, 16_000, [0, 5, 0, 12], Some(16_000)),
+            ("video", 96, 90_000, [0, 30, 20, 10], Some(90_000)),
+            ("a clock nobody has", 97, 70_000, [0; 4], None),
+            ("a clock that stands", 97, 0, [0; 4], None),
+        ] {
+            for seconds in [4, 30] {
+                assert_eq!(learned(payload_type, rate, late_ms, seconds), expected, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guess_that_a_late_beginning_misled_is_put_right() {
+        let at = |ms: u64| ms * 1_000_000;
+        let mut clock = Clock::new(100, 0, at(0));
+        assert!(clock.learn(44_100, at(1_000)), "a second of 48,000, seen 80 ms late");
+        assert_eq!(clock.rate(), Some(44_100));
+        assert!(!clock.is_due(at(9_999)) && clock.is_due(at(10_000)));
+        assert!(clock.learn(480_000, at(10_001)));
+        assert_eq!(clock.rate(), Some(48_000));
+        assert!(!clock.is_due(u64::MAX - 1), "it is settled");
+    }
+
+    #[test]
+    fn every_rate_is_learned_and_ticks_become_time() {
+        for rate in RATES {
+            assert_eq!(learned(100, u64::from(rate), [0, 1, 3, 2], 30), Some(rate));
+            let clock = Clock::new(100, 0, 0).with(rate);
+            let second = clock.span(u32::MAX - 7, rate.wrapping_sub(8));
+            assert!((second - 1_000_000_000).abs() <= 1, "{rate}: {second}");
+            let back = clock.span(rate, 0);
+            assert!((back + 1_000_000_000).abs() <= 1, "{rate}: {back}");
+        }
+    }
+}

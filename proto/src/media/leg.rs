@@ -1,0 +1,149 @@
+//! What is heard on one leg, in bounded memory.
+//!
+//! A leg has room for [`MOST_STREAMS`] sources. One more takes the place of a source that turned
+//! out to be none, or of the one that has said nothing for longest, if that is ten seconds or more;
+//! what was counted of it stays in the sums. While all are speaking, a further one is counted as
+//! unmeasured, so that nobody who sends one packet under each of four billion names pushes a
+//! stream out.
+
+use super::Heard;
+use super::kind::{Header, Kind};
+use super::report::{LegReport, LegSummary};
+use super::stream::Stream;
+use crate::flow::Flow;
+
+/// Sources measured at a time on one leg of an allocation.
+pub const MOST_STREAMS: usize = 16;
+
+/// A source that said nothing for so long may give up its place, in nanoseconds.
+const SILENCE: u64 = 10_000_000_000;
+
+/// A source of which nothing but one packet came may do so much earlier.
+const DOUBT: u64 = 1_000_000_000;
+
+/// A jitter that is older than this says nothing about now.
+const LATELY: u64 = 5_000_000_000;
+
+/// Where packets come from: one of the two networks that meet in a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leg {
+    /// Between the client and the relay: what the client sends.
+    Client,
+    /// Between the peer and the relay: what the peer sends.
+    Peer,
+}
+
+impl Leg {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Client, Self::Peer];
+
+    /// What metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+/// Listens to one leg.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ear {
+    /// By [`Kind::index`].
+    kinds: [Flow; Kind::COUNT],
+    /// Of RTP: packets of sources there was no room for.
+    unmeasured: u64,
+    /// The place of the last source.
+    last: usize,
+    /// Whose the streams are.
+    names: [u32; MOST_STREAMS],
+    streams: Vec<Stream>,
+    past: LegSummary,
+}
+
+impl Ear {
+    /// A payload.
+    #[inline]
+    pub(super) fn hear(&mut self, at: u64, payload: &[u8]) -> Heard {
+        let kind = Kind::of(payload);
+        self.kinds[kind.index()].add(payload.len());
+        let (expected, received) = match kind {
+            Kind::Rtp(header) => self.rtp(at, header, payload.len()),
+            Kind::Rtcp | Kind::Dtls | Kind::Stun | Kind::Other => (0, 0),
+        };
+        Heard { kind, expected, received }
+    }
+
+    #[inline]
+    fn rtp(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
+        if self.names.get(self.last) != Some(&header.ssrc) || self.last >= self.streams.len() {
+            let names = self.names.get(..self.streams.len()).unwrap_or_default();
+            match names.iter().position(|name| *name == header.ssrc) {
+                Some(place) => self.last = place,
+                None => return self.begin(at, header, bytes),
+            }
+        }
+        match self.streams.get_mut(self.last) {
+            Some(stream) => stream.hear(at, header, bytes),
+            None => (0, 0),
+        }
+    }
+
+    /// The first packet of a source.
+    #[cold]
+    fn begin(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
+        let stream = Stream::new(at, header, bytes);
+        let place = if self.streams.len() < MOST_STREAMS {
+            self.streams.push(stream);
+            self.streams.len() - 1
+        } else if let Some(place) = self.quiet(at) {
+            let old = std::mem::replace(&mut self.streams[place], stream);
+            self.leave(&old);
+            place
+        } else {
+            self.unmeasured += 1;
+            return (0, 0);
+        };
+        (self.names[place], self.last) = (header.ssrc, place);
+        (1, 1)
+    }
+
+    /// The place of whoever must go: silent for longest among those who may.
+    fn quiet(&self, at: u64) -> Option<usize> {
+        let silent = |stream: &Stream| at.saturating_sub(stream.heard());
+        let may_go =
+            |stream: &Stream| silent(stream) >= if stream.is_proven() { SILENCE } else { DOUBT };
+        let candidates = self.streams.iter().enumerate().filter(|(_, stream)| may_go(stream));
+        // One that is no source goes before all others.
+        let first = |(_, stream): &(usize, &Stream)| (!stream.is_proven(), silent(stream));
+        candidates.max_by_key(first).map(|(place, _)| place)
+    }
+
+    /// Keeps what was counted of a stream that gives up its place.
+    fn leave(&mut self, old: &Stream) {
+        if old.is_proven() {
+            self.past.add(&old.report(0, old.heard()), false);
+        } else {
+            self.unmeasured += 1;
+        }
+    }
+
+    /// In a few numbers.
+    pub(super) fn summary(&self, at: u64) -> LegSummary {
+        let mut sum = LegSummary { kinds: self.kinds, unmeasured: self.unmeasured, ..self.past };
+        for stream in self.streams.iter().filter(|stream| stream.is_proven()) {
+            let lately = at.saturating_sub(stream.heard()) <= LATELY;
+            sum.add(&stream.report(0, at), lately);
+        }
+        sum
+    }
+
+    /// Stream by stream.
+    pub(super) fn report(&self, at: u64) -> LegReport {
+        let streams = self.names.iter().zip(&self.streams).filter(|(_, it)| it.is_proven());
+        LegReport {
+            summary: self.summary(at),
+            streams: streams.map(|(ssrc, stream)| stream.report(*ssrc, at)).collect(),
+        }
+    }
+}

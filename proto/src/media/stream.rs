@@ -1,0 +1,237 @@
+//! One source on one leg: what came, what did not, and how evenly.
+//!
+//! Times are nanoseconds since the allocation began to be measured.
+
+use std::time::Duration;
+
+use super::clock::{Clock, is_video};
+use super::kind::Header;
+use super::numbers::{Arrived, Numbers};
+use super::report::StreamReport;
+
+/// A gap longer than this is a freeze, in nanoseconds: nobody conceals so much.
+const FREEZE: u64 = 200_000_000;
+
+/// A timestamp that is off by more than this says nothing about the network: the sender's clock
+/// was set.
+const LEAP: u64 = 5_000_000_000;
+
+/// How long frames of video are counted for a rate.
+const COUNTED: u64 = 1_000_000_000;
+
+/// After so many packets of another payload type in a row the source has changed it.
+const CHANGED: u8 = 8;
+
+/// A clock that is not known yet is taken for the slowest one.
+const SLOWEST: u32 = 8_000;
+
+/// One source.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    numbers: Numbers,
+    clock: Clock,
+    /// When the last packet came.
+    heard: u64,
+    /// The last timestamp of the clock.
+    timestamp: u32,
+    /// When it came.
+    stamped: u64,
+    /// What the clock is of.
+    payload_type: u8,
+    /// Packets of another payload type since the last one of this.
+    others: u8,
+    /// Whether numbers have shown that it is a source.
+    proven: bool,
+    /// RFC 3550 A.8, in sixteenths of a nanosecond.
+    jitter: u64,
+    longest_jitter: u64,
+    bytes: u64,
+    longest_gap: u64,
+    frozen: u64,
+    freezes: u32,
+    /// Frames since `counting`.
+    counted: u32,
+    frames: u64,
+    counting: u64,
+    /// Thousandths of a frame a second.
+    frame_rate: u32,
+    begun: u64,
+}
+
+impl Stream {
+    /// A source whose first packet came, with so many bytes.
+    pub fn new(at: u64, header: Header, bytes: usize) -> Self {
+        Self {
+            numbers: Numbers::new(header.sequence),
+            clock: Clock::new(header.payload_type, header.timestamp, at),
+            heard: at,
+            timestamp: header.timestamp,
+            stamped: at,
+            payload_type: header.payload_type,
+            others: 0,
+            proven: false,
+            jitter: 0,
+            longest_jitter: 0,
+            bytes: bytes as u64,
+            longest_gap: 0,
+            frozen: 0,
+            freezes: 0,
+            counted: u32::from(header.marker),
+            frames: u64::from(header.marker),
+            counting: at,
+            frame_rate: 0,
+            begun: at,
+        }
+    }
+
+    /// Another packet; how many more are expected and received by it.
+    #[inline]
+    pub fn hear(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
+        let before = (self.numbers.expected(), self.numbers.received());
+        self.bytes += bytes as u64;
+        let arrived = self.numbers.add(header.sequence);
+        let gap = at.saturating_sub(self.heard);
+        match arrived {
+            Arrived::Next(ahead) => {
+                self.proven = true;
+                if gap > self.longest_gap || gap > FREEZE {
+                    self.pause(ahead, header, gap);
+                }
+                if header.payload_type == self.payload_type {
+                    self.others = 0;
+                    if self.clock.is_due(at) && self.clock.learn(header.timestamp, at) {
+                        (self.jitter, self.longest_jitter) = (0, 0);
+                    }
+                    self.wobble(at, header);
+                } else {
+                    self.change(at, header);
+                }
+            }
+            Arrived::Late | Arrived::Duplicate if header.payload_type == self.payload_type => {
+                self.wobble(at, header);
+            }
+            Arrived::Late | Arrived::Duplicate => {}
+            // Not yet believed, or nothing that could be compared with what was before.
+            Arrived::Stray => return (0, 0),
+            Arrived::Restart => {
+                self.proven = true;
+                self.adopt(at, header);
+            }
+        }
+        self.heard = at;
+        if header.marker && arrived != Arrived::Duplicate {
+            self.counted += 1;
+            self.frames += 1;
+        }
+        if at - self.counting >= COUNTED {
+            self.count(at);
+        }
+        (self.numbers.expected() - before.0, self.numbers.received() - before.1)
+    }
+
+    /// RFC 3550 A.8: by how much packets came closer together or farther apart than they were sent.
+    #[inline]
+    fn wobble(&mut self, at: u64, header: Header) {
+        let gap = at.saturating_sub(self.stamped);
+        let sent = self.clock.span(self.timestamp, header.timestamp);
+        (self.timestamp, self.stamped) = (header.timestamp, at);
+        let off = gap.wrapping_sub(sent.cast_unsigned()).cast_signed().unsigned_abs();
+        if self.clock.rate().is_none() || off > LEAP {
+            return;
+        }
+        self.jitter = self.jitter + off - ((self.jitter + 8) >> 4);
+        self.longest_jitter = self.longest_jitter.max(self.jitter);
+    }
+
+    /// A gap that is long. A sender that pauses on purpose goes on with the next number, and with
+    /// a timestamp that tells of the pause.
+    #[cold]
+    fn pause(&mut self, ahead: u16, header: Header, gap: u64) {
+        let ticks = u64::from(header.timestamp.wrapping_sub(self.timestamp));
+        let rate = u64::from(self.clock.rate().unwrap_or(SLOWEST));
+        if ahead == 1 && ticks * 1_000_000_000 / rate >= gap / 2 {
+            return;
+        }
+        self.longest_gap = self.longest_gap.max(gap);
+        if gap > FREEZE {
+            self.freezes = self.freezes.saturating_add(1);
+            self.frozen += gap;
+        }
+    }
+
+    /// A packet of another payload type: tones or comfort noise beside the voice, or another codec.
+    #[cold]
+    fn change(&mut self, at: u64, header: Header) {
+        self.others += 1;
+        if self.others >= CHANGED {
+            self.adopt(at, header);
+        }
+    }
+
+    /// Begins anew with what this packet's timestamp means.
+    fn adopt(&mut self, at: u64, header: Header) {
+        self.others = 0;
+        (self.timestamp, self.stamped) = (header.timestamp, at);
+        if header.payload_type != self.payload_type {
+            self.payload_type = header.payload_type;
+            self.clock = Clock::new(header.payload_type, header.timestamp, at);
+            self.jitter = 0;
+        } else if self.clock.rate().is_none() {
+            self.clock = Clock::new(header.payload_type, header.timestamp, at);
+        }
+    }
+
+    /// A second or more has been counted.
+    #[cold]
+    fn count(&mut self, at: u64) {
+        let thousandths = u64::from(self.counted) * 1_000_000_000_000 / (at - self.counting);
+        self.frame_rate = u32::try_from(thousandths).unwrap_or(u32::MAX);
+        (self.counted, self.counting) = (0, at);
+    }
+
+    /// When the last packet came.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Whether two packets have shown that it is a source, and no noise.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Its packets.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// Everything about it.
+    pub(super) fn report(&self, ssrc: u32, at: u64) -> StreamReport {
+        let rate = self.clock.rate();
+        StreamReport {
+            ssrc,
+            payload_type: self.payload_type,
+            clock_rate: rate,
+            video: rate.is_some_and(|rate| is_video(self.payload_type, rate)),
+            bytes: self.bytes,
+            expected: self.numbers.expected(),
+            received: self.numbers.received(),
+            duplicates: self.numbers.duplicates(),
+            late: self.numbers.late(),
+            restarts: self.numbers.restarts(),
+            jitter: self.jitter(),
+            longest_jitter: Duration::from_nanos(self.longest_jitter >> 4),
+            longest_gap: Duration::from_nanos(self.longest_gap),
+            freezes: self.freezes,
+            frozen: Duration::from_nanos(self.frozen),
+            frames: self.frames,
+            frame_rate: self.frame_rate,
+            age: Duration::from_nanos(at.saturating_sub(self.begun)),
+            silent: Duration::from_nanos(at.saturating_sub(self.heard)),
+        }
+    }
+
+    /// How uneven it comes, lately.
+    pub(super) fn jitter(&self) -> Duration {
+        Duration::from_nanos(self.jitter >> 4)
+    }
+}
