@@ -189,3 +189,80 @@ fn describe() {
     );
     describe_gauge!(POOL_KEY, "1 for each pool key held; the current one mints");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The part of the page of metrics that is about this service.
+    const TITLE: &str = "## The credential service\n";
+
+    /// A metric's type, the labels of its series, and its help.
+    type Row<'a> = (&'a str, Vec<&'a str>, &'a str);
+
+    /// Every metric of a scrape.
+    fn shown(page: &str) -> BTreeMap<&str, Row<'_>> {
+        let mut found: BTreeMap<_, Row<'_>> = BTreeMap::new();
+        for line in page.lines() {
+            let mut words = line.splitn(4, ' ');
+            let (mark, what) = (words.next(), words.next());
+            let (name, text) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+            if (mark, what) == (Some("#"), Some("HELP")) {
+                found.entry(name).or_default().2 = text;
+            } else if (mark, what) == (Some("#"), Some("TYPE")) {
+                found.entry(name).or_default().0 = text;
+            }
+        }
+        for line in page.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|it| name.strip_suffix(it));
+            let base = base.filter(|base| found.get(base).is_some_and(|it| it.0 == "histogram"));
+            let (_, labels, _) = found.get_mut(base.unwrap_or(name)).expect(name);
+            let text = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+            for label in text.map_or("", |(text, _)| text).split("\",") {
+                let key = label.split('=').next().unwrap();
+                if !labels.contains(&key) && !["", "le"].contains(&key) {
+                    labels.push(key);
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_page_of_metrics_is_made_from_the_code() {
+        let telemetry = Telemetry::new();
+        telemetry.callers(["somebody"].into_iter());
+        telemetry.hardened(Measures::default());
+        telemetry.answered(None, Duration::from_millis(1));
+        with_local_recorder(&telemetry.recorder, || {
+            gauge!(POOL_KEY, "key" => "0", "role" => "current").set(1.0);
+        });
+        telemetry.upkeep();
+        let page = telemetry.render();
+        let mut made =
+            format!("{TITLE}\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
+        for (name, (kind, labels, help)) in shown(&page) {
+            assert!(!kind.is_empty() && !help.is_empty(), "{name} has a type and a help");
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let (labels, help) = (labels.join(", "), help.replace('|', "\\|"));
+            writeln!(made, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
+        }
+        for name in [MINTED, REFUSED, LATENCY, CONNECTIONS, TURNED_AWAY, RELOADS, POOL_KEY] {
+            assert!(made.contains(&format!("`{name}`")), "{name} is on the page");
+        }
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/METRICS.md");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let begin = text.find(TITLE).expect("the page has a part for this service");
+        let end = text[begin + 1..].find("\n## ").map_or(text.len(), |end| begin + 1 + end);
+        if std::env::var_os("GENERATE").is_some() {
+            std::fs::write(&file, format!("{}{made}{}", &text[..begin], &text[end..])).unwrap();
+        } else {
+            assert!(text[begin..end] == made, "run: GENERATE=1 cargo test page_of_metrics");
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! What the benchmarks share: a server without sockets, and clients that fill it.
 //!
-//! The benchmarks themselves are `codec.rs`, `forward.rs`, `flood.rs` and `expiry.rs`; whole relays under
+//! The benchmarks themselves are `codec.rs`, `forward.rs`, `media.rs`, `flood.rs` and `expiry.rs`; whole relays under
 //! load are `relay_load/`.
 #![expect(clippy::missing_panics_doc, reason = "a benchmark whose server refuses must stop")]
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,12 @@ impl Stage {
             writer.sign(&wrong, Integrity::Sha1);
         }
         writer.finish().expect("a request fits").to_vec()
+    }
+
+    /// The same, which measures how well media arrives.
+    #[must_use]
+    pub fn measuring() -> Self {
+        Self::configured(|config| config.measured = Some(NonZeroU32::MIN))
     }
 
     /// The same, which speaks MS-TURN too.
@@ -342,5 +349,6 @@ fn config(pool_key: PoolKey) -> Config {
             ),
         },
         redirect: Redirect::default(),
+        measured: None,
     }
 }

@@ -10,6 +10,7 @@ use std::{fmt, io};
 
 use guard::{Confined, Measures, Plan};
 use proto::addr::{Side, Transport};
+use proto::media::MediaReport;
 use proto::policy::Listener;
 use proto::turn::{Rate, Tally, Throttle};
 
@@ -145,6 +146,14 @@ impl Observer {
             page.extend(views.into_iter().map(|view| Session { worker, view }));
         }
         Some(page)
+    }
+
+    /// How well the media of an allocation arrives, stream by stream; `None` if it is over or not
+    /// measured, or its worker does not answer. Waits as [`Observer::sessions`] does.
+    pub fn media(&self, session: &Session) -> Option<MediaReport> {
+        let letterbox = self.0.letterboxes.get(usize::from(session.worker))?;
+        let answer = letterbox.ask(|answer| Question::Media(session.view.id, answer));
+        answer.recv_timeout(PATIENCE).ok().flatten()
     }
 
     /// Ends an allocation, and says whether there was one; `None` if its worker does not answer.

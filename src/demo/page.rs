@@ -263,6 +263,7 @@ mod tests {
             channels: 1,
             usage: Usage { to_peer: flow(3), to_client: flow(4) },
             pressure: Pressure::default(),
+            media: None,
         };
         assert_eq!(
             session_json(&Session { worker: 1, view }),

@@ -1,6 +1,7 @@
 //! The site every world starts from: the server's addresses, its secrets, its configuration.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proto::addr::{ListenerId, Side, Transport};
@@ -127,5 +128,6 @@ pub fn default_config() -> Config {
             ),
         },
         redirect: Redirect::default(),
+        measured: Some(NonZeroU32::MIN),
     }
 }

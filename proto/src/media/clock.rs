@@ -4,22 +4,21 @@
 //! signalling that a relay never sees; for them the ticks that pass while time passes are counted,
 //! until they fit one of the rates that are in use.
 
-/// Rates in use, in ticks a second.
-const RATES: [u32; 10] =
-    [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 90_000];
+/// Rates in use, in ticks a second, the usual ones first.
+const RATES: [u32; 8] = [48_000, 90_000, 8_000, 16_000, 32_000, 24_000, 44_100, 12_000];
 
-/// When a rate is guessed: a packet that is late by 20 ms makes an error of 2 % then, and the
-/// rates are 8 % apart or more.
+/// When a rate is guessed. The guess is judged again after twice, four times, … as long.
 const FIRST_LOOK: u64 = 1_000_000_000;
 
-/// How much later it is looked at again if none fits.
-const NEXT_LOOK: u64 = 500_000_000;
+/// How much a guess may be off, in thousandths: 60 ms of jitter, and no rate but 44,100 is nearer to
+/// another. Which of the two it is will be known at the next look.
+const GUESS: u64 = 60;
+
+/// How much it may be off later on.
+const CERTAIN: u64 = 30;
 
 /// When the guess is judged for good. Without one, counting begins anew.
-const LAST_LOOK: u64 = 10_000_000_000;
-
-/// How much a rate may seem to be off, as one part of so many.
-const TOLERANCE: u64 = 33;
+const LAST_LOOK: u64 = 16 * FIRST_LOOK;
 
 /// Ticks of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,18 +72,17 @@ impl Clock {
         let passed = at.saturating_sub(self.since).max(1);
         let ticks = timestamp.wrapping_sub(self.from);
         let seen = u64::from(ticks).saturating_mul(1_000_000_000) / passed;
-        let fits = |rate: &u32| seen.abs_diff(u64::from(*rate)) <= u64::from(*rate) / TOLERANCE;
+        let tolerance = if passed < 2 * FIRST_LOOK { GUESS } else { CERTAIN };
+        let off = |rate: u32| seen.abs_diff(u64::from(rate)) * 1_000;
+        let fits = |rate: &u32| off(*rate) <= u64::from(*rate) * tolerance;
         let (before, found) = (self.rate, RATES.into_iter().find(fits));
-        let over = passed >= LAST_LOOK;
         if let Some(rate) = found {
             *self = self.with(rate);
         }
-        self.look = match found {
-            Some(_) if over => u64::MAX,
-            Some(_) => self.since.saturating_add(LAST_LOOK),
-            None => at.saturating_add(NEXT_LOOK),
-        };
-        if over && found.is_none() {
+        self.look = at.saturating_add(passed);
+        if passed >= LAST_LOOK && found.is_some() {
+            self.look = u64::MAX;
+        } else if passed >= LAST_LOOK {
             *self = Self { tick: 0, rate: 0, from: timestamp, since: at, look: at + FIRST_LOOK };
         }
         self.rate != before
@@ -148,7 +146,7 @@ mod tests {
             ("a clock nobody has", 97, 70_000, [0; 4], None),
             ("a clock that stands", 97, 0, [0; 4], None),
         ] {
-            for seconds in [4, 30] {
+            for seconds in [2, 5, 40] {
                 assert_eq!(learned(payload_type, rate, late_ms, seconds), expected, "{case}");
             }
         }
@@ -160,9 +158,14 @@ mod tests {
         let mut clock = Clock::new(100, 0, at(0));
         assert!(clock.learn(44_100, at(1_000)), "a second of 48,000, seen 80 ms late");
         assert_eq!(clock.rate(), Some(44_100));
-        assert!(!clock.is_due(at(9_999)) && clock.is_due(at(10_000)));
-        assert!(clock.learn(480_000, at(10_001)));
+        assert!(!clock.is_due(at(1_999)) && clock.is_due(at(2_000)));
+        assert!(clock.learn(96_000, at(2_005)));
         assert_eq!(clock.rate(), Some(48_000));
+        for s in [5, 10] {
+            assert!(clock.is_due(at(s * 1_000)));
+            assert!(!clock.learn(s as u32 * 48_000, at(s * 1_000)));
+        }
+        assert!(!clock.learn(960_000, at(20_000)));
         assert!(!clock.is_due(u64::MAX - 1), "it is settled");
     }
 

@@ -33,6 +33,8 @@ pub struct StreamReport {
     pub jitter: Duration,
     /// The most it was.
     pub longest_jitter: Duration,
+    /// Its mean over all packets.
+    pub mean_jitter: Duration,
     /// The longest time without a packet that the sender did not mean.
     pub longest_gap: Duration,
     /// How many such times were longer than 200 ms.
@@ -78,6 +80,8 @@ pub struct LegSummary {
     pub jitter: Duration,
     /// The worst of all.
     pub longest_jitter: Duration,
+    /// The worst mean of a stream.
+    pub mean_jitter: Duration,
     /// The longest gap of all.
     pub longest_gap: Duration,
     /// Gaps of more than 200 ms.
@@ -109,6 +113,7 @@ impl LegSummary {
             self.jitter = self.jitter.max(stream.jitter);
         }
         self.longest_jitter = self.longest_jitter.max(stream.longest_jitter);
+        self.mean_jitter = self.mean_jitter.max(stream.mean_jitter);
         self.longest_gap = self.longest_gap.max(stream.longest_gap);
         self.freezes = self.freezes.saturating_add(stream.freezes);
         self.frozen += stream.frozen;

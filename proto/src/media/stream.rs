@@ -45,6 +45,9 @@ pub struct Stream {
     /// RFC 3550 A.8, in sixteenths of a nanosecond.
     jitter: u64,
     longest_jitter: u64,
+    /// The sum of what it was, in nanoseconds, and how often.
+    shaken: u64,
+    shakes: u64,
     bytes: u64,
     longest_gap: u64,
     frozen: u64,
@@ -72,6 +75,8 @@ impl Stream {
             proven: false,
             jitter: 0,
             longest_jitter: 0,
+            shaken: 0,
+            shakes: 0,
             bytes: bytes as u64,
             longest_gap: 0,
             frozen: 0,
@@ -101,6 +106,7 @@ impl Stream {
                     self.others = 0;
                     if self.clock.is_due(at) && self.clock.learn(header.timestamp, at) {
                         (self.jitter, self.longest_jitter) = (0, 0);
+                        (self.shaken, self.shakes) = (0, 0);
                     }
                     self.wobble(at, header);
                 } else {
@@ -141,6 +147,8 @@ impl Stream {
         }
         self.jitter = self.jitter + off - ((self.jitter + 8) >> 4);
         self.longest_jitter = self.longest_jitter.max(self.jitter);
+        self.shaken = self.shaken.saturating_add(self.jitter >> 4);
+        self.shakes += 1;
     }
 
     /// A gap that is long. A sender that pauses on purpose goes on with the next number, and with
@@ -218,8 +226,9 @@ impl Stream {
             duplicates: self.numbers.duplicates(),
             late: self.numbers.late(),
             restarts: self.numbers.restarts(),
-            jitter: self.jitter(),
+            jitter: Duration::from_nanos(self.jitter >> 4),
             longest_jitter: Duration::from_nanos(self.longest_jitter >> 4),
+            mean_jitter: Duration::from_nanos(self.shaken / self.shakes.max(1)),
             longest_gap: Duration::from_nanos(self.longest_gap),
             freezes: self.freezes,
             frozen: Duration::from_nanos(self.frozen),
@@ -228,10 +237,5 @@ impl Stream {
             age: Duration::from_nanos(at.saturating_sub(self.begun)),
             silent: Duration::from_nanos(at.saturating_sub(self.heard)),
         }
-    }
-
-    /// How uneven it comes, lately.
-    pub(super) fn jitter(&self) -> Duration {
-        Duration::from_nanos(self.jitter >> 4)
     }
 }

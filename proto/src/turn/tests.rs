@@ -5,6 +5,7 @@ mod mobility;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,6 +124,7 @@ fn config(share: Share) -> Config {
             ),
         },
         redirect: Redirect::default(),
+        measured: Some(NonZeroU32::MIN),
     }
 }
 

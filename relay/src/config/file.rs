@@ -41,6 +41,8 @@ pub(super) struct File {
     pub(super) compat: Compat,
     pub(super) metrics: Option<Metrics>,
     #[serde(default)]
+    pub(super) quality: Quality,
+    #[serde(default)]
     pub(super) control: Control,
     #[serde(default)]
     pub(super) hardening: guard::Hardening,
@@ -277,6 +279,13 @@ pub(super) struct Metrics {
     #[serde(default)]
     pub(super) hosts: Vec<String>,
     pub(super) tls: Option<guard::tls::TlsTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quality {
+    pub(super) measure: Option<bool>,
+    pub(super) every: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -24,6 +24,7 @@ mod users;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +95,8 @@ pub struct Config {
     redirect: Redirect,
     tcp_relays: bool,
     microsoft: bool,
+    /// One of so many allocations has the quality of its media measured.
+    measured: Option<NonZeroU32>,
     pub(crate) metrics: Option<Metrics>,
     /// Where operators control the relay.
     pub(crate) control: Option<guard::socket::Place>,
@@ -184,6 +187,7 @@ impl Config {
                 ),
             },
             redirect: self.redirect.clone(),
+            measured: self.measured,
         }
     }
 
@@ -358,6 +362,7 @@ impl Config {
             udp_relays: file.features.udp_relays.unwrap_or(true),
             microsoft: file.features.microsoft,
             tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
+            measured: operators::quality(&file.quality)?,
             metrics,
             control: operators::control(&file.control, directory)?,
             files,

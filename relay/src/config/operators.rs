@@ -1,6 +1,8 @@
-//! The doors of operators: metrics over HTTP, control on a unix socket.
+//! The doors of operators: metrics over HTTP, control on a unix socket; and what is measured for
+//! them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use guard::certificate::Unusable;
@@ -82,6 +84,13 @@ fn access(found: &file::Metrics, address: SocketAddr, directory: &Path) -> Resul
         }
     }
     Ok(access)
+}
+
+/// One of how many allocations is measured.
+pub(super) fn quality(found: &file::Quality) -> Result<Option<NonZeroU32>, Problem> {
+    let every = number("quality.every", found.every, 1, 1..=1_000_000)?;
+    let every = u32::try_from(every).ok().and_then(NonZeroU32::new);
+    Ok(every.filter(|_| found.measure.unwrap_or(true)))
 }
 
 pub(super) fn control(

@@ -34,6 +34,7 @@ const RENEWED: &[&str] = &[
     "metrics.token_file",
     "peers",
     "pool",
+    "quality",
     "redirect",
     "software",
     "timers",
@@ -119,6 +120,7 @@ impl Config {
             authority: fresh.authority,
             timers: fresh.timers,
             redirect: fresh.redirect,
+            measured: fresh.measured,
             tls,
             metrics,
             ..self.clone()

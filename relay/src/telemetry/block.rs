@@ -3,9 +3,11 @@
 use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use proto::media::MediaTally;
 use proto::turn::Tally;
 use proto::turn::tally::{Demand, Flow, ListenerTally, Usage};
 
+use super::distributions::Distributions;
 use super::latency::Latency;
 use crate::dtls::DtlsTally;
 use crate::engine::{EngineTally, InletTally};
@@ -27,6 +29,8 @@ pub(crate) struct Snapshot {
     pub(crate) offload: OffloadTally,
     /// Of the worker: how long datagrams stay.
     pub(crate) latency: Latency,
+    /// Of the worker: how allocations and turns are spread.
+    pub(crate) distributions: Distributions,
     /// Of each listener.
     pub(crate) listeners: Vec<ListenerTally>,
     /// Of the sockets of each listener.
@@ -49,6 +53,7 @@ impl Block {
         dtls(&mut DtlsTally::default(), &mut |_| words += 1);
         offload(&mut OffloadTally::default(), &mut |_| words += 1);
         latency(&mut Latency::default(), &mut |_| words += 1);
+        distributions(&mut Distributions::default(), &mut |_| words += 1);
         for _ in 0..listeners {
             listener(&mut ListenerTally::default(), &mut |_| words += 1);
             inlet(&mut InletTally::default(), &mut |_| words += 1);
@@ -61,7 +66,7 @@ impl Block {
         &self,
         mut of_server: Tally,
         below: &(EngineTally, StreamTally, DtlsTally, OffloadTally),
-        mut of_worker: Latency,
+        (mut of_worker, mut of_many): (Latency, Distributions),
         (of_listeners, of_inlets): (&[ListenerTally], &[InletTally]),
     ) {
         let (mut of_engine, mut of_streams, mut of_dtls, mut of_kernel) = *below;
@@ -77,6 +82,7 @@ impl Block {
         dtls(&mut of_dtls, &mut store);
         offload(&mut of_kernel, &mut store);
         latency(&mut of_worker, &mut store);
+        distributions(&mut of_many, &mut store);
         let rest = iter::repeat(InletTally::default());
         let of_inlets = of_inlets.iter().copied().chain(rest);
         for (mut of_listener, mut of_inlet) in of_listeners.iter().copied().zip(of_inlets) {
@@ -104,6 +110,7 @@ impl Block {
         dtls(&mut snapshot.dtls, &mut load);
         offload(&mut snapshot.offload, &mut load);
         latency(&mut snapshot.latency, &mut load);
+        distributions(&mut snapshot.distributions, &mut load);
         for (of_listener, of_inlet) in snapshot.listeners.iter_mut().zip(&mut snapshot.inlets) {
             listener(of_listener, &mut load);
             inlet(of_inlet, &mut load);
@@ -132,6 +139,7 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
         via_indication,
         via_destination,
         via_connection,
+        media,
         paced,
         icmp_reported,
         allocations,
@@ -149,12 +157,20 @@ fn server(tally: &mut Tally, each: &mut impl FnMut(&mut u64)) {
     usage(via_indication, each);
     usage(via_destination, each);
     usage(via_connection, each);
+    self::media(media, each);
     for word in [opened, paced, icmp_reported, allocations, permissions, channels] {
         each(word);
     }
     for word in [connections, ports_used, ports_total] {
         each(word);
     }
+}
+
+/// The same for media.
+fn media(tally: &mut MediaTally, each: &mut impl FnMut(&mut u64)) {
+    let MediaTally { kinds, expected, received } = tally;
+    kinds.iter_mut().flatten().for_each(|kind| flow(kind, each));
+    expected.iter_mut().chain(received).for_each(&mut *each);
 }
 
 /// The same for an engine's.
@@ -239,6 +255,14 @@ fn latency(latency: &mut Latency, each: &mut impl FnMut(&mut u64)) {
     each(longest);
 }
 
+/// The same for how things are spread.
+fn distributions(of: &mut Distributions, each: &mut impl FnMut(&mut u64)) {
+    for histogram in &mut of.0 {
+        histogram.counts.iter_mut().for_each(&mut *each);
+        each(&mut histogram.sum);
+    }
+}
+
 /// The same for a listener's.
 fn listener(tally: &mut ListenerTally, each: &mut impl FnMut(&mut u64)) {
     let ListenerTally { relayed, control_in, control_out, demand } = tally;
@@ -308,6 +332,7 @@ mod tests {
         dtls(&mut expected.dtls, &mut number);
         offload(&mut expected.offload, &mut number);
         latency(&mut expected.latency, &mut number);
+        distributions(&mut expected.distributions, &mut number);
         for (of_listener, of_inlet) in expected.listeners.iter_mut().zip(&mut expected.inlets) {
             listener(of_listener, &mut number);
             inlet(of_inlet, &mut number);
@@ -317,7 +342,8 @@ mod tests {
         assert_eq!(block.0.len() as u64, next);
         let below = (expected.engine, expected.streams, expected.dtls, expected.offload);
         let listeners = (&expected.listeners[..], &expected.inlets[..]);
-        block.publish(expected.server, &below, expected.latency, listeners);
+        let of_worker = (expected.latency, expected.distributions);
+        block.publish(expected.server, &below, of_worker, listeners);
         assert_eq!(block.read(2), expected);
     }
 

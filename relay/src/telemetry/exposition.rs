@@ -1,4 +1,4 @@
-//! Names, units and labels: the only place that knows what a counter is called outside.
+//! What one scrape shows: counters become series, with their labels.
 //!
 //! Every scrape fills a fresh recorder from a snapshot, so the series of an allocation end with
 //! the allocation and nothing has to be unregistered. No worker ever calls this.
@@ -10,7 +10,9 @@ use proto::reject::{DropReason, Why};
 use proto::turn::tally::{Flow, Procedure, Usage};
 
 use super::block::Snapshot;
+use super::catalogue::{Kind, all};
 use super::log;
+use super::media;
 use super::offload;
 use super::process::Process;
 use super::product;
@@ -46,280 +48,6 @@ pub(crate) struct Scrape {
 
 type Describe = fn(&'static str, Unit, &'static str);
 
-/// Kind, name, unit, help of every metric.
-const METRICS: &[(Kind, &str, Unit, &str)] = &[
-    (Kind::Gauge, "av_edge_relay_build_info", Unit::Count, "always 1; the labels say what runs"),
-    (Kind::Gauge, "av_edge_relay_draining", Unit::Count, "1 while new allocations are refused"),
-    (
-        Kind::Counter,
-        "av_edge_relay_reloads_total",
-        Unit::Count,
-        "how often SIGHUP had the configuration read again, by result; a failed one changed nothing",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_hardening",
-        Unit::Count,
-        "1 for each measure that protects the process, as the kernel tells it; 0 for those that do not",
-    ),
-    (Kind::Gauge, "av_edge_relay_allocations", Unit::Count, "allocations alive"),
-    (Kind::Gauge, "av_edge_relay_permissions", Unit::Count, "permissions alive"),
-    (Kind::Gauge, "av_edge_relay_channels", Unit::Count, "channels bound"),
-    (Kind::Gauge, "av_edge_relay_ports_used", Unit::Count, "relayed ports in use or reserved"),
-    (
-        Kind::Gauge,
-        "av_edge_relay_ports",
-        Unit::Count,
-        "relayed ports there are, over all relay addresses",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_succeeded_total",
-        Unit::Count,
-        "requests answered with success, by procedure",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_rejected_total",
-        Unit::Count,
-        "requests refused, by reason and the code the client heard",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_dropped_total",
-        Unit::Count,
-        "packets dropped in silence, by reason",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_relayed_packets_total",
-        Unit::Count,
-        "datagrams relayed for clients of a listener",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_relayed_bytes_total",
-        Unit::Bytes,
-        "payload relayed for clients of a listener, without any header",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_framed_packets_total",
-        Unit::Count,
-        "datagrams relayed, by how they were dressed between client and relay",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_framed_bytes_total",
-        Unit::Bytes,
-        "payload relayed, by how it was dressed between client and relay",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_paced_total",
-        Unit::Count,
-        "pauses of TCP relays whose allocation or user had carried what a limit allows (limits.kbit_per_s_…); nothing of a stream is dropped, it is read later",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_icmp_reported_total",
-        Unit::Count,
-        "ICMP messages about relayed datagrams that clients were told of",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_control_messages_total",
-        Unit::Count,
-        "STUN messages without payload, received and sent",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_control_bytes_total",
-        Unit::Bytes,
-        "their size without UDP and IP headers",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_allocation_age_seconds",
-        Unit::Seconds,
-        "time since an allocation was opened",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_allocation_packets_total",
-        Unit::Count,
-        "datagrams one allocation relayed so far; `other` sums the less busy ones beyond metrics.sessions",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_allocation_bytes_total",
-        Unit::Bytes,
-        "payload one allocation relayed so far; `other` sums the less busy ones beyond metrics.sessions",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_datagrams_total",
-        Unit::Count,
-        "datagrams of any kind received and sent",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_system_calls_total",
-        Unit::Count,
-        "calls that moved datagrams; datagrams per call tell how well batching works",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_runs_sent_total",
-        Unit::Count,
-        "runs of equal datagrams handed to the kernel as one",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_send_lost_total",
-        Unit::Count,
-        "datagrams that could not be sent: send queue full, refused by the kernel (route, firewall, size), socket just closed",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_receive_lost_total",
-        Unit::Count,
-        "datagrams lost before the relay could read them: receive queue full at listeners or at relayed sockets (told when these close), or larger than UDP allows",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_listener_lanes",
-        Unit::Count,
-        "2 where media and requests wait in queues of their own, so that a flood of requests costs no media; 1 where the kernel cannot tell them apart",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_listener_datagrams_total",
-        Unit::Count,
-        "datagrams received at a listener, by lane: media (ChannelData, Send, bare payload, data of DTLS) and requests (everything else)",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_listener_lost_total",
-        Unit::Count,
-        "datagrams a listener lost because the queue of their lane was full; of requests a flood, or more of them than a worker can answer; of media more than it can relay",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_worker_restarts_total",
-        Unit::Count,
-        "how often a worker lost its allocations to a defect and began anew; report it with the log",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_diversions_failed_total",
-        Unit::Count,
-        "clients that moved, and whose datagrams could not be brought to the worker that has their allocation: out of descriptors",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_connections",
-        Unit::Count,
-        "connections of clients open, by transport",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_connections_passing",
-        Unit::Count,
-        "connections open that are passed on to tls.pass_through.to",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_accept_paused",
-        Unit::Count,
-        "1 while no connections are taken because the process is out of descriptors or the system out of memory; UDP goes on",
-    ),
-    (
-        Kind::Gauge,
-        "av_edge_relay_memory_tight",
-        Unit::Count,
-        "1 while new allocations are refused because the process holds more than limits.memory_mib",
-    ),
-    (Kind::Counter, "av_edge_relay_tls_handshakes_total", Unit::Count, "TLS handshakes completed"),
-    (
-        Kind::Counter,
-        "av_edge_relay_pseudo_tls_total",
-        Unit::Count,
-        "connections that opened with pseudo-TLS, of the Microsoft dialect",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_connections_accepted_total",
-        Unit::Count,
-        "connections of clients taken",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_connections_refused_total",
-        Unit::Count,
-        "connections closed at once or not taken: limits.connections_per_client or limits.connections reached by clients without an allocation, more handshakes than limits.handshakes_per_s, descriptors or memory exhausted",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_connections_closed_total",
-        Unit::Count,
-        "connections ended, by reason",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_stream_bytes_total",
-        Unit::Bytes,
-        "bytes read from and written to connections of clients",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_stream_system_calls_total",
-        Unit::Count,
-        "calls that moved those bytes",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_stream_dropped_packets_total",
-        Unit::Count,
-        "datagrams for clients on connections dropped, oldest first, because the client reads too slowly (limits.stream_queue_bytes)",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_stream_dropped_bytes_total",
-        Unit::Bytes,
-        "their size with the headers of TURN",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_dtls_hellos_total",
-        Unit::Count,
-        "hellos of DTLS clients, by what became of them; each client sends two, the second with the cookie it was asked for",
-    ),
-    (Kind::Counter, "av_edge_relay_dtls_handshakes_total", Unit::Count, "DTLS handshakes finished"),
-    (
-        Kind::Counter,
-        "av_edge_relay_dtls_closed_total",
-        Unit::Count,
-        "DTLS sessions ended, by reason",
-    ),
-    (
-        Kind::Counter,
-        "av_edge_relay_dtls_lost_total",
-        Unit::Count,
-        "records of no session, datagrams that are not DTLS, and messages no session could carry",
-    ),
-    (Kind::Gauge, "process_open_fds", Unit::Count, "descriptors open"),
-    (Kind::Gauge, "process_max_fds", Unit::Count, "descriptors the process may have"),
-    (Kind::Gauge, "process_resident_memory_bytes", Unit::Bytes, "memory in use"),
-];
-
-/// How a metric moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-}
-
 /// The text of one scrape.
 pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -336,6 +64,7 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
             offload::counters(&worker, snapshot);
             listeners(&worker, snapshot, &scrape.listeners);
             product::counters(&worker, snapshot, &scrape.listeners);
+            media::counters(&worker, snapshot);
         }
         product::sessions(&scrape.sessions, &scrape.listeners);
         sessions(&scrape.sessions, config);
@@ -343,15 +72,18 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
     let handle = recorder.handle();
     // Descriptions become visible with the upkeep.
     handle.run_upkeep();
-    handle.render()
+    let mut text = handle.render();
+    media::histograms(&scrape.workers, &mut text);
+    text
 }
 
 fn describe() {
-    for &(kind, name, unit, help) in METRICS.iter().chain(product::METRICS).chain(offload::METRICS)
-    {
+    for &(kind, name, unit, help) in all() {
         let describe: Describe = match kind {
             Kind::Counter => |name, unit, help| describe_counter!(name, unit, help),
             Kind::Gauge => |name, unit, help| describe_gauge!(name, unit, help),
+            // Written by hand, with their help.
+            Kind::Histogram => |_, _, _| (),
         };
         describe(name, unit, help);
     }
@@ -542,7 +274,8 @@ fn sessions(all: &[Session], config: &Metrics) {
         std::cmp::Reverse(to_peer.bytes + to_client.bytes)
     });
     let (busiest, rest) = order.split_at(config.sessions.min(order.len()));
-    for Session { worker, view } in busiest {
+    for session in busiest {
+        let Session { worker, view } = session;
         let worker = worker.to_string();
         let allocation = log::name(view.id);
         let user = if config.name_users { format!("{:016x}", view.user.0) } else { String::new() };
@@ -557,12 +290,15 @@ fn sessions(all: &[Session], config: &Metrics) {
         let pairs: Vec<_> = labels.iter().map(|&(k, v)| (k, v.to_owned())).collect();
         gauge!("av_edge_relay_allocation_age_seconds", &pairs).set(view.age.as_secs_f64());
         usage(&labels, &view.usage);
+        media::session(&labels, session);
     }
     let mut others = Usage::default();
     for session in rest {
         others += session.view.usage;
     }
-    usage(&[("worker", ""), ("allocation", "other"), ("user", ""), ("relayed", "")], &others);
+    let labels = [("worker", ""), ("allocation", "other"), ("user", ""), ("relayed", "")];
+    usage(&labels, &others);
+    media::others(&labels, rest.iter().copied());
 }
 
 fn usage(labels: &[(&'static str, &str)], usage: &Usage) {

@@ -58,7 +58,7 @@ impl Log {
                 }
                 debug!(worker, allocation, ?client, ?relayed, "allocation opened");
             }
-            Change::AllocationClosed { id, reason, lived, usage } => {
+            Change::AllocationClosed { id, reason, lived, usage, .. } => {
                 if let Some(suppressed) = self.lines.take(now) {
                     info!(
                         worker,
@@ -213,6 +213,7 @@ mod tests {
                 reason: CloseReason::Expired,
                 lived: Duration::from_secs(61),
                 usage: Usage::default(),
+                media: None,
             },
         ];
         let now = crate::clock::Clock::new().last();

@@ -4,11 +4,12 @@ use metrics::{Unit, gauge};
 use proto::turn::tally::Usage;
 
 use super::block::Snapshot;
-use super::exposition::{Kind, Scrape, count, directions, float};
+use super::catalogue::{Kind, Row};
+use super::exposition::{Scrape, count, directions, float};
 use crate::offload::{Meter, PASSED};
 
 /// Kind, name, unit, help.
-pub(super) const METRICS: &[(Kind, &str, Unit, &str)] = &[
+pub(super) const METRICS: &[Row] = &[
     (
         Kind::Gauge,
         "av_edge_relay_offload",

@@ -12,12 +12,13 @@ use proto::turn::CloseReason;
 use proto::turn::tally::Procedure;
 
 use super::block::Snapshot;
-use super::exposition::{Kind, count, float};
+use super::catalogue::{Kind, Row};
+use super::exposition::{count, float};
 use super::latency::{Guise, Latency};
 use crate::session::Session;
 
 /// Kind, name, unit, help.
-pub(super) const METRICS: &[(Kind, &str, Unit, &str)] = &[
+pub(super) const METRICS: &[Row] = &[
     (
         Kind::Gauge,
         "av_edge_relay_sessions",

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
 use proto::addr::{AllocationId, FiveTuple};
+use proto::media::MediaReport;
 use proto::turn;
 use proto::turn::tally::AllocationView;
 
@@ -41,6 +42,8 @@ pub(crate) enum Question {
     Counters(SyncSender<()>),
     /// Allocations from a slot on, at most so many.
     Allocations { first: u32, most: usize, answer: SyncSender<Vec<AllocationView>> },
+    /// How well the media of an allocation arrives, stream by stream.
+    Media(AllocationId, SyncSender<Option<MediaReport>>),
     /// To end an allocation; whether there was one.
     End(AllocationId, SyncSender<bool>),
 }

@@ -202,7 +202,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             streams.flush();
             tcp.resume(streams);
             if datagrams != Counts::default() {
-                self.latency.add(datagrams, self.clock.spent());
+                let spent = self.clock.spent();
+                self.latency.add(datagrams, spent);
+                self.outbox.distributions.turn(datagrams.iter().sum(), spent);
             }
             if now.mono.saturating_duration_since(self.published) >= PUBLISH_EVERY {
                 self.publish(now);
@@ -315,6 +317,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 let views = self.server.allocations_from(now, first).take(most);
                 drop(answer.try_send(views.collect()));
             }
+            Question::Media(id, answer) => drop(answer.try_send(self.server.media(now, id))),
             Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }
     }
@@ -325,7 +328,8 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
         let kernel = offload.as_ref().map(Follower::tally).unwrap_or_default();
         let below = (self.engine.tally(), streams.tally(), dtls.tally(), kernel);
         let listeners = (self.server.listeners(), self.engine.inlets());
-        self.block.publish(self.server.tally(), &below, self.latency, listeners);
+        let of_worker = (self.latency, self.outbox.distributions);
+        self.block.publish(self.server.tally(), &below, of_worker, listeners);
     }
 }
 

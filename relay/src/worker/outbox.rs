@@ -13,6 +13,7 @@ use crate::engine::{Batch, Engine};
 use crate::offload::Follower;
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
+use crate::telemetry::distributions::Distributions;
 use crate::telemetry::log::Log;
 use crate::worker::inbox::{Letterbox, Luggage, Parcel};
 
@@ -36,6 +37,8 @@ pub(crate) struct Outbox {
     /// Relayed sockets to close when what the batch holds for them has left.
     closing: Vec<RelayId>,
     log: Log,
+    /// How allocations and turns are spread.
+    pub(super) distributions: Distributions,
     /// The number of this one.
     worker: u16,
     /// Of all workers, in order of their numbers.
@@ -45,7 +48,13 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// The outbox of a worker.
     pub(crate) fn new(worker: u16, letterboxes: Arc<[Letterbox]>) -> Self {
-        Self { closing: Vec::new(), log: Log::new(worker), worker, letterboxes }
+        Self {
+            closing: Vec::new(),
+            log: Log::new(worker),
+            distributions: Distributions::default(),
+            worker,
+            letterboxes,
+        }
     }
 
     /// Carries actions out until none is left; replies join the batch, or a stream's queue.
@@ -146,6 +155,9 @@ impl Outbox {
             } else {
                 offload.touch(change.allocation());
             }
+        }
+        if let Change::AllocationClosed { lived, usage, media, .. } = &change {
+            self.distributions.closed(*lived, usage, media.as_deref());
         }
         self.log.change(now, &change);
     }

@@ -1,0 +1,220 @@
+//! What it costs to measure media: no allocation, and at most a thirtieth of what a packet costs.
+//!
+//! Two figures of one run are compared. One is what a server takes longer for a packet of RTP when
+//! it measures, over many allocations in turn, so that what it keeps of them is as cold as many
+//! callers make it. The other is what the worker of a real relay, which does not measure, spends on
+//! a packet that comes and goes over loopback. Both are the least of many rounds, because a machine
+//! is never quiet; each alone would say little.
+
+use std::hint::black_box;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
+
+use benches::{Call, Stage};
+use client::load::{Burst, Collector, Lane};
+use client::{Credentials, Options};
+use nix::sched::{CloneFlags, unshare};
+use proto::auth::Secret;
+use proto::auth::credential::mint_rest;
+use proto::now::UnixTime;
+use proto::turn::Verdict;
+use relay::Config;
+
+/// The most that measuring may take of what a packet costs.
+const MOST: f64 = 0.03;
+
+/// Allocations, of which each has its turn.
+const CALLS: u32 = 1_000;
+
+/// Packets of a round.
+const PACKETS: u32 = 20_000;
+
+/// Rounds, of which the least counts.
+const ROUNDS: u32 = 40;
+
+/// A voice packet with the header of RTP.
+const PAYLOAD: usize = 172;
+
+const SECRET: &str = "a secret of more than sixteen bytes";
+const RELAY: &str = "127.0.0.1:3478";
+
+/// Calls that send voice.
+struct Voices {
+    stage: Stage,
+    calls: Vec<(Call, Vec<u8>)>,
+    /// Packets of each so far.
+    number: u32,
+}
+
+impl Voices {
+    fn of(mut stage: Stage) -> Self {
+        let calls = (0..CALLS).map(|number| {
+            let mut payload = vec![0x80, 111, 0, 0, 0, 0, 0, 0];
+            payload.extend(number.to_be_bytes());
+            payload.resize(PAYLOAD, 0xE5);
+            let call = stage.call(number);
+            let bytes = call.channel_data(&payload);
+            (call, bytes)
+        });
+        let calls = calls.collect();
+        Self { stage, calls, number: 0 }
+    }
+
+    /// A packet of each call.
+    fn all_speak(&mut self) {
+        self.number += 1;
+        self.stage.now = self.stage.now.advanced(Duration::from_millis(20));
+        let [.., n0, n1] = self.number.to_be_bytes();
+        let ticks = self.number.wrapping_mul(960).to_be_bytes();
+        for (call, bytes) in &mut self.calls {
+            bytes[6..8].copy_from_slice(&[n0, n1]);
+            bytes[8..12].copy_from_slice(&ticks);
+            let verdict = self.stage.server.client_input(self.stage.now, call.client, &bytes[..]);
+            assert!(matches!(black_box(verdict), Verdict::ToPeer { .. }), "{verdict:?}");
+        }
+    }
+
+    /// What a packet of a round took.
+    fn round(&mut self) -> Duration {
+        let start = now();
+        for _ in 0..PACKETS / CALLS {
+            self.all_speak();
+        }
+        (now() - start) / PACKETS
+    }
+}
+
+fn main() {
+    let mut plain = Voices::of(Stage::new());
+    let mut measuring = Voices::of(Stage::measuring());
+    measuring.all_speak();
+    let counted = allocation_counter::measure(|| {
+        (0..200).for_each(|_| measuring.all_speak());
+    });
+    assert_eq!(counted.count_total, 0, "allocations while 200 packets of {CALLS} calls");
+    let tally = measuring.stage.server.tally().media;
+    assert_eq!(tally.received, [201 * u64::from(CALLS), 0], "everything was measured");
+
+    let mut least = [Duration::MAX; 2];
+    for _ in 0..ROUNDS {
+        least[0] = least[0].min(plain.round());
+        least[1] = least[1].min(measuring.round());
+    }
+    let costs = least[1].saturating_sub(least[0]);
+    println!(
+        "a server judges a packet in {:?}, and with measuring in {:?}: {costs:?} more, no allocation",
+        least[0], least[1]
+    );
+    let relay = Loaded::start().expect("a relay on a loopback of its own, which needs root");
+    for (how, as_run) in [("singly", false), ("in runs", true)] {
+        let whole = relay.cost(as_run).expect("loopback carries packets");
+        let share = costs.as_secs_f64() / whole.as_secs_f64();
+        println!(
+            "a relay forwards packets that come {how} in {whole:?}: measuring is {:.1} %",
+            share * 100.0
+        );
+        // Runs share one system call; what they cost most is still not measuring.
+        let most = if as_run { MOST * 3.0 } else { MOST };
+        assert!(share <= most, "measuring takes {:.1} % of forwarding", share * 100.0);
+    }
+    relay.stop();
+}
+
+/// A relay in this process, and clients of it.
+struct Loaded {
+    relay: relay::Relay,
+    lanes: Vec<Lane>,
+    peer: UdpSocket,
+}
+
+impl Loaded {
+    /// Eight clients and one peer.
+    fn start() -> io::Result<Self> {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success());
+        let text = format!(
+            "realm = \"r\"\nworkers = 1\n[auth]\nrest_secrets = [\"{SECRET}\"]\n[[listen]]\n\
+             address = \"{RELAY}\"\n[relay]\naddresses = [{{ local = \"127.0.0.1\" }}]\n[peers]\n\
+             allow = [\"127.0.0.0/8\"]\n[quality]\nmeasure = false"
+        );
+        let config = Config::from_toml(&text, "bench.toml", None).map_err(io::Error::other)?;
+        let relay = relay::start(config).map_err(io::Error::other)?;
+        let peer = UdpSocket::bind("127.0.0.2:0")?;
+        Collector::prepare(&peer)?;
+        let to = peer.local_addr()?;
+        let lane = |number: u32| {
+            let options = Options { buffer_bytes: Some(4 << 20), ..Options::default() };
+            let credentials = credentials(&format!("caller{number}"));
+            let server: SocketAddr = RELAY.parse().map_err(io::Error::other)?;
+            Lane::open(server, credentials, to, options).map_err(io::Error::other)
+        };
+        let lanes = (0..8).map(lane).collect::<io::Result<_>>()?;
+        Ok(Self { relay, lanes, peer })
+    }
+
+    /// What the worker spends on a packet.
+    fn cost(&self, as_run: bool) -> io::Result<Duration> {
+        let payload = u16::try_from(PAYLOAD).map_err(io::Error::other)?;
+        let bursts: Vec<_> =
+            self.lanes.iter().map(|lane| Burst::channel(lane.channel, payload, 16)).collect();
+        let mut collector = Collector::default();
+        let mut least = Duration::MAX;
+        for _ in 0..ROUNDS {
+            let before = worker_time()?;
+            let mut sent = 0_u32;
+            for _ in 0..10 {
+                let mut missing = 0;
+                for (lane, burst) in self.lanes.iter().zip(&bursts) {
+                    let socket = lane.client.socket().ok_or(io::ErrorKind::NotConnected)?;
+                    missing += if as_run {
+                        burst.send_as_run(socket, None)?
+                    } else {
+                        burst.send_singly(socket, None)?
+                    };
+                }
+                sent += u32::try_from(missing).map_err(io::Error::other)?;
+                let until = now() + Duration::from_secs(5);
+                while missing > 0 {
+                    missing = missing.saturating_sub(collector.drain(&self.peer, |_, _| ())?);
+                    assert!(now() < until, "{missing} packets did not come");
+                    std::thread::yield_now();
+                }
+            }
+            least = least.min((worker_time()? - before) / sent);
+        }
+        Ok(least)
+    }
+
+    fn stop(self) {
+        self.relay.stop();
+        self.relay.wait().expect("it ends well");
+    }
+}
+
+/// How long the relay's worker has run.
+fn worker_time() -> io::Result<Duration> {
+    for entry in fs::read_dir("/proc/self/task")? {
+        let folder = entry?.path();
+        if fs::read_to_string(folder.join("comm"))?.trim() == "worker-0" {
+            let text = fs::read_to_string(folder.join("schedstat"))?;
+            let nanoseconds = text.split(' ').next().and_then(|field| field.parse().ok());
+            return Ok(Duration::from_nanos(nanoseconds.unwrap_or(0)));
+        }
+    }
+    Err(io::Error::other("there is no worker"))
+}
+
+fn credentials(user: &str) -> Credentials {
+    #[expect(clippy::disallowed_methods, reason = "credentials expire on the wall clock")]
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let secret = Secret::new(SECRET.as_bytes().to_vec());
+    let minted = mint_rest(&secret, user, UnixTime(unix + 600)).expect("a name that can be minted");
+    Credentials::new(minted.username, minted.password)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}

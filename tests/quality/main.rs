@@ -1,0 +1,8 @@
+//! What the relay says of media against what its senders and receivers counted: to the packet in
+//! a simulated network, and over real sockets behind a link that loses, delays and reorders.
+
+mod clock;
+mod impaired;
+mod real;
+mod rtp;
+mod simulated;
