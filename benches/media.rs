@@ -182,7 +182,7 @@ impl Loaded {
                     std::thread::yield_now();
                 }
             }
-            least = least.min((worker_time()? - before) / sent);
+            least = least.min(worker_time()?.saturating_sub(before) / sent);
         }
         Ok(least)
     }

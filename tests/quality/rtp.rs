@@ -70,7 +70,7 @@ impl Source {
         let mut seen = BTreeSet::new();
         let mut counted = Counted::default();
         let mut before: Option<f64> = None;
-        let (mut shaken, mut shakes, mut begun) = (0.0, 0.0, false);
+        let (mut sum, mut count, mut begun) = (0.0, 0.0, false);
         for Seen { place, at } in packets {
             let highest = seen.last().copied();
             if !seen.insert(*place) {
@@ -85,15 +85,15 @@ impl Source {
             begun |= known && highest.is_none_or(|highest| *place > highest);
             if let Some(before) = before.filter(|_| begun) {
                 counted.jitter += ((transit - before).abs() - counted.jitter) / 16.0;
-                shaken += counted.jitter;
-                shakes += 1.0;
+                sum += counted.jitter;
+                count += 1.0;
             }
             before = Some(transit);
         }
         counted.received = seen.len() as u64;
         let span = seen.first().zip(seen.last()).map_or(0, |(first, last)| last - first + 1);
         counted.lost = span - counted.received;
-        counted.mean_jitter = if shakes > 0.0 { shaken / shakes } else { 0.0 };
+        counted.mean_jitter = if count > 0.0 { sum / count } else { 0.0 };
         counted
     }
 }

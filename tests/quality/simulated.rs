@@ -120,15 +120,15 @@ fn both_legs_are_told_exactly_whatever_media_is_dressed_in() {
             let id = world.server.allocations(now).next().expect("it lives").id;
             let report = world.server.media(now, id).expect("it is measured");
             for (leg, source) in [(Leg::Client, VOICE), (Leg::Peer, ANSWER)] {
-                let case = format!("{framing:?}, {}, seed {seed}", leg.name());
+                let row = format!("{framing:?}, {}, seed {seed}", leg.name());
                 let counted = source.count(&came[leg as usize]);
                 let streams = &report.legs[leg as usize].streams;
-                assert_eq!(streams.len(), 1, "{case}");
-                assert_eq!(streams[0].ssrc, source.ssrc, "{case}");
-                assert_equal(&streams[0], &counted, &case);
+                assert_eq!(streams.len(), 1, "{row}");
+                assert_eq!(streams[0].ssrc, source.ssrc, "{row}");
+                assert_equal(&streams[0], &counted, &row);
                 // On a stream nothing is lost, only late; elsewhere the link did its work.
                 let clean = framing == Framing::Stream && leg == Leg::Client;
-                assert_eq!(counted.lost == 0, clean, "{case}: {counted:?}");
+                assert_eq!(counted.lost == 0, clean, "{row}: {counted:?}");
             }
         }
     }

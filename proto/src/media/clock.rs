@@ -113,6 +113,7 @@ pub(super) fn is_video(payload_type: u8, rate: u32) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "timestamps go round")]
 mod tests {
     use super::*;
 

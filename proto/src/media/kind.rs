@@ -200,9 +200,9 @@ mod tests {
         let header = |payload_type, marker| {
             Kind::Rtp(Header { ssrc: 3, sequence: 1, timestamp: 2, payload_type, marker })
         };
-        assert_eq!(rtp(0x80 | 111), header(111, true));
+        assert_eq!(rtp(0x80 + 111), header(111, true));
         assert_eq!(rtp(111), header(111, false));
-        assert_eq!(rtp(0x80 | 96), header(96, true));
+        assert_eq!(rtp(0x80 + 96), header(96, true));
         assert_eq!(rtp(191), header(63, true));
         assert_eq!(rtp(200), Kind::Rtcp);
     }

@@ -128,7 +128,7 @@ impl Numbers {
 
     /// How many did not come.
     pub fn lost(&self) -> u64 {
-        self.expected() - self.received
+        self.expected().saturating_sub(self.received)
     }
 
     /// How many came that were here already.

@@ -126,10 +126,10 @@ impl Stream {
         }
         self.heard = at;
         if header.marker && arrived != Arrived::Duplicate {
-            self.counted += 1;
+            self.counted = self.counted.saturating_add(1);
             self.frames += 1;
         }
-        if at - self.counting >= COUNTED {
+        if at.saturating_sub(self.counting) >= COUNTED {
             self.count(at);
         }
         (self.numbers.expected() - before.0, self.numbers.received() - before.1)
@@ -192,7 +192,8 @@ impl Stream {
     /// A second or more has been counted.
     #[cold]
     fn count(&mut self, at: u64) {
-        let thousandths = u64::from(self.counted) * 1_000_000_000_000 / (at - self.counting);
+        let counted = u64::from(self.counted).saturating_mul(1_000_000_000_000);
+        let thousandths = counted / at.saturating_sub(self.counting).max(1);
         self.frame_rate = u32::try_from(thousandths).unwrap_or(u32::MAX);
         (self.counted, self.counting) = (0, at);
     }

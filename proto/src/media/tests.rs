@@ -1,4 +1,9 @@
 //! Streams against a naive model, and what is bounded.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "numbers of packets go round, and times of a test are short"
+)]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -116,7 +121,7 @@ proptest! {
     fn a_stream_counts_as_who_keeps_everything_in_mind(
         first in any::<u16>(),
         ticks in any::<u32>(),
-        fates in prop::collection::vec(fate(), 2..600),
+        fates in prop::collection::vec(fate(), 2..200),
     ) {
         let mut packets = Vec::new();
         for (number, fate) in (0_u64..).zip(fates) {
@@ -173,9 +178,9 @@ fn row(count: u64, leave_out: impl Fn(u64) -> bool) -> Vec<Packet> {
 
 #[test]
 fn numbers_go_round_and_loss_is_exact_across_it() {
-    let packets = row(200_000, |number| number % 10 == 3);
+    let packets = row(70_000, |number| number % 10 == 3);
     let report = heard(65_000, u32::MAX - 1_000, &packets);
-    assert_eq!((report.expected, report.received, report.lost()), (200_000, 180_000, 20_000));
+    assert_eq!((report.expected, report.received, report.lost()), (70_000, 63_000, 7_000));
     assert_eq!((report.duplicates, report.late, report.restarts), (0, 0, 0));
     assert_eq!(report.jitter, Duration::ZERO);
 }
@@ -261,7 +266,7 @@ fn frames_of_video_are_counted_by_their_markers() {
     for frame in 0..90_u32 {
         at = u64::from(frame) * 33_333_333;
         for packet in 0..3 {
-            let payload_type = if packet == 2 { 0x80 | 96 } else { 96 };
+            let payload_type = if packet == 2 { 0x80 + 96 } else { 96 };
             bench.hear(at + packet * MS, &rtp(9, payload_type, number, frame * 3_000));
             number = number.wrapping_add(1);
         }

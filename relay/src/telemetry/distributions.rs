@@ -145,8 +145,8 @@ impl Distributions {
         let legs = media.into_iter().flat_map(|media| Leg::BOTH.into_iter().zip(&media.legs));
         for (leg, heard) in legs {
             let summary = &heard.summary;
-            if summary.expected > 0 {
-                let loss = summary.lost().saturating_mul(1_000_000) / summary.expected;
+            let lost = summary.lost().saturating_mul(1_000_000);
+            if let Some(loss) = lost.checked_div(summary.expected) {
                 self.add(LOSSES + leg as usize, loss);
                 let jitter = u64::try_from(summary.mean_jitter.as_micros()).unwrap_or(u64::MAX);
                 self.add(JITTERS + leg as usize, jitter);

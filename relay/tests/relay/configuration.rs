@@ -185,6 +185,8 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (ALLOW, "[limits]\nstrangers_per_s = 0", "limits.strangers_per_s = 0", "1 to 1000000"),
     (ALLOW, "[limits]\nhandshakes_per_s = 0", "limits.handshakes_per_s = 0", "1 to 1000000"),
     (ALLOW, "[limits]\nhandshakes_burst = 0", "limits.handshakes_burst = 0", "1 to 1000000"),
+    (ALLOW, "[quality]\nevery = 0", "quality.every = 0", "1 to 1000000"),
+    (ALLOW, "[quality]\nmeasure = \"on\"", "quality.measure", "boolean"),
     (ALLOW, "[limits]\nmemory_mib = 1", "limits.memory_mib = 1", "64 to"),
     (ALLOW, "[limits]\nstrangers_burst = 0", "limits.strangers_burst = 0", "1 to 1000000"),
     (
