@@ -128,6 +128,11 @@ impl Ear {
         }
     }
 
+    /// Packets go by unheard.
+    pub(super) fn skip(&mut self) {
+        self.streams.iter_mut().for_each(Stream::skip);
+    }
+
     /// In a few numbers.
     pub(super) fn summary(&self, at: u64) -> LegSummary {
         let mut sum = LegSummary { kinds: self.kinds, unmeasured: self.unmeasured, ..self.past };

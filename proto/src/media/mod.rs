@@ -63,6 +63,12 @@ impl Media {
         self.ears[leg as usize].hear(at, payload)
     }
 
+    /// Packets of a leg went another way and were not heard: what is heard next begins anew, and
+    /// nothing between is lost.
+    pub fn skip(&mut self, leg: Leg) {
+        self.ears[leg as usize].skip();
+    }
+
     /// Each leg in a few numbers; allocates nothing.
     pub fn summary(&self, now: Instant) -> [LegSummary; 2] {
         let at = nanoseconds(self.begun, now);

@@ -114,6 +114,14 @@ impl Numbers {
         Arrived::Restart
     }
 
+    /// A packet behind some that went another way and say nothing: a row of its own begins.
+    pub fn resume(&mut self, number: u16) {
+        let before = self.expected();
+        let Self { received, duplicates, late, restarts, .. } = *self;
+        let row = Self::new(number);
+        *self = Self { before, received: received + 1, duplicates, late, restarts, ..row };
+    }
+
     /// How many packets were sent, as far as numbers tell (A.3).
     #[inline]
     pub fn expected(&self) -> u64 {

@@ -42,6 +42,8 @@ pub struct Stream {
     others: u8,
     /// Whether numbers have shown that it is a source.
     proven: bool,
+    /// Whether packets went by unheard since the last one.
+    skipped: bool,
     /// RFC 3550 A.8, in sixteenths of a nanosecond.
     jitter: u64,
     longest_jitter: u64,
@@ -73,6 +75,7 @@ impl Stream {
             payload_type: header.payload_type,
             others: 0,
             proven: false,
+            skipped: false,
             jitter: 0,
             longest_jitter: 0,
             shaken: 0,
@@ -94,6 +97,10 @@ impl Stream {
     pub fn hear(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
         let before = (self.numbers.expected(), self.numbers.received());
         self.bytes += bytes as u64;
+        if self.skipped {
+            self.resume(at, header);
+            return (1, 1);
+        }
         let arrived = self.numbers.add(header.sequence);
         let gap = at.saturating_sub(self.heard);
         match arrived {
@@ -133,6 +140,22 @@ impl Stream {
             self.count(at);
         }
         (self.numbers.expected() - before.0, self.numbers.received() - before.1)
+    }
+
+    /// Packets go by unheard.
+    pub(super) fn skip(&mut self) {
+        self.skipped = true;
+    }
+
+    /// The first packet that is heard again: what lies between says nothing.
+    #[cold]
+    fn resume(&mut self, at: u64, header: Header) {
+        self.skipped = false;
+        self.numbers.resume(header.sequence);
+        self.adopt(at, header);
+        (self.heard, self.counting) = (at, at);
+        self.counted = u32::from(header.marker);
+        self.frames += u64::from(header.marker);
     }
 
     /// RFC 3550 A.8: by how much packets came closer together or farther apart than they were sent.

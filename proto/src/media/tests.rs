@@ -336,6 +336,22 @@ fn sources_beyond_the_bound_are_counted_and_push_nobody_out() {
 }
 
 #[test]
+fn what_goes_by_unheard_is_neither_lost_nor_a_gap() {
+    let mut bench = Bench::new();
+    let hear = |bench: &mut Bench, numbers: std::ops::Range<u64>| {
+        for Packet { number, at, ticks } in row(numbers.end, |number| number < numbers.start) {
+            bench.hear(at, &rtp(5, 0, number as u16, ticks as u32));
+        }
+    };
+    hear(&mut bench, 0..100);
+    bench.media.skip(Leg::Client);
+    hear(&mut bench, 700..800);
+    let report = bench.stream(800 * 20 * MS);
+    assert_eq!((report.expected, report.received, report.freezes), (200, 200, 0));
+    assert_eq!((report.jitter, report.longest_gap), (Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
 fn payload_that_is_no_media_is_named() {
     let mut bench = Bench::new();
     let summary = |bench: &Bench| bench.media.summary(bench.start)[Leg::Client as usize];

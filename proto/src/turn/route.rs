@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::addr::{AllocationId, FiveTuple, PeerAddr, RelayedAddr, Transport};
 use crate::channel_data::ChannelNumber;
+use crate::media::Leg;
 use crate::policy::Ledger;
 use crate::turn::action::{Action, Change};
 use crate::turn::allocation::Allocation;
@@ -60,6 +61,11 @@ impl<L: Ledger> Server<L> {
         }
         if let Some(allocation) = self.table.open(id) {
             allocation.usage += usage;
+            for (leg, flow) in [(Leg::Client, usage.to_peer), (Leg::Peer, usage.to_client)] {
+                if let Some(media) = allocation.media.as_mut().filter(|_| flow.packets > 0) {
+                    media.skip(leg);
+                }
+            }
         }
     }
 
