@@ -97,6 +97,11 @@ fn main() {
     let tally = measuring.stage.server.tally().media;
     assert_eq!(tally.received, [201 * u64::from(CALLS), 0], "everything was measured");
 
+    println!("a packet is measured without an allocation");
+    // `cargo bench -- --test` looks whether benchmarks run, and measures nothing.
+    if std::env::args().any(|word| word == "--test") {
+        return;
+    }
     let mut least = [Duration::MAX; 2];
     for _ in 0..ROUNDS {
         least[0] = least[0].min(plain.round());
