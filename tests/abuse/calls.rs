@@ -79,6 +79,15 @@ impl Display for Lost {
     }
 }
 
+/// Ends calls, even where the work beside them fails.
+struct HangUp<'a>(&'a AtomicBool);
+
+impl Drop for HangUp<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Does some work while calls go on.
 pub(super) fn beside<T>(calls: Calls, work: impl FnOnce() -> T) -> (T, Lost) {
     let over = &AtomicBool::new(false);
@@ -86,9 +95,10 @@ pub(super) fn beside<T>(calls: Calls, work: impl FnOnce() -> T) -> (T, Lost) {
         let calls: Vec<_> =
             calls.0.into_iter().map(|call| scope.spawn(move || call.talk(over))).collect();
         let enough = clock::now() + LEAST;
+        let hang_up = HangUp(over);
         let done = work();
         clock::rest_until(enough);
-        over.store(true, Ordering::Relaxed);
+        drop(hang_up);
         let lost = calls.into_iter().map(|call| call.join().expect("a call ends"));
         (done, lost.fold(Lost::default(), Lost::and))
     })

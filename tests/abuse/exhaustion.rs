@@ -104,14 +104,15 @@ fn hoard_allocations(target: &mut Target) -> Outcome {
     let mut codes = Vec::new();
     let clients: Vec<_> = (0..WANTED)
         .map(|_| {
-            let (client, answer) = target.applicant(ATTACKER, "hoarder");
+            let (client, answer) =
+                target.applicant(ATTACKER, "hoarder", &AllocateOptions::default());
             codes.push(answer.err().and_then(|error| error.code()));
             client
         })
         .collect();
     let held = codes.iter().filter(|code| code.is_none()).count();
     let refusals = codes.iter().flatten().all(|code| *code == 486);
-    let (mut other, answer) = target.applicant(ATTACKER, "neighbour");
+    let (mut other, answer) = target.applicant(ATTACKER, "neighbour", &AllocateOptions::default());
     let welcome = answer.is_ok();
     for mut client in clients {
         drop(client.release());

@@ -59,8 +59,7 @@ fn enumerate(target: &mut Target) -> Outcome {
 
 fn guess(target: &mut Target) -> Outcome {
     const GUESSES: u32 = 3_000;
-    let mut client = target.guest(ATTACKER, "victim");
-    client.allocate(&AllocateOptions::default()).expect("an allocation");
+    let _victim = target.tenant(ATTACKER, "victim");
     let who = Credentials::new(target.credentials("victim").username, "wrong");
     let mut guesser = target.with(VICTIM, who, Transport::Udp);
     drop(guesser.request(ALLOCATE, &[]));
@@ -73,7 +72,7 @@ fn guess(target: &mut Target) -> Outcome {
     let took = clock::now() - begin;
     let most = 100.0 + 50.0 * took.as_secs_f64() + 20.0;
     // Who knows the password gets in meanwhile, and from the same address.
-    let welcome = target.guest(VICTIM, "victim").allocate(&AllocateOptions::default()).is_ok();
+    let welcome = target.applicant(VICTIM, "victim", &AllocateOptions::default()).1.is_ok();
     let limited = f64::from(u32::try_from(answers).unwrap_or(u32::MAX)) <= most;
     outcome(
         limited && welcome,

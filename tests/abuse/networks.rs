@@ -84,9 +84,8 @@ fn refused<T>(answer: &Result<T, ClientError>) -> bool {
 fn peers_inside(target: &mut Target) -> Outcome {
     let mut reached = Vec::new();
     for (hosts, family) in [(INSIDE, client::Family::V4), (INSIDE_6, client::Family::V6)] {
-        let mut client = target.guest(ATTACKER, "networks");
         let wish = client::AllocateOptions { family: Some(family), ..Default::default() };
-        client.allocate(&wish).expect("an allocation");
+        let (mut client, _) = target.tenant_with(ATTACKER, "networks", &wish);
         for host in hosts {
             let ip: IpAddr = host.parse().expect("an address");
             if !refused(&client.permit(&[ip])) {

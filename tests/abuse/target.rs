@@ -148,7 +148,17 @@ impl Target {
 
     /// A client on UDP with an allocation.
     pub(super) fn tenant(&self, from: &str, user: &str) -> (TurnClient, Allocation) {
-        let (client, allocation) = self.applicant(from, user);
+        self.tenant_with(from, user, &AllocateOptions::default())
+    }
+
+    /// The same with an allocation as wished.
+    pub(super) fn tenant_with(
+        &self,
+        from: &str,
+        user: &str,
+        wish: &AllocateOptions,
+    ) -> (TurnClient, Allocation) {
+        let (client, allocation) = self.applicant(from, user, wish);
         (client, allocation.unwrap_or_else(|error| panic!("no allocation for {user}: {error}")))
     }
 
@@ -158,11 +168,12 @@ impl Target {
         &self,
         from: &str,
         user: &str,
+        wish: &AllocateOptions,
     ) -> (TurnClient, Result<Allocation, ClientError>) {
         // So many ports of vanished clients in a row are a fault of the server.
         for _ in 0..16 {
             let mut client = self.guest(from, user);
-            let answer = client.allocate(&AllocateOptions::default());
+            let answer = client.allocate(wish);
             if answer.as_ref().err().and_then(ClientError::code) != Some(437) {
                 return (client, answer);
             }

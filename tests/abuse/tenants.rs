@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::UdpSocket;
 
-use client::{AllocateOptions, Event, TurnClient};
+use client::{Event, TurnClient};
 
 use super::target::{ATTACKER, SOON, Target};
 use super::{Attack, Outcome, judge, outcome};
@@ -73,8 +73,7 @@ fn channel(target: &mut Target) -> Outcome {
     let (mut owner, _) = target.tenant(ATTACKER, "owner-of-channel");
     let (peer, at) = target.peer();
     let channel = owner.bind_channel(at).expect("a channel");
-    let mut thief = target.guest(ATTACKER, "thief-of-channel");
-    thief.allocate(&AllocateOptions::default()).expect("an allocation");
+    let (mut thief, _) = target.tenant(ATTACKER, "thief-of-channel");
     thief.send_channel(channel, b"as if I were you").expect("it is sent");
     let (count, _) = super::raw::drain(&peer);
     outcome(count == 0, format!("{count} packets of the thief reached the peer"))
