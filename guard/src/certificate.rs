@@ -10,6 +10,8 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 /// A certificate's files.
@@ -49,6 +51,12 @@ impl Files {
             at_fault(&format!("does not go with the certificate, or is unusable: {error}."))
         })
     }
+}
+
+/// When a certificate ends, in seconds of Unix time; `None` if that cannot be read.
+pub fn not_after(certificate: &CertifiedKey) -> Option<u64> {
+    let (_, read) = X509Certificate::from_der(certificate.end_entity_cert().ok()?).ok()?;
+    u64::try_from(read.validity().not_after.timestamp()).ok()
 }
 
 /// The authorities in a file, for the certificates of clients.

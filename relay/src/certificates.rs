@@ -7,7 +7,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use guard::certificate::{Files, Unusable};
+use guard::certificate::{Files, Unusable, not_after};
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
@@ -67,6 +67,16 @@ impl Certificates {
         let fresh = other.current.read().unwrap_or_else(PoisonError::into_inner).clone();
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = other.files();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    /// When each ends that is in use: its file, and seconds of Unix time.
+    pub(crate) fn ends(&self) -> Vec<(String, u64)> {
+        let files = self.files();
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let ends = files.iter().zip(&*current).filter_map(|(files, certificate)| {
+            Some((files.certificate.display().to_string(), not_after(certificate)?))
+        });
+        ends.collect()
     }
 
     fn files(&self) -> Vec<Files> {

@@ -27,7 +27,7 @@ use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
-use crate::telemetry::process::Process;
+use crate::telemetry::process::{Process, WORKER};
 use crate::worker::{self, Hands, Letterbox, Order, Question, Worker};
 use crate::{listen, sys};
 
@@ -207,6 +207,7 @@ impl Observer {
             offload: self.0.offload.clone(),
             reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
             memory_tight: self.0.memory.is_tight(),
+            certificates: self.0.config.certificates().map(|it| it.ends()).unwrap_or_default(),
         }
     }
 
@@ -442,7 +443,7 @@ fn employ(
         outcome
     };
     thread::Builder::new()
-        .name(format!("worker-{index}"))
+        .name(format!("{WORKER}{index}"))
         .spawn(work)
         .map_err(|source| StartError::system("a worker's thread", source))
 }

@@ -292,6 +292,18 @@ const METRICS: &[Row] = &[
         Unit::Count,
         "records of no session, datagrams that are not DTLS, and messages no session could carry",
     ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_certificate_not_after_timestamp_seconds",
+        Unit::Seconds,
+        "when a certificate in use ends, in Unix time",
+    ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_worker_cpu_seconds",
+        Unit::Seconds,
+        "processor time of a worker; near one second a second it carries what it can",
+    ),
     (Kind::Gauge, "process_open_fds", Unit::Count, "descriptors open"),
     (Kind::Gauge, "process_max_fds", Unit::Count, "descriptors the process may have"),
     (Kind::Gauge, "process_resident_memory_bytes", Unit::Bytes, "memory in use"),

@@ -44,6 +44,8 @@ pub(crate) struct Scrape {
     pub(crate) reloads: [u64; 2],
     /// Whether they are because of memory.
     pub(crate) memory_tight: bool,
+    /// Files of certificates, and when these end in Unix time.
+    pub(crate) certificates: Vec<(String, u64)>,
 }
 
 type Describe = fn(&'static str, Unit, &'static str);
@@ -99,14 +101,22 @@ fn process(scrape: &Scrape) {
         gauge!("av_edge_relay_hardening", "measure" => measure).set(u8::from(holds));
     }
     gauge!("av_edge_relay_memory_tight").set(u8::from(scrape.memory_tight));
-    let Process { descriptors, descriptor_limit, resident_bytes } = scrape.process;
+    for (file, end) in &scrape.certificates {
+        let name = "av_edge_relay_certificate_not_after_timestamp_seconds";
+        gauge!(name, "file" => file.clone()).set(float(*end));
+    }
+    let Process { descriptors, descriptor_limit, resident_bytes, workers } = &scrape.process;
+    for (worker, spent) in workers {
+        let worker = worker.to_string();
+        gauge!("av_edge_relay_worker_cpu_seconds", "worker" => worker).set(spent.as_secs_f64());
+    }
     for (name, value) in [
         ("process_open_fds", descriptors),
         ("process_max_fds", descriptor_limit),
         ("process_resident_memory_bytes", resident_bytes),
     ] {
         if let Some(value) = value {
-            gauge!(name).set(float(value));
+            gauge!(name).set(float(*value));
         }
     }
 }

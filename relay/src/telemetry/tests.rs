@@ -73,12 +73,13 @@ pub(super) fn scrape(sessions: Vec<Session>) -> Scrape {
         workers: vec![worker],
         listeners: vec![listener],
         sessions,
-        process: Process::look(),
+        process: Process { workers: vec![(0, Duration::from_secs(1))], ..Process::look() },
         draining: false,
         hardening: guard::Measures::default(),
         offload: Standing::default(),
         reloads: [0, 0],
         memory_tight: false,
+        certificates: vec![("turn.pem".to_owned(), 1_800_000_000)],
     }
 }
 
