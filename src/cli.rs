@@ -3,6 +3,7 @@
 //! Only the grammar lives here. Each subcommand has a file of its own that takes its arguments
 //! and does the work.
 
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -28,6 +29,21 @@ info (default), debug, trace, or per module, as in AV_EDGE_LOG=warn,relay=debug.
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// How lines of the log look. Those of JSON have timestamp, level, target, message, and the
+    /// fields of each event by name.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "auto")]
+    log_format: LogFormat,
+}
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object of JSON a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -410,6 +426,19 @@ impl Cli {
     /// itself, in words.
     pub(crate) fn log_level(&self) -> &'static str {
         if matches!(self.command, Command::Demo(_)) { "warn" } else { "info" }
+    }
+
+    /// How lines of the log look. What is no service speaks to people alone.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        match (self.log_format, &self.command) {
+            (LogFormat::Auto, Command::Relay(_) | Command::Auth(_))
+                if !io::stderr().is_terminal() =>
+            {
+                LogFormat::Json
+            }
+            (LogFormat::Auto, _) => LogFormat::Text,
+            (chosen, _) => chosen,
+        }
     }
 
     /// Runs the chosen subcommand.

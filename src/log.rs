@@ -7,13 +7,15 @@
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::cli::LogFormat;
 
 /// Lines that may wait.
 const WAITING: usize = 4_096;
@@ -27,6 +29,9 @@ static QUEUE: OnceLock<Option<SyncSender<Line>>> = OnceLock::new();
 /// Lines that found no room, or could not be written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
+/// Whether lines are objects of JSON.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
 /// What waits for the thread.
 enum Line {
     Text(Box<[u8]>),
@@ -35,11 +40,17 @@ enum Line {
 }
 
 /// Logs what `AV_EDGE_LOG`, or else `RUST_LOG`, asks for; without either, this level.
-pub(crate) fn begin(level: &str) {
+pub(crate) fn begin(level: &str, format: LogFormat) {
     let filter = EnvFilter::try_from_env("AV_EDGE_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(Queue).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Queue);
+    if format == LogFormat::Json {
+        AS_JSON.store(true, Ordering::Relaxed);
+        log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+    } else {
+        log.init();
+    }
 }
 
 /// The queue, once its thread has begun.
@@ -79,12 +90,24 @@ fn write_all(lines: &Receiver<Line>, out: &mut impl Write) {
             Line::Mark(done) => drop(done.try_send(())),
             Line::Text(text) => {
                 let lost = LOST.swap(0, Ordering::Relaxed);
-                let told = lost == 0 || writeln!(out, "{lost} lines of the log are lost").is_ok();
+                let told = lost == 0 || out.write_all(gap(lost).as_bytes()).is_ok();
                 if !told || out.write_all(&text).is_err() {
                     LOST.fetch_add(lost + 1, Ordering::Relaxed);
                 }
             }
         }
+    }
+}
+
+/// The line in the place of lines that are lost.
+fn gap(lost: u64) -> String {
+    let words = format!("{lost} lines of the log are lost");
+    if AS_JSON.load(Ordering::Relaxed) {
+        format!(
+            "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"{words}\",\"lost\":{lost}}}\n"
+        )
+    } else {
+        words + "\n"
     }
 }
 

@@ -22,7 +22,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    log::begin(cli.log_level());
+    log::begin(cli.log_level(), cli.log_format());
     let outcome = cli.run();
     log::finish();
     match outcome {

@@ -1,7 +1,7 @@
 //! A log that cannot be written: a call loses nothing.
 
 use std::fs::File;
-use std::io::{Read, pipe};
+use std::io::{BufRead, BufReader, Read, pipe};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -74,6 +74,30 @@ fn client(server: SocketAddr) -> TurnClient {
 #[expect(clippy::disallowed_methods, reason = "nothing tells that a silent process listens")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(50));
+}
+
+#[test]
+fn lines_are_json_unless_people_read_them() {
+    let directory = Directory::new();
+    for (arguments, json) in [(&[][..], true), (&["--log-format", "text"], false)] {
+        let text = "realm = \"example.org\"\nworkers = 1\n[auth]\nrest_secrets = [\"0123456789abcdef\"]\n\
+                    [[listen]]\naddress = \"127.0.0.1:0\"\n[relay]\naddresses = [{ local = \"127.0.0.1\" }]\n";
+        let file = directory.write("relay.toml", text);
+        let mut command = command();
+        command.arg("relay").arg("--config").arg(&file).args(arguments).stderr(Stdio::piped());
+        let mut relay = command.spawn().expect("the binary is built");
+        let log = BufReader::new(relay.stderr.take().expect("it is piped"));
+        let mut lines = log.lines().map(|line| line.expect("text"));
+        let ready = lines.find(|line| line.contains("ready")).expect("it gets ready");
+        let read: Result<serde_json::Value, _> = serde_json::from_str(&ready);
+        assert_eq!(read.is_ok(), json, "{ready}");
+        if let Ok(read) = read {
+            assert_eq!((&read["message"], &read["level"]), (&"ready".into(), &"INFO".into()));
+            assert_eq!(read["workers"], 1, "fields keep their types: {ready}");
+        }
+        relay.kill().expect("it is our child");
+        relay.wait().expect("it is our child");
+    }
 }
 
 /// A call, while a line is logged for each of its packets.
