@@ -23,6 +23,7 @@ mod lanes;
 mod libnice;
 mod line;
 mod matrix;
+mod monitoring;
 mod mras;
 mod nat;
 mod netns;

@@ -164,6 +164,23 @@ impl<'a> Prometheus<'a> {
         assert!(found.is_some(), "{query} is not {wanted:?} within {SEEN:?}, but: {last:#}");
     }
 
+    /// Whether a query has a result that is a number.
+    pub(crate) fn has_data(&self, query: &str) -> bool {
+        let answer = self.query(query);
+        let rows = answer["data"]["result"].as_array().into_iter().flatten();
+        let values = rows.filter_map(|row| row["value"][1].as_str()?.parse::<f64>().ok());
+        values.into_iter().any(f64::is_finite)
+    }
+
+    /// A label of the first series of a query, when there is one.
+    pub(crate) fn label(&self, query: &str, label: &str) -> String {
+        clock::await_some(SEEN, query, || {
+            let answer = self.query(query);
+            let series = answer["data"]["result"].as_array()?.first()?.clone();
+            series["metric"][label].as_str().map(str::to_owned)
+        })
+    }
+
     fn query(&self, query: &str) -> Value {
         self.machine.enter(|| {
             ureq::get(format!("http://{ADDRESS}/api/v1/query"))

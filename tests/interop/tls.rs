@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::edge::{AUTH_METRICS, Home, METRICS, RelayFile, command, start_auth_with};
+use crate::monitoring::deploy;
 use crate::netns::{Namespace, must};
 use crate::process::Process;
 use crate::prometheus::Prometheus;
@@ -129,9 +130,14 @@ fn metrics_are_for_those_with_a_certificate_and_prometheus_has_one() {
     }
 
     // The documented way, with the files and addresses of this test.
-    let documented = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/scrape.yml");
-    let documented = std::fs::read_to_string(documented).expect("the documented configuration");
-    let text = documented
+    let documented = |name: &str| {
+        let path = deploy("prometheus").join(name);
+        std::fs::read_to_string(path).expect("it is in deploy/")
+    };
+    for rules in ["rules.yml", "alerts.yml"] {
+        home.write(rules, &documented(rules));
+    }
+    let text = documented("scrape.yml")
         .replace("/etc/prometheus/av-edge/services.pem", "ca.pem")
         .replace("/etc/prometheus/av-edge/", "")
         .replace("relay.example.org:9641", METRICS)
