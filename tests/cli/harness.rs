@@ -112,6 +112,7 @@ impl Running {
             .arg(subcommand)
             .arg("--config")
             .arg(config)
+            .args(["--log-format", "text"])
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary is built");

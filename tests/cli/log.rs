@@ -81,7 +81,7 @@ fn lines_are_json_unless_people_read_them() {
     let directory = Directory::new();
     for (arguments, json) in [(&[][..], true), (&["--log-format", "text"], false)] {
         let text = "realm = \"example.org\"\nworkers = 1\n[auth]\nrest_secrets = [\"0123456789abcdef\"]\n\
-                    [[listen]]\naddress = \"127.0.0.1:0\"\n[relay]\naddresses = [{ local = \"127.0.0.1\" }]\n";
+                    [[listen]]\naddress = \"127.0.0.1:22860\"\n[relay]\naddresses = [{ local = \"127.0.0.1\" }]\n";
         let file = directory.write("relay.toml", text);
         let mut command = command();
         command.arg("relay").arg("--config").arg(&file).args(arguments).stderr(Stdio::piped());
