@@ -9,6 +9,7 @@
 mod ms;
 mod rfc;
 
+use crate::addr::FiveTuple;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
@@ -17,6 +18,7 @@ use crate::turn::exchange::Exchange;
 use crate::turn::gate::Authenticated;
 use crate::turn::guesses::Pretence;
 use crate::turn::server::Server;
+use crate::turn::tally::Procedure;
 use crate::turn::throttle::Standing;
 
 /// A request as its dialect reads it.
@@ -45,6 +47,13 @@ pub(super) trait Asks<'a, L> {
 }
 
 impl<L: Ledger> Server<L> {
+    /// Counts what a client wants, whatever will come of it.
+    fn asked(&mut self, from: FiveTuple, procedure: Procedure) {
+        if let Some(demand) = self.demand(from.listener) {
+            demand.requests[procedure as usize] += 1;
+        }
+    }
+
     /// A request is answered, or refused with a code, or not heard.
     pub(super) fn conduct<'a>(
         &mut self,

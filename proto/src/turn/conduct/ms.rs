@@ -62,9 +62,7 @@ impl<L: Ledger> Server<L> {
         message: &Message<'_>,
         procedure: Procedure,
     ) -> Verdict {
-        if let Some(demand) = self.demand(from.listener) {
-            demand.requests[procedure as usize] += 1;
-        }
+        self.asked(from, procedure);
         let call = ms::Call { kind: message.kind(), transaction: message.transaction() };
         let exchange = Exchange { client: from, procedure, call: Call::Ms(call), signer: None };
         let opens = procedure == Procedure::Allocate

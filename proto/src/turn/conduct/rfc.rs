@@ -62,9 +62,7 @@ impl<L: Ledger> Server<L> {
         message: &Message<'_>,
         procedure: Procedure,
     ) -> Verdict {
-        if let Some(demand) = self.demand(from.listener) {
-            demand.requests[procedure as usize] += 1;
-        }
+        self.asked(from, procedure);
         let call = rfc::Call { method: message.method(), transaction: message.transaction() };
         let exchange = Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
         match procedure {
