@@ -216,7 +216,7 @@ fn credentials(user: &str) -> Credentials {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let secret = Secret::new(SECRET.as_bytes().to_vec());
     let minted = mint_rest(&secret, user, UnixTime(unix + 600)).expect("a name that can be minted");
-    Credentials::new(minted.username, minted.password)
+    Credentials::new(minted.username, minted.password.as_str())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

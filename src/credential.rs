@@ -68,7 +68,7 @@ fn print_minted(
     if args.json {
         let object = json!({
             "username": credential.username,
-            "credential": credential.password,
+            "credential": *credential.password,
             "expires": expires.0,
             "ttl": args.lifetime,
         });
@@ -76,7 +76,7 @@ fn print_minted(
     }
     print(&[
         format!("username  {}", credential.username),
-        format!("password  {}", credential.password),
+        format!("password  {}", *credential.password),
     ])
 }
 

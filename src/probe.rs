@@ -55,7 +55,7 @@ pub(crate) fn mint_with(key: &Path, user: &str) -> Result<Credentials, Failure> 
     let key = pool_key::load(key).map_err(Failure::setup)?.pool_key();
     let grant = Grant::new(user, clock::now().unix.plus(CREDENTIAL_LIFETIME_S));
     let credential = mint(&key, &grant).map_err(Failure::job)?;
-    Ok(Credentials::new(&credential.username, &credential.password))
+    Ok(Credentials::new(&credential.username, credential.password.as_str()))
 }
 
 /// Prints each step as it ends, or gathers them for JSON.

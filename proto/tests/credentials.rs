@@ -70,7 +70,7 @@ fn present(authority: &Authority, credential: &Credential) -> Result<Verified, W
 }
 
 fn refused(authority: &Authority, username: &str, password: &str) -> Why {
-    let credential = Credential { username: username.into(), password: password.into() };
+    let credential = Credential { username: username.into(), password: password.to_owned().into() };
     present(authority, &credential).expect_err(username)
 }
 
@@ -212,7 +212,7 @@ fn an_unknown_or_broken_claim_refuses_a_rightly_signed_name() {
     for claims in ["", "s=i", "s=e", "n=0", "n=4294967295", "n=1,s=i"] {
         let username = format!("1800003600:01010101:{claims}:alice");
         let password = Password::of_pool(&pool_key(1), &username).text().to_owned();
-        present(&authority, &Credential { username, password }).expect(claims);
+        present(&authority, &Credential { username, password: password.into() }).expect(claims);
     }
 }
 
@@ -239,7 +239,7 @@ fn rest_003_malformed_timestamps_are_refused() {
         ("user first", "alice:1800003600".into(), false),
     ] {
         let password = Password::of_secret(&secret("a secret of 16 bytes"), &name);
-        let credential = Credential { username: name, password: password.text().into() };
+        let credential = Credential { username: name, password: password.text().to_owned().into() };
         let outcome = present(&authority, &credential).map(|_| ());
         assert_eq!(outcome, if valid { Ok(()) } else { Err(Why::UnknownUser) }, "{case}");
     }
@@ -287,7 +287,8 @@ fn rest_014_names_are_bounded_and_hold_no_control_characters() {
     let named = |user: &str| {
         let username = format!("1800003600:{user}");
         let password = Password::of_secret(&secret("a secret of 16 bytes"), &username);
-        present(&authority, &Credential { username, password: password.text().into() }).map(|_| ())
+        present(&authority, &Credential { username, password: password.text().to_owned().into() })
+            .map(|_| ())
     };
     assert_eq!(named("a:b"), Ok(()));
     assert_eq!(named("ü€𝄞"), Ok(()), "UTF-8 counts byte for byte");

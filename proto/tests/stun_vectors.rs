@@ -320,8 +320,8 @@ fn rest_004_the_example_credential_is_minted_alike() {
     let expires = UnixTime(expires.parse().unwrap());
     let Credential { username: minted, password } = mint_rest(&secret, user, expires).unwrap();
     assert_eq!(minted, username);
-    assert_eq!(password, text(example, "password_base64"));
-    assert_eq!(Password::of_secret(&secret, username).text(), password);
+    assert_eq!(*password, text(example, "password_base64"));
+    assert_eq!(Password::of_secret(&secret, username).text(), *password);
     for (algorithm, key) in [
         (PasswordAlgorithm::Md5, "long_term_key_md5"),
         (PasswordAlgorithm::Sha256, "long_term_key_sha256"),

@@ -56,7 +56,7 @@ fn credentials() -> Credentials {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let secret = Secret::new(SECRET.as_bytes().to_vec());
     let minted = mint_rest(&secret, "alice", UnixTime(now + 600)).expect("a good name");
-    Credentials::new(minted.username, minted.password)
+    Credentials::new(minted.username, minted.password.as_str())
 }
 
 /// A client of a relay that is about to listen.

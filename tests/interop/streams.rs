@@ -73,7 +73,7 @@ fn media_006_chromium_calls_itself_over_tcp_and_over_tls() {
         let servers = json!([{
             "urls": [format!("{scheme}:{INTERNAL}:3478?transport=tcp")],
             "username": credential.username,
-            "credential": credential.password,
+            "credential": *credential.password,
         }]);
         // Nobody vouches for the certificate of the test.
         let flags = ["--ignore-certificate-errors"];

@@ -144,7 +144,7 @@ fn credentials() -> Credentials {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let secret = Secret::new(SECRET.as_bytes().to_vec());
     let minted = mint_rest(&secret, "alice", UnixTime(now + 600)).unwrap();
-    Credentials::new(minted.username, minted.password)
+    Credentials::new(minted.username, minted.password.as_str())
 }
 
 /// Gives this thread, and those it starts, a loopback of their own.

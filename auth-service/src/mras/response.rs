@@ -65,7 +65,7 @@ fn write_entry(text: &mut String, entry: &Entry, granted: &Granted, realm: Optio
     let _ = write!(
         credentials,
         "<username>{}</username><password>{}</password><duration>{duration_min}</duration>",
-        credential.username, credential.password
+        credential.username, *credential.password
     );
     if let Some(realm) = realm {
         let _ = write!(credentials, "<realm>{}</realm>", Escaped(realm));

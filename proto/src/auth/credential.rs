@@ -62,7 +62,7 @@ pub struct Credential {
     /// USERNAME of RFC 8489 §14.3.
     pub username: String,
     /// Base64 of the keyed hash of the name.
-    pub password: String,
+    pub password: Zeroizing<String>,
 }
 
 impl fmt::Debug for Credential {
@@ -119,7 +119,7 @@ pub fn mint(key: &PoolKey, grant: &Grant) -> Result<Credential, GrantError> {
     if username.len() > USERNAME_MAX {
         return Err(GrantError::TooLong);
     }
-    let password = Password::of_pool(key, &username).text().to_owned();
+    let password = Password::of_pool(key, &username).text().to_owned().into();
     Ok(Credential { username, password })
 }
 
@@ -134,7 +134,7 @@ pub fn mint_rest(secret: &Secret, user: &str, expires: UnixTime) -> Result<Crede
     }
     let separator = if user.is_empty() { "" } else { ":" };
     let username = format!("{}{separator}{user}", expires.0);
-    let password = Password::of_secret(secret, &username).text().to_owned();
+    let password = Password::of_secret(secret, &username).text().to_owned().into();
     Ok(Credential { username, password })
 }
 

@@ -169,7 +169,7 @@ impl MsCredential {
     pub fn text(&self) -> Credential {
         Credential {
             username: STANDARD.encode(self.username),
-            password: STANDARD.encode(self.password.as_slice()),
+            password: STANDARD.encode(self.password.as_slice()).into(),
         }
     }
 }
@@ -285,7 +285,10 @@ mod tests {
         assert_eq!(hex(&password), "0c661c52b224573c247a271d8aec72641223b068");
         let text = MsCredential { username, password: Zeroizing::new(password) }.text();
         let base64 = "AgAAJAHcWwBaPB4AOYJXIJIeK1H3h0KCDYfvSLNyOxMAAAABaXeeD7kuWJGB1bZwAAVJrzJRzSo=";
-        assert_eq!((&*text.username, &*text.password), (base64, "DGYcUrIkVzwkeicdiuxyZBIjsGg="));
+        assert_eq!(
+            (&*text.username, text.password.as_str()),
+            (base64, "DGYcUrIkVzwkeicdiuxyZBIjsGg=")
+        );
         assert_eq!(MsToken::inspect_text(base64), Some(token));
     }
 

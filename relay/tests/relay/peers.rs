@@ -33,7 +33,7 @@ fn open(text: &str) -> Relay {
 fn client(server: &str, peers: SealedPeers) -> (TurnClient, SocketAddr) {
     let grant = Grant { peers, ..Grant::new("alice", soon_to_expire()) };
     let minted = mint(&pool_key(), &grant).unwrap();
-    let credentials = Credentials::new(minted.username, minted.password);
+    let credentials = Credentials::new(minted.username, minted.password.as_str());
     let mut client = TurnClient::connect(server.parse().unwrap(), credentials).unwrap();
     let allocation = client.allocate(&AllocateOptions::default()).unwrap();
     (client, allocation.relayed)

@@ -162,7 +162,7 @@ pub(crate) fn soon_to_expire() -> UnixTime {
 pub(crate) fn credentials(user: &str) -> Credentials {
     let secret = Secret::new(SECRET.as_bytes().to_vec());
     let minted = mint_rest(&secret, user, soon_to_expire()).unwrap();
-    Credentials::new(minted.username, minted.password)
+    Credentials::new(minted.username, minted.password.as_str())
 }
 
 /// A peer with room for bursts.
