@@ -110,6 +110,11 @@ impl Access {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
+    /// Whether there is a token to be known.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Whether callers prove who they are.
     pub fn asks_for_proof(&self) -> bool {
         self.token.is_some() || self.tls.as_ref().is_some_and(Tls::knows_clients)

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::certificate::{self, Files, Unusable};
 
-/// The table `[metrics.tls]` of both services' configurations.
+/// The table `tls` of an operators' door in both services' configurations.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsTable {

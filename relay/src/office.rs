@@ -3,30 +3,37 @@
 //! It never sees a packet, and the workers never wait for it: what it wants to know it asks
 //! through their inboxes, on a thread that may block.
 
+mod admin;
+mod api;
 mod control;
 mod door;
+mod entry;
 mod levers;
 mod reload;
 mod visits;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{future, io};
 
+use axum::Router;
 use guard::Reader;
 use guard::certificate::Unusable;
+use nix::unistd::gethostname;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::certificates::Certificates;
-use crate::config::{Config, ConfigError, Metrics};
+use crate::config::{Admin, Config, ConfigError, Metrics};
 use crate::service::{Observer, StartError};
+use admin::Door;
 use door::Desk;
-use levers::{Levers, Pulled};
+use levers::Pulled;
+use reload::Doors;
 
 /// How often the files of certificates are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -34,7 +41,10 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// An office with its door open and nobody in it.
 pub(crate) struct Vacant {
     door: Option<(TcpListener, Metrics)>,
+    admin: Option<(TcpListener, Admin)>,
     control: Option<UnixListener>,
+    /// What this host is called.
+    node: String,
     drain: Duration,
     certificates: Option<Arc<Certificates>>,
 }
@@ -46,38 +56,39 @@ pub(crate) struct Office {
     close: oneshot::Sender<()>,
 }
 
-/// Binds the metrics endpoint and the control socket, if there are.
+/// Binds the endpoints of metrics and administration and the control socket, if there are.
 pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
-    let door = match &config.metrics {
-        None => None,
-        Some(metrics) => {
-            let listener = TcpListener::bind(metrics.address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|error| refusal(config, metrics, error))?;
-            Some((listener, metrics.clone()))
-        }
-    };
+    let door = config.metrics.as_ref().map(|metrics| {
+        let listener = bind(config, "metrics.address", metrics.address)?;
+        Ok::<_, StartError>((listener, metrics.clone()))
+    });
+    let admin = config.admin.as_ref().map(|admin| {
+        let listener = bind(config, "admin.address", admin.address)?;
+        Ok::<_, StartError>((listener, admin.clone()))
+    });
     let control = config.control.as_ref().map(|place| {
         place.open().map_err(|error| {
             let why = error.to_string();
             ConfigError::about(config, "control.path", &place.path.display(), &why)
         })
     });
-    let control = control.transpose()?;
-    Ok(Vacant { door, control, drain: config.drain, certificates: config.certificates() })
+    let (door, admin, control) = (door.transpose()?, admin.transpose()?, control.transpose()?);
+    let node = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (drain, certificates) = (config.drain, config.certificates());
+    Ok(Vacant { door, admin, control, node, drain, certificates })
 }
 
-fn refusal(config: &Config, metrics: &Metrics, error: io::Error) -> StartError {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => ConfigError::about(
-            config,
-            "metrics.address",
-            &metrics.address,
-            "the port is in use by another process. Stop that process, or choose another port.",
-        )
-        .into(),
-        _ => StartError::system(&format!("cannot serve metrics on {}", metrics.address), error),
-    }
+fn bind(config: &Config, key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let why = "the port is in use by another process. Stop that process, or choose \
+                       another port.";
+            ConfigError::about(config, key, &address, why).into()
+        }
+        _ => StartError::system(&format!("cannot serve operators on {address} ({key})"), error),
+    })
 }
 
 impl Vacant {
@@ -105,16 +116,23 @@ impl Vacant {
         let door = self
             .door
             .map(|(listener, metrics)| (listener, Arc::new(Desk::new(observer.clone(), metrics))));
-        let desk = door.as_ref().map(|(_, desk)| Arc::clone(desk));
+        let admin = self.admin.map(|(listener, config)| (listener, Arc::new(Door::new(&config))));
+        let doors = Doors {
+            metrics: door.as_ref().map(|(_, desk)| Arc::clone(&desk.entry)),
+            admin: admin.as_ref().map(|(_, door)| Arc::clone(&door.entry)),
+        };
         let (levers, Pulled { drain, reload }) = levers::levers();
-        let renewals = reload::obey(hangup, reload, observer.clone(), reader.clone(), desk);
-        let control = control(self.control, observer.clone(), levers);
+        let renewals = reload::obey(hangup, reload, observer.clone(), reader.clone(), doors);
+        let router = api::router(api::Desk::new(observer.clone(), levers, &self.node));
+        let admin = administer(admin, router.clone());
+        let control = control(self.control, router);
         let memory = observer.memory();
         let work = move || {
             runtime.block_on(async move {
                 tokio::select! {
                     _ = closed => {}
                     () = serve(door) => {}
+                    () = admin => {}
                     () = control => {}
                     () = obey(ends, &drain, observer, self.drain) => {}
                     () = renewals => {}
@@ -178,11 +196,23 @@ async fn watch(certificates: Option<Arc<Certificates>>, reader: Reader) {
     }
 }
 
+/// Is there for operators with a browser as long as the relay lives.
+async fn administer(door: Option<(TcpListener, Arc<Door>)>, router: Router) {
+    let Some((listener, door)) = door else { return future::pending().await };
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => admin::serve(listener, door, router).await,
+        Err(error) => {
+            tracing::error!(%error, "the admin endpoint failed; relaying goes on");
+            future::pending::<()>().await;
+        }
+    }
+}
+
 /// Is there for operators of this host as long as the relay lives.
-async fn control(listener: Option<UnixListener>, observer: Observer, levers: Levers) {
+async fn control(listener: Option<UnixListener>, router: Router) {
     let Some(listener) = listener else { return future::pending().await };
     match tokio::net::UnixListener::from_std(listener) {
-        Ok(listener) => control::serve(listener, observer, levers).await,
+        Ok(listener) => control::serve(listener, router).await,
         Err(error) => {
             tracing::error!(%error, "the control socket failed; relaying goes on");
             future::pending::<()>().await;

@@ -472,6 +472,7 @@ fn announce(config: &Config, descriptors: u64) {
         allocations = config.limits.allocations,
         descriptors,
         metrics = config.metrics_addr().map(tracing::field::display),
+        administration = config.admin_addr().map(tracing::field::display),
         "ready"
     );
 }

@@ -40,6 +40,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) compat: Compat,
     pub(super) metrics: Option<Metrics>,
+    pub(super) admin: Option<Admin>,
     #[serde(default)]
     pub(super) quality: Quality,
     #[serde(default)]
@@ -275,6 +276,16 @@ pub(super) struct Metrics {
     pub(super) address: Option<String>,
     pub(super) sessions: Option<u64>,
     pub(super) names: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
+    pub(super) tls: Option<guard::tls::TlsTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) address: Option<String>,
     pub(super) token_file: Option<PathBuf>,
     #[serde(default)]
     pub(super) hosts: Vec<String>,

@@ -25,12 +25,13 @@ fn named<'f>(file: &'f File, directory: &'f Path) -> impl Iterator<Item = PathBu
     let oauth = auth.oauth.iter().filter_map(|it| it.key_file.as_ref());
     let tls = file.tls.iter().flat_map(|tls| &tls.certificates);
     let tls = tls.flat_map(|it| [&it.certificate, &it.key]);
-    let metrics = file.metrics.iter();
-    let metrics = metrics.flat_map(|it| {
-        it.token_file.iter().chain(it.tls.iter().flat_map(guard::tls::TlsTable::files))
+    let metrics = file.metrics.iter().map(|it| (&it.token_file, &it.tls));
+    let doors = metrics.chain(file.admin.iter().map(|it| (&it.token_file, &it.tls)));
+    let doors = doors.flat_map(|(token, tls)| {
+        token.iter().chain(tls.iter().flat_map(guard::tls::TlsTable::files))
     });
     let pool = file.pool.key.iter().chain(&file.pool.previous);
-    let named = pool.chain(&auth.rest_secret_file).chain(&auth.users_file).chain(metrics);
+    let named = pool.chain(&auth.rest_secret_file).chain(&auth.users_file).chain(doors);
     named.chain(oauth).chain(tls).map(|path| directory.join(path))
 }
 

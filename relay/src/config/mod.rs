@@ -98,7 +98,9 @@ pub struct Config {
     /// One of so many allocations has the quality of its media measured.
     measured: Option<NonZeroU32>,
     pub(crate) metrics: Option<Metrics>,
-    /// Where operators control the relay.
+    /// Where operators look at the relay, and control it.
+    pub(crate) admin: Option<Admin>,
+    /// Where operators of this host control the relay.
     pub(crate) control: Option<guard::socket::Place>,
     hardening: guard::Hardening,
     /// What is read again.
@@ -130,6 +132,15 @@ pub(crate) struct Metrics {
     pub(crate) name_users: bool,
 }
 
+/// The admin endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Who may change something, and off loopback who may look.
+    pub(crate) access: guard::Access,
+}
+
 impl Config {
     /// Reads and checks a file; relative paths in it start at its directory.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
@@ -151,6 +162,11 @@ impl Config {
     /// The metrics endpoint, if one is configured.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|metrics| metrics.address)
+    }
+
+    /// The admin endpoint, if one is configured.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// Whether a client may reach a peer, and why.
@@ -193,13 +209,13 @@ impl Config {
 
     /// Every address of this host and of the pool that means something.
     fn edge(&self) -> Edge {
-        let metrics = self.metrics_addr();
+        let doors = self.metrics_addr().into_iter().chain(self.admin_addr());
         let others = self.redirect.alternates.iter().flatten().copied();
         Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
             .with_ports(self.ports.clone())
             .with_corners(self.corners.clone())
             .with_broadcasts(self.broadcasts.clone())
-            .with_services(metrics.into_iter().chain(others).collect())
+            .with_services(doors.chain(others).collect())
             .with_pool(self.pool.clone())
     }
 
@@ -314,6 +330,7 @@ impl Config {
         let ports = check::ports(file.relay.ports.as_deref(), workers, &listeners)?;
         let pool = peers::pool(&file.peers.pool, &ports, &relays, &host)?;
         let metrics = operators::metrics(file.metrics.as_ref(), &listeners, directory)?;
+        let admin = operators::admin(file.admin.as_ref(), &listeners, metrics.as_ref(), directory)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = limits::streams(&file.limits)?;
@@ -364,6 +381,7 @@ impl Config {
             tcp_relays: check::tcp_relays(file.features.tcp_relays, &listeners)?,
             measured: operators::quality(&file.quality)?,
             metrics,
+            admin,
             control: operators::control(&file.control, directory)?,
             files,
             hardening: file.hardening,

@@ -1,8 +1,10 @@
 //! The configuration read again while the relay runs: what may change, and what waits.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use guard::Access;
 use toml::{Table, Value};
 use zeroize::Zeroizing;
 
@@ -12,6 +14,9 @@ use super::{Config, ConfigError};
 /// What the running relay takes from a file that is read again: tables and keys. All others wait
 /// for a restart.
 const RENEWED: &[&str] = &[
+    "admin.hosts",
+    "admin.tls",
+    "admin.token_file",
     "auth",
     "limits.allocations",
     "limits.allocations_per_client",
@@ -106,7 +111,17 @@ impl Config {
             (old, _) => old.clone(),
         };
         let metrics = match (&self.metrics, fresh.metrics) {
-            (Some(old), Some(new)) => Some(super::Metrics { access: new.access, ..old.clone() }),
+            (Some(old), Some(new)) => {
+                let access = access(old.address, &old.access, new.access);
+                Some(super::Metrics { access, ..old.clone() })
+            }
+            (old, _) => old.clone(),
+        };
+        let admin = match (&self.admin, fresh.admin) {
+            (Some(old), Some(new)) => {
+                let access = access(old.address, &old.access, new.access);
+                Some(super::Admin { access, ..old.clone() })
+            }
             (old, _) => old.clone(),
         };
         Self {
@@ -123,6 +138,7 @@ impl Config {
             measured: fresh.measured,
             tls,
             metrics,
+            admin,
             ..self.clone()
         }
     }
@@ -131,4 +147,10 @@ impl Config {
     pub(crate) fn servers(&self) -> impl Iterator<Item = Arc<proto::turn::Config>> + '_ {
         (0..self.workers).map(|index| Arc::new(self.server(index)))
     }
+}
+
+/// Who may come in at a door that stays where it is. A file that moves it to loopback and asks for
+/// no proof there opens nothing before the restart that moves it.
+fn access(address: SocketAddr, old: &Access, new: Access) -> Access {
+    if guard::needs_proof(address) && !new.asks_for_proof() { old.clone() } else { new }
 }

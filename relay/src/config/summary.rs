@@ -64,6 +64,11 @@ impl Config {
             |it| format!("metrics on {}://{}/metrics", it.access.scheme(), it.address),
         ));
         lines.extend(
+            self.admin
+                .iter()
+                .map(|it| format!("administration on {}://{}/", it.access.scheme(), it.address)),
+        );
+        lines.extend(
             self.control
                 .iter()
                 .map(|it| format!("control on {} ({:04o})", it.path.display(), it.mode)),

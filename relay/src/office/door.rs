@@ -1,24 +1,21 @@
-//! The door of operators: metrics and health over HTTP, in TLS if that is configured.
+//! Metrics and health over HTTP.
 //!
 //! One look at the workers is taken at a time, whatever the number of visitors.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use guard::tls::Tls;
-use guard::{Access, Denied};
-use tokio::net::{TcpListener, TcpStream};
+use guard::Denied;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 
-use super::visits::{self, ACCEPT_PAUSE, HEAD_TIMEOUT, Visits};
+use super::entry::Entry;
 use crate::config::Metrics;
 use crate::service::Observer;
 use crate::telemetry::exposition;
@@ -26,32 +23,17 @@ use crate::telemetry::exposition;
 /// What is behind the door.
 #[derive(Debug)]
 pub(super) struct Desk {
+    pub(super) entry: Arc<Entry>,
     observer: Observer,
     metrics: Metrics,
-    access: RwLock<Access>,
     looks: Arc<Semaphore>,
 }
 
 impl Desk {
     /// One with the access that the configuration grants.
     pub(super) fn new(observer: Observer, metrics: Metrics) -> Self {
-        let access = RwLock::new(metrics.access.clone());
-        Self { observer, metrics, access, looks: Arc::new(Semaphore::new(1)) }
-    }
-
-    /// Changes who may come in.
-    pub(super) fn grant(&self, access: Access) {
-        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
-    }
-
-    fn tls(&self) -> Option<Tls> {
-        self.access.read().unwrap_or_else(PoisonError::into_inner).tls().cloned()
-    }
-
-    fn judge(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-        let (host, token) = (value(header::HOST), value(header::AUTHORIZATION));
-        self.access.read().unwrap_or_else(PoisonError::into_inner).judge(host, token)
+        let entry = Arc::new(Entry::new("metrics", metrics.access.clone()));
+        Self { entry, observer, metrics, looks: Arc::new(Semaphore::new(1)) }
     }
 
     /// Does what waits for the workers, once at a time.
@@ -77,31 +59,12 @@ pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>) {
         .route("/metrics", get(metrics))
         .layer(from_fn_with_state(Arc::clone(&desk), admit))
         .with_state(Arc::clone(&desk));
-    let mut visits = Visits::default();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => visits.begin(visit(stream, desk.tls(), router.clone())),
-            Err(error) => {
-                tracing::warn!("no connection for metrics can be accepted: {error}");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Not a byte of HTTP is read of who fails the handshake.
-async fn visit(stream: TcpStream, tls: Option<Tls>, router: Router) {
-    let Some(tls) = tls else { return visits::answer(stream, router).await };
-    match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.config()).accept(stream)).await {
-        Ok(Ok(stream)) => visits::answer(stream, router).await,
-        Ok(Err(error)) => tracing::debug!("no handshake with a visitor of metrics: {error}"),
-        Err(_) => tracing::debug!("no handshake with a visitor of metrics: too slow"),
-    }
+    Arc::clone(&desk.entry).serve(listener, router).await;
 }
 
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.
 async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let verdict = desk.judge(request.headers());
+    let verdict = desk.entry.judge(request.headers());
     let open = request.uri().path() != "/metrics";
     match verdict {
         Err(Denied::Host) => (

@@ -7,10 +7,28 @@ use guard::Reader;
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
-use super::door::Desk;
+use super::entry::Entry;
 use super::levers::Outcome;
-use crate::config::Renewal;
+use crate::config::{Config, Renewal};
 use crate::service::Observer;
+
+/// The doors whose access changes with the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    pub(super) metrics: Option<Arc<Entry>>,
+    pub(super) admin: Option<Arc<Entry>>,
+}
+
+impl Doors {
+    fn grant(&self, config: &Config) {
+        if let (Some(entry), Some(metrics)) = (&self.metrics, &config.metrics) {
+            entry.grant(metrics.access.clone());
+        }
+        if let (Some(entry), Some(admin)) = (&self.admin, &config.admin) {
+            entry.grant(admin.access.clone());
+        }
+    }
+}
 
 /// Obeys for ever.
 pub(super) async fn obey(
@@ -18,7 +36,7 @@ pub(super) async fn obey(
     mut pulled: mpsc::Receiver<Outcome>,
     observer: Observer,
     reader: Reader,
-    desk: Option<Arc<Desk>>,
+    doors: Doors,
 ) {
     loop {
         let asked = tokio::select! {
@@ -27,7 +45,7 @@ pub(super) async fn obey(
             // Neither signals nor control.
             else => return future::pending().await,
         };
-        let outcome = once(&observer, &reader, desk.as_deref()).await;
+        let outcome = once(&observer, &reader, &doors).await;
         observer.count_reload(outcome.is_ok());
         if let Err(error) = &outcome {
             tracing::error!("{error} The configuration in force stays.");
@@ -47,25 +65,15 @@ async fn next(hangup: Option<&mut Signal>) -> Option<()> {
 }
 
 /// Reads it once; the keys that wait for a restart, or what is wrong.
-async fn once(
-    observer: &Observer,
-    reader: &Reader,
-    desk: Option<&Desk>,
-) -> Result<Vec<String>, String> {
+async fn once(observer: &Observer, reader: &Reader, doors: &Doors) -> Result<Vec<String>, String> {
     let own = observer.clone();
     let outcome = reader.run(move || own.config().read_again()).await;
     let renewal = outcome.ok_or("files can no longer be read.")?;
-    Ok(apply(renewal.map_err(|error| error.to_string())?, observer, desk))
+    Ok(apply(renewal.map_err(|error| error.to_string())?, observer, doors))
 }
 
-fn apply(
-    Renewal { config, waiting }: Renewal,
-    observer: &Observer,
-    desk: Option<&Desk>,
-) -> Vec<String> {
-    if let (Some(desk), Some(metrics)) = (desk, &config.metrics) {
-        desk.grant(metrics.access.clone());
-    }
+fn apply(Renewal { config, waiting }: Renewal, observer: &Observer, doors: &Doors) -> Vec<String> {
+    doors.grant(&config);
     observer.renew(&config);
     if !waiting.is_empty() {
         tracing::warn!("these changes wait for a restart: {}", waiting.join(", "));

@@ -483,6 +483,7 @@ fn documented() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/relay.toml");
     std::fs::read_to_string(path)
         .unwrap()
+        .replace("# [admin]", "[admin]")
         .replace("key = \"pool.pem\"", "")
         .replace("# rest_secrets = []", "rest_secrets = [\"0123456789abcdef\"]")
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what fails shall be loud")]
 
 mod access;
+mod admin;
 mod bandwidth;
 mod configuration;
 mod counters;

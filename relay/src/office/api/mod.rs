@@ -1,0 +1,85 @@
+//! What operators can ask and do, in HTTP and JSON: one router for every door that leads here.
+//!
+//! The doors decide who may come and what they may do ([`super::control`], [`super::admin`]); behind
+//! them all are equal. Workers are asked through their inboxes, one request at a time; nothing here
+//! is on the way of a packet. What is refused is told as RFC 9457 has it.
+
+mod allocations;
+mod orders;
+mod problem;
+mod state;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::levers::Levers;
+use crate::service::Observer;
+pub(super) use problem::Problem;
+
+/// What is behind the doors.
+#[derive(Clone, Debug)]
+pub(super) struct Desk {
+    observer: Observer,
+    levers: Levers,
+    /// What this host is called.
+    node: Arc<str>,
+    looks: Arc<Semaphore>,
+}
+
+impl Desk {
+    /// One for all doors.
+    pub(super) fn new(observer: Observer, levers: Levers, node: &str) -> Self {
+        Self { observer, levers, node: node.into(), looks: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Does what waits for the workers, once at a time.
+    async fn look<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Observer) -> Option<T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let silent = || {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer; see /healthz")
+        };
+        let turn = self.looks.acquire_owned().await.map_err(|_| silent())?;
+        let look = move || {
+            // Whoever asked may leave meanwhile; the turn ends with the look all the same.
+            let _turn = turn;
+            work(&self.observer)
+        };
+        spawn_blocking(look).await.ok().flatten().ok_or_else(silent)
+    }
+}
+
+/// Everything there is.
+pub(super) fn router(desk: Desk) -> Router {
+    Router::new()
+        .route("/v1/state", get(state::state))
+        .route("/v1/allocations", get(allocations::page))
+        .route("/v1/allocations/{id}", delete(allocations::end))
+        .route("/v1/drain", post(orders::drain))
+        .route("/v1/reload", post(orders::reload))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
+        })
+        .layer(from_fn(without_body))
+        .with_state(desk)
+}
+
+/// No request here needs a body, so none is read.
+async fn without_body(request: Request, next: Next) -> Response {
+    if !request.body().is_end_stream() {
+        let detail = "requests here have no body; whatever they say stands in the path";
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
+    }
+    next.run(request.map(|_| Body::empty())).await
+}

@@ -1,0 +1,71 @@
+//! The door of operators on TCP, in TLS if that is configured: who may come in, whatever is behind.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderValue, header};
+use guard::tls::Tls;
+use guard::{Access, Denied};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::visits::{self, ACCEPT_PAUSE, HEAD_TIMEOUT, Visits};
+
+/// One door. Its access may change while it is open.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// What is behind, in words.
+    what: &'static str,
+    access: RwLock<Access>,
+}
+
+impl Entry {
+    /// One with the access that the configuration grants.
+    pub(super) fn new(what: &'static str, access: Access) -> Self {
+        Self { what, access: RwLock::new(access) }
+    }
+
+    /// Changes who may come in.
+    pub(super) fn grant(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+    }
+
+    /// Judges the headers of a request.
+    pub(super) fn judge(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+        self.access().judge(value(header::HOST), value(header::AUTHORIZATION))
+    }
+
+    /// Who may come in, now.
+    pub(super) fn access(&self) -> RwLockReadGuard<'_, Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves visitors for ever.
+    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, router: Router) {
+        let mut visits = Visits::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let tls = self.access().tls().cloned();
+                    visits.begin(visit(stream, tls, router.clone(), self.what));
+                }
+                Err(error) => {
+                    tracing::warn!("no connection for {} can be accepted: {error}", self.what);
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Not a byte of HTTP is read of who fails the handshake.
+async fn visit(stream: TcpStream, tls: Option<Tls>, router: Router, what: &'static str) {
+    let Some(tls) = tls else { return visits::answer(stream, router).await };
+    match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.config()).accept(stream)).await {
+        Ok(Ok(stream)) => visits::answer(stream, router).await,
+        Ok(Err(error)) => tracing::debug!("no handshake with a visitor of {what}: {error}"),
+        Err(_) => tracing::debug!("no handshake with a visitor of {what}: too slow"),
+    }
+}
