@@ -58,6 +58,13 @@ fn now() -> Now {
     Now { mono: Instant::now(), unix: UnixTime(unix) }
 }
 
+/// Milliseconds of Unix time, for operators to read.
+#[expect(clippy::disallowed_methods, reason = "this module is where the relay reads clocks")]
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// How far the clock that the kernel program looks at may be behind: a tick at 100 Hz.
 const TICK: Duration = Duration::from_millis(10);
 

@@ -11,6 +11,7 @@ mod entry;
 mod levers;
 mod reload;
 mod visits;
+mod watch;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -34,6 +35,7 @@ use admin::Door;
 use door::Desk;
 use levers::Pulled;
 use reload::Doors;
+use watch::Watch;
 
 /// How often the files of certificates are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -123,7 +125,9 @@ impl Vacant {
         };
         let (levers, Pulled { drain, reload }) = levers::levers();
         let renewals = reload::obey(hangup, reload, observer.clone(), reader.clone(), doors);
-        let router = api::router(api::Desk::new(observer.clone(), levers, &self.node));
+        let lookout = Watch::new(observer.clone());
+        let api = api::Desk::new(observer.clone(), lookout.clone(), levers, &self.node);
+        let router = api::router(api);
         let admin = administer(admin, router.clone());
         let control = control(self.control, router);
         let memory = observer.memory();
@@ -138,6 +142,7 @@ impl Vacant {
                     () = renewals => {}
                     () = watch(self.certificates, reader) => {}
                     () = memory.watch() => {}
+                    () = lookout.run() => {}
                 }
             });
         };

@@ -1,9 +1,10 @@
 //! The life of a relay: start, observe, drain, stop.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -12,6 +13,7 @@ use guard::{Confined, Measures, Plan};
 use proto::addr::{Side, Transport};
 use proto::media::MediaReport;
 use proto::policy::Listener;
+use proto::turn::view::AllocationDetail;
 use proto::turn::{Rate, Tally, Throttle};
 
 use crate::clock::Clock;
@@ -148,6 +150,38 @@ impl Observer {
         Some(page)
     }
 
+    /// These allocations, in their order, without those that are over; `None` if a worker does not
+    /// answer. Waits as [`Observer::sessions`] does.
+    pub(crate) fn these(&self, ids: &[SessionId]) -> Option<Vec<Session>> {
+        let mut found = HashMap::new();
+        for (worker, letterbox) in (0..).zip(&*self.0.letterboxes) {
+            let wanted: Vec<_> = ids.iter().filter(|it| it.worker == worker).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let wanted = wanted.iter().map(|it| it.allocation).collect();
+            let answer = letterbox.ask(|answer| Question::Views(wanted, answer));
+            for view in answer.recv_timeout(PATIENCE).ok()? {
+                found.insert(SessionId { worker, allocation: view.id }, view);
+            }
+        }
+        let session = |id: &SessionId| Some(Session { worker: id.worker, view: found.remove(id)? });
+        Some(ids.iter().filter_map(session).collect())
+    }
+
+    /// Everything about an allocation, if there is one; an error if its worker does not answer.
+    /// Waits as [`Observer::sessions`] does.
+    pub(crate) fn detail(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<AllocationDetail>, RecvTimeoutError> {
+        let Some(letterbox) = self.0.letterboxes.get(usize::from(id.worker)) else {
+            return Ok(None);
+        };
+        let answer = letterbox.ask(|answer| Question::Detail(id.allocation, answer));
+        answer.recv_timeout(PATIENCE)
+    }
+
     /// How well the media of an allocation arrives, stream by stream; `None` if it is over or not
     /// measured, or its worker does not answer. Waits as [`Observer::sessions`] does.
     pub fn media(&self, session: &Session) -> Option<MediaReport> {
@@ -168,13 +202,24 @@ impl Observer {
 
     /// Counters summed over the workers. Waits as [`Observer::sessions`] does.
     pub fn tally(&self) -> Tally {
+        self.counters().sum
+    }
+
+    /// Counters of every worker, and their sum. Waits as [`Observer::sessions`] does.
+    pub(crate) fn counters(&self) -> Counters {
         // Whoever answers has published.
-        drop(self.ask(Question::Counters));
+        let whole = self.is_healthy();
+        Counters { whole, ..self.published() }
+    }
+
+    /// The same as the workers published them last, up to 100 ms ago.
+    pub(crate) fn published(&self) -> Counters {
+        let workers = self.snapshots();
         let mut sum = Tally::default();
-        for snapshot in self.snapshots() {
+        for snapshot in &workers {
             block::add(&mut sum, snapshot.server);
         }
-        sum
+        Counters { whole: true, workers, sum }
     }
 
     /// Whether the relay takes no new allocations any more.
@@ -261,6 +306,17 @@ impl Observer {
         let listeners = self.0.config.listeners.len();
         self.0.blocks.iter().map(|block| block.read(listeners)).collect()
     }
+}
+
+/// Counters as they were at some moment.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    /// Whether every worker answered; what the others published before is in it all the same.
+    pub(crate) whole: bool,
+    /// By worker.
+    pub(crate) workers: Vec<Snapshot>,
+    /// Of all servers.
+    pub(crate) sum: Tally,
 }
 
 /// A running relay. Dropping it does not end it: call [`Relay::stop`], then [`Relay::wait`].

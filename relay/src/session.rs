@@ -16,7 +16,7 @@ pub struct Session {
 }
 
 /// Names an allocation of any worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionId {
     /// The worker.
     pub(crate) worker: u16,

@@ -229,6 +229,11 @@ impl Allocation {
         relays.min().map(|first| permissions.chain(channels).fold(first, Instant::min))
     }
 
+    /// Every permission.
+    pub(crate) fn permits(&self) -> impl Iterator<Item = (IpAddr, &Permission)> {
+        self.permissions.iter()
+    }
+
     /// The hosts that are permitted, and whose they are.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = (IpAddr, Reach)> {
         self.permissions.iter().map(|(ip, permission)| (ip, permission.reach))

@@ -7,7 +7,7 @@
 //! `connect`, `connection_attempt`, `connection_bind`;
 //! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
 //! over, and `farewell` remembers what was said of it. What the network says of undelivered datagrams is told by `unreachable`. `quality`
-//! measures what is relayed. `renewal` puts
+//! measures what is relayed, `view` shows allocations to observers. `renewal` puts
 //! another configuration in force; when the peer policy changes, `revoke` ends what it no longer
 //! admits. State
 //! lies in `table` (who has what), `allocation` (what one client holds), `ports`, `reservation`
@@ -62,6 +62,7 @@ mod tests;
 mod throttle;
 mod ticket;
 mod unreachable;
+pub mod view;
 mod wish;
 
 pub use crate::dialect::Wrap;

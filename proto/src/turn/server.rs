@@ -5,9 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::addr::{
-    AllocationId, ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, Transport,
-};
+use crate::addr::{AllocationId, ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, Transport};
 use crate::demux::{Kind, is_ms, is_ms_multiplexed};
 use crate::marks::Datagram;
 use crate::media::Leg;
@@ -26,7 +24,7 @@ use crate::turn::ports::Ports;
 use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::Table;
-use crate::turn::tally::{AllocationView, Demand, ListenerTally, Tally};
+use crate::turn::tally::{Demand, ListenerTally, Tally};
 use crate::turn::throttle::{Standing, Throttle};
 use crate::turn::ticket::{self, Tickets};
 
@@ -253,44 +251,6 @@ impl<L: Ledger> Server<L> {
     /// Counters by listener, in order of [`crate::addr::ListenerId`].
     pub fn listeners(&self) -> &[ListenerTally] {
         &self.listeners
-    }
-
-    /// Every allocation as an observer sees it, in order of its slot.
-    pub fn allocations(&self, now: Now) -> impl Iterator<Item = AllocationView> + '_ {
-        self.allocations_from(now, 0)
-    }
-
-    /// The same from a slot on, so that who takes a few at a time need not begin anew.
-    pub fn allocations_from(
-        &self,
-        now: Now,
-        first: u32,
-    ) -> impl Iterator<Item = AllocationView> + '_ {
-        self.table.iter_from(first).map(move |(id, allocation)| {
-            let relay = |family| allocation.relay(family);
-            let expires = allocation.relays().map(|(_, relay)| relay.expires).max();
-            AllocationView {
-                id,
-                client: allocation.client,
-                transport: self.transport(allocation.client),
-                user: allocation.owner.identity.user,
-                relayed: Family::ALL
-                    .map(|family| relay(family).map(|it| self.config.edge.advertise(it.addr))),
-                age: now.mono.saturating_duration_since(allocation.owner.opened),
-                expires_in: expires
-                    .map(|at| at.saturating_duration_since(now.mono))
-                    .unwrap_or_default(),
-                permissions: allocation.permissions(),
-                channels: allocation.channels(),
-                usage: allocation.usage,
-                pressure: allocation
-                    .meter
-                    .as_ref()
-                    .map(|meter| meter.pressure(now.mono))
-                    .unwrap_or_default(),
-                media: allocation.media.as_ref().map(|media| media.summary(now.mono)),
-            }
-        })
     }
 
     /// Takes no new allocation from now on.

@@ -35,7 +35,8 @@ impl Process {
 /// What the name of a worker's thread begins with; its number follows.
 pub(crate) const WORKER: &str = "worker-";
 
-fn workers() -> Vec<(u16, Duration)> {
+/// Processor time of each worker's thread, by its number.
+pub(crate) fn workers() -> Vec<(u16, Duration)> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let mut found: Vec<_> = threads.filter_map(|thread| worker(&thread.path())).collect();
     found.sort_unstable();

@@ -13,6 +13,7 @@ use proto::addr::{AllocationId, FiveTuple};
 use proto::media::MediaReport;
 use proto::turn;
 use proto::turn::tally::AllocationView;
+use proto::turn::view::AllocationDetail;
 
 use crate::dtls::Traveller;
 use crate::stream::Guest;
@@ -42,6 +43,10 @@ pub(crate) enum Question {
     Counters(SyncSender<()>),
     /// Allocations from a slot on, at most so many.
     Allocations { first: u32, most: usize, answer: SyncSender<Vec<AllocationView>> },
+    /// These allocations, as far as they are there.
+    Views(Vec<AllocationId>, SyncSender<Vec<AllocationView>>),
+    /// Everything about an allocation.
+    Detail(AllocationId, SyncSender<Option<AllocationDetail>>),
     /// How well the media of an allocation arrives, stream by stream.
     Media(AllocationId, SyncSender<Option<MediaReport>>),
     /// To end an allocation; whether there was one.

@@ -317,6 +317,11 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 let views = self.server.allocations_from(now, first).take(most);
                 drop(answer.try_send(views.collect()));
             }
+            Question::Views(ids, answer) => {
+                let views = ids.iter().filter_map(|id| self.server.allocation(now, *id));
+                drop(answer.try_send(views.collect()));
+            }
+            Question::Detail(id, answer) => drop(answer.try_send(self.server.detail(now, id))),
             Question::Media(id, answer) => drop(answer.try_send(self.server.media(now, id))),
             Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }

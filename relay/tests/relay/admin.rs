@@ -13,18 +13,18 @@ use tempfile::TempDir;
 
 use crate::site::{PEER, client_of, configuration};
 
-const TOKEN: &str = "0123456789abcdef0123";
+pub(crate) const TOKEN: &str = "0123456789abcdef0123";
 
 /// A relay with an admin endpoint, from files.
-struct Office {
-    relay: Relay,
-    server: SocketAddr,
+pub(crate) struct Office {
+    pub(crate) relay: Relay,
+    pub(crate) server: SocketAddr,
     admin: SocketAddr,
     home: TempDir,
 }
 
 impl Office {
-    fn open(number: u16, address: &str, keys: &str) -> Self {
+    pub(crate) fn open(number: u16, address: &str, keys: &str) -> Self {
         Self::try_open(number, address, keys).unwrap()
     }
 
@@ -41,7 +41,7 @@ impl Office {
     }
 
     /// The status of an answer, its head, and its body.
-    fn ask(&self, line: &str, headers: &str) -> (u16, String, String) {
+    pub(crate) fn ask(&self, line: &str, headers: &str) -> (u16, String, String) {
         let port = self.admin.port();
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -72,7 +72,7 @@ impl Office {
         client
     }
 
-    fn close(self) {
+    pub(crate) fn close(self) {
         self.relay.stop();
         self.relay.wait().unwrap();
     }
@@ -84,7 +84,7 @@ fn write_token(home: &TempDir, token: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 

@@ -25,3 +25,4 @@ mod streams;
 mod tcp_relay;
 mod tls;
 mod tls_limits;
+mod watch;

@@ -1,13 +1,14 @@
-//! `/v1/allocations`: who is served, a page at a time, and an end to one of them.
+//! `/v1/allocations`: who is served, page by page or the first of an order.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Query, State};
+use proto::turn::tally::Usage;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
+use super::allocation::id_of;
 use super::{Desk, Problem};
+use crate::office::watch::{Recent, Sort};
 use crate::session::{Session, SessionId};
 
 /// Allocations of a page, unless fewer are asked for.
@@ -20,13 +21,58 @@ const LONGEST_PAGE: usize = 1_000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    sort: Option<String>,
     behind: Option<String>,
     limit: Option<usize>,
 }
 
-/// An allocation, in JSON.
+/// Where a page begins.
+#[derive(Clone, Copy, Debug)]
+enum Begin {
+    /// At the first one of an order.
+    First(Sort),
+    /// Behind one in the order of ids.
+    Behind(Option<SessionId>),
+}
+
+impl Wanted {
+    fn begin(&self) -> Result<Begin, Problem> {
+        let sort = match self.sort.as_deref() {
+            None | Some("id") => None,
+            Some("throughput") => Some(Sort::Throughput),
+            Some("loss") => Some(Sort::Loss),
+            Some("age") => Some(Sort::Age),
+            Some("expiry") => Some(Sort::Expiry),
+            Some("bytes") => Some(Sort::Bytes),
+            Some(other) => {
+                let known = "id, throughput, loss, age, expiry, bytes";
+                let detail = format!("sort={other:?}: orders there are: {known}");
+                return Err(Problem::bad_request(detail));
+            }
+        };
+        match (sort, &self.behind) {
+            (None, None) => Ok(Begin::Behind(None)),
+            (None, Some(behind)) => Ok(Begin::Behind(Some(id_of(behind)?))),
+            (Some(sort), None) => Ok(Begin::First(sort)),
+            (Some(_), Some(_)) => Err(Problem::bad_request(
+                "behind: pages follow one another in the order of ids only, because every other \
+                 order changes meanwhile; leave sort away",
+            )),
+        }
+    }
+}
+
+/// A page.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Page {
+    allocations: Vec<Row>,
+    next: Option<String>,
+    total: usize,
+}
+
+/// An allocation in a line.
+#[derive(Serialize)]
+pub(super) struct Row {
     id: String,
     /// Keyed hash, as in metrics.
     user: String,
@@ -39,11 +85,26 @@ struct Row {
     channels: usize,
     bytes_to_peer: u64,
     bytes_to_client: u64,
+    packets_to_peer: u64,
+    packets_to_client: u64,
+    rate_to_peer: u32,
+    rate_to_client: u32,
+    loss_client: Option<f64>,
+    loss_peer: Option<f64>,
+    jitter_client_s: Option<f64>,
+    jitter_peer_s: Option<f64>,
+    spark: Vec<u64>,
 }
 
-impl From<&Session> for Row {
-    fn from(session: &Session) -> Self {
+impl Row {
+    /// What is so now, and what was in the last seconds.
+    pub(super) fn new(session: &Session, recent: Recent) -> Self {
         let view = &session.view;
+        let Usage { to_peer, to_client } = view.usage;
+        let Recent { last, spark } = recent;
+        let [rate_to_peer, rate_to_client] = last.map(|it| it.rates).unwrap_or_default();
+        let [loss_client, loss_peer] = last.map(|it| it.loss()).unwrap_or_default();
+        let [jitter_client_s, jitter_peer_s] = last.map(|it| it.jitter()).unwrap_or_default();
         Self {
             id: session.id().to_string(),
             user: format!("{:016x}", view.user.0),
@@ -54,8 +115,17 @@ impl From<&Session> for Row {
             expires_in_s: view.expires_in.as_secs(),
             permissions: view.permissions,
             channels: view.channels,
-            bytes_to_peer: view.usage.to_peer.bytes,
-            bytes_to_client: view.usage.to_client.bytes,
+            bytes_to_peer: to_peer.bytes,
+            bytes_to_client: to_client.bytes,
+            packets_to_peer: to_peer.packets,
+            packets_to_client: to_client.packets,
+            rate_to_peer,
+            rate_to_client,
+            loss_client,
+            loss_peer,
+            jitter_client_s,
+            jitter_peer_s,
+            spark,
         }
     }
 }
@@ -64,37 +134,37 @@ impl From<&Session> for Row {
 pub(super) async fn page(
     State(desk): State<Desk>,
     wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Query(Wanted { behind, limit }) =
-        wanted.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let limit = limit.unwrap_or(PAGE);
+) -> Result<Json<Page>, Problem> {
+    let Query(wanted) = wanted.map_err(Problem::of_query)?;
+    let limit = wanted.limit.unwrap_or(PAGE);
     if !(1..=LONGEST_PAGE).contains(&limit) {
         let wrong = format!("limit={limit}: a page has 1 to {LONGEST_PAGE} allocations");
         return Err(Problem::bad_request(wrong));
     }
-    let behind = behind.map(|text| id_of(&text)).transpose()?;
-    let page = desk.look(move |observer| observer.page(behind, limit)).await?;
-    let next = page.last().filter(|_| page.len() == limit).map(|it| it.id().to_string());
-    let rows: Vec<_> = page.iter().map(Row::from).collect();
-    Ok(Json(json!({"allocations": rows, "next": next})))
+    let begin = wanted.begin()?;
+    Ok(Json(desk.look(move |desk| desk.page(begin, limit)).await?))
 }
 
-/// Ends one.
-pub(super) async fn end(
-    State(desk): State<Desk>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    let id = id_of(&id)?;
-    if desk.look(move |observer| observer.end(id)).await? {
-        tracing::info!(allocation = %id, "ended by an operator");
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Problem::new(StatusCode::NOT_FOUND, format!("no allocation {id}: it is over")))
+impl Desk {
+    fn page(&self, begin: Begin, limit: usize) -> Option<Page> {
+        let sessions;
+        let total;
+        let mut next = None;
+        match begin {
+            Begin::First(sort) => {
+                self.watch.attend();
+                let (first, all) = self.watch.first(sort, limit);
+                (sessions, total) = (self.observer.these(&first)?, all);
+            }
+            Begin::Behind(behind) => {
+                sessions = self.observer.page(behind, limit)?;
+                let alive = self.observer.published().sum.allocations;
+                total = usize::try_from(alive).unwrap_or(usize::MAX);
+                next = sessions.last().filter(|_| sessions.len() == limit).map(Session::id);
+            }
+        }
+        let row = |session: &Session| Row::new(session, self.watch.recent(session.id()));
+        let allocations = sessions.iter().map(row).collect();
+        Some(Page { allocations, next: next.map(|id| id.to_string()), total })
     }
-}
-
-/// The allocation of a name.
-pub(super) fn id_of(text: &str) -> Result<SessionId, Problem> {
-    let wrong = "not the name of an allocation, which is WORKER-SLOT-GENERATION";
-    text.parse().map_err(|()| Problem::bad_request(wrong))
 }

@@ -4,12 +4,15 @@
 //! them all are equal. Workers are asked through their inboxes, one request at a time; nothing here
 //! is on the way of a packet. What is refused is told as RFC 9457 has it.
 
+mod allocation;
 mod allocations;
 mod orders;
+mod overview;
 mod problem;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -17,11 +20,13 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::levers::Levers;
+use super::watch::Watch;
+use crate::clock;
 use crate::service::Observer;
 pub(super) use problem::Problem;
 
@@ -29,6 +34,7 @@ pub(super) use problem::Problem;
 #[derive(Clone, Debug)]
 pub(super) struct Desk {
     observer: Observer,
+    watch: Watch,
     levers: Levers,
     /// What this host is called.
     node: Arc<str>,
@@ -37,34 +43,49 @@ pub(super) struct Desk {
 
 impl Desk {
     /// One for all doors.
-    pub(super) fn new(observer: Observer, levers: Levers, node: &str) -> Self {
-        Self { observer, levers, node: node.into(), looks: Arc::new(Semaphore::new(1)) }
+    pub(super) fn new(observer: Observer, watch: Watch, levers: Levers, node: &str) -> Self {
+        Self { observer, watch, levers, node: node.into(), looks: Arc::new(Semaphore::new(1)) }
     }
 
     /// Does what waits for the workers, once at a time.
     async fn look<T: Send + 'static>(
         self,
-        work: impl FnOnce(&Observer) -> Option<T> + Send + 'static,
+        work: impl FnOnce(&Self) -> Option<T> + Send + 'static,
     ) -> Result<T, Problem> {
         let silent = || {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer; see /healthz")
         };
-        let turn = self.looks.acquire_owned().await.map_err(|_| silent())?;
+        let turn = Arc::clone(&self.looks).acquire_owned().await.map_err(|_| silent())?;
         let look = move || {
             // Whoever asked may leave meanwhile; the turn ends with the look all the same.
             let _turn = turn;
-            work(&self.observer)
+            work(&self)
         };
         spawn_blocking(look).await.ok().flatten().ok_or_else(silent)
     }
+}
+
+impl Desk {
+    /// When the relay began, in milliseconds of Unix time as its wall clock is now.
+    fn begun_ms(&self) -> u64 {
+        let uptime = u64::try_from(self.observer.uptime().as_millis()).unwrap_or(u64::MAX);
+        clock::unix_ms().saturating_sub(uptime)
+    }
+}
+
+/// A time since the relay began, in milliseconds of Unix time.
+fn time_ms(begun_ms: u64, at: Duration) -> u64 {
+    begun_ms.saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Everything there is.
 pub(super) fn router(desk: Desk) -> Router {
     Router::new()
         .route("/v1/state", get(state::state))
+        .route("/v1/overview", get(overview::overview))
+        .route("/v1/samples", get(overview::samples))
         .route("/v1/allocations", get(allocations::page))
-        .route("/v1/allocations/{id}", delete(allocations::end))
+        .route("/v1/allocations/{id}", get(allocation::detail).delete(allocation::end))
         .route("/v1/drain", post(orders::drain))
         .route("/v1/reload", post(orders::reload))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })

@@ -1,5 +1,6 @@
 //! What is refused, and why (RFC 9457).
 
+use axum::extract::rejection::QueryRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -15,6 +16,12 @@ impl Problem {
     /// With what is wrong and what to do, in words.
     pub(in crate::office) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into() }
+    }
+
+    /// The words behind the question mark cannot be understood.
+    #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+    pub(super) fn of_query(error: QueryRejection) -> Self {
+        Self::bad_request(error.body_text())
     }
 
     /// The request cannot be understood.

@@ -9,7 +9,7 @@ use super::{Desk, Problem};
 /// Answers.
 pub(super) async fn state(State(desk): State<Desk>) -> Result<Json<Value>, Problem> {
     let (observer, node) = (desk.observer.clone(), desk.node.clone());
-    let tally = desk.look(|observer| Some(observer.tally())).await?;
+    let tally = desk.look(|desk| Some(desk.observer.tally())).await?;
     let listeners = observer.config().listeners.iter();
     let listeners: Vec<_> = listeners
         .map(|it| json!({"address": it.local, "transport": it.transport.name(), "side": it.side.name()}))
