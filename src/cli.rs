@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::addr::Side;
 
 use crate::failure::Failure;
-use crate::{auth, check, conformance, control, credential, demo, key, probe, relay};
+use crate::{auth, check, conformance, control, credential, demo, doctor, key, probe, relay};
 
 /// An open A/V Edge: TURN media relay and its credential service in one binary.
 #[derive(Debug, Parser)]
@@ -68,6 +68,8 @@ enum Command {
     Control(ControlArgs),
     /// Say what a configuration file would start, or what is wrong with it.
     Check(CheckArgs),
+    /// Look whether this host is a good place for a relay, and say what to change.
+    Doctor(DoctorArgs),
 }
 
 /// Arguments of `av-edge demo`.
@@ -389,6 +391,20 @@ pub(crate) struct CheckArgs {
     pub(crate) username: Option<String>,
 }
 
+/// Arguments of `av-edge doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Nothing is changed, opened or sent. Run it as the user that starts the relay, to see what that one \
+may. Exit status 1 when it finds a problem: something that keeps the relay from working.")]
+pub(crate) struct DoctorArgs {
+    /// Configuration file (TOML) of the relay; without it, one with all defaults is meant.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object a line instead of words.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// A peer, with or without a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PeerName {
@@ -453,6 +469,7 @@ impl Cli {
             Command::Credential(command) => credential::run(&command),
             Command::Control(args) => control::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
         }
     }
 }

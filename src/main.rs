@@ -8,6 +8,7 @@ mod conformance;
 mod control;
 mod credential;
 mod demo;
+mod doctor;
 mod failure;
 mod key;
 mod log;

@@ -10,6 +10,7 @@
 mod certificates;
 mod clock;
 mod config;
+mod doctor;
 mod dtls;
 mod engine;
 mod ledger;
@@ -26,6 +27,7 @@ mod telemetry;
 mod worker;
 
 pub use config::{Config, ConfigError, opaque_string};
+pub use doctor::{Finding, Level, examine};
 pub use service::{ListenerAddr, Observer, Relay, StartError, run, start};
 pub use session::Session;
 pub use stream::{Ending, Refusal};

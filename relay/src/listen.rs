@@ -13,7 +13,7 @@ use crate::stream::DoorPlan;
 use crate::sys::{self, Steering};
 
 /// Bytes of the queues for media: a tenth of a second of a busy core.
-const BUFFER: u32 = 8 * 1024 * 1024;
+pub(crate) const BUFFER: u32 = 8 * 1024 * 1024;
 
 /// Bytes of the queue for requests, which take longer each and are repeated when lost: what waits
 /// behind more than that is repeated before it is answered.

@@ -5,6 +5,7 @@ mod check;
 mod conformance;
 mod control;
 mod credential;
+mod doctor;
 mod hardening;
 mod harness;
 mod key;

@@ -101,6 +101,22 @@ fn offload_carries_a_call_of_which_every_packet_is_counted() {
 }
 
 #[test]
+fn offload_is_foretold_by_the_doctor() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let file = home.write("relay.toml", &offloading(RelayFile::default()).toml());
+    let mut doctor = site.relay.command(av_edge().to_str().expect("a path in UTF-8"));
+    let said = must(doctor.args(["doctor", "--config"]).arg(file)).stdout;
+    let said = String::from_utf8(said).expect("it prints text");
+    for interface in ["internal", "external"] {
+        let line = said.lines().find(|line| line.contains(&format!("{interface} (")));
+        let line = line.unwrap_or_else(|| panic!("nothing of {interface}: {said}"));
+        assert!(line.starts_with("good "), "{said}");
+        assert!(line.contains("the kernel relays here, in the driver"), "{said}");
+    }
+}
+
+#[test]
 fn offload_goes_on_while_the_relay_sleeps_and_ends_with_the_allocation() {
     let site = site();
     let home = Home::with_pool_key();

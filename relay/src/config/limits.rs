@@ -3,10 +3,10 @@
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
-use proto::addr::Family;
+use proto::addr::{Family, Transport};
 use proto::dialect::PerDialect;
 use proto::policy::bandwidth::{BYTES_PER_KBIT, MOST_BYTES_PER_S};
-use proto::policy::{Bandwidth, Limits, Rates, RelayAddress};
+use proto::policy::{Bandwidth, Limits, Listener, Rates, RelayAddress};
 use proto::turn::Rate;
 
 use super::check::number;
@@ -27,6 +27,13 @@ pub(super) fn room(
     let addresses = of_family(Family::V4).max(of_family(Family::V6));
     let sockets = addresses * ports.len() as u64;
     (sockets.min(descriptors / each) * 4 / 5).max(1)
+}
+
+/// How many descriptors an allocation may take: that of its relayed address, and its client's.
+pub(super) fn each(listeners: &[Listener]) -> u64 {
+    let on_streams =
+        listeners.iter().any(|it| matches!(it.transport, Transport::Tcp | Transport::Tls));
+    if on_streams { 2 } else { 1 }
 }
 
 pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem> {

@@ -174,6 +174,13 @@ impl Config {
         self.peers.explain(&self.edge(), asker, ip, port)
     }
 
+    /// Descriptors that as many allocations and connections take as there may be.
+    pub(crate) fn descriptors(&self) -> u64 {
+        let each = limits::each(&self.listeners);
+        let connections = if each > 1 { self.streams.connections } else { 0 };
+        u64::from(self.limits.allocations) * each + u64::from(connections)
+    }
+
     /// What the server of one worker is told.
     pub(crate) fn server(&self, index: u16) -> turn::Config {
         turn::Config {
@@ -335,10 +342,7 @@ impl Config {
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = limits::streams(&file.limits)?;
         let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
-        let on_streams =
-            listeners.iter().any(|it| matches!(it.transport, Transport::Tcp | Transport::Tls));
-        let each = if on_streams { 2 } else { 1 };
-        let room = limits::room(&relays, &ports, descriptors, each);
+        let room = limits::room(&relays, &ports, descriptors, limits::each(&listeners));
         let realm = check::realm(file.realm.as_deref())?;
         let files = hardening::files(&file, directory, path);
         let limits = limits::limits(&file.limits, room)?;

@@ -41,7 +41,7 @@ pub(super) enum Shift {
 }
 
 /// The interfaces that the frames of these go by: below a VLAN another one.
-pub(super) fn below(names: Vec<String>) -> io::Result<BTreeSet<String>> {
+pub(crate) fn below(names: Vec<String>) -> io::Result<BTreeSet<String>> {
     let mut netlink = Netlink::open()?;
     let below = |name: String| {
         let link = netlink.link(if_nametoindex(&*name)?)?;

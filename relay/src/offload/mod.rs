@@ -10,6 +10,7 @@
 
 mod accounts;
 mod entry;
+mod fitness;
 mod follower;
 mod hops;
 mod netlink;
@@ -24,7 +25,9 @@ use proto::addr::Transport;
 
 pub use accounts::OffloadTally;
 pub use entry::{Direction, Entry, Hop};
+pub(crate) use fitness::{Fitness, fitness};
 pub(crate) use follower::Follower;
+pub(crate) use hops::below;
 pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Unable};
 
 use crate::clock::KernelClock;
@@ -96,7 +99,7 @@ fn launch(
 ) -> Result<(Program, Vec<Follower>), Unable> {
     let names = if wish.interfaces.is_empty() { ours(config)? } else { wish.interfaces.clone() };
     let mode = wish.mode;
-    let names = hops::below(names)?;
+    let names = below(names)?;
     standing.interfaces = names.into_iter().map(|name| (name, mode, false)).collect();
     let legs = wish.routes.saturating_mul(2);
     let addresses = config.listeners.iter().map(|it| it.local.ip());
@@ -146,7 +149,7 @@ fn launch(
 }
 
 /// The interfaces that have the addresses of UDP listeners and relays; never loopback.
-fn ours(config: &Config) -> Result<Vec<String>, Unable> {
+pub(crate) fn ours(config: &Config) -> Result<Vec<String>, Unable> {
     let listeners = config.listeners.iter().filter(|it| it.transport == Transport::Udp);
     let wanted: BTreeSet<IpAddr> = listeners
         .map(|it| it.local.ip())

@@ -1,4 +1,5 @@
-//! The little of rtnetlink (rtnetlink(7)) that next hops need: routes, neighbours, interfaces.
+//! The little of rtnetlink (rtnetlink(7)) that next hops need: routes, neighbours, interfaces; and of
+//! its generic brother, what drivers can do.
 //!
 //! Bytes only; nobody needs privileges for this. A request has one answer, which is there when the
 //! call that sent it returns.
@@ -72,27 +73,28 @@ pub(super) enum News {
     Everything,
 }
 
+/// Asks the kernel.
+#[derive(Debug)]
+struct Asker {
+    socket: Socket,
+    buffer: Box<[u8]>,
+    serial: u32,
+}
+
 /// Asks the kernel, and hears of changes.
 #[derive(Debug)]
 pub(super) struct Netlink {
-    asks: Socket,
+    asker: Asker,
     hears: Socket,
-    buffer: Box<[u8]>,
-    serial: u32,
 }
 
 impl Netlink {
     /// Opens both sockets.
     pub(super) fn open() -> io::Result<Self> {
-        let socket = || {
-            let (domain, protocol) = (Domain::from(libc::AF_NETLINK), libc::NETLINK_ROUTE);
-            Socket::new(domain, Type::RAW, Some(Protocol::from(protocol)))
-        };
-        let (asks, hears) = (socket()?, socket()?);
-        asks.set_read_timeout(Some(PATIENCE))?;
+        let hears = socket(libc::NETLINK_ROUTE)?;
         hears.set_nonblocking(true)?;
         bind(hears.as_raw_fd(), &NetlinkAddr::new(0, CHANGES))?;
-        Ok(Self { asks, hears, buffer: vec![0; LARGEST].into(), serial: 0 })
+        Ok(Self { asker: Asker::open(libc::NETLINK_ROUTE)?, hears })
     }
 
     /// The socket that becomes readable when something has changed.
@@ -105,7 +107,7 @@ impl Netlink {
         let bits = bits(to);
         let head = [family(to), bits, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let (from, octets) = (octets(from), octets(to));
-        let answer = self.ask(GET_ROUTE, &head, &[(1, &octets), (2, &from)])?;
+        let answer = self.asker.ask(GET_ROUTE, &head, &[(1, &octets), (2, &from)])?;
         Ok(answer.filter(|(kind, _)| *kind == NEW_ROUTE).and_then(|(_, body)| route(body, to)))
     }
 
@@ -113,7 +115,7 @@ impl Netlink {
     pub(super) fn neighbour(&mut self, ifindex: u32, ip: IpAddr) -> io::Result<Option<[u8; 6]>> {
         let [a, b, c, d] = ifindex.to_ne_bytes();
         let head = [family(ip), 0, 0, 0, a, b, c, d, 0, 0, 0, 0];
-        let answer = self.ask(GET_NEIGHBOUR, &head, &[(1, &octets(ip))])?;
+        let answer = self.asker.ask(GET_NEIGHBOUR, &head, &[(1, &octets(ip))])?;
         let found = answer.filter(|(kind, _)| *kind == NEW_NEIGHBOUR);
         Ok(found.and_then(|(_, body)| neighbour(body)).and_then(|(_, _, mac)| mac))
     }
@@ -122,14 +124,25 @@ impl Netlink {
     pub(super) fn link(&mut self, ifindex: u32) -> io::Result<Option<Link>> {
         let [a, b, c, d] = ifindex.to_ne_bytes();
         let head = [0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0];
-        let answer = self.ask(GET_LINK, &head, &[])?;
+        let answer = self.asker.ask(GET_LINK, &head, &[])?;
         Ok(answer.filter(|(kind, _)| *kind == NEW_LINK).and_then(|(_, body)| link(body)))
+    }
+
+    /// Whether an interface has a program already.
+    pub(super) fn has_program(&mut self, ifindex: u32) -> io::Result<bool> {
+        let [a, b, c, d] = ifindex.to_ne_bytes();
+        let head = [0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0];
+        let answer = self.asker.ask(GET_LINK, &head, &[])?;
+        let program = answer.and_then(|(_, body)| attribute(body, 16, 43));
+        let attached = program.and_then(|program| attribute(program, 0, 2));
+        Ok(attached.is_some_and(|attached| attached != [0]))
     }
 
     /// Tells everything that has changed since it was asked last.
     pub(super) fn news(&mut self, each: &mut dyn FnMut(News)) {
         loop {
-            let read = match (&self.hears).read(&mut self.buffer) {
+            let Asker { buffer, .. } = &mut self.asker;
+            let read = match (&self.hears).read(buffer) {
                 Ok(0) => return,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -141,7 +154,7 @@ impl Netlink {
                 }
                 Err(_) => return,
             };
-            for (kind, _, body) in messages(self.buffer.get(..read).unwrap_or_default()) {
+            for (kind, _, body) in messages(buffer.get(..read).unwrap_or_default()) {
                 match kind {
                     NEW_NEIGHBOUR | DELETED_NEIGHBOUR => {
                         let Some((ifindex, ip, mac)) = neighbour(body) else { continue };
@@ -154,6 +167,34 @@ impl Netlink {
             }
         }
     }
+}
+
+/// What the driver of an interface can do, as `linux/netdev.h` says (`NETDEV_XDP_ACT_…`); `None` where the
+/// kernel does not know (before 6.3).
+pub(super) fn driver_features(ifindex: u32) -> io::Result<Option<u64>> {
+    /// The family that knows families, and of that and the one asked for the command and attributes.
+    const CONTROL: u16 = 16;
+    const GET_FAMILY: u8 = 3;
+    const GET_DEVICE: u8 = 1;
+    let mut asker = Asker::open(libc::NETLINK_GENERIC)?;
+    let answer = asker.ask(CONTROL, &[GET_FAMILY, 1, 0, 0], &[(2, b"netdev\0")])?;
+    let id = answer.and_then(|(_, body)| half(attribute(body, 4, 1)?, 0));
+    let Some(id) = id else { return Ok(None) };
+    let answer = asker.ask(id, &[GET_DEVICE, 1, 0, 0], &[(1, &ifindex.to_ne_bytes())])?;
+    let bits = answer.and_then(|(_, body)| attribute(body, 4, 3)?.try_into().ok());
+    Ok(bits.map(u64::from_ne_bytes))
+}
+
+fn socket(protocol: libc::c_int) -> io::Result<Socket> {
+    Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(protocol)))
+}
+
+impl Asker {
+    fn open(protocol: libc::c_int) -> io::Result<Self> {
+        let socket = socket(protocol)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { socket, buffer: vec![0; LARGEST].into(), serial: 0 })
+    }
 
     /// Sends a request and gives its answer; `None` if the kernel says that there is none.
     fn ask(
@@ -163,10 +204,10 @@ impl Netlink {
         attributes: &[(u16, &[u8])],
     ) -> io::Result<Option<(u16, &[u8])>> {
         self.serial = self.serial.wrapping_add(1);
-        (&self.asks).write_all(&request(kind, self.serial, head, attributes))?;
+        (&self.socket).write_all(&request(kind, self.serial, head, attributes))?;
         // Answers to earlier requests, whose time was over, may come before.
         let read = loop {
-            let read = (&self.asks).read(&mut self.buffer)?;
+            let read = (&self.socket).read(&mut self.buffer)?;
             let answers = self.buffer.get(..read).unwrap_or_default();
             if messages(answers).any(|(_, serial, _)| serial == self.serial) {
                 break read;

@@ -108,6 +108,18 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(most)
 }
 
+/// Whether something keeps the kernel's clock right; `None` if it does not say.
+pub(crate) fn clock_is_synchronised() -> Option<bool> {
+    // SAFETY: `timex` is made of integers, for which all-zero is valid; without modes the call only
+    // fills it.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let state = unsafe {
+        let mut asked = std::mem::zeroed::<libc::timex>();
+        libc::adjtimex(&raw mut asked)
+    };
+    (state >= 0).then_some(state != libc::TIME_ERROR)
+}
+
 /// Lets the allocator give back to the system what it keeps for later.
 pub(crate) fn give_back_memory() {
     // SAFETY: the call may be made at any time; it locks what it touches.

@@ -15,7 +15,7 @@
 //! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
 //! | `BPF_LINK_CREATE` | the kernel program at an interface | 5.9 |
 //! | `mmap` of a BPF array | what the kernel program counted | 5.5 |
-//! | `getifaddrs`, `setrlimit`, `sched_setaffinity` | the host | any |
+//! | `getifaddrs`, `setrlimit`, `sched_setaffinity`, `adjtimex` | the host | any |
 //! | `malloc_trim` | memory given back when it is tight | none, it is glibc's |
 
 mod control;
@@ -30,7 +30,8 @@ mod steering;
 
 pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{
-    descriptor_limit, give_back_memory, interfaces, pin_to_core, raise_descriptor_limit,
+    clock_is_synchronised, descriptor_limit, give_back_memory, interfaces, pin_to_core,
+    raise_descriptor_limit,
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use kernel::{Counts, Key4, Key6, Leg, attach_xdp};

@@ -1,0 +1,145 @@
+//! Which interfaces could have the kernel program, and how.
+
+use std::io;
+
+use super::files::Files;
+use super::{Finding, Level};
+use crate::config::Config;
+use crate::offload::{Fitness, Mode, below, fitness, ours};
+
+/// Looks at the interfaces of a configuration, or at all but loopback.
+pub(super) fn look(host: &Files, config: Option<&Config>) -> Vec<Finding> {
+    let wish = config.and_then(|it| it.offload.as_ref());
+    let wished: Vec<String> = wish.iter().flat_map(|wish| wish.interfaces.clone()).collect();
+    let is_vouched = !wished.is_empty();
+    let names = match config {
+        Some(_) if is_vouched => wished,
+        Some(config) => ours(config).unwrap_or_default(),
+        None => {
+            host.names("sys/class/net").into_iter().filter(|it| is_hardware(host, it)).collect()
+        }
+    };
+    // Of a VLAN, the interface below it.
+    let names: Vec<String> = below(names).unwrap_or_default().into_iter().collect();
+    if names.is_empty() {
+        let words = "no interface has the relay's addresses but loopback";
+        return vec![Finding::new(
+            Level::Note,
+            "interfaces",
+            words,
+            "nobody but this host reaches it.",
+        )];
+    }
+    let wished = wish.map(|wish| wish.mode);
+    let one = |name: &String| {
+        let driver = host.target(format!("sys/class/net/{name}/device/driver"));
+        let rows = host.names(&format!("sys/class/net/{name}/queues"));
+        let queues = rows.iter().filter(|row| row.starts_with("rx-")).count();
+        let driver = driver.unwrap_or_else(|| "virtual".to_owned());
+        let queues = if queues == 1 { "1 queue".to_owned() } else { format!("{queues} queues") };
+        let who = format!("{name} ({driver}, {queues})");
+        judge(&who, fitness(name).as_ref(), wished, is_vouched)
+    };
+    names.iter().map(one).collect()
+}
+
+fn is_hardware(host: &Files, name: &str) -> bool {
+    host.target(format!("sys/class/net/{name}/device")).is_some()
+}
+
+/// `wished` is where the program shall stand, if anywhere; `is_vouched` whether the operator named
+/// the interface.
+fn judge(
+    who: &str,
+    fitness: Result<&Fitness, &io::Error>,
+    wished: Option<Mode>,
+    is_vouched: bool,
+) -> Finding {
+    const SUBJECT: &str = "interfaces";
+    let Ok(fitness) = fitness else {
+        let words = format!("{who}: the kernel says nothing about it");
+        return Finding::new(Level::Note, SUBJECT, words, "see whether `ip link` knows it.");
+    };
+    let level = if wished.is_some() { Level::Warning } else { Level::Note };
+    if fitness.taken && wished.is_none() {
+        let words = format!("{who}: a program stands here");
+        let advice = "if that is no relay, [offload] could not use the interface beside it.";
+        return Finding::new(Level::Note, SUBJECT, words, advice);
+    }
+    if fitness.taken {
+        let words = format!("{who}: a program stands here already");
+        let advice = "that may be this very relay, running; another program would keep it out.";
+        return Finding::new(Level::Note, SUBJECT, words, advice);
+    }
+    if fitness.cable && !is_vouched {
+        let words = format!("{who}: one end of a virtual cable");
+        let advice = "the kernel relays here only if the other end has GRO on (`ethtool -K … gro \
+                      on`) and offload.interfaces names it.";
+        return Finding::new(level, SUBJECT, words, advice);
+    }
+    match (fitness.native, wished) {
+        (Some(true), Some(Mode::Native)) => {
+            Finding::good(SUBJECT, format!("{who}: the kernel relays here, in the driver"))
+        }
+        (Some(true), _) => {
+            Finding::good(SUBJECT, format!("{who}: the kernel could relay here, in the driver"))
+        }
+        (Some(false), Some(Mode::Generic)) => {
+            let words = format!("{who}: the kernel relays here behind the driver");
+            let advice = "little is gained: the driver knows nothing of programs.";
+            Finding::new(Level::Note, SUBJECT, words, advice)
+        }
+        (Some(false), Some(Mode::Native)) => {
+            let words = format!("{who}: its driver knows nothing of programs");
+            let advice = "the relay does everything itself here, which works; offload.mode = \
+                          \"generic\" gains a little.";
+            Finding::new(Level::Warning, SUBJECT, words, advice)
+        }
+        (Some(false), None) => {
+            Finding::good(SUBJECT, format!("{who}: its driver knows nothing of kernel programs"))
+        }
+        (None, _) => {
+            let words = format!("{who}: the kernel does not say what its driver can do");
+            let advice = "Linux 6.3 and later do; the relay tries it when it starts, and says so.";
+            Finding::new(Level::Note, SUBJECT, words, advice)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_judged_by_what_is_wished() {
+        let plain = Fitness { native: Some(true), cable: false, taken: false };
+        let poor = Fitness { native: Some(false), ..plain };
+        let cable = Fitness { cable: true, ..plain };
+        let taken = Fitness { taken: true, ..plain };
+        let mute = Fitness { native: None, ..plain };
+        for (fitness, wished, is_vouched, level) in [
+            (plain, Some(Mode::Native), false, Level::Good),
+            (plain, None, false, Level::Good),
+            (poor, Some(Mode::Native), false, Level::Warning),
+            (poor, Some(Mode::Generic), false, Level::Note),
+            (poor, None, false, Level::Good),
+            (cable, Some(Mode::Native), false, Level::Warning),
+            (cable, Some(Mode::Native), true, Level::Good),
+            (cable, None, false, Level::Note),
+            (taken, Some(Mode::Native), true, Level::Note),
+            (mute, Some(Mode::Native), true, Level::Note),
+        ] {
+            let found = judge("eth0", Ok(&fitness), wished, is_vouched);
+            assert_eq!(found.level, level, "{found:?}");
+        }
+        let found = judge("eth0", Err(&io::ErrorKind::NotFound.into()), None, false);
+        assert_eq!(found.level, Level::Note);
+    }
+
+    #[test]
+    fn the_kernel_is_asked_about_a_real_interface() {
+        let found = fitness("lo").unwrap();
+        assert!(!found.cable && !found.taken, "{found:?}");
+        assert_ne!(found.native, Some(true), "loopback has no driver that could");
+    }
+}
