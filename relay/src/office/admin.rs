@@ -1,8 +1,9 @@
 //! The door of operators who come over TCP, with a browser for instance: the API behind proofs.
 //!
 //! Who reaches it on loopback may read, as may who shows a certificate; elsewhere reading wants the
-//! token. What changes something wants the token everywhere, so that a page in somebody's browser
-//! cannot end calls: no browser sends a header of another site's script unasked.
+//! token, but for the page itself, which asks for it. What changes something wants the token
+//! everywhere, so that a page in somebody's browser cannot end calls: no browser sends a header of
+//! another site's script unasked.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use guard::Denied;
 use guard::tls::Tls;
 use tokio::net::TcpListener;
 
-use super::api::Problem;
+use super::api::{Problem, is_asset};
 use super::entry::Entry;
 use crate::config::Admin;
 
@@ -46,7 +47,8 @@ impl Door {
         let access = self.entry.access();
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             let certified = access.tls().is_some_and(Tls::knows_clients);
-            return if known || certified || self.local { Ok(()) } else { Err(unknown()) };
+            let open = self.local || is_asset(request.uri().path());
+            return if known || certified || open { Ok(()) } else { Err(unknown()) };
         }
         if !access.has_token() {
             let detail = "what changes something wants a token, and none is configured here: set \

@@ -16,6 +16,7 @@ mod mobility;
 mod network;
 mod operators;
 mod pacing;
+mod page;
 mod payload;
 mod peers;
 mod raw;

@@ -8,6 +8,7 @@ mod allocation;
 mod allocations;
 mod orders;
 mod overview;
+mod page;
 mod problem;
 mod state;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -28,6 +29,7 @@ use super::levers::Levers;
 use super::watch::Watch;
 use crate::clock;
 use crate::service::Observer;
+pub(super) use page::is_asset;
 pub(super) use problem::Problem;
 
 /// What is behind the doors.
@@ -80,7 +82,7 @@ fn time_ms(begun_ms: u64, at: Duration) -> u64 {
 
 /// Everything there is.
 pub(super) fn router(desk: Desk) -> Router {
-    Router::new()
+    page::routes(Router::new())
         .route("/v1/state", get(state::state))
         .route("/v1/overview", get(overview::overview))
         .route("/v1/samples", get(overview::samples))
@@ -102,5 +104,9 @@ async fn without_body(request: Request, next: Next) -> Response {
         let detail = "requests here have no body; whatever they say stands in the path";
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
     }
-    next.run(request.map(|_| Body::empty())).await
+    let mut response = next.run(request.map(|_| Body::empty())).await;
+    // What is so now is told; the page alone says otherwise of itself.
+    let fresh = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(fresh);
+    response
 }

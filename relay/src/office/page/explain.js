@@ -1,0 +1,60 @@
+// Why somebody was refused: a reason, an allocation or a client, in the relay's words.
+
+import { get, sentence } from "./api.js";
+import { count, time } from "./format.js";
+import { problem } from "./overview.js";
+import { element } from "./plot.js";
+
+const $ = (id) => document.getElementById(id);
+
+let subject = "";
+
+export const explain = {
+  open(asked) {
+    subject = asked;
+    $("about").textContent = asked;
+    $("summary").textContent = "";
+    $("findings").replaceChildren();
+    $("entries-section").hidden = true;
+    $("about").focus({ preventScroll: true });
+  },
+
+  async update(_state, current) {
+    let answer;
+    try {
+      answer = await get(`/v1/explain?subject=${encodeURIComponent(subject)}`);
+    } catch (refused) {
+      if (refused.status !== 400 && refused.status !== 404) throw refused;
+      if (current()) $("summary").textContent = refused.message;
+      return;
+    }
+    if (!current()) return;
+    $("summary").textContent = sentence(answer.summary);
+    $("findings").replaceChildren(
+      ...answer.findings.map((it) => problem({ severity: "warning", ...it })),
+    );
+    $("entries-section").hidden = !answer.entries.length;
+    showEntries($("entries"), answer.entries);
+  },
+};
+
+/** What happened, the newest first; the allocation that is looked at is not named again. */
+export function showEntries(list, entries, own = "") {
+  const newest = [...entries].sort((a, b) => b.at_ms - a.at_ms);
+  list.replaceChildren(...newest.map((entry) => {
+    const item = element("li");
+    const at = element("time", "", time(entry.at_ms));
+    at.dateTime = new Date(entry.at_ms).toISOString();
+    item.append(at, element("span", "what", entry.what.replaceAll("_", " ")));
+    const words = element("span", "", sentence(entry.text));
+    if (entry.code) words.append(" ", element("span", "soft", `Code ${entry.code}.`));
+    if (entry.count > 1) words.append(" ", element("b", "", `${count(entry.count)} times.`));
+    if (entry.allocation && entry.allocation !== own) {
+      const link = element("a", "id", entry.allocation);
+      link.href = `#${entry.allocation}`;
+      words.append(" ", link);
+    }
+    item.append(words);
+    return item;
+  }));
+}
