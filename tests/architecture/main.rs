@@ -328,8 +328,11 @@ fn every_refusal_and_drop_is_explained_and_exported() {
         assert!(telemetry.contains(list), "relay/src/telemetry exports all of {list}");
         assert!(telemetry.contains(metric), "relay/src/telemetry names {metric}");
     }
-    let explained = Why::ALL.iter().map(|why| (why.name(), why.help()));
-    for (name, help) in explained.chain(DropReason::ALL.iter().map(|d| (d.name(), d.help()))) {
+    let explained = Why::ALL.iter().map(|why| (why.name(), why.help(), why.advice()));
+    let drops = DropReason::ALL.iter().map(|drop| (drop.name(), drop.help(), drop.advice()));
+    for (name, help, advice) in explained.chain(drops) {
         assert!(help.split_whitespace().count() >= 4, "{name}: {help:?} explains nothing");
+        assert!(advice.split_whitespace().count() >= 3, "{name}: {advice:?} says not what to do");
+        assert!(!advice.ends_with('.') && !help.ends_with('.'), "{name}: others end the sentence");
     }
 }

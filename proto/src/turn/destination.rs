@@ -43,7 +43,7 @@ impl<L: Ledger> Server<L> {
         }
         let peer = peer.filter(|peer| peer.port() != 0).ok_or(Why::BadAttribute)?;
         // The old destination stays if this one cannot be (MST-96).
-        let peer = self.permit(now, id, peer)?;
+        let peer = self.permit(now, id, peer).map_err(|why| Reject::about(why, peer))?;
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
         if allocation.way_to(peer.addr()) != Some(Way::Bare) {
             let most = self.config.limits.new_peers_per_minute;

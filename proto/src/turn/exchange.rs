@@ -12,6 +12,7 @@ use crate::policy::Ledger;
 use crate::reject::Reject;
 use crate::request::{Challenge, Refusal, Reply};
 use crate::turn::action::{Action, Verdict};
+use crate::turn::notices::{Notice, Occurrence, Party};
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
 
@@ -51,6 +52,17 @@ impl<L: Ledger> Server<L> {
         if let Some(demand) = self.demand(exchange.client.listener) {
             demand.refuse(exchange.procedure, reject.why, code);
         }
+        self.notices.tell(Notice {
+            party: Party::Client(exchange.client),
+            what: Occurrence::Refused {
+                why: reject.why,
+                procedure: exchange.procedure,
+                code,
+                proven: exchange.signer.is_some(),
+                peer: reject.peer,
+            },
+            count: 1,
+        });
         let config = self.config.clone();
         let transport = self.transport(exchange.client);
         let challenges = exchange.call.challenges(code);

@@ -94,7 +94,7 @@ impl From<BadValue> for Reject {
 /// 420 with the list, unless every required attribute is known (STUN-012).
 pub(super) fn all_known(message: &Message<'_>, known: &[AttributeType]) -> Result<(), Reject> {
     let unknown = message.unknown_required(known);
-    if unknown.is_empty() { Ok(()) } else { Err(Reject { why: Why::UnknownAttribute, unknown }) }
+    if unknown.is_empty() { Ok(()) } else { Err(Reject::unknown(unknown)) }
 }
 
 /// Longest user name that is parsed (OLD-008); longer ones are malformed.
@@ -136,8 +136,7 @@ impl<L: Ledger> Server<L> {
             // RFC 7635 §7 wants 420 where RFC 8489 would challenge: such a client has no other
             // credential, and another 401 would only make it bring the token again.
             Some(_) if self.config.authority.tokens.is_none() => {
-                let unknown = message.unknown_required(KNOWN);
-                Reject { why: Why::UnknownAttribute, unknown }
+                Reject::unknown(message.unknown_required(KNOWN))
             }
             _ => why.into(),
         })?;
@@ -217,7 +216,7 @@ impl<L: Ledger> Server<L> {
         if unknown.is_empty() {
             Ok(())
         } else {
-            Err(Reject { why: Why::UnknownAttribute, unknown })
+            Err(Reject::unknown(unknown))
         }
     }
 

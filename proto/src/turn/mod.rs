@@ -5,7 +5,7 @@
 //! `gate`, which alone makes an authenticated one of it, and on to the file that bears its name:
 //! `allocate`, `refresh`, `permission`, `channel`, `destination`, `mobility`; for TCP relays
 //! `connect`, `connection_attempt`, `connection_bind`;
-//! `brake` counts the peers they turn to, `exchange` writes the answer, `ending` takes back what is
+//! `brake` counts the peers they turn to, `exchange` writes the answer, `notices` keeps for followers what befell clients, `ending` takes back what is
 //! over, and `farewell` remembers what was said of it. What the network says of undelivered datagrams is told by `unreachable`. `quality`
 //! measures what is relayed, `view` shows allocations to observers. `renewal` puts
 //! another configuration in force; when the peer policy changes, `revoke` ends what it no longer
@@ -43,6 +43,7 @@ mod indication;
 mod invariants;
 mod mobility;
 mod nonce;
+mod notices;
 pub mod permission;
 mod ports;
 mod quality;
@@ -69,6 +70,7 @@ pub use crate::dialect::Wrap;
 pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span, Verdict};
 pub use config::Config;
 pub use mobility::MOST_DIVERTED;
+pub use notices::{Notice, Occurrence, Party};
 pub use route::Route;
 pub use server::Server;
 pub use tally::Tally;

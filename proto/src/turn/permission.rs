@@ -61,9 +61,10 @@ impl<L: Ledger> Server<L> {
         }
         // One permission a host, however often the request names it.
         let mut hosts: BTreeMap<IpAddr, AdmittedPeer> = BTreeMap::new();
-        for peer in peers {
+        for address in peers {
             let asker = self.config.asker(allocation);
-            let peer = self.config.peers.admit(&self.config.edge, asker, peer)?;
+            let admitted = self.config.peers.admit(&self.config.edge, asker, address);
+            let peer = admitted.map_err(|why| Reject::about(why, address))?;
             hosts.insert(peer.addr().ip(), peer);
         }
         let new = hosts.keys().filter(|ip| allocation.permission(**ip).is_none()).count();

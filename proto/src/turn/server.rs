@@ -20,6 +20,7 @@ use crate::turn::expiry::Expiry;
 use crate::turn::farewell::Farewells;
 use crate::turn::gate::Authenticated;
 use crate::turn::nonce::Nonces;
+use crate::turn::notices::{Notices, Party};
 use crate::turn::ports::Ports;
 use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
@@ -58,6 +59,8 @@ pub struct Server<L> {
     pub(super) throttle: Option<Arc<Throttle>>,
     /// Who guessed passwords too often.
     pub(super) suspect: Option<ClientAddr>,
+    /// What befell clients, for who follows.
+    pub(super) notices: Notices,
     pub(super) digests: foldhash::quality::SeedableRandomState,
 }
 
@@ -90,6 +93,7 @@ impl<L: Ledger> Server<L> {
             draining: false,
             throttle: None,
             suspect: None,
+            notices: Notices::default(),
             digests: hasher(&mut random),
             diverted: HashSet::with_hasher(hasher(&mut random)),
             config,
@@ -155,7 +159,10 @@ impl<L: Ledger> Server<L> {
             Verdict::ToPeer { via, payload, .. } => {
                 self.hear(now, via.allocation, Leg::Client, (bytes, payload));
             }
-            Verdict::Dropped(reason) => self.lost_by(from.listener, reason),
+            Verdict::Dropped(reason) => {
+                self.notices.dropped(Party::Client(from), reason);
+                self.lost_by(from.listener, reason);
+            }
             Verdict::ToClient { .. }
             | Verdict::ToConnection { .. }
             | Verdict::Handled
@@ -179,6 +186,7 @@ impl<L: Ledger> Server<L> {
                 self.hear(now, at.allocation, Leg::Peer, (datagram.bytes, payload));
             }
             Verdict::Dropped(reason) => {
+                self.notices.dropped(Party::Relay { id: at, peer: from }, reason);
                 if let Some(allocation) = self.table.open(at.allocation) {
                     let listener = allocation.client.listener;
                     self.lost_by(listener, reason);

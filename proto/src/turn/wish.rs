@@ -65,7 +65,7 @@ fn wish(message: &Message<'_>, whole: bool) -> Result<Wish, Reject> {
     // Step 4: where DF cannot be promised, the attribute is unknown to us.
     if !whole && message.has(AttributeType::DONT_FRAGMENT) {
         let unknown = vec![AttributeType::DONT_FRAGMENT.0];
-        return Err(Reject { why: Why::UnknownAttribute, unknown });
+        return Err(Reject::unknown(unknown));
     }
     // Step 5: a reservation excludes every wish about port and family.
     let token = message.read::<ReservationToken>()?.map(|ReservationToken(token)| token);

@@ -81,7 +81,7 @@ impl<L: Ledger> Server<L> {
         // MST-57.
         let unknown = message.unknown_required();
         if !unknown.is_empty() {
-            return Err(Reject { why: Why::UnknownAttribute, unknown });
+            return Err(Reject::unknown(unknown));
         }
         if request.exchange.procedure == Procedure::SetActiveDestination {
             let peer = message.address(Type::DESTINATION_ADDRESS);
