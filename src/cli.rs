@@ -14,7 +14,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::addr::Side;
 
 use crate::failure::Failure;
-use crate::{auth, check, conformance, control, credential, demo, doctor, key, probe, relay};
+use crate::{
+    auth, check, conformance, control, credential, demo, doctor, explain, key, probe, relay,
+};
 
 /// An open A/V Edge: TURN media relay and its credential service in one binary.
 #[derive(Debug, Parser)]
@@ -66,6 +68,8 @@ enum Command {
     Conformance(ConformanceArgs),
     /// Look at a relay that runs on this host, and tell it what to do, through its socket.
     Control(ControlArgs),
+    /// Say what a refusal or drop means, or why a client or an allocation fared as it did.
+    Explain(ExplainArgs),
     /// Say what a configuration file would start, or what is wrong with it.
     Check(CheckArgs),
     /// Look whether this host is a good place for a relay, and say what to change.
@@ -366,6 +370,26 @@ pub(crate) enum ControlCommand {
     Reload,
 }
 
+/// Arguments of `av-edge explain`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What reasons mean is built in. About an allocation or a client the relay is asked, which needs the \
+table [control] in its configuration. Exit status 1 when nothing is known of it, or the relay does \
+not answer.")]
+pub(crate) struct ExplainArgs {
+    /// The name of a refusal or drop, as metrics have it; an allocation, as `av-edge control
+    /// allocations` lists it; or a client, as IP or IP:port. Without it, all names are listed.
+    #[arg(value_name = "REASON|ALLOCATION|CLIENT")]
+    pub(crate) subject: Option<String>,
+    /// The relay's socket, its `control.path`; by default /run/av-edge/relay.sock. With it, the
+    /// relay is asked about reasons too: how often, and whom it befell.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Print one JSON object, or a list of all reasons.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Arguments of `av-edge check`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -468,6 +492,7 @@ impl Cli {
             Command::Key(command) => key::run(&command),
             Command::Credential(command) => credential::run(&command),
             Command::Control(args) => control::run(&args),
+            Command::Explain(args) => explain::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
         }

@@ -1,6 +1,6 @@
 //! `av-edge control`: asks a relay of this host, through its unix socket, in HTTP and JSON.
 
-mod words;
+pub(crate) mod words;
 
 use std::io;
 use std::path::Path;
@@ -74,7 +74,7 @@ fn plain(id: &str) -> Result<&str, Failure> {
 }
 
 /// One request; what is refused is told in the relay's words.
-fn ask(socket: &Path, method: Method, path: &str) -> Result<Value, Failure> {
+pub(crate) fn ask(socket: &Path, method: Method, path: &str) -> Result<Value, Failure> {
     let failed =
         |error: &dyn std::fmt::Display| Failure::job(format!("{}: {error}", socket.display()));
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|it| failed(&it))?;

@@ -9,6 +9,7 @@ mod control;
 mod credential;
 mod demo;
 mod doctor;
+mod explain;
 mod failure;
 mod key;
 mod log;

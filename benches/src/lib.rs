@@ -253,6 +253,7 @@ impl Stage {
                 | Action::Changed(_) => {}
             }
         }
+        while self.server.poll_notice().is_some() {}
         (response, opened)
     }
 

@@ -49,6 +49,33 @@ impl Clock {
     }
 }
 
+/// Dates of instants, by both clocks as they stand together when it is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calendar {
+    mono: Instant,
+    unix: Duration,
+}
+
+impl Calendar {
+    /// One of now.
+    #[expect(clippy::disallowed_methods, reason = "this module is where the relay reads clocks")]
+    pub(crate) fn new() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { mono: Instant::now(), unix }
+    }
+
+    /// Milliseconds from 1970 to an instant that has passed.
+    pub(crate) fn ms(self, at: Instant) -> u64 {
+        let date = self.unix.saturating_sub(self.age(at));
+        u64::try_from(date.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Time since an instant.
+    pub(crate) fn age(self, at: Instant) -> Duration {
+        self.mono.saturating_duration_since(at)
+    }
+}
+
 /// The time on both clocks.
 ///
 /// A wall clock before 1970 reads as 1970: credentials then look far ahead and are refused.

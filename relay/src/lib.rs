@@ -8,6 +8,7 @@
 //! more.
 
 mod certificates;
+mod chronicle;
 mod clock;
 mod config;
 mod doctor;

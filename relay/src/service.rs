@@ -233,7 +233,7 @@ impl Observer {
     }
 
     /// What each worker answers; `None` of one that does not.
-    fn ask<T>(&self, question: impl Fn(SyncSender<T>) -> Question) -> Vec<Option<T>> {
+    pub(crate) fn ask<T>(&self, question: impl Fn(SyncSender<T>) -> Question) -> Vec<Option<T>> {
         let ask = |letterbox: &Letterbox| letterbox.ask(&question);
         let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
         answers.iter().map(|answer| answer.recv_timeout(PATIENCE).ok()).collect()

@@ -62,12 +62,16 @@ pub(super) fn reloaded(answer: &Value) -> Vec<String> {
 }
 
 /// A text, safe for a terminal.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().escape_debug().to_string()
 }
 
 fn time(seconds: &Value) -> String {
-    let seconds = seconds.as_u64().unwrap_or_default();
+    duration(seconds.as_u64().unwrap_or_default())
+}
+
+/// Seconds, in two units.
+pub(crate) fn duration(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, s) => format!("{s} s"),
         (0, 0, m, s) => format!("{m} min {s} s"),

@@ -6,6 +6,7 @@ mod conformance;
 mod control;
 mod credential;
 mod doctor;
+mod explain;
 mod hardening;
 mod harness;
 mod key;
@@ -30,6 +31,7 @@ fn every_subcommand_explains_itself() {
                 "probe",
                 "conformance",
                 "control",
+                "explain",
                 "check",
             ][..],
         ),
@@ -52,6 +54,7 @@ fn every_subcommand_explains_itself() {
                 "turns:HOST",
             ],
         ),
+        (&["explain", "--help"], &["REASON|ALLOCATION|CLIENT", "--socket <PATH>", "--json"]),
         (&["key", "generate", "--help"], &["--out <FILE>", "--type <TYPE>", "[default: p256]"]),
         (&["key", "show", "--help"], &["<FILE>"]),
         (

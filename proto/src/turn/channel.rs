@@ -67,8 +67,7 @@ impl<L: Ledger> Server<L> {
         same_family(Family::ALL.map(|family| allocation.relay(family).is_some()), peer)?;
         let asker = self.config.asker(allocation);
         let denied = |why| Reject::about(why, peer);
-        let peer =
-            self.config.peers.admit_port(&self.config.edge, asker, peer).map_err(denied)?;
+        let peer = self.config.peers.admit_port(&self.config.edge, asker, peer).map_err(denied)?;
         if peer.hairpin()
             && !self.ledger.is_live(RelayedAddr::new(peer.addr().socket()), allocation.carried())
         {

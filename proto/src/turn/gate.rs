@@ -213,11 +213,7 @@ impl<L: Ledger> Server<L> {
         if self.config.authority.tokens.is_some() {
             unknown.retain(|&kind| kind != AttributeType::ACCESS_TOKEN.0);
         }
-        if unknown.is_empty() {
-            Ok(())
-        } else {
-            Err(Reject::unknown(unknown))
-        }
+        if unknown.is_empty() { Ok(()) } else { Err(Reject::unknown(unknown)) }
     }
 
     /// The transport a client speaks.

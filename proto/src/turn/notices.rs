@@ -66,6 +66,17 @@ pub enum Occurrence {
     Dropped(DropReason),
 }
 
+impl Notice {
+    /// Whether nobody but who has the allocation at that address can have provoked it.
+    pub fn is_proven(&self) -> bool {
+        match (self.party, self.what) {
+            (Party::Relay { .. }, _) => true,
+            (Party::Client(_), Occurrence::Refused { proven, .. }) => proven,
+            (Party::Client(_), Occurrence::Dropped(reason)) => reason.befalls_allocations_alone(),
+        }
+    }
+}
+
 /// What the shell has not taken yet.
 #[derive(Debug)]
 pub(super) struct Notices {
@@ -142,9 +153,8 @@ impl Drops {
             && match (self.party, party) {
                 (Party::Client(own), Party::Client(other)) => own == other,
                 (Party::Relay { id: own, .. }, Party::Relay { id: other, .. }) => own == other,
-                (Party::Client(_), Party::Relay { .. }) | (Party::Relay { .. }, Party::Client(_)) => {
-                    false
-                }
+                (Party::Client(_), Party::Relay { .. })
+                | (Party::Relay { .. }, Party::Client(_)) => false,
             }
     }
 

@@ -15,6 +15,7 @@ use proto::turn;
 use proto::turn::tally::AllocationView;
 use proto::turn::view::AllocationDetail;
 
+use crate::chronicle::{Account, Subject};
 use crate::dtls::Traveller;
 use crate::stream::Guest;
 
@@ -49,6 +50,8 @@ pub(crate) enum Question {
     Detail(AllocationId, SyncSender<Option<AllocationDetail>>),
     /// How well the media of an allocation arrives, stream by stream.
     Media(AllocationId, SyncSender<Option<MediaReport>>),
+    /// What happened to somebody, or for some reason.
+    Account(Subject, SyncSender<Account>),
     /// To end an allocation; whether there was one.
     End(AllocationId, SyncSender<bool>),
 }

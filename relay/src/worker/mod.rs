@@ -323,12 +323,16 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             }
             Question::Detail(id, answer) => drop(answer.try_send(self.server.detail(now, id))),
             Question::Media(id, answer) => drop(answer.try_send(self.server.media(now, id))),
+            Question::Account(subject, answer) => {
+                drop(answer.try_send(self.outbox.account(now, &mut self.server, subject)));
+            }
             Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }
     }
 
     fn publish(&mut self, now: Now) {
         self.published = now.mono;
+        self.outbox.chronicle.take_drops(now, &mut self.server);
         let Hands { streams, dtls, offload, .. } = &self.hands;
         let kernel = offload.as_ref().map(Follower::tally).unwrap_or_default();
         let below = (self.engine.tally(), streams.tally(), dtls.tally(), kernel);

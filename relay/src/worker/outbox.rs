@@ -8,6 +8,7 @@ use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{Action, Change, Server};
 
+use crate::chronicle::{Account, Chronicle, Subject};
 use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
 use crate::offload::Follower;
@@ -37,6 +38,8 @@ pub(crate) struct Outbox {
     /// Relayed sockets to close when what the batch holds for them has left.
     closing: Vec<RelayId>,
     log: Log,
+    /// What happened.
+    pub(super) chronicle: Chronicle,
     /// How allocations and turns are spread.
     pub(super) distributions: Distributions,
     /// The number of this one.
@@ -51,6 +54,7 @@ impl Outbox {
         Self {
             closing: Vec::new(),
             log: Log::new(worker),
+            chronicle: Chronicle::new(),
             distributions: Distributions::default(),
             worker,
             letterboxes,
@@ -126,6 +130,7 @@ impl Outbox {
                 Action::Changed(change) => self.tell(now, change, server, hands),
             }
         }
+        self.chronicle.take_refusals(now, server);
         if let Some(offload) = &mut hands.offload {
             offload.follow(now.mono, server);
         }
@@ -160,6 +165,19 @@ impl Outbox {
             self.distributions.closed(*lived, usage, media.as_deref());
         }
         self.log.change(now, &change);
+        self.chronicle.follow(now, &change);
+    }
+
+    /// What happened to somebody, up to now.
+    pub(super) fn account<L: Ledger>(
+        &mut self,
+        now: Now,
+        server: &mut Server<L>,
+        subject: Subject,
+    ) -> Account {
+        self.chronicle.take_refusals(now, server);
+        self.chronicle.take_drops(now, server);
+        self.chronicle.account(now, self.worker, subject)
     }
 
     /// Brings a client's message to another worker, with the connection or session it came by;

@@ -8,6 +8,7 @@ mod configuration;
 mod counters;
 mod dtls;
 mod exhaustion;
+mod explain;
 mod framed;
 mod lanes;
 mod life;

@@ -51,6 +51,13 @@ impl Speaker {
         self.challenge = Some((realm, nonce));
     }
 
+    /// Takes another realm for the server's.
+    pub(crate) fn believe(&mut self, realm: &str) {
+        if let Some(challenge) = &mut self.challenge {
+            realm.clone_into(&mut challenge.0);
+        }
+    }
+
     /// A request, signed if the server has told how.
     pub(crate) fn request(&mut self, method: Method, fill: impl Fn(&mut Writer<'_>)) -> Vec<u8> {
         self.transaction += 1;

@@ -17,7 +17,7 @@ use relay::{Config, Relay};
 /// Another address of loopback, so that a peer is not one of the relay's own.
 pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-const SECRET: &str = "a secret of more than sixteen bytes";
+pub(crate) const SECRET: &str = "a secret of more than sixteen bytes";
 
 /// How long a test waits for what must come.
 pub(crate) const SOON: Duration = Duration::from_secs(2);

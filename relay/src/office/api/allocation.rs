@@ -7,8 +7,10 @@ use proto::dialect::Dialect;
 use proto::media::{Kind, Leg, LegReport, MediaReport, StreamReport};
 use proto::turn::view::{AllocationDetail, Bond, BondKind, PeerView};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::allocations::Row;
+use super::explain::history;
 use super::{Desk, Problem, time_ms};
 use crate::clock;
 use crate::office::watch::Sample as Packed;
@@ -27,6 +29,7 @@ pub(super) struct Detail {
     measured: bool,
     streams: Vec<Stream>,
     samples: Vec<Sample>,
+    history: Vec<Value>,
 }
 
 /// Whom it may reach: a port, or a host without one.
@@ -189,6 +192,7 @@ impl Desk {
             measured: media.is_some(),
             streams: media.as_ref().map(Stream::all).unwrap_or_default(),
             samples: self.watch.samples(id).iter().map(|it| Sample::of(it, begun)).collect(),
+            history: history(&self.observer, id),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod allocation;
 mod allocations;
+mod explain;
 mod orders;
 mod overview;
 mod page;
@@ -88,6 +89,8 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/samples", get(overview::samples))
         .route("/v1/allocations", get(allocations::page))
         .route("/v1/allocations/{id}", get(allocation::detail).delete(allocation::end))
+        .route("/v1/explain", get(explain::explain))
+        .route("/v1/reasons", get(explain::reasons))
         .route("/v1/drain", post(orders::drain))
         .route("/v1/reload", post(orders::reload))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
