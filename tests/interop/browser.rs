@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -96,6 +97,30 @@ impl Browser {
         clock::await_some(limit, &what, || {
             (self.evaluate(expression, limit) == Ok(Value::Bool(true))).then_some(())
         });
+    }
+
+    /// Whether an expression is true in the page as it is now.
+    pub(crate) fn finds(&mut self, expression: &str) -> bool {
+        self.evaluate(expression, START) == Ok(Value::Bool(true))
+    }
+
+    /// Has it prefer colours: "light" or "dark".
+    pub(crate) fn prefer(&mut self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.ask("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// Gives its window another size.
+    pub(crate) fn size(&mut self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.ask("Emulation.setDeviceMetricsOverride", &size);
+    }
+
+    /// What it shows, as PNG.
+    pub(crate) fn picture(&mut self) -> Vec<u8> {
+        let answer = self.ask("Page.captureScreenshot", &json!({ "format": "png" }));
+        let text = answer["data"].as_str().expect("a picture");
+        BASE64_STANDARD.decode(text).expect("base64")
     }
 
     /// The value of an expression, or what the page threw.

@@ -28,6 +28,7 @@ mod mras;
 mod nat;
 mod netns;
 mod offload;
+mod page;
 mod payload;
 mod pool;
 mod process;

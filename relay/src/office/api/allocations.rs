@@ -154,7 +154,9 @@ impl Desk {
             Begin::First(sort) => {
                 self.watch.attend();
                 let (first, all) = self.watch.first(sort, limit);
-                (sessions, total) = (self.observer.these(&first)?, all);
+                sessions = self.observer.these(&first)?;
+                // What ended since it was looked at is not there any more.
+                total = all - (first.len() - sessions.len());
             }
             Begin::Behind(behind) => {
                 sessions = self.observer.page(behind, limit)?;

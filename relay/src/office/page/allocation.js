@@ -26,7 +26,7 @@ function makePlots() {
   const make = (name, options) => new Plot($(`plot-${name}`), options);
   return [
     make("rate", { title: "Throughput", series: ways, show: bitrate, floor: 5e4 }),
-    make("legs", { title: "Loss before the relay", series: legs("loss"), show: share, floor: 0.01 }),
+    make("legs", { title: "Loss by leg", series: legs("loss"), show: share, floor: 0.01 }),
     make("jitter", { title: "Jitter", series: legs("jitter"), show: duration, floor: 0.01 }),
   ];
 }

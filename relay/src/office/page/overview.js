@@ -39,7 +39,7 @@ function makePlots() {
   const make = (id, options) => new Plot($(`plot-${id}`), options);
   return [
     make("throughput", { title: "Throughput", series: ways, show: bitrate, floor: 1e5 }),
-    make("loss", { title: "Loss before the relay", series: legs, show: share, floor: 0.01 }),
+    make("loss", { title: "Loss by leg", series: legs, show: share, floor: 0.01 }),
     make("allocations", { title: "Allocations", series: alone("allocations"), show: count, floor: 10 }),
     make("cpu", { title: "CPU per packet", series: alone("cpu_per_packet_s"), show: duration, floor: 1e-6 }),
   ];
@@ -152,7 +152,9 @@ function makeRow(id) {
   const head = line.appendChild(element("th", "id"));
   head.scope = "row";
   head.append(link(id));
-  const row = { line, client: cell("address"), relayed: cell("address wide"), rate: cell("n") };
+  const client = cell("address");
+  const row = { line, client: client.appendChild(element("span")), relayed: cell("address wide"), rate: cell("n") };
+  row.transport = client.appendChild(element("span", "mid"));
   row.spark = cell("spark").appendChild(spark());
   for (const key of ["loss_client", "loss_peer"]) row[key] = cell("n");
   for (const key of ["jitter_client", "jitter_peer", "carried", "age", "expires"]) row[key] = cell("n mid");
@@ -161,7 +163,8 @@ function makeRow(id) {
 
 function fill(row, it) {
   const set = (cell, text) => { if (cell.textContent !== text) cell.textContent = text; };
-  set(row.client, `${it.client} ${it.transport}`);
+  set(row.client, it.client);
+  set(row.transport, ` ${it.transport}`);
   set(row.relayed, it.relayed.join(" "));
   set(row.rate, kbit(it.rate_to_peer + it.rate_to_client));
   trace(row.spark, it.spark);

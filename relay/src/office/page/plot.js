@@ -1,11 +1,13 @@
-// Ten minutes as a line or two, drawn on a canvas; and the small line of a table's row.
+// Some minutes as a line or two, drawn on a canvas; and the small line of a table's row.
 //
+// A plot covers ten minutes, and fewer while less is known, so that what is young can be seen.
 // What comes from the client has the accent colour everywhere, what comes from the peer the other.
 // A plot shows its last values in words, or those under the pointer; arrow keys move along it.
 
 import { NONE, time } from "./format.js";
 
-const SPAN_MS = 600_000;
+const MINUTES = [1, 2, 5, 10];
+const MINUTE_MS = 60_000;
 const PAD = { top: 8, right: 2, bottom: 16, left: 2 };
 
 export class Plot {
@@ -69,7 +71,7 @@ export class Plot {
 
   x(at) {
     const width = this.canvas.clientWidth - PAD.left - PAD.right;
-    return PAD.left + width * (1 - (this.end - at) / SPAN_MS);
+    return PAD.left + width * (1 - (this.end - at) / this.span);
   }
 
   draw() {
@@ -84,6 +86,9 @@ export class Plot {
     const style = getComputedStyle(canvas);
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     this.end = samples.length ? samples[samples.length - 1].time_ms : Date.now();
+    const known = samples.length ? this.end - samples[0].time_ms : 0;
+    const minutes = MINUTES.find((it) => it * MINUTE_MS >= known) ?? MINUTES.at(-1);
+    this.span = minutes * MINUTE_MS;
 
     const values = samples.flatMap((sample) => series.map(({ key }) => sample[key] ?? 0));
     const top = nice(Math.max(this.floor, ...values));
@@ -101,7 +106,7 @@ export class Plot {
       ink.stroke();
     }
     ink.textBaseline = "bottom";
-    for (const [words, at, align] of [["10 min ago", PAD.left, "left"], ["now", width - PAD.right, "right"]]) {
+    for (const [words, at, align] of [[`${minutes} min ago`, PAD.left, "left"], ["now", width - PAD.right, "right"]]) {
       ink.textAlign = align;
       ink.fillText(words, at, height);
     }

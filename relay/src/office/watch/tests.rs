@@ -285,10 +285,10 @@ fn what_runs_out_is_told_before_it_has() {
         ),
         (
             "allocations",
-            Host { allocations: 96, allocations_most: 100, ..good.clone() },
+            Host { allocations: 9_600, allocations_most: 10_000, ..good.clone() },
             "allocations",
             Severity::Error,
-            "allocations: 96 of 100 in use",
+            "allocations: 9,600 of 10,000 in use",
         ),
         (
             "memory",

@@ -250,7 +250,8 @@ fn of_calls(table: &Table, found: &mut Vec<Trouble>) {
         ill.sort_by_key(|(severity, id)| (*severity, id.worker, id.allocation.slot));
         let Some((severity, _)) = ill.first().copied() else { continue };
         let count = ill.len() as u64;
-        let text = if count == 1 { format!("1 {one}") } else { format!("{count} {many}") };
+        let text =
+            if count == 1 { format!("1 {one}") } else { format!("{} {many}", grouped(count)) };
         let allocations = ill.into_iter().take(NAMED).map(|(_, id)| id).collect();
         found.push(Trouble { id, severity, text, count, allocations, advice });
     }
@@ -295,7 +296,7 @@ fn of_clients(totals: &Totals, found: &mut Vec<Trouble>) {
         ),
     ] {
         if count >= FAILED {
-            let (text, allocations) = (format!("{count} {words}"), Vec::new());
+            let (text, allocations) = (format!("{} {words}", grouped(count)), Vec::new());
             found.push(Trouble { id, severity, text, count, allocations, advice });
         }
     }
@@ -308,7 +309,7 @@ fn of_budgets(host: &Host, totals: &Totals, found: &mut Vec<Trouble>) {
         #[expect(clippy::cast_precision_loss, reason = "a share, not an account")]
         let share = if of == 0 { 0.0 } else { used as f64 / of as f64 };
         let severity = Severity::beyond(NEARLY, share)?;
-        let text = format!("{what}: {used} of {of} in use");
+        let text = format!("{what}: {} of {} in use", grouped(used), grouped(of));
         Some(Trouble { id, severity, text, count: used, allocations: Vec::new(), advice })
     };
     let (used, of) = host.ports;
@@ -353,7 +354,10 @@ fn of_budgets(host: &Host, totals: &Totals, found: &mut Vec<Trouble>) {
         found.push(Trouble {
             id: "listener_overflow",
             severity: Severity::Error,
-            text: format!("{overflowed} packets of clients came too fast in the last minute"),
+            text: format!(
+                "{} packets of clients came too fast in the last minute",
+                grouped(overflowed)
+            ),
             count: overflowed,
             allocations: Vec::new(),
             advice: "the kernel dropped them because a worker was late: raise \
@@ -383,4 +387,17 @@ fn of_certificates(host: &Host, found: &mut Vec<Trouble>) {
         allocations: Vec::new(),
         advice: "renew the files of tls.certificates; they are read again when they change",
     });
+}
+
+/// A number as people read it: 10,000.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
