@@ -234,8 +234,18 @@ impl Observer {
 
     /// What each worker answers; `None` of one that does not.
     pub(crate) fn ask<T>(&self, question: impl Fn(SyncSender<T>) -> Question) -> Vec<Option<T>> {
-        let ask = |letterbox: &Letterbox| letterbox.ask(&question);
-        let answers: Vec<_> = self.0.letterboxes.iter().map(ask).collect();
+        self.ask_each(|_, answer| question(answer))
+    }
+
+    /// The same with a question that depends on the worker's number.
+    pub(crate) fn ask_each<T>(
+        &self,
+        question: impl Fn(usize, SyncSender<T>) -> Question,
+    ) -> Vec<Option<T>> {
+        let letterboxes = self.0.letterboxes.iter().enumerate();
+        let answers: Vec<_> = letterboxes
+            .map(|(index, letterbox)| letterbox.ask(|answer| question(index, answer)))
+            .collect();
         answers.iter().map(|answer| answer.recv_timeout(PATIENCE).ok()).collect()
     }
 

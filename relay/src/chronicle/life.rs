@@ -34,16 +34,18 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    fn note(&mut self, entry: Entry) {
+    /// Adds an entry; whether it is the first of its kind.
+    fn note(&mut self, entry: Entry) -> bool {
         if let Some(at) = self.entries.iter_mut().rposition(|it| it.absorb(&entry)) {
             self.entries[at..].rotate_left(1);
-            return;
+            return false;
         }
         if self.entries.len() >= ENTRIES {
             self.entries.remove(1);
             self.omitted += 1;
         }
         self.entries.push(entry);
+        true
     }
 
     /// Whether the client is or was at one of these addresses.
@@ -122,13 +124,13 @@ impl Lives {
         }
     }
 
-    /// Adds to the life of an allocation, even of one that has just ended.
-    pub(super) fn note(&mut self, id: AllocationId, entry: Entry) {
+    /// Adds to the life of an allocation, even of one that has just ended; whether that is new.
+    pub(super) fn note(&mut self, id: AllocationId, entry: Entry) -> bool {
         if let Some(life) = self.live.get_mut(&id) {
-            life.note(entry);
-        } else if let Some(life) = self.ended.iter_mut().rev().find(|life| life.id == id) {
-            life.note(entry);
+            return life.note(entry);
         }
+        let ended = self.ended.iter_mut().rev().find(|life| life.id == id);
+        ended.is_some_and(|life| life.note(entry))
     }
 
     /// The allocation of a client.

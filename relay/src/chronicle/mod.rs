@@ -9,6 +9,7 @@
 mod entry;
 pub(crate) mod findings;
 mod life;
+mod news;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -26,10 +27,12 @@ use proto::turn::{Change, Notice, Party, Server};
 
 pub(crate) use entry::{Entry, What};
 pub(crate) use life::Life;
+pub(crate) use news::{Bookmark, Fresh, Item};
 pub(crate) use strangers::Stranger;
 
 use crate::session::SessionId;
 use life::Lives;
+use news::News;
 use strangers::Strangers;
 
 /// Lives and strangers of an answer, each.
@@ -44,9 +47,11 @@ const CROWD: usize = 64;
 /// What a worker remembers.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
+    worker: u16,
     lives: Lives,
     refusals: Strangers,
     drops: Strangers,
+    news: News,
 }
 
 /// Whom or what an operator asks about.
@@ -72,14 +77,39 @@ pub(crate) struct Account {
 }
 
 impl Chronicle {
-    /// One without memories.
-    pub(crate) fn new() -> Self {
-        Self { lives: Lives::default(), refusals: Strangers::new(), drops: Strangers::new() }
+    /// That of a worker, without memories.
+    pub(crate) fn new(worker: u16) -> Self {
+        Self {
+            worker,
+            lives: Lives::default(),
+            refusals: Strangers::new(),
+            drops: Strangers::new(),
+            news: News::default(),
+        }
     }
 
     /// Follows a change.
     pub(crate) fn follow(&mut self, now: Now, change: &Change) {
         self.lives.follow(now, change);
+        let what = match change {
+            Change::AllocationOpened { .. } => What::Opened,
+            Change::AllocationClosed { reason, .. } => What::Closed(*reason),
+            Change::ClientMoved { .. } => What::Moved,
+            Change::PermissionSet { .. }
+            | Change::DestinationSet { .. }
+            | Change::ChannelSet { .. }
+            | Change::RoutesChanged { .. } => return,
+        };
+        self.announce(change.allocation(), Entry::new(now, what, None));
+    }
+
+    /// Has it told that something happened to an allocation.
+    fn announce(&mut self, allocation: AllocationId, entry: Entry) {
+        let Some(life) = self.lives.get(allocation) else { return };
+        let id = SessionId { worker: self.worker, allocation };
+        let about = entry.what.is_station().then(|| life.client.client.socket());
+        let entry = Entry { about: entry.about.or(about), ..entry };
+        self.news.add(Item { id, client: life.client, entry });
     }
 
     /// Takes the refusals of a turn.
@@ -108,7 +138,9 @@ impl Chronicle {
         if notice.is_proven()
             && let Some(id) = self.lives.of(client)
         {
-            self.lives.note(id, entry);
+            if self.lives.note(id, entry) && entry.what.why().is_some() {
+                self.announce(id, entry);
+            }
         } else if entry.what.why().is_some_and(|why| why != Why::NoIntegrity) {
             self.refusals.note(client, entry);
         } else {
@@ -117,7 +149,7 @@ impl Chronicle {
     }
 
     /// What is known about a subject.
-    pub(crate) fn account(&self, now: Now, worker: u16, subject: Subject) -> Account {
+    pub(crate) fn account(&self, now: Now, subject: Subject) -> Account {
         let strangers = self.refusals.all().chain(self.drops.all());
         let (lives, mut strangers): (Vec<Life>, Vec<Stranger>) = match subject {
             Subject::Allocation(id) => (self.lives.get(id).into_iter().cloned().collect(), vec![]),
@@ -139,10 +171,24 @@ impl Chronicle {
         strangers.sort_by_key(|it| Reverse(it.entry.last));
         strangers.truncate(ANSWER);
         Account {
-            lives: lives.into_iter().map(|life| (worker, life)).collect(),
+            lives: lives.into_iter().map(|life| (self.worker, life)).collect(),
             strangers,
             out_of_time: self.out_of_time(now),
         }
+    }
+
+    /// What happened since somebody asked last.
+    pub(crate) fn fresh(&self, since: Bookmark) -> Fresh {
+        let (items, missed) = self.news.since(since.items);
+        let noted = self.refusals.noted();
+        let known = since.strangers.unwrap_or(noted);
+        let strangers = self.refusals.all().filter(|it| it.number > known);
+        let mut strangers: Vec<Stranger> = strangers.copied().collect();
+        strangers.sort_by_key(|it| it.number);
+        let excess = strangers.len().saturating_sub(news::STRANGERS);
+        let strangers = strangers.split_off(excess);
+        let until = Bookmark { items: self.news.count(), strangers: Some(noted) };
+        Fresh { items, strangers, missed: missed + excess as u64, until }
     }
 
     /// Hosts whose credentials were refused lately for their time.

@@ -22,6 +22,8 @@ pub(crate) struct Stranger {
     /// Where it sent from; perhaps a forged address.
     pub(crate) client: FiveTuple,
     pub(crate) entry: Entry,
+    /// How much had been noted when this was noted last.
+    pub(super) number: u64,
 }
 
 /// The table.
@@ -29,12 +31,13 @@ pub(crate) struct Stranger {
 pub(super) struct Strangers {
     sets: Box<[[Option<Stranger>; WAYS]]>,
     hasher: RandomState,
+    noted: u64,
 }
 
 impl Strangers {
     /// An empty one.
     pub(super) fn new() -> Self {
-        Self { sets: vec![[None; WAYS]; SETS].into(), hasher: RandomState::new() }
+        Self { sets: vec![[None; WAYS]; SETS].into(), hasher: RandomState::new(), noted: 0 }
     }
 
     /// Adds what befell somebody.
@@ -49,16 +52,24 @@ impl Strangers {
             | What::Destination
             | What::Closed(_) => return,
         };
+        self.noted += 1;
+        let number = self.noted;
         let hash = self.hasher.hash_one((client, reason));
         let set = &mut self.sets[usize::try_from(hash % SETS as u64).unwrap_or(0)];
-        let known = set.iter_mut().flatten().find(|it| it.client == client);
-        if known.is_some_and(|known| known.entry.absorb(&entry)) {
+        let mut known = set.iter_mut().flatten().filter(|it| it.client == client);
+        if let Some(known) = known.find_map(|it| it.entry.absorb(&entry).then_some(it)) {
+            known.number = number;
             return;
         }
         // An empty place comes before any instant.
         if let Some(place) = set.iter_mut().min_by_key(|it| it.map(|it| it.entry.last)) {
-            *place = Some(Stranger { client, entry });
+            *place = Some(Stranger { client, entry, number });
         }
+    }
+
+    /// How much was ever noted.
+    pub(super) fn noted(&self) -> u64 {
+        self.noted
     }
 
     /// All entries, in no order.

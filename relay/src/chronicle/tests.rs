@@ -35,7 +35,7 @@ fn peer(port: u16) -> PeerAddr {
 
 impl Story {
     fn new() -> Self {
-        Self { now: Clock::new().last(), chronicle: Chronicle::new() }
+        Self { now: Clock::new().last(), chronicle: Chronicle::new(0) }
     }
 
     /// A second passes.
@@ -88,7 +88,7 @@ impl Story {
     }
 
     fn account(&self, subject: Subject) -> Account {
-        self.chronicle.account(self.now, 0, subject)
+        self.chronicle.account(self.now, subject)
     }
 
     /// The names of what happened to an allocation, and how often.
@@ -319,4 +319,35 @@ fn a_reason_tells_whom_it_befell_and_of_them_nothing_else() {
     let account = story.account(Subject::Reason("peer_denied"));
     let names: Vec<_> = account.entries().map(|(_, _, entry)| entry.what.name()).collect();
     assert_eq!(names, ["opened", "peer_denied"]);
+}
+
+#[test]
+fn who_follows_hears_each_thing_once_and_how_much_it_missed() {
+    let mut story = Story::new();
+    story.open(1, at(1, 1_000)).refuse(at(9, 9_000), Why::Expired, 1, false);
+    let mut bookmark = Bookmark::default();
+    let mut hear = |story: &Story| {
+        let fresh = story.chronicle.fresh(bookmark);
+        bookmark = fresh.until;
+        let items = fresh.items.iter().map(|it| it.entry.what.name());
+        let strangers = fresh.strangers.iter().map(|it| it.entry.what.name());
+        (items.chain(strangers).collect::<Vec<_>>(), fresh.missed)
+    };
+    assert_eq!(hear(&story), (vec!["opened"], 0), "what befell strangers before is old");
+    assert_eq!(hear(&story), (vec![], 0));
+    let channel = proto::channel_data::ChannelNumber::new(0x4001).unwrap();
+    story.change(&Change::ChannelSet { id: id(1), number: channel, peer: peer(1) });
+    story.refuse(at(1, 1_000), Why::PeerDenied, 5, true);
+    // In the same instant as the question before.
+    story.refuse(at(2, 2_000), Why::WrongPassword, 5, false);
+    story.refuse(at(2, 2_000), Why::NoIntegrity, 5, false);
+    story.change(&Change::ClientMoved { id: id(1), client: at(3, 3_000) });
+    assert_eq!(hear(&story), (vec!["peer_denied", "moved", "wrong_password"], 0));
+    story.refuse(at(3, 3_000), Why::PeerDenied, 5, true).close(1);
+    assert_eq!(hear(&story), (vec!["closed"], 0), "the first refusal of a kind alone");
+    for slot in 10..1_034 {
+        story.open(slot, at(4, 4_000)).close(slot);
+    }
+    let (heard, missed) = hear(&story);
+    assert_eq!((heard.len(), missed), (1_024, 1_024));
 }

@@ -15,7 +15,7 @@ use proto::turn;
 use proto::turn::tally::AllocationView;
 use proto::turn::view::AllocationDetail;
 
-use crate::chronicle::{Account, Subject};
+use crate::chronicle::{Account, Bookmark, Fresh, Subject};
 use crate::dtls::Traveller;
 use crate::stream::Guest;
 
@@ -52,6 +52,8 @@ pub(crate) enum Question {
     Media(AllocationId, SyncSender<Option<MediaReport>>),
     /// What happened to somebody, or for some reason.
     Account(Subject, SyncSender<Account>),
+    /// What happened since then.
+    Fresh(Bookmark, SyncSender<Fresh>),
     /// To end an allocation; whether there was one.
     End(AllocationId, SyncSender<bool>),
 }

@@ -326,6 +326,9 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Question::Account(subject, answer) => {
                 drop(answer.try_send(self.outbox.account(now, &mut self.server, subject)));
             }
+            Question::Fresh(since, answer) => {
+                drop(answer.try_send(self.outbox.fresh(now, &mut self.server, since)));
+            }
             Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }
     }

@@ -8,7 +8,7 @@ use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{Action, Change, Server};
 
-use crate::chronicle::{Account, Chronicle, Subject};
+use crate::chronicle::{Account, Bookmark, Chronicle, Fresh, Subject};
 use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
 use crate::offload::Follower;
@@ -54,7 +54,7 @@ impl Outbox {
         Self {
             closing: Vec::new(),
             log: Log::new(worker),
-            chronicle: Chronicle::new(),
+            chronicle: Chronicle::new(worker),
             distributions: Distributions::default(),
             worker,
             letterboxes,
@@ -168,6 +168,17 @@ impl Outbox {
         self.chronicle.follow(now, &change);
     }
 
+    /// What happened since somebody asked last.
+    pub(super) fn fresh<L: Ledger>(
+        &mut self,
+        now: Now,
+        server: &mut Server<L>,
+        since: Bookmark,
+    ) -> Fresh {
+        self.chronicle.take_refusals(now, server);
+        self.chronicle.fresh(since)
+    }
+
     /// What happened to somebody, up to now.
     pub(super) fn account<L: Ledger>(
         &mut self,
@@ -177,7 +188,7 @@ impl Outbox {
     ) -> Account {
         self.chronicle.take_refusals(now, server);
         self.chronicle.take_drops(now, server);
-        self.chronicle.account(now, self.worker, subject)
+        self.chronicle.account(now, subject)
     }
 
     /// Brings a client's message to another worker, with the connection or session it came by;

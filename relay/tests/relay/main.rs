@@ -7,6 +7,7 @@ mod bandwidth;
 mod configuration;
 mod counters;
 mod dtls;
+mod events;
 mod exhaustion;
 mod explain;
 mod framed;

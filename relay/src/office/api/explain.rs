@@ -76,8 +76,7 @@ pub(super) async fn explain(
     State(desk): State<Desk>,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Wanted { subject }) =
-        wanted.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let Query(Wanted { subject }) = wanted.map_err(Problem::of_query)?;
     let named = Named::parse(&subject).ok_or_else(|| {
         Problem::bad_request(
             "subject: not the name of a refusal or drop (see /v1/reasons), an allocation such as \
@@ -248,7 +247,12 @@ impl Inquiry {
 }
 
 /// One thing that happened, in JSON.
-fn told(calendar: Calendar, client: FiveTuple, of: Option<SessionId>, entry: &Entry) -> Value {
+pub(super) fn told(
+    calendar: Calendar,
+    client: FiveTuple,
+    of: Option<SessionId>,
+    entry: &Entry,
+) -> Value {
     let code = match entry.what {
         What::Refused { code, .. } => Some(code),
         _ => None,

@@ -6,6 +6,7 @@
 
 mod allocation;
 mod allocations;
+mod events;
 mod explain;
 mod orders;
 mod overview;
@@ -30,6 +31,7 @@ use super::levers::Levers;
 use super::watch::Watch;
 use crate::clock;
 use crate::service::Observer;
+use events::Wire;
 pub(super) use page::is_asset;
 pub(super) use problem::Problem;
 
@@ -41,13 +43,16 @@ pub(super) struct Desk {
     levers: Levers,
     /// What this host is called.
     node: Arc<str>,
+    wire: Arc<Wire>,
     looks: Arc<Semaphore>,
 }
 
 impl Desk {
     /// One for all doors.
     pub(super) fn new(observer: Observer, watch: Watch, levers: Levers, node: &str) -> Self {
-        Self { observer, watch, levers, node: node.into(), looks: Arc::new(Semaphore::new(1)) }
+        let looks = Arc::new(Semaphore::new(1));
+        let wire = Arc::new(Wire::new(&observer));
+        Self { observer, watch, levers, node: node.into(), wire, looks }
     }
 
     /// Does what waits for the workers, once at a time.
@@ -89,6 +94,7 @@ pub(super) fn router(desk: Desk) -> Router {
         .route("/v1/samples", get(overview::samples))
         .route("/v1/allocations", get(allocations::page))
         .route("/v1/allocations/{id}", get(allocation::detail).delete(allocation::end))
+        .route("/v1/events", get(events::events))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/reasons", get(explain::reasons))
         .route("/v1/drain", post(orders::drain))

@@ -74,7 +74,7 @@ struct Arrivals {
 }
 
 #[derive(Serialize)]
-struct Finding {
+pub(super) struct Finding {
     id: &'static str,
     severity: &'static str,
     text: String,
