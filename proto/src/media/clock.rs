@@ -20,19 +20,20 @@ const CERTAIN: u64 = 30;
 /// When the guess is judged for good. Without one, counting begins anew.
 const LAST_LOOK: u64 = 16 * FIRST_LOOK;
 
-/// Ticks of a source.
+/// Ticks of a source. What every packet asks for stands together, first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Clock {
     /// Nanoseconds of a tick, times 2³²; 0 while unknown.
     tick: u64,
+    /// When to look; never again once it is settled.
+    look: u64,
     /// Ticks a second.
     rate: u32,
     /// Where counting began.
     from: u32,
     /// When, in nanoseconds.
     since: u64,
-    /// When to look; never again once it is settled.
-    look: u64,
 }
 
 impl Clock {
@@ -50,6 +51,12 @@ impl Clock {
     #[inline]
     pub fn rate(&self) -> Option<u32> {
         (self.rate != 0).then_some(self.rate)
+    }
+
+    /// Whether it can tell how long ticks are.
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        self.tick != 0
     }
 
     /// How long so many ticks are, in nanoseconds; negative if they are backwards.

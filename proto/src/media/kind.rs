@@ -46,6 +46,9 @@ impl Kind {
     /// The names of the kinds, by [`Kind::index`].
     pub const NAMES: [&str; Self::COUNT] = ["rtp", "rtcp", "dtls", "stun", "other"];
 
+    /// The place of RTP among the kinds.
+    pub const RTP: usize = 0;
+
     /// The kind of a payload.
     #[inline]
     pub fn of(payload: &[u8]) -> Self {
@@ -64,7 +67,7 @@ impl Kind {
     #[inline]
     pub fn index(self) -> usize {
         match self {
-            Self::Rtp(_) => 0,
+            Self::Rtp(_) => Self::RTP,
             Self::Rtcp => 1,
             Self::Dtls => 2,
             Self::Stun => 3,

@@ -47,18 +47,32 @@ impl Leg {
 }
 
 /// Listens to one leg.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Ear {
-    /// By [`Kind::index`].
+    /// The name of the last source, and its place.
+    last: (u32, u32),
+    streams: Vec<Stream>,
+    rest: Box<Rest>,
+}
+
+/// What not every packet touches.
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    /// By [`Kind::index`]; of RTP without what belongs to a stream of now.
     kinds: [Flow; Kind::COUNT],
     /// Of RTP: packets of sources there was no room for.
     unmeasured: u64,
-    /// The place of the last source.
-    last: usize,
     /// Whose the streams are.
     names: [u32; MOST_STREAMS],
-    streams: Vec<Stream>,
     past: LegSummary,
+}
+
+impl Default for Ear {
+    fn default() -> Self {
+        // No source has this place.
+        Self { last: (0, u32::MAX), streams: Vec::new(), rest: Box::default() }
+    }
 }
 
 impl Ear {
@@ -66,26 +80,34 @@ impl Ear {
     #[inline]
     pub(super) fn hear(&mut self, at: u64, payload: &[u8]) -> Heard {
         let kind = Kind::of(payload);
-        self.kinds[kind.index()].add(payload.len());
         let (expected, received) = match kind {
             Kind::Rtp(header) => self.rtp(at, header, payload.len()),
-            Kind::Rtcp | Kind::Dtls | Kind::Stun | Kind::Other => (0, 0),
+            Kind::Rtcp | Kind::Dtls | Kind::Stun | Kind::Other => {
+                self.rest.kinds[kind.index()].add(payload.len());
+                (0, 0)
+            }
         };
         Heard { kind, expected, received }
     }
 
     #[inline]
     fn rtp(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
-        if self.names.get(self.last) != Some(&header.ssrc) || self.last >= self.streams.len() {
-            let names = self.names.get(..self.streams.len()).unwrap_or_default();
-            match names.iter().position(|name| *name == header.ssrc) {
-                Some(place) => self.last = place,
-                None => return self.begin(at, header, bytes),
-            }
+        let (name, place) = self.last;
+        match self.streams.get_mut(place as usize) {
+            Some(stream) if name == header.ssrc => stream.hear(at, header, bytes),
+            _ => self.turn(at, header, bytes),
         }
-        match self.streams.get_mut(self.last) {
-            Some(stream) => stream.hear(at, header, bytes),
-            None => (0, 0),
+    }
+
+    /// A packet of another source than the last one.
+    fn turn(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
+        let mut named = self.rest.names.iter().zip(&mut self.streams).zip(0..);
+        match named.find(|((name, _), _)| **name == header.ssrc) {
+            Some(((_, stream), place)) => {
+                self.last = (header.ssrc, place);
+                stream.hear(at, header, bytes)
+            }
+            None => self.begin(at, header, bytes),
         }
     }
 
@@ -101,10 +123,12 @@ impl Ear {
             self.leave(&old);
             place
         } else {
-            self.unmeasured += 1;
+            self.rest.unmeasured += 1;
+            self.rest.kinds[Kind::RTP].add(bytes);
             return (0, 0);
         };
-        (self.names[place], self.last) = (header.ssrc, place);
+        self.rest.names[place] = header.ssrc;
+        self.last = (header.ssrc, u32::try_from(place).unwrap_or(u32::MAX));
         (1, 1)
     }
 
@@ -121,10 +145,11 @@ impl Ear {
 
     /// Keeps what was counted of a stream that gives up its place.
     fn leave(&mut self, old: &Stream) {
+        self.rest.kinds[Kind::RTP] += old.flow();
         if old.is_proven() {
-            self.past.add(&old.report(0, old.heard()), false);
+            self.rest.past.add(&old.report(0, old.heard()), false);
         } else {
-            self.unmeasured += 1;
+            self.rest.unmeasured += 1;
         }
     }
 
@@ -135,7 +160,9 @@ impl Ear {
 
     /// In a few numbers.
     pub(super) fn summary(&self, at: u64) -> LegSummary {
-        let mut sum = LegSummary { kinds: self.kinds, unmeasured: self.unmeasured, ..self.past };
+        let Rest { kinds, unmeasured, past, .. } = *self.rest;
+        let mut sum = LegSummary { kinds, unmeasured, ..past };
+        self.streams.iter().for_each(|stream| sum.kinds[Kind::RTP] += stream.flow());
         for stream in self.streams.iter().filter(|stream| stream.is_proven()) {
             let lately = at.saturating_sub(stream.heard()) <= LATELY;
             sum.add(&stream.report(0, at), lately);
@@ -145,7 +172,7 @@ impl Ear {
 
     /// Stream by stream.
     pub(super) fn report(&self, at: u64) -> LegReport {
-        let streams = self.names.iter().zip(&self.streams).filter(|(_, it)| it.is_proven());
+        let streams = self.rest.names.iter().zip(&self.streams).filter(|(_, it)| it.is_proven());
         LegReport {
             summary: self.summary(at),
             streams: streams.map(|(ssrc, stream)| stream.report(*ssrc, at)).collect(),

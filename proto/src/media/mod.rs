@@ -31,6 +31,7 @@ use leg::Ear;
 
 /// What one allocation's payload says about its media.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct Media {
     begun: Instant,
     ears: [Ear; 2],

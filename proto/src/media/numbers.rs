@@ -11,24 +11,25 @@ const DROPOUT: u16 = 3_000;
 /// How far a number may be behind (`MAX_MISORDER`): as many as are remembered.
 const MISORDER: u16 = 100;
 
-/// Packets of one source.
+/// Packets of one source. What every packet changes stands together, first.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Numbers {
     /// Which of the last 128 numbers were here; bit 0 is the highest.
     window: u128,
     /// The highest number, with the rounds before it.
     highest: u64,
+    received: u64,
+    /// The number that would begin a new row.
+    stray: Option<u16>,
+    /// How often a row began anew.
+    restarts: u32,
     /// The lowest one of this row.
     lowest: u64,
     /// Expected in rows before this one.
     before: u64,
-    received: u64,
     duplicates: u64,
     late: u64,
-    /// How often a row began anew.
-    restarts: u32,
-    /// The number that would begin a new row.
-    stray: Option<u16>,
 }
 
 /// What a packet was.
@@ -62,6 +63,22 @@ impl Numbers {
             restarts: 0,
             stray: None,
         }
+    }
+
+    /// Whether a number is the one behind the highest.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the lower half")]
+    pub fn is_next(&self, number: u16) -> bool {
+        number == (self.highest as u16).wrapping_add(1)
+    }
+
+    /// Another packet, whose number is the next one: what [`Numbers::add`] does then.
+    #[inline]
+    pub fn add_next(&mut self) {
+        self.window = self.window << 1 | 1;
+        self.highest += 1;
+        self.received += 1;
+        self.stray = None;
     }
 
     /// Another packet.

@@ -8,6 +8,7 @@ use super::clock::{Clock, is_video};
 use super::kind::Header;
 use super::numbers::{Arrived, Numbers};
 use super::report::StreamReport;
+use crate::flow::Flow;
 
 /// A gap longer than this is a freeze, in nanoseconds: nobody conceals so much.
 const FREEZE: u64 = 200_000_000;
@@ -25,17 +26,24 @@ const CHANGED: u8 = 8;
 /// A clock that is not known yet is taken for the slowest one.
 const SLOWEST: u32 = 8_000;
 
-/// One source.
+/// One source. What every packet changes stands together, first: of many thousand streams none is in
+/// the cache when its next packet comes, and each line of memory that must be fetched costs as much as
+/// all the rest.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 pub struct Stream {
-    numbers: Numbers,
-    clock: Clock,
     /// When the last packet came.
     heard: u64,
+    /// When the last timestamp came.
+    stamped: u64,
     /// The last timestamp of the clock.
     timestamp: u32,
-    /// When it came.
-    stamped: u64,
+    /// Frames since `counting`.
+    counted: u32,
+    counting: u64,
+    longest_gap: u64,
+    /// All that came.
+    flow: Flow,
     /// What the clock is of.
     payload_type: u8,
     /// Packets of another payload type since the last one of this.
@@ -44,20 +52,18 @@ pub struct Stream {
     proven: bool,
     /// Whether packets went by unheard since the last one.
     skipped: bool,
+    /// How often `shaken` grew.
+    shakes: u32,
     /// RFC 3550 A.8, in sixteenths of a nanosecond.
     jitter: u64,
     longest_jitter: u64,
-    /// The sum of what it was, in nanoseconds, and how often.
+    /// The sum of what it was, in nanoseconds.
     shaken: u64,
-    shakes: u64,
-    bytes: u64,
-    longest_gap: u64,
+    clock: Clock,
+    numbers: Numbers,
+    frames: u64,
     frozen: u64,
     freezes: u32,
-    /// Frames since `counting`.
-    counted: u32,
-    frames: u64,
-    counting: u64,
     /// Thousandths of a frame a second.
     frame_rate: u32,
     begun: u64,
@@ -66,27 +72,29 @@ pub struct Stream {
 impl Stream {
     /// A source whose first packet came, with so many bytes.
     pub fn new(at: u64, header: Header, bytes: usize) -> Self {
+        let mut flow = Flow::default();
+        flow.add(bytes);
         Self {
-            numbers: Numbers::new(header.sequence),
-            clock: Clock::new(header.payload_type, header.timestamp, at),
             heard: at,
-            timestamp: header.timestamp,
             stamped: at,
+            timestamp: header.timestamp,
+            counted: u32::from(header.marker),
+            counting: at,
+            longest_gap: 0,
+            flow,
             payload_type: header.payload_type,
             others: 0,
             proven: false,
             skipped: false,
+            shakes: 0,
             jitter: 0,
             longest_jitter: 0,
             shaken: 0,
-            shakes: 0,
-            bytes: bytes as u64,
-            longest_gap: 0,
+            clock: Clock::new(header.payload_type, header.timestamp, at),
+            numbers: Numbers::new(header.sequence),
+            frames: u64::from(header.marker),
             frozen: 0,
             freezes: 0,
-            counted: u32::from(header.marker),
-            frames: u64::from(header.marker),
-            counting: at,
             frame_rate: 0,
             begun: at,
         }
@@ -95,8 +103,38 @@ impl Stream {
     /// Another packet; how many more are expected and received by it.
     #[inline]
     pub fn hear(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
+        self.flow.add(bytes);
+        if !self.is_usual(at, header) {
+            return self.judge(at, header);
+        }
+        self.numbers.add_next();
+        self.wobble(at, header);
+        self.heard = at;
+        if header.marker {
+            self.counted = self.counted.saturating_add(1);
+            self.frames += 1;
+        }
+        (1, 1)
+    }
+
+    /// Whether a packet is as most are: the next one, not late, and nothing is due. All that
+    /// [`Stream::judge`] would do then is what [`Stream::hear`] does.
+    #[inline]
+    fn is_usual(&self, at: u64, header: Header) -> bool {
+        let gap = at.saturating_sub(self.heard);
+        self.numbers.is_next(header.sequence)
+            && self.proven
+            && !self.skipped
+            && self.payload_type == header.payload_type
+            && self.others == 0
+            && gap <= self.longest_gap.min(FREEZE)
+            && !self.clock.is_due(at)
+            && at.saturating_sub(self.counting) < COUNTED
+    }
+
+    /// A packet of any kind.
+    fn judge(&mut self, at: u64, header: Header) -> (u64, u64) {
         let before = (self.numbers.expected(), self.numbers.received());
-        self.bytes += bytes as u64;
         if self.skipped {
             self.resume(at, header);
             return (1, 1);
@@ -165,13 +203,13 @@ impl Stream {
         let sent = self.clock.span(self.timestamp, header.timestamp);
         (self.timestamp, self.stamped) = (header.timestamp, at);
         let off = gap.wrapping_sub(sent.cast_unsigned()).cast_signed().unsigned_abs();
-        if self.clock.rate().is_none() || off > LEAP {
+        if !self.clock.is_known() || off > LEAP {
             return;
         }
         self.jitter = self.jitter + off - ((self.jitter + 8) >> 4);
         self.longest_jitter = self.longest_jitter.max(self.jitter);
         self.shaken = self.shaken.saturating_add(self.jitter >> 4);
-        self.shakes += 1;
+        self.shakes = self.shakes.saturating_add(1);
     }
 
     /// A gap that is long. A sender that pauses on purpose goes on with the next number, and with
@@ -231,6 +269,11 @@ impl Stream {
         self.proven
     }
 
+    /// All that came of it.
+    pub(super) fn flow(&self) -> Flow {
+        self.flow
+    }
+
     /// Its packets.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
@@ -244,7 +287,7 @@ impl Stream {
             payload_type: self.payload_type,
             clock_rate: rate,
             video: rate.is_some_and(|rate| is_video(self.payload_type, rate)),
-            bytes: self.bytes,
+            bytes: self.flow.bytes,
             expected: self.numbers.expected(),
             received: self.numbers.received(),
             duplicates: self.numbers.duplicates(),
@@ -252,7 +295,7 @@ impl Stream {
             restarts: self.numbers.restarts(),
             jitter: Duration::from_nanos(self.jitter >> 4),
             longest_jitter: Duration::from_nanos(self.longest_jitter >> 4),
-            mean_jitter: Duration::from_nanos(self.shaken / self.shakes.max(1)),
+            mean_jitter: Duration::from_nanos(self.shaken / u64::from(self.shakes.max(1))),
             longest_gap: Duration::from_nanos(self.longest_gap),
             freezes: self.freezes,
             frozen: Duration::from_nanos(self.frozen),
