@@ -44,13 +44,15 @@ fn sec_009_abuse_soak_nothing_is_lost_over_time() {
     let calls = Calls::through(&target);
     let (files, held) = (target.descriptors(), allocations(&target));
     let end = clock::now() + Duration::from_secs(60 * minutes);
-    let half = clock::now() + Duration::from_secs(30 * minutes);
+    let start = clock::now();
     let (trend, lost) = calls::beside(calls, || {
         let mut trend = Trend::default();
         while clock::now() < end {
-            let halves = usize::from(clock::now() >= half);
             round(&mut target);
-            trend.memory[halves].push(target.resident_bytes());
+            let minute = (start.elapsed().as_secs() / 60).min(minutes - 1);
+            let minute = usize::try_from(minute).expect("a small number");
+            trend.memory.resize(trend.memory.len().max(minute + 1), Vec::new());
+            trend.memory[minute].push(target.resident_bytes());
             trend.rounds += 1;
         }
         let given_back =
@@ -59,32 +61,38 @@ fn sec_009_abuse_soak_nothing_is_lost_over_time() {
         trend
     });
     println!("{} rounds in {minutes} minutes; calls: {lost}", trend.rounds);
-    println!("resident KiB, medians of the halves: {:?}", trend.medians().map(|it| it >> 10));
+    let by_minute: Vec<u64> = trend.memory.iter().map(|it| median(it) >> 10).collect();
+    println!("resident KiB, medians by the minute: {by_minute:?}");
+    println!("resident KiB, medians of the halves: {:?}", trend.halves().map(|it| it >> 10));
     assert!(lost.is_proof(), "calls beside the attacks: {lost}");
     let files = (target.descriptors(), files, allocations(&target), held);
     assert!(
         trend.given_back,
         "descriptors now and at first, allocations now and at first: {files:?}"
     );
-    let [first, second] = trend.medians();
+    let [first, second] = trend.halves();
     assert!(second <= first + NOISE_BYTES, "resident bytes grew from {first} to {second}");
 }
 
 #[derive(Default)]
 struct Trend {
     rounds: usize,
-    memory: [Vec<u64>; 2],
+    /// Resident bytes, by the minute.
+    memory: Vec<Vec<u64>>,
     given_back: bool,
 }
 
 impl Trend {
-    fn medians(&self) -> [u64; 2] {
-        self.memory.each_ref().map(|samples| {
-            let mut samples = samples.clone();
-            samples.sort_unstable();
-            samples.get(samples.len() / 2).copied().unwrap_or(0)
-        })
+    fn halves(&self) -> [u64; 2] {
+        let (first, second) = self.memory.split_at(self.memory.len() / 2);
+        [first, second].map(|half| median(&half.concat()))
     }
+}
+
+fn median(samples: &[u64]) -> u64 {
+    let mut samples = samples.to_vec();
+    samples.sort_unstable();
+    samples.get(samples.len() / 2).copied().unwrap_or(0)
 }
 
 /// One attack, and some honest clients.
