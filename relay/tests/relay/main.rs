@@ -16,6 +16,7 @@ mod life;
 mod microsoft;
 mod mobility;
 mod network;
+mod openapi;
 mod operators;
 mod pacing;
 mod page;

@@ -8,6 +8,7 @@ mod allocation;
 mod allocations;
 mod events;
 mod explain;
+mod openapi;
 mod orders;
 mod overview;
 mod page;
@@ -23,7 +24,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -86,20 +87,28 @@ fn time_ms(begun_ms: u64, at: Duration) -> u64 {
     begun_ms.saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Every resource of the API; `deploy/openapi.json` describes them.
+fn routes() -> Vec<(&'static str, MethodRouter<Desk>)> {
+    vec![
+        ("/v1/openapi.json", get(openapi::document)),
+        ("/v1/state", get(state::state)),
+        ("/v1/overview", get(overview::overview)),
+        ("/v1/samples", get(overview::samples)),
+        ("/v1/allocations", get(allocations::page)),
+        ("/v1/allocations/{id}", get(allocation::detail).delete(allocation::end)),
+        ("/v1/events", get(events::events)),
+        ("/v1/explain", get(explain::explain)),
+        ("/v1/reasons", get(explain::reasons)),
+        ("/v1/drain", post(orders::drain)),
+        ("/v1/reload", post(orders::reload)),
+    ]
+}
+
 /// Everything there is.
 pub(super) fn router(desk: Desk) -> Router {
-    page::routes(Router::new())
-        .route("/v1/state", get(state::state))
-        .route("/v1/overview", get(overview::overview))
-        .route("/v1/samples", get(overview::samples))
-        .route("/v1/allocations", get(allocations::page))
-        .route("/v1/allocations/{id}", get(allocation::detail).delete(allocation::end))
-        .route("/v1/events", get(events::events))
-        .route("/v1/explain", get(explain::explain))
-        .route("/v1/reasons", get(explain::reasons))
-        .route("/v1/drain", post(orders::drain))
-        .route("/v1/reload", post(orders::reload))
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
+    let page = page::routes(Router::new());
+    let all = routes().into_iter().fold(page, |router, (path, method)| router.route(path, method));
+    all.fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is no such resource") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
         })
@@ -118,4 +127,19 @@ async fn without_body(request: Request, next: Next) -> Response {
     let fresh = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(fresh);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_document_has_the_paths_that_are_served() {
+        let document: serde_json::Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        let described = document["paths"].as_object().unwrap().keys().map(String::as_str);
+        let served: BTreeSet<_> = routes().iter().map(|(path, _)| *path).collect();
+        assert_eq!(described.collect::<BTreeSet<_>>(), served);
+    }
 }
