@@ -213,8 +213,27 @@ fn ends_it(page: &mut Browser, lossy: &mut Lossy) {
     page.until("!document.querySelector('#over').hidden", SOON);
     let over = lossy.client.refresh(Duration::from_secs(600)).expect_err("it was ended");
     assert_eq!(over.code(), Some(437));
+    // What befell it can be read all the same.
+    page.until("document.querySelectorAll('#history li').length >= 2", SOON);
+    let history = page.value("document.querySelector('#history').innerText", SOON);
+    assert!(history.as_str().is_some_and(|it| it.contains("opened")), "{history}");
+    keep(page, "over.png");
+    why(page);
     page.value("location.hash = ''", SOON);
     page.until("document.querySelectorAll('#allocations tbody th a').length === 2", SOON);
+}
+
+/// A reason is explained to who searches for it.
+fn why(page: &mut Browser) {
+    page.value(
+        "document.querySelector('#subject').value = 'no_allocation'; \
+         document.querySelector('#search').requestSubmit()",
+        SOON,
+    );
+    page.until("document.querySelector('#summary').innerText.includes('no_allocation')", SOON);
+    page.until("document.querySelector('#findings').innerText.length > 20", SOON);
+    assert_eq!(page.value("location.hash", SOON), "#why=no_allocation");
+    keep(page, "why.png");
 }
 
 /// A relay that is gone is said to be gone, and found again when it is back.

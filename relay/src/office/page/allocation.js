@@ -1,6 +1,6 @@
 // One allocation: both legs over ten minutes, its streams, its peers, what happened to it, and its end.
 
-import { get, request } from "./api.js";
+import { get, request, sentence } from "./api.js";
 import { change } from "./ask.js";
 import { showEntries } from "./explain.js";
 import { NONE, bitrate, count, duration, megabytes, milliseconds, percent, share, span, tenths, time } from "./format.js";
@@ -52,8 +52,12 @@ export const allocation = {
     try {
       detail = await get(`/v1/allocations/${id}`);
     } catch (refused) {
-      if (refused.status !== 404 && refused.status !== 400) throw refused;
-      if (current()) alive(false);
+      if (refused.status !== 404) throw refused;
+      const past = await get(`/v1/explain?subject=${id}`);
+      if (!current()) return;
+      alive(false);
+      if ($("outcome").hidden) say(sentence(past.summary));
+      showHistory(past.entries);
       return;
     }
     if (!current()) return;
@@ -70,11 +74,14 @@ export const allocation = {
       ? "before the relay, on either leg" : "not measured, by quality.every or quality.measure";
     fill("streams", detail.streams.map(stream), "Nothing came yet.");
     fill("peers", detail.peers.map(peer), "It may reach nobody yet.");
-    const history = detail.history ?? [];
-    $("history-section").hidden = !history.length;
-    showEntries($("history"), history, id);
+    showHistory(detail.history);
   },
 };
+
+function showHistory(entries) {
+  $("history-section").hidden = !entries.length;
+  showEntries($("history"), entries, id);
+}
 
 /** What is over stays to be read, and has no buttons. */
 function alive(is) {
@@ -91,7 +98,7 @@ function showFacts(it) {
     ["Speaks", it.dialect === "turn" ? "TURN" : "MS-TURN"],
     ["User", it.user, "id"],
     ["Opened", `${time(it.opened_ms)}, ${span(it.age_s)} ago`],
-    ["Ends in", `${span(it.expires_in_s)} unless refreshed`],
+    ["Ends in", `${span(it.expires_in_s)} unless refreshed`, "ends"],
     ["Carried", `${megabytes(it.bytes_to_peer)} MB to peer, ${megabytes(it.bytes_to_client)} MB to client`],
   ];
   $("facts").replaceChildren(...facts.map(([name, value, kind]) => {

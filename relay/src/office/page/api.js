@@ -50,9 +50,9 @@ export async function get(path) {
   }
 }
 
-/** With a capital at the begin and a full stop at the end. */
+/** With a capital at the begin, unless a stable name stands there, and a full stop at the end. */
 export function sentence(text) {
   if (!text) return "";
-  const begun = text[0].toUpperCase() + text.slice(1);
+  const begun = /^\w+_/.test(text) ? text : text[0].toUpperCase() + text.slice(1);
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }

@@ -28,15 +28,37 @@ export const explain = {
       if (current()) $("summary").textContent = refused.message;
       return;
     }
+    const reason = answer.kind === "reason" && (await catalogue()).find((it) => it.id === subject);
     if (!current()) return;
     $("summary").textContent = sentence(answer.summary);
-    $("findings").replaceChildren(
-      ...answer.findings.map((it) => problem({ severity: "warning", ...it })),
-    );
+    const told = answer.findings.map((it) => problem({ severity: "warning", ...it }));
+    // What a reason means comes before how often it was.
+    if (reason) told.unshift(problem({ severity: "note", text: reason.help, advice: reason.advice }));
+    $("findings").replaceChildren(...told);
     $("entries-section").hidden = !answer.entries.length;
     showEntries($("entries"), answer.entries);
   },
 };
+
+let reasons = null;
+
+/** Every refusal and drop there is; asked for once. */
+async function catalogue() {
+  reasons ??= await get("/v1/reasons");
+  return reasons;
+}
+
+/** Offers their names to who searches. */
+export async function offer(list) {
+  if (list.children.length) return;
+  const all = await catalogue();
+  const names = new Set(all.map((it) => it.id));
+  list.replaceChildren(...[...names].sort().map((name) => {
+    const option = element("option");
+    option.value = name;
+    return option;
+  }));
+}
 
 /** What happened, the newest first; the allocation that is looked at is not named again. */
 export function showEntries(list, entries, own = "") {
@@ -47,7 +69,7 @@ export function showEntries(list, entries, own = "") {
     at.dateTime = new Date(entry.at_ms).toISOString();
     item.append(at, element("span", "what", entry.what.replaceAll("_", " ")));
     const words = element("span", "", sentence(entry.text));
-    if (entry.code) words.append(" ", element("span", "soft", `Code ${entry.code}.`));
+    if (entry.code && !entry.text.includes(entry.code)) words.append(" ", element("span", "soft", `Code ${entry.code}.`));
     if (entry.count > 1) words.append(" ", element("b", "", `${count(entry.count)} times.`));
     if (entry.allocation && entry.allocation !== own) {
       const link = element("a", "id", entry.allocation);

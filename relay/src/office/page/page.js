@@ -6,7 +6,7 @@
 import { allocation } from "./allocation.js";
 import { get, token } from "./api.js";
 import { askForToken } from "./ask.js";
-import { explain } from "./explain.js";
+import { explain, offer } from "./explain.js";
 import { roughly, time } from "./format.js";
 import { overview } from "./overview.js";
 
@@ -92,8 +92,9 @@ function head(state) {
 
 function access() {
   const known = token.get() !== "";
-  $("access").textContent = known ? "May change" : "Read only";
-  $("access").title = known ? "Forget the token" : "Give the token, to end and capture allocations";
+  $("access").textContent = known ? "Forget token" : "Enter token";
+  $("access").title = known
+    ? "Allocations can be ended and captured from here" : "Read only: allocations can be ended and captured with the token";
 }
 
 $("access").addEventListener("click", async () => {
@@ -112,6 +113,9 @@ $("search").addEventListener("submit", (event) => {
   $("subject").value = "";
   $("subject").blur();
 });
+
+// Without names to choose from, any can be typed.
+$("subject").addEventListener("focus", () => offer($("reasons")).catch(() => {}));
 
 addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, textarea") || document.querySelector("dialog[open]");
