@@ -352,6 +352,11 @@ impl Relay {
         self.observer.0.config.metrics_addr()
     }
 
+    /// Where operators look at it.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.observer.0.config.admin_addr()
+    }
+
     /// A view from outside.
     pub fn observer(&self) -> Observer {
         self.observer.clone()

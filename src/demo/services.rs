@@ -23,6 +23,9 @@ const PORT: u16 = 3478;
 /// The usual address of metrics.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9641);
 
+/// The usual address of the operators' page.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9643);
+
 /// Relayed ports.
 pub(crate) const RELAYED_PORTS: RangeInclusive<u16> = 50_000..=59_999;
 
@@ -89,12 +92,18 @@ impl Services {
         })?;
         note(&mut moved, "UDP port", wanted, port);
         let wanted = metrics.unwrap_or(METRICS);
-        let metrics = host::tcp_listener(wanted, metrics.is_some())
-            .and_then(|listener| listener.local_addr())
+        // Both are held until both are known, so that they differ.
+        let held = host::tcp_listener(wanted, metrics.is_some())
             .map_err(|error| Failure::setup(format!("--metrics {wanted}: {error}")))?;
+        let metrics = held.local_addr().map_err(Failure::job)?;
         note(&mut moved, "TCP port", wanted.port(), metrics.port());
+        let admin = host::tcp_listener(ADMIN, false)
+            .and_then(|listener| listener.local_addr())
+            .map_err(|error| Failure::setup(format!("the operators' page: {error}")))?;
+        note(&mut moved, "TCP port", ADMIN.port(), admin.port());
+        drop(held);
 
-        let text = relay_toml(&addresses, port, metrics);
+        let text = relay_toml(&addresses, port, metrics, admin);
         let config = relay::Config::from_toml(&text, "demo relay", Some(ring.clone()))
             .map_err(|error| Failure::with_code(&error, error.exit_code()))?;
         let relay =
@@ -143,6 +152,11 @@ impl Services {
     /// Where relayed ports are.
     pub(crate) fn relayed_ip(&self) -> IpAddr {
         self.relayed_ip
+    }
+
+    /// Where operators look at the relay.
+    pub(crate) fn admin_addr(&self) -> Option<SocketAddr> {
+        self.relay.admin_addr()
     }
 
     /// Where metrics are served.
@@ -203,7 +217,7 @@ fn addresses() -> Vec<IpAddr> {
     host::primary_address().into_iter().chain([Ipv4Addr::LOCALHOST.into()]).collect()
 }
 
-fn relay_toml(addresses: &[IpAddr], port: u16, metrics: SocketAddr) -> String {
+fn relay_toml(addresses: &[IpAddr], port: u16, metrics: SocketAddr, admin: SocketAddr) -> String {
     let listeners = addresses.iter().fold(String::new(), |text, ip| {
         text + &format!("[[listen]]\naddress = \"{}\"\n", SocketAddr::new(*ip, port))
     });
@@ -212,7 +226,7 @@ fn relay_toml(addresses: &[IpAddr], port: u16, metrics: SocketAddr) -> String {
     format!(
         "realm = \"av-edge.demo\"\n{listeners}\
          [relay]\naddresses = [{{ local = \"{relayed}\" }}]\nports = \"{first}-{last}\"\n\
-         [metrics]\naddress = \"{metrics}\"\n"
+         [metrics]\naddress = \"{metrics}\"\n[admin]\naddress = \"{admin}\"\n"
     )
 }
 
@@ -258,7 +272,7 @@ mod tests {
     fn both_services_accept_the_configuration_they_are_given() {
         let addresses = addresses();
         let ring = KeyRing { current: PrivateKey::generate().pool_key(), previous: Vec::new() };
-        let text = relay_toml(&addresses, PORT, METRICS);
+        let text = relay_toml(&addresses, PORT, METRICS, ADMIN);
         relay::Config::from_toml(&text, "relay", Some(ring.clone())).unwrap();
         for ip in ["192.0.2.1:3478", "[2001:db8::1]:3478"] {
             let text = auth_toml(ip.parse().unwrap(), &random_key().unwrap());

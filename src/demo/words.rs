@@ -155,6 +155,9 @@ pub(super) fn offer(services: &Services, page: &Page, guest: &Configuration) {
     if let Some(metrics) = services.metrics_addr() {
         row(&mut text, "metrics", &format!("http://{metrics}/metrics"));
     }
+    if let Some(admin) = services.admin_addr() {
+        row(&mut text, "operators", &format!("http://{admin}/  (what the relay does)"));
+    }
     if let Some(moved) = page.moved() {
         row(&mut text, "note", &moved);
     }
