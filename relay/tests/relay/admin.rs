@@ -187,6 +187,60 @@ fn no_peer_is_reached_at_the_door() {
 }
 
 #[test]
+fn what_is_no_good_request_is_refused_in_words() {
+    let office = Office::open(68, "127.0.0.1:22068", "token_file = \"token\"");
+    let body = format!("{}Content-Length: 5000\r\n", bearer(TOKEN));
+    let chunked = format!("{}Transfer-Encoding: chunked\r\n", bearer(TOKEN));
+    let long = format!("X: {}\r\n", "y".repeat(20_000));
+    for (line, headers, expected) in [
+        ("POST /v1/drain", &*body, 413),
+        ("POST /v1/drain", &chunked, 413),
+        ("GET /v1/overview", "Content-Length: 5000\r\n", 413),
+        ("PUT /v1/state", &bearer(TOKEN), 405),
+        ("DELETE /v1/allocations/..", &bearer(TOKEN), 400),
+        ("DELETE /v1/allocations/%00", &bearer(TOKEN), 400),
+        ("GET /v1/allocations?limit=9999999999999999999999", "", 400),
+        ("GET /v1/explain?subject=%ff%fe", "", 400),
+        ("GET /v1/state", &long, 431),
+    ] {
+        let (status, head, answer) = office.ask(line, headers);
+        assert_eq!(status, expected, "{line}: {answer}");
+        // A head that is too long is refused before it is understood.
+        let problem = head.to_lowercase().contains("application/problem+json");
+        assert_eq!(problem, expected != 431, "{line}: {head}");
+    }
+    assert!(!office.relay.observer().is_draining(), "nothing was done");
+    office.close();
+}
+
+#[test]
+fn browsers_that_idle_or_drip_or_do_not_read_cost_calls_and_others_nothing() {
+    let office = Office::open(69, "127.0.0.1:22069", "");
+    let mut client = office.client();
+    let mut held = Vec::new();
+    for number in 0..300 {
+        let mut stream = TcpStream::connect(office.admin).unwrap();
+        match number % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /v1/over").unwrap(),
+            _ => {
+                // Many answers, none of which is read. The door may have closed on it already.
+                let request = b"GET /overview.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
+                drop(stream.write_all(&request));
+            }
+        }
+        held.push(stream);
+    }
+    for _ in 0..3 {
+        let (status, _, body) = office.ask("GET /v1/overview", "");
+        assert!(status == 200 && body.contains("\"allocations\":1,"), "{status} {body}");
+    }
+    client.refresh(Duration::from_secs(600)).unwrap();
+    drop(held);
+    office.close();
+}
+
+#[test]
 fn an_address_that_somebody_else_has_is_refused() {
     for (address, word) in [
         ("127.0.0.1:21067", "clients are served"),

@@ -126,6 +126,8 @@ async fn without_body(request: Request, next: Next) -> Response {
     // What is so now is told; the page alone says otherwise of itself.
     let fresh = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(fresh);
+    let plain = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, plain);
     response
 }
 
