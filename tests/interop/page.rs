@@ -37,10 +37,10 @@ struct Office {
 }
 
 impl Office {
-    fn new(limits: &str) -> Self {
+    fn new(more: &str) -> Self {
         let home = Home::with_pool_key();
         home.write("admin-token", TOKEN);
-        let tables = format!("[admin]\ntoken_file = \"admin-token\"\n{limits}");
+        let tables = format!("[admin]\ntoken_file = \"admin-token\"\n{more}");
         let file = RelayFile { tables, ports: "40000-61999", ..RelayFile::default() };
         Self { site: Site::new(), home, file }
     }
@@ -191,16 +191,18 @@ fn looks_closely(page: &mut Browser, lossy: &mut Lossy) {
     keep(page, "allocation.png");
 }
 
+/// Types a token into the dialog that asks for it.
+fn answer(page: &mut Browser, token: &str) {
+    page.until("document.querySelector('#ask').open", SOON);
+    let act = format!(
+        "document.querySelector('#token').value = '{token}'; \
+         document.querySelector('#ask-do').click()"
+    );
+    page.value(&act, SOON);
+}
+
 /// Without the token nothing ends; with it the call does.
 fn ends_it(page: &mut Browser, lossy: &mut Lossy) {
-    let answer = |page: &mut Browser, token: &str| {
-        page.until("document.querySelector('#ask').open", SOON);
-        let act = format!(
-            "document.querySelector('#token').value = '{token}'; \
-             document.querySelector('#ask-do').click()"
-        );
-        page.value(&act, SOON);
-    };
     page.value("document.querySelector('#end').click()", SOON);
     answer(page, "not-the-token-at-all");
     page.until("document.querySelector('#ask-wrong').innerText === 'This is not the token.'", SOON);
@@ -250,6 +252,25 @@ fn loses_and_finds(office: &Office, relay: &mut Process, page: &mut Browser) {
         "document.querySelector('#allocations').innerText.includes('nobody is served')",
         SOON,
     );
+}
+
+#[test]
+fn page_asks_for_the_token_first_where_reading_wants_it() {
+    let office = Office::new(&format!("address = \"{INTERNAL}:9643\"\n"));
+    let _relay = office.start();
+    let credential = mint(&office.home.path("pool.pem"), "alice");
+    let _lossy = Lossy::open(&office.site, &credential);
+    let mut page = Browser::open(&office.site.client, &format!("http://{INTERNAL}:9643/"));
+    let page = &mut page;
+    answer(page, "not-the-token-at-all");
+    page.until("document.querySelector('#ask-wrong').innerText === 'This is not the token.'", SOON);
+    let rows = "document.querySelectorAll('#allocations tbody th a').length";
+    assert_eq!(page.value(rows, SOON), 0, "nothing is shown before");
+    answer(page, TOKEN);
+    page.until(&format!("{rows} === 1"), SOON);
+    // A tab that is read again goes on without asking.
+    page.value("location.reload()", SOON);
+    page.until(&format!("{rows} === 1 && !document.querySelector('#ask').open"), SOON);
 }
 
 #[test]
