@@ -179,6 +179,8 @@ fn a_nat_that_changes_ports_and_a_stale_realm_are_recognised() {
     let mut client = client_of(server, "bob");
     client.allocate(&AllocateOptions::default()).unwrap();
     sockets[0].send_to(&[0x40, 0, 0, 4, 1, 2, 3, 4], server).unwrap();
+    // When this is answered, what was sent before has arrived.
+    ask(&sockets[0], &Speaker::new("dave").request(Method::BINDING, |_| ()));
     let found = witness.explain(&address(&client))["findings"][0].clone();
     let text = found["text"].as_str().unwrap();
     let stray = sockets[0].local_addr().unwrap().to_string();
