@@ -3,6 +3,8 @@
 //! Only the grammar lives here. Each subcommand has a file of its own that takes its arguments
 //! and does the work.
 
+mod top;
+
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::addr::Side;
 
 use crate::failure::Failure;
+pub(crate) use top::{TopArgs, TopSort};
+
 use crate::{
     auth, check, conformance, control, credential, demo, doctor, explain, key, probe, relay,
 };
@@ -68,6 +72,8 @@ enum Command {
     Conformance(ConformanceArgs),
     /// Look at a relay that runs on this host, and tell it what to do, through its socket.
     Control(ControlArgs),
+    /// Watch a relay in a terminal: what is wrong, what it carries, and each call.
+    Top(TopArgs),
     /// Say what a refusal or drop means, or why a client or an allocation fared as it did.
     Explain(ExplainArgs),
     /// Say what a configuration file would start, or what is wrong with it.
@@ -492,6 +498,7 @@ impl Cli {
             Command::Key(command) => key::run(&command),
             Command::Credential(command) => credential::run(&command),
             Command::Control(args) => control::run(&args),
+            Command::Top(args) => crate::top::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),

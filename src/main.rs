@@ -17,6 +17,7 @@ mod output;
 mod probe;
 mod relay;
 mod target;
+mod top;
 
 use std::process::ExitCode;
 

@@ -19,8 +19,8 @@ pub(super) fn allocation(row: &Value) -> String {
         relayed.join(" "),
         time(&row["age_s"]),
         time(&row["expires_in_s"]),
-        volume(&row["bytes_to_peer"]),
-        volume(&row["bytes_to_client"]),
+        volume(count(&row["bytes_to_peer"])),
+        volume(count(&row["bytes_to_client"])),
     )
 }
 
@@ -66,8 +66,12 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().escape_debug().to_string()
 }
 
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
 fn time(seconds: &Value) -> String {
-    duration(seconds.as_u64().unwrap_or_default())
+    duration(count(seconds))
 }
 
 /// Seconds, in two units.
@@ -80,8 +84,8 @@ pub(crate) fn duration(seconds: u64) -> String {
     }
 }
 
-fn volume(bytes: &Value) -> String {
-    let bytes = bytes.as_u64().unwrap_or_default();
+/// Bytes, in a unit that suits them.
+pub(crate) fn volume(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} B"),
         10_000..10_000_000 => format!("{} kB", bytes / 1_000),
@@ -103,7 +107,7 @@ mod tests {
             assert_eq!(time(&json!(seconds)), expected);
         }
         for (bytes, expected) in [(9_999, "9999 B"), (10_000, "10 kB"), (12_345_678, "12 MB")] {
-            assert_eq!(volume(&json!(bytes)), expected);
+            assert_eq!(volume(bytes), expected);
         }
         assert_eq!(text(&json!("a\u{1b}[2J")), "a\\u{1b}[2J");
     }

@@ -14,6 +14,7 @@ mod log;
 mod relay;
 mod reload;
 mod secrets;
+mod top;
 
 use harness::Run;
 
@@ -32,6 +33,7 @@ fn every_subcommand_explains_itself() {
                 "conformance",
                 "control",
                 "explain",
+                "top",
                 "check",
             ][..],
         ),
