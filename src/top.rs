@@ -45,7 +45,7 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
 /// One frame, as text.
 fn once(source: &Source, mut board: Board) -> Result<(), Failure> {
     board.take(Ok(source.look(&board.wanted())?));
-    let height = draw::height(&board);
+    let height = draw::height(&board, WIDTH);
     let mut lines = frame(&mut board, (WIDTH, height))?;
     // No keys are heard here.
     lines.pop();

@@ -9,8 +9,9 @@ use clap::{Args, ValueEnum};
 #[command(after_help = "\
 Keys: up, down, page up, page down to move; Enter for one allocation with its peers, streams and \
 history, Esc back; t, l, a, e, b, i sort by throughput, loss, age, expiry, bytes, id, s by the next \
-of these; q quits. Rates, loss and jitter are those of the last five seconds. Over the socket the \
-relay needs the table [control] in its configuration, over TCP [admin].")]
+of these; p shows or hides what to do about what is wrong; q quits. Rates, loss and jitter are those \
+of the last five seconds. Over the socket the relay needs the table [control] in its configuration, \
+over TCP [admin].")]
 pub(crate) struct TopArgs {
     /// The socket of a relay on this host: its `control.path`.
     #[arg(long, value_name = "PATH", default_value = "/run/av-edge/relay.sock")]

@@ -63,7 +63,15 @@ pub(super) fn reloaded(answer: &Value) -> Vec<String> {
 
 /// A text, safe for a terminal.
 pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().escape_debug().to_string()
+    let letters = value.as_str().unwrap_or_default().chars();
+    letters.fold(String::new(), |mut safe, letter| {
+        match letter {
+            // These need an escape in a literal, and none here.
+            '\'' | '"' | '\\' => safe.push(letter),
+            _ => safe.extend(letter.escape_debug()),
+        }
+        safe
+    })
 }
 
 fn count(value: &Value) -> u64 {
@@ -109,6 +117,6 @@ mod tests {
         for (bytes, expected) in [(9_999, "9999 B"), (10_000, "10 kB"), (12_345_678, "12 MB")] {
             assert_eq!(volume(bytes), expected);
         }
-        assert_eq!(text(&json!("a\u{1b}[2J")), "a\\u{1b}[2J");
+        assert_eq!(text(&json!("it's a\u{1b}[2J")), "it's a\\u{1b}[2J");
     }
 }

@@ -17,8 +17,6 @@ pub(super) struct Board {
     sort: TopSort,
     limit: u16,
     look: Look,
-    /// Whether anything was seen so far.
-    seen: bool,
     /// Why the last look failed, if it did; what was seen before stays.
     trouble: Option<String>,
     /// The line of the list that keys are about.
@@ -27,6 +25,10 @@ pub(super) struct Board {
     detail: Option<String>,
     /// How far its history is scrolled.
     scroll: u16,
+    /// Whether it is said what to do about what is wrong.
+    advises: bool,
+    /// Whether the first line is the one to look at as soon as another order is there.
+    begins: bool,
     over: bool,
 }
 
@@ -36,11 +38,12 @@ impl Board {
             sort,
             limit,
             look: Look::default(),
-            seen: false,
             trouble: None,
             lines: TableState::new().with_selected(Some(0)),
             detail: None,
             scroll: 0,
+            advises: true,
+            begins: false,
             over: false,
         }
     }
@@ -57,9 +60,13 @@ impl Board {
             Ok(look) => {
                 let selected = self.selected().map(|row| row.id.clone());
                 self.look = look;
-                self.seen = true;
                 self.trouble = None;
-                self.follow(selected.as_deref());
+                if self.begins {
+                    self.lines.select(Some(0));
+                    self.begins = self.look.sort != self.sort.name();
+                } else {
+                    self.follow(selected.as_deref());
+                }
             }
             Err(failure) => self.trouble = Some(failure.to_string()),
         }
@@ -92,14 +99,22 @@ impl Board {
                 self.scroll = 0;
             }
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => self.detail = None,
-            KeyCode::Char('s') => self.sort = self.sort.next(),
+            KeyCode::Char('p') => self.advises = !self.advises,
+            KeyCode::Char('s') => self.sort_by(self.sort.next()),
             KeyCode::Char(letter) => {
                 if let Some(sort) = TopSort::of_key(letter) {
-                    self.sort = sort;
+                    self.sort_by(sort);
                 }
             }
             _ => {}
         }
+    }
+
+    /// Who asks for another order wants to see the first of it.
+    fn sort_by(&mut self, sort: TopSort) {
+        self.sort = sort;
+        self.begins = true;
+        self.lines.select(Some(0));
     }
 
     /// Moves along the list, or along the history of one allocation.
@@ -127,8 +142,9 @@ impl Board {
         self.over
     }
 
+    /// Whether anything was seen so far.
     pub(super) fn is_seen(&self) -> bool {
-        self.seen
+        !self.look.sort.is_empty()
     }
 
     pub(super) fn trouble(&self) -> Option<&str> {
@@ -153,8 +169,13 @@ impl Board {
         self.look.page.total
     }
 
-    pub(super) fn sort(&self) -> TopSort {
-        self.sort
+    /// The order of the rows that are there.
+    pub(super) fn sort(&self) -> &'static str {
+        self.look.sort
+    }
+
+    pub(super) fn advises(&self) -> bool {
+        self.advises
     }
 
     /// The allocation that is looked at closely, and what was seen of it.

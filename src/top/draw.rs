@@ -15,6 +15,9 @@ use crate::control::words::{duration, volume};
 /// Problems that are told; the page has room for all.
 const PROBLEMS: usize = 3;
 
+/// Columns before their texts, for how bad they are.
+const INDENT: u16 = 9;
+
 /// Lines beside problems and allocations: title, totals, graph, heading of the list, keys.
 const FIXED_LINES: usize = 1 + 1 + 2 + 2 + 1;
 
@@ -26,7 +29,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, board: &mut Board) {
-    let problems = problem_lines(board);
+    let problems = problem_lines(board, frame.area().width);
     let height = u16::try_from(problems.len()).unwrap_or(0);
     let rows = [
         Constraint::Length(1),
@@ -50,8 +53,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &mut Board) {
         (Some(trouble), _) => Line::from(trouble.to_owned()).bold().fg(Color::Red),
         (None, Some(_)) => Line::from("Esc back   ↑ ↓ history   q quit").dim(),
         (None, None) => Line::from(
-            "q quit   ↑ ↓ move   Enter one allocation   sort: t throughput l loss a age e expiry \
-             b bytes i id",
+            "q quit   ↑ ↓ move   Enter one allocation   p advice   sort: t throughput l loss a age \
+             e expiry b bytes i id",
         )
         .dim(),
     };
@@ -59,8 +62,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &mut Board) {
 }
 
 /// So many lines show all allocations.
-pub(super) fn height(board: &Board) -> u16 {
-    let lines = board.rows().len() + problem_lines(board).len() + FIXED_LINES;
+pub(super) fn height(board: &Board, width: u16) -> u16 {
+    let lines = board.rows().len() + problem_lines(board, width).len() + FIXED_LINES;
     u16::try_from(lines).unwrap_or(u16::MAX)
 }
 
@@ -109,35 +112,60 @@ fn sparkline(frame: &mut Frame<'_>, board: &Board, area: Rect) {
     frame.render_widget(Sparkline::default().data(rates).style(Color::Cyan), area);
 }
 
-fn problem_lines(board: &Board) -> Vec<Line<'static>> {
+/// What is wrong, the worst first, and what to do about it.
+fn problem_lines(board: &Board, width: u16) -> Vec<Line<'static>> {
     let problems = &board.overview().problems;
     if problems.is_empty() {
         let words = if board.is_seen() { "Nothing is wrong." } else { "" };
         return vec![Line::from(words).fg(Color::Green)];
     }
-    let mut lines: Vec<_> = problems.iter().take(PROBLEMS).map(problem_line).collect();
+    let mut lines = Vec::new();
+    for problem in problems.iter().take(PROBLEMS) {
+        lines.extend(problem_text(problem, width));
+        if board.advises() {
+            let advice = wrapped(&problem.advice, width.saturating_sub(INDENT));
+            lines.extend(advice.into_iter().map(|it| Line::from(format!("{:9}{it}", "")).dim()));
+        }
+    }
     if let Some(more) = problems.len().checked_sub(PROBLEMS).filter(|more| *more > 0) {
         lines.push(Line::from(format!("and {more} more")).dim());
     }
     lines
 }
 
-fn problem_line(problem: &Problem) -> Line<'static> {
+fn problem_text(problem: &Problem, width: u16) -> impl Iterator<Item = Line<'static>> {
     let colour = match &*problem.severity {
         "error" => Color::Red,
         "warning" => Color::Yellow,
         _ => Color::Blue,
     };
-    Line::from(vec![
-        Span::from(format!("{:<8}", problem.severity)).bold().fg(colour),
-        Span::from(format!("{}: {}", problem.text, problem.advice)),
-    ])
+    let mut severity = problem.severity.clone();
+    wrapped(&problem.text, width.saturating_sub(INDENT)).into_iter().map(move |text| {
+        let severity = std::mem::take(&mut severity);
+        Line::from(vec![Span::from(format!("{severity:<9}")).bold().fg(colour), Span::from(text)])
+    })
+}
+
+/// A text in lines of so many columns, broken between words.
+fn wrapped(text: &str, width: u16) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let room = usize::from(width).saturating_sub(word.chars().count() + 1);
+        match lines.last_mut().filter(|line| line.chars().count() <= room) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The allocations, the first in the order that was asked for.
 fn list(frame: &mut Frame<'_>, board: &mut Board, area: Rect) {
     let shown = board.rows().len();
-    let title = format!(" {shown} of {} allocations by {} ", board.total(), board.sort().name());
+    let title = format!(" {shown} of {} allocations by {} ", board.total(), board.sort());
     let header = [
         "ID",
         "USER",

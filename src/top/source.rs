@@ -43,6 +43,8 @@ pub(super) struct Wanted {
 /// What was seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
+    /// The order that was asked for.
+    pub(super) sort: &'static str,
     pub(super) overview: Overview,
     pub(super) samples: Samples,
     pub(super) page: Page,
@@ -73,6 +75,7 @@ impl Source {
     pub(super) fn look(&self, wanted: &Wanted) -> Result<Look, Failure> {
         let Wanted { sort, limit, detail } = wanted;
         let mut look = Look {
+            sort,
             overview: self.read("/v1/overview")?,
             samples: self.read("/v1/samples")?,
             page: self.read(&format!("/v1/allocations?sort={sort}&limit={limit}"))?,

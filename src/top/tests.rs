@@ -34,6 +34,7 @@ fn look(rows: usize, total: u64) -> Look {
          "loss_client": 0.012, "cpu": 0.25},
     ]});
     Look {
+        sort: "throughput",
         overview: serde_json::from_value::<Overview>(overview).unwrap(),
         samples: serde_json::from_value::<Samples>(samples).unwrap(),
         page: serde_json::from_value::<Page>(json!({"allocations": rows, "total": total})).unwrap(),
@@ -64,7 +65,8 @@ fn a_frame_says_how_the_relay_is_and_what_is_wrong_before_the_calls() {
     );
     assert!(lines[1].starts_with("to peers 8000 kbit/s   to clients 16 Mbit/s   1234 packets/s"));
     assert!(lines[1].contains("loss from clients 1.2 %, from peers -   processor 25 %"), "{shown}");
-    assert!(lines[4].starts_with("warning 3 calls lose packets: look at their"), "{shown}");
+    assert_eq!(lines[4], "warning  3 calls lose packets", "{shown}");
+    assert_eq!(lines[5], "         look at their networks", "{shown}");
     assert!(shown.contains(" 3 of 10000 allocations by throughput "), "{shown}");
     let row = lines.iter().find(|line| line.contains("0-0-1")).unwrap();
     for words in ["00000000deadbeef", "192.0.2.1:4000", "1 min 15 s", "100 kbit/s", "20 Mbit/s"] {
@@ -113,6 +115,38 @@ fn keys_sort_move_open_and_quit() {
     assert!(!board.is_over());
     press(&mut board, KeyCode::Char('q'));
     assert!(board.is_over());
+}
+
+#[test]
+fn long_texts_are_broken_between_words_and_advice_can_be_left_away() {
+    let mut seen = look(1, 1);
+    seen.overview.problems[0].advice = "one two three four five six seven eight".to_owned();
+    let mut board = board(seen);
+    let lines = frame(&mut board, (30, 20)).unwrap();
+    assert_eq!(
+        lines[4..7],
+        [
+            "warning  3 calls lose packets",
+            "         one two three four",
+            "         five six seven eight",
+        ]
+    );
+    press(&mut board, KeyCode::Char('p'));
+    assert!(!shown(&mut board, (30, 20)).contains("one two"));
+}
+
+#[test]
+fn another_order_is_looked_at_from_its_first_line() {
+    let mut board = board(look(3, 3));
+    press(&mut board, KeyCode::End);
+    press(&mut board, KeyCode::Char('l'));
+    // What was asked for before comes first.
+    board.take(Ok(look(3, 3)));
+    let mut other = Look { sort: "loss", ..look(3, 3) };
+    other.page.allocations.reverse();
+    board.take(Ok(other));
+    press(&mut board, KeyCode::Enter);
+    assert_eq!(board.wanted().detail.as_deref(), Some("0-2-1"));
 }
 
 #[test]

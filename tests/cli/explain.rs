@@ -64,7 +64,7 @@ fn a_relay_says_why_a_client_was_refused_and_what_became_of_an_allocation() {
     }
     assert!(!told.out.contains("alice") && !told.out.contains(PASSWORD), "{}", told.out);
     let told = explain("wrong_password");
-    assert!(told.out.contains("counted 1 times") && told.out.contains(&own), "{}", told.out);
+    assert!(told.out.contains("counted 1 since") && told.out.contains(&own), "{}", told.out);
 
     let mut call = site.call("alice");
     call.exchange();

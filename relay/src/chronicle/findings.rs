@@ -204,11 +204,12 @@ fn moved_nat_port(view: View<'_>) -> Option<Finding> {
                   timeout; clients that know mobility (RFC 8016) keep their allocation, if \
                   features.mobility allows it.";
     let live: Vec<_> = view.account.lives.iter().filter(|(_, life)| life.ended.is_none()).collect();
-    let is_live_at =
-        |at: SocketAddr| live.iter().any(|(_, life)| life.client.client.socket() == at);
+    let was_once_at =
+        |at: SocketAddr| view.account.lives.iter().any(|(_, life)| life.was_at(|it| it == at));
     let strays = view.account.strangers.iter().filter(|it| looks_moved(it.entry.what));
     let strays: Vec<_> = strays
-        .filter(|it| !is_live_at(it.client.client.socket()))
+        // What comes late of a call that is over is no trouble.
+        .filter(|it| !was_once_at(it.client.client.socket()))
         .map(|it| (it.client.client.socket(), it.entry))
         .collect();
     for (_, life) in &live {

@@ -249,6 +249,10 @@ fn loops_are_recognised_and_what_is_over_is_not() {
             it.open(1, here).open(2, at(1, 2_000)).wait();
             it.refuse(at(1, 2_000), Why::StaleNonce, 1, false);
         }),
+        ("another call from its host has just ended", None, &|it| {
+            it.open(1, here).open(2, at(1, 2_000)).wait().close(2);
+            it.lose(Party::Client(at(1, 2_000)), DropReason::NoAllocation, 3);
+        }),
         ("a wrong password", Some("wrong_password"), &|it| {
             it.refuse(here, Why::WrongPassword, 1, false);
         }),

@@ -134,7 +134,7 @@ fn a_client_that_is_refused_learns_why_from_its_operator() {
         let own = allocate(credentials);
         assert_eq!(witness.findings(&own), [expected], "{case}");
         let answer = witness.explain(expected);
-        assert!(answer["summary"].as_str().unwrap().contains("counted 1 times"), "{answer}");
+        assert!(answer["summary"].as_str().unwrap().contains("counted 1 since"), "{answer}");
         assert_eq!(answer["entries"][0]["client"], *own, "{case}");
     }
     let host = witness.findings("127.0.0.1");

@@ -219,8 +219,8 @@ impl Inquiry {
                 let total = self.total.unwrap_or_default();
                 let lives = self.account.lives.len();
                 format!(
-                    "{reason} was counted {total} times since the relay began; remembered are \
-                     {lives} allocations and {} other client addresses.",
+                    "{reason}: counted {total} since the relay began; allocations that are \
+                     remembered: {lives}, clients without one: {}.",
                     clients()
                 )
             }
@@ -233,8 +233,8 @@ impl Inquiry {
                                   it was long ago."
                         .to_owned(),
                     (live, ended, others) => format!(
-                        "{live} allocations live, {ended} have ended lately; {others} addresses \
-                         were refused or dropped without one."
+                        "allocations: {live} live, {ended} ended lately; ports that were refused \
+                         or dropped without one: {others}."
                     ),
                 }
             }
