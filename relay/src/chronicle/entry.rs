@@ -1,13 +1,16 @@
 //! One thing that happened, as often as it happened.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::channel_data::ChannelNumber;
 use proto::now::Now;
 use proto::reject::{DropReason, Why};
 use proto::turn::tally::Procedure;
 use proto::turn::{CloseReason, Notice, Occurrence, Party};
+
+/// What does not happen again for so long has ended.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +98,14 @@ pub(crate) struct Entry {
     pub(crate) first: Instant,
     pub(crate) last: Instant,
     pub(crate) count: u64,
+    /// How often lately, without a pause.
+    pub(crate) burst: u64,
 }
 
 impl Entry {
     /// Something that happened once, now.
     pub(crate) fn new(now: Now, what: What, about: Option<SocketAddr>) -> Self {
-        Self { what, about, first: now.mono, last: now.mono, count: 1 }
+        Self { what, about, first: now.mono, last: now.mono, count: 1, burst: 1 }
     }
 
     /// What a notice tells.
@@ -114,7 +119,8 @@ impl Entry {
             }
             (Occurrence::Dropped(reason), Party::Client(_)) => (What::Dropped(reason), None),
         };
-        Self { count: notice.count.into(), ..Self::new(now, what, about) }
+        let count = notice.count.into();
+        Self { count, burst: count, ..Self::new(now, what, about) }
     }
 
     /// Adds what happened again; whether it was the same.
@@ -122,6 +128,8 @@ impl Entry {
         let anybody = matches!(self.what, What::Dropped(_));
         let same = self.what == other.what && (anybody || self.about == other.about);
         if same {
+            let pause = other.last.saturating_duration_since(self.last);
+            self.burst = if pause <= PAUSE { self.burst + other.burst } else { other.burst };
             self.about = other.about;
             self.last = other.last;
             self.count += other.count;

@@ -14,10 +14,11 @@ use proto::reject::{DropReason, Why};
 use super::Account;
 use super::entry::{Entry, What};
 
-/// So often a client may be refused for its nonce before that is a loop.
-const NONCES: u64 = 3;
+/// So often in a row a client may be refused for its nonce before that is a loop: requests that were
+/// under way together are refused together when it has grown old.
+const NONCES: u64 = 6;
 
-/// So often a client may ask without credentials before that is odd.
+/// So often in a row a client may ask without credentials before that is odd.
 const CHALLENGES: u64 = 3;
 
 /// So many ports of a host that show old nonces are those of one client whose NAT changes them.
@@ -246,12 +247,15 @@ fn most_ports(places: &BTreeSet<SocketAddr>) -> Option<IpAddr> {
     hosts.into_iter().find(|host| places.iter().filter(|at| at.ip() == *host).count() >= PORTS)
 }
 
+/// Whether a client was refused for its nonce too often in a row.
+pub(crate) fn is_loop(entry: &Entry) -> bool {
+    entry.burst >= NONCES
+}
+
 /// A client goes on with a nonce that is no longer good, although it hears another each time.
 fn stale_nonce(view: View<'_>) -> Option<Finding> {
     let refused: Vec<_> = refusals(view, |why| why == Why::StaleNonce)
-        .filter(|(client, entry)| {
-            entry.count >= NONCES && !has_succeeded(view, *client, entry.last)
-        })
+        .filter(|(client, entry)| is_loop(entry) && !has_succeeded(view, *client, entry.last))
         .collect();
     let (who, count) = told(&refused)?;
     Some(Finding {
@@ -296,7 +300,7 @@ fn unanswered_challenge(view: View<'_>) -> Option<Finding> {
             || view.account.lives.iter().any(|(_, life)| life.was_at(|at| at == client))
     };
     let refused: Vec<_> = refusals(view, |why| why == Why::NoIntegrity)
-        .filter(|(client, entry)| entry.count >= CHALLENGES && !answers(*client))
+        .filter(|(client, entry)| entry.burst >= CHALLENGES && !answers(*client))
         .collect();
     let (who, count) = told(&refused)?;
     Some(Finding {

@@ -41,6 +41,9 @@ const ANSWER: usize = 256;
 /// For how long a refusal counts as one of a crowd's.
 const CROWD_FOR: Duration = Duration::from_secs(3_600);
 
+/// How long a loop is told of after it has ended.
+const LATELY: Duration = Duration::from_secs(120);
+
 /// Clients of a crowd that are told apart.
 const CROWD: usize = 64;
 
@@ -63,6 +66,8 @@ pub(crate) enum Subject {
     Client(IpAddr),
     /// A refusal or drop, by its stable name.
     Reason(&'static str),
+    /// Everybody who is refused over and over for an old nonce, or lately for the time.
+    Loops,
 }
 
 /// What a worker knows about a subject.
@@ -157,6 +162,16 @@ impl Chronicle {
                 let is_there = |at: SocketAddr| at.ip() == ip;
                 let strangers = strangers.filter(|it| it.client.client.ip() == ip).copied();
                 (latest(self.lives.all().filter(|it| it.was_at(is_there))), strangers.collect())
+            }
+            Subject::Loops => {
+                let lately =
+                    |it: &&Stranger| now.mono.saturating_duration_since(it.entry.last) <= LATELY;
+                let is_loop = |it: &&Stranger| match it.entry.what.why() {
+                    Some(Why::StaleNonce) => findings::is_loop(&it.entry),
+                    why => matches!(why, Some(Why::Expired | Why::TooFarAhead)),
+                };
+                let strangers = self.refusals.all().filter(lately).filter(is_loop);
+                (Vec::new(), strangers.copied().collect())
             }
             Subject::Reason(reason) => {
                 let is_about = |entry: &Entry| entry.what.is_for(reason);

@@ -301,6 +301,26 @@ fn many_hosts_that_are_late_at_once_mean_a_wrong_clock() {
 }
 
 #[test]
+fn loops_of_all_clients_are_told_while_they_last() {
+    let mut story = Story::new();
+    let found = |story: &Story| {
+        let account = story.account(Subject::Loops);
+        findings(&account, None).iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    story.refuse(at(1, 1_000), Why::WrongPassword, 9, false);
+    story.refuse(at(2, 1_000), Why::StaleNonce, 5, false);
+    assert_eq!(found(&story), [""; 0]);
+    story.wait().refuse(at(2, 1_000), Why::StaleNonce, 1, false);
+    assert_eq!(found(&story), ["stale_nonce"]);
+    for host in 3..=5 {
+        story.refuse(at(host, 1_000), Why::TooFarAhead, 1, false);
+    }
+    assert_eq!(found(&story), ["clock_skew", "stale_nonce", "expiry_too_far_ahead"]);
+    story.now = story.now.advanced(Duration::from_secs(200));
+    assert_eq!(found(&story), [""; 0]);
+}
+
+#[test]
 fn what_is_asked_about_one_port_says_nothing_of_others_behind_the_same_nat() {
     let mut story = Story::new();
     story.open(1, at(1, 1_000)).wait();

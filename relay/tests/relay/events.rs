@@ -1,13 +1,16 @@
 //! What happens, told to those who listen.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use client::{AllocateOptions, Credentials, TurnClient};
+use proto::stun::attribute::RequestedTransport;
+use proto::stun::{Method, Writer};
 use serde_json::Value;
 
-use crate::site::{Site, credentials};
+use crate::raw::{Speaker, code, over_udp};
+use crate::site::{SOON, Site, credentials};
 
 /// A relay whose events can be heard.
 struct Stage {
@@ -34,7 +37,8 @@ impl Stage {
     /// Listens from now on, or behind an event.
     fn listen(&self, headers: &str) -> Listener {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        // What is wrong is looked for every few seconds.
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         write!(stream, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").unwrap();
         let mut lines = BufReader::new(stream);
         let mut head = String::new();
@@ -137,6 +141,38 @@ fn readers_are_few_and_those_that_do_not_read_keep_nobody_waiting() {
     while !late.head.contains(" 200 ") {
         late = stage.listen("");
     }
+    stage.site.close();
+}
+
+#[test]
+fn what_goes_wrong_over_and_over_is_told_as_a_problem() {
+    let stage = Stage::open(143);
+    let mut listener = stage.listen("");
+    let sockets = [(); 2].map(|()| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.connect(stage.site.server).unwrap();
+        socket
+    });
+    let mut speaker = Speaker::new("alice");
+    let fill = |writer: &mut Writer<'_>| {
+        writer.add(&RequestedTransport(17));
+    };
+    // What the first is told is no good from the second, however often it is tried there.
+    let request = speaker.request(Method::ALLOCATE, fill);
+    speaker.learn(&over_udp(&sockets[0])(&request));
+    for _ in 0..8 {
+        let request = speaker.request(Method::ALLOCATE, fill);
+        assert_eq!(code(&over_udp(&sockets[1])(&request)), 438);
+    }
+    let problem = loop {
+        let (kind, _, data) = listener.next();
+        if kind == "problem" && data["id"] == "stale_nonce" {
+            break data;
+        }
+    };
+    let text = problem["text"].as_str().unwrap();
+    assert!(text.contains("refused 8 times for an old nonce"), "{problem}");
     stage.site.close();
 }
 

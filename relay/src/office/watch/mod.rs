@@ -19,8 +19,11 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::chronicle::findings::{Finding, findings};
+use crate::chronicle::{Account, Subject};
 use crate::service::Observer;
 use crate::session::SessionId;
+use crate::worker::Question;
 pub(super) use samples::Sample;
 use table::Table;
 pub(super) use table::{Recent, Sort};
@@ -110,6 +113,7 @@ impl Watch {
         let whole = self.look_at_all();
         let counters = self.observer.counters();
         let host = trouble::Host::look(&self.observer);
+        let loops = self.loops();
         let mut seen = self.seen();
         let Seen { looked, table, totals, troubles, .. } = &mut *seen;
         if whole {
@@ -117,7 +121,16 @@ impl Watch {
         }
         totals.take(begun, &counters, &host.cpu());
         *troubles = trouble::find(&host, totals, table, whole && counters.whole);
+        trouble::add_loops(troubles, &loops);
         *looked = Some(begun);
+    }
+
+    /// What goes wrong over and over, whoever it befalls.
+    fn loops(&self) -> Vec<Finding> {
+        let mut all = Account::default();
+        let answers = self.observer.ask(|answer| Question::Account(Subject::Loops, answer));
+        answers.into_iter().flatten().for_each(|account| all.join(account));
+        findings(&all, None)
     }
 
     /// Page after page, so that a worker never answers at length; whether all answered.

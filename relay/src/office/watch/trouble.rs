@@ -10,6 +10,7 @@ use proto::reject::{DropReason, Why};
 
 use super::table::{Row, Table};
 use super::totals::Totals;
+use crate::chronicle::findings::Finding;
 use crate::clock;
 use crate::service::Observer;
 use crate::session::SessionId;
@@ -153,8 +154,27 @@ pub(super) fn find(host: &Host, totals: &Totals, table: &Table, answered: bool) 
             advice: "the relay ends with its last allocation, or at the deadline (drain_s)",
         });
     }
-    found.sort_by_key(|trouble| (trouble.severity, std::cmp::Reverse(trouble.count)));
+    sort(&mut found);
     found
+}
+
+/// Adds what the chronicle concludes about clients that are refused over and over.
+pub(super) fn add_loops(found: &mut Vec<Trouble>, loops: &[Finding]) {
+    for Finding { id, text, advice } in loops {
+        let severity = match *id {
+            "clock_skew" => Severity::Error,
+            "stale_nonce" => Severity::Warning,
+            // What one client does wrong is told where somebody asks for it.
+            _ => continue,
+        };
+        let (text, allocations) = (text.trim_end_matches('.').to_owned(), Vec::new());
+        found.push(Trouble { id, severity, text, count: 1, allocations, advice });
+    }
+    sort(found);
+}
+
+fn sort(found: &mut [Trouble]) {
+    found.sort_by_key(|trouble| (trouble.severity, std::cmp::Reverse(trouble.count)));
 }
 
 /// A way in which a call can be bad.
