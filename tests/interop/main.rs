@@ -34,6 +34,7 @@ mod pool;
 mod process;
 mod prometheus;
 mod site;
+mod statistics;
 mod streams;
 mod tls;
 mod web;
