@@ -125,7 +125,7 @@ pub fn start(config: Config) -> Result<AuthService, StartError> {
 /// other threads, and is good for nothing else afterwards.
 pub fn run(config: Config) -> Result<(), StartError> {
     let sockets = Sockets::open(&config)?;
-    let Confined { measures, reader } = guard::confine(&config.plan()?, &[])?;
+    let Confined { measures, reader, .. } = guard::confine(&config.plan()?, &[])?;
     let runtime = runtime()?;
     let Addresses { api: addr, metrics: metrics_addr, mras: mras_addr } = sockets.addresses()?;
     let url = url(config.tls.is_some(), addr);

@@ -11,7 +11,8 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, fchown, getegid, geteuid, setgroups, setresgid, setresuid};
 
-use crate::{Connects, Measures, Reader, User, files, syscalls};
+use crate::syscalls::Beyond;
+use crate::{Connects, Errands, Measures, Reader, User, Writer, files, syscalls};
 
 /// What a service wants to be when its sockets are open.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Plan {
     pub connects: Connects,
     /// Whether it reads and changes maps of kernel programs that it holds open.
     pub kernel_maps: bool,
+    /// What one thread does that no other may, if there is something.
+    pub errands: Option<Errands>,
 }
 
 /// What it became.
@@ -40,15 +43,16 @@ pub struct Confined {
     pub measures: Measures,
     /// Reads files again.
     pub reader: Reader,
+    /// Runs the errands of the plan.
+    pub writer: Option<Writer>,
 }
 
 impl Confined {
-    /// A service that gives up nothing: it shares its process.
-    pub fn free() -> Result<Self, Error> {
-        let reader = Reader::start(|| {});
-        let reader =
-            reader.map_err(|source| Error::System { what: "a thread for files", source })?;
-        Ok(Self { measures: Measures::default(), reader })
+    /// A service that gives up nothing: it shares its process. With errands to run or without.
+    pub fn free(errands: bool) -> Result<Self, Error> {
+        let reader = Reader::start(|| {}).map_err(threadless)?;
+        let writer = errands.then(|| Writer::start(|| {})).transpose().map_err(threadless)?;
+        Ok(Self { measures: Measures::default(), reader, writer })
     }
 }
 
@@ -71,6 +75,10 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn threadless(source: io::Error) -> Error {
+    Error::System { what: "a thread for files", source }
 }
 
 impl Error {
@@ -107,34 +115,58 @@ pub fn confine(plan: &Plan, sockets: &[BorrowedFd<'_>]) -> Result<Confined, Erro
         warn_of(&lost, plan.user.name());
     }
     keep(&reads.into_iter().chain(low).collect())?;
-    let (seccomp, maps) = (plan.seccomp, plan.kernel_maps);
+    let seccomp = plan.seccomp;
     let first = move || {
         // It has them: less is always granted.
         drop(keep(&reads.into_iter().collect()));
         if seccomp {
-            drop(syscalls::filter(false));
+            drop(syscalls::filter(Beyond::Nothing));
         }
     };
-    let reader = Reader::start(first)
-        .map_err(|source| Error::System { what: "a thread for files", source })?;
+    let reader = Reader::start(first).map_err(threadless)?;
+    let writer =
+        plan.errands.as_ref().map(|it| write(it.clone(), landlock, seccomp)).transpose()?;
     keep(&low.into_iter().collect())?;
     if landlock {
         let own = [Path::new("/proc/self")];
-        files::confine(own, &plan.connects).map_err(|error| Error::system("files", error))?;
+        files::confine(own, &[], &plan.connects).map_err(|error| Error::system("files", error))?;
     }
-    if seccomp && let Err(error) = syscalls::filter(maps) {
+    let beyond = if plan.kernel_maps { Beyond::Maps } else { Beyond::Nothing };
+    if seccomp && let Err(error) = syscalls::filter(beyond) {
         tracing::warn!("system calls are not filtered: {error}");
     }
     let measures = Measures::look(no_core_dumps, landlock);
     say(measures, plan.user.name(), reads.is_some());
-    Ok(Confined { measures, reader })
+    Ok(Confined { measures, reader, writer })
+}
+
+/// Starts the thread that runs errands, with what they need and nothing else.
+fn write(errands: Errands, landlock: bool, seccomp: bool) -> Result<Writer, Error> {
+    let first = move || {
+        // Less is always granted, and what is in force for the process holds here too.
+        drop(keep(&CapsHashSet::new()));
+        if landlock {
+            let folders = files::folders(&errands.files);
+            let paths = folders.iter().map(PathBuf::as_path).chain([Path::new("/proc/self")]);
+            drop(files::confine(paths, &errands.folders, &Connects::Ports(errands.ports)));
+        }
+        if seccomp {
+            drop(syscalls::filter(Beyond::Files));
+        }
+    };
+    Writer::start(first).map_err(threadless)
 }
 
 /// Confines this thread to the service's files. Whether the kernel does so.
 fn fence(plan: &Plan) -> bool {
-    let folders = files::folders(&plan.files);
+    let errands = plan.errands.clone().unwrap_or_default();
+    let folders = files::folders(&[&plan.files[..], &errands.files[..]].concat());
     let paths = folders.iter().map(PathBuf::as_path).chain([Path::new("/proc/self")]);
-    match files::confine(paths, &plan.connects) {
+    let connects = match &plan.connects {
+        Connects::Anywhere => Connects::Anywhere,
+        Connects::Ports(ports) => Connects::Ports([&ports[..], &errands.ports[..]].concat()),
+    };
+    match files::confine(paths, &errands.folders, &connects) {
         Ok(true) => true,
         Ok(false) => {
             tracing::warn!("files are not confined: this kernel has no Landlock, or it is off");

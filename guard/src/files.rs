@@ -37,13 +37,16 @@ pub(crate) fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Confines the calling thread, and those it starts, to reading below these paths. Whether the
-/// kernel does so.
+/// Confines the calling thread, and those it starts, to reading below these paths, and to making,
+/// writing and removing files below `writes`. Whether the kernel does so.
 pub(crate) fn confine<'a>(
     paths: impl IntoIterator<Item = &'a Path>,
+    writes: &[PathBuf],
     connects: &Connects,
 ) -> Result<bool, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write =
+        read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))?
@@ -51,7 +54,8 @@ pub(crate) fn confine<'a>(
     if let Connects::Ports(_) = connects {
         rules = rules.handle_access(AccessNet::from_all(KNOWN))?;
     }
-    let mut rules = rules.create()?.add_rules(path_beneath_rules(paths, read))?;
+    let rules = rules.create()?.add_rules(path_beneath_rules(paths, read))?;
+    let mut rules = rules.add_rules(path_beneath_rules(writes, write))?;
     if let Connects::Ports(ports) = connects {
         for &port in ports {
             rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
@@ -78,14 +82,17 @@ mod tests {
         }
         // The second confinement is narrower than the first, as that of threads without files.
         std::thread::spawn(move || {
-            assert!(confine([&*own], &Connects::Anywhere).unwrap(), "no Landlock in this kernel");
+            assert!(
+                confine([&*own], &[], &Connects::Anywhere).unwrap(),
+                "no Landlock in this kernel"
+            );
             assert_eq!(fs::read_to_string(own.join("file")).unwrap(), "text");
             for refused in [&*other.join("file"), Path::new("/etc/passwd")] {
                 let error = fs::read(refused).unwrap_err();
                 assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{refused:?}");
             }
             assert!(fs::write(own.join("file"), "changed").is_err());
-            assert!(confine([], &Connects::Anywhere).unwrap());
+            assert!(confine([], &[], &Connects::Anywhere).unwrap());
             assert!(fs::read(own.join("file")).is_err());
         })
         .join()
@@ -99,10 +106,28 @@ mod tests {
         let (known, other) = (open(), open());
         std::thread::spawn(move || {
             let at = |it: &TcpListener| it.local_addr().unwrap();
-            assert!(confine([], &Connects::Ports(vec![at(&known).port()])).unwrap());
+            assert!(confine([], &[], &Connects::Ports(vec![at(&known).port()])).unwrap());
             TcpStream::connect(at(&known)).unwrap();
             assert!(TcpStream::connect(at(&other)).is_err());
             assert!(TcpListener::bind("127.0.0.1:0").is_err());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_writes_below_its_folder_and_nowhere_else() {
+        let home = tempfile::tempdir().unwrap();
+        let [own, other] = ["own", "other"].map(|name| home.path().join(name));
+        for folder in [&own, &other] {
+            fs::create_dir(folder).unwrap();
+        }
+        std::thread::spawn(move || {
+            assert!(confine([], std::slice::from_ref(&own), &Connects::Anywhere).unwrap());
+            fs::write(own.join("file"), "text").unwrap();
+            assert_eq!(fs::read_to_string(own.join("file")).unwrap(), "text");
+            fs::remove_file(own.join("file")).unwrap();
+            assert!(fs::write(other.join("file"), "text").is_err());
         })
         .join()
         .unwrap();

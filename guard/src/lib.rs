@@ -8,7 +8,8 @@
 //!
 //! Files that the configuration names are read again later by one thread, the [`Reader`]: where
 //! the new user may not read them, that thread alone keeps the capability to do so, below the
-//! folders of those files. [`Access`] judges who may speak to operators' doors, [`tls`] checks their
+//! folders of those files. What a service writes is written by one thread too, the [`Writer`], which
+//! alone may. [`Access`] judges who may speak to operators' doors, [`tls`] checks their
 //! certificates, and a [`socket`] is a door for those whom its file's mode lets in.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod syscalls;
 pub mod tls;
 mod user;
 mod wish;
+mod writer;
 
 pub use access::{Access, Denied, Token, TokenError, needs_proof};
 pub use confine::{Confined, Error, Plan, confine};
@@ -33,3 +35,4 @@ pub use reader::Reader;
 pub use secret::{SecretText, SecretTexts};
 pub use user::{NoSuchUser, User};
 pub use wish::Hardening;
+pub use writer::{Errands, Writer};

@@ -88,6 +88,21 @@ const OLDER: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time]
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 
+/// Allowed to who writes files of its own.
+const OF_FILES: &[c_long] = &[
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    libc::SYS_ftruncate,
+    libc::SYS_pwrite64,
+    libc::SYS_unlinkat,
+];
+
+/// The same, of calls that newer architectures have under another name only.
+#[cfg(target_arch = "x86_64")]
+const OLDER_OF_FILES: &[c_long] = &[libc::SYS_unlink];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER_OF_FILES: &[c_long] = &[];
+
 /// Ends the process: other programs, other processes' memory, the kernel itself.
 const HOSTILE: &[c_long] = &[
     libc::SYS_add_key,
@@ -129,15 +144,25 @@ pub(crate) enum Unfiltered {
 /// it. Nothing of that loads a program or opens a map.
 const OF_MAPS: [c_int; 3] = [1, 2, 3];
 
-/// Filters the system calls of the calling thread and of those it starts. With `maps` it may use
-/// those of kernel programs that it holds open.
-pub(crate) fn filter(maps: bool) -> Result<(), Unfiltered> {
+/// What a thread does beyond what all do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// Nothing.
+    Nothing,
+    /// It uses maps of kernel programs that it holds open.
+    Maps,
+    /// It writes files, and removes what it wrote.
+    Files,
+}
+
+/// Filters the system calls of the calling thread and of those it starts.
+pub(crate) fn filter(beyond: Beyond) -> Result<(), Unfiltered> {
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
     let wrong = u32::try_from(libc::EPERM).unwrap_or(1);
     let (refuse, end) = (SeccompAction::Errno(wrong), SeccompAction::KillProcess);
     for (rules, others, these) in [
-        (hostile(maps)?, SeccompAction::Allow, end),
-        (allowed(maps)?, refuse, SeccompAction::Allow),
+        (hostile(beyond)?, SeccompAction::Allow, end),
+        (allowed(beyond)?, refuse, SeccompAction::Allow),
     ] {
         let filter = SeccompFilter::new(rules, others, these, machine)?;
         let program: seccompiler::BpfProgram = filter.try_into()?;
@@ -148,9 +173,9 @@ pub(crate) fn filter(maps: bool) -> Result<(), Unfiltered> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn hostile(maps: bool) -> Result<Rules, BackendError> {
+fn hostile(beyond: Beyond) -> Result<Rules, BackendError> {
     let mut rules: Rules = HOSTILE.iter().map(|&call| (call, Vec::new())).collect();
-    if maps {
+    if beyond == Beyond::Maps {
         let differs = |&command: &c_int| {
             let (wide, other) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Ne);
             SeccompCondition::new(0, wide, other, u64::from(command.cast_unsigned()))
@@ -161,7 +186,7 @@ fn hostile(maps: bool) -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
-fn allowed(maps: bool) -> Result<Rules, BackendError> {
+fn allowed(beyond: Beyond) -> Result<Rules, BackendError> {
     let mut rules: Rules = ALLOWED.iter().chain(OLDER).map(|&call| (call, Vec::new())).collect();
     // Sockets of the internet, and what tells the addresses of this host.
     let families = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -169,8 +194,12 @@ fn allowed(maps: bool) -> Result<Rules, BackendError> {
     let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
     let requests = requests.map(|it| c_int::try_from(it).unwrap_or_default());
     rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
-    if maps {
-        rules.insert(libc::SYS_bpf, one_of(0, &OF_MAPS)?);
+    match beyond {
+        Beyond::Nothing => {}
+        Beyond::Maps => drop(rules.insert(libc::SYS_bpf, one_of(0, &OF_MAPS)?)),
+        Beyond::Files => {
+            rules.extend(OF_FILES.iter().chain(OLDER_OF_FILES).map(|&call| (call, Vec::new())));
+        }
     }
     rules.insert(libc::SYS_prctl, one_of(0, &[libc::PR_SET_NAME])?);
     // Memory that can be written is never executed.
@@ -202,11 +231,28 @@ mod tests {
 
     /// Runs in a thread of its own, which alone is filtered.
     fn filtered(work: impl FnOnce() + Send + 'static) {
-        let run = || {
-            filter(false).unwrap();
+        behind(Beyond::Nothing, work);
+    }
+
+    fn behind(beyond: Beyond, work: impl FnOnce() + Send + 'static) {
+        let run = move || {
+            filter(beyond).unwrap();
             work();
         };
         std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
+    fn who_writes_files_writes_and_removes_them_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        behind(Beyond::Files, move || {
+            std::fs::write(&path, "text").unwrap();
+            std::fs::File::open(&path).unwrap().sync_data().unwrap();
+            std::fs::remove_file(&path).unwrap();
+            let refused = std::fs::create_dir(&path).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM), "a new folder");
+        });
     }
 
     #[test]
@@ -233,7 +279,8 @@ mod tests {
     #[test]
     fn lists_do_not_contradict_each_other() {
         for call in HOSTILE {
-            assert!(!ALLOWED.contains(call) && !OLDER.contains(call), "{call} is on both lists");
+            let lists = [ALLOWED, OLDER, OF_FILES, OLDER_OF_FILES];
+            assert!(!lists.iter().any(|list| list.contains(call)), "{call} is on both lists");
         }
     }
 }

@@ -37,6 +37,7 @@ impl Hardening {
             low_ports: false,
             connects,
             kernel_maps: false,
+            errands: None,
         })
     }
 }

@@ -19,6 +19,7 @@ mod listen;
 mod memory;
 mod office;
 pub mod offload;
+mod records;
 mod service;
 mod session;
 mod stream;

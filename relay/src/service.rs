@@ -24,6 +24,7 @@ use crate::ledger::SharedLedger;
 use crate::memory::Memory;
 use crate::office::{self, Office};
 use crate::offload::{self, Offload, Program, Standing};
+use crate::records::{self, Accounts, Records, Reopening};
 use crate::session::{Session, SessionId};
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
@@ -117,6 +118,8 @@ struct Shared {
     /// How often the configuration was read again, with and without success.
     reloads: [AtomicU64; 2],
     memory: Memory,
+    /// What is counted of usage records, and what has their file opened anew.
+    records: Option<(Arc<Accounts>, Reopening)>,
     /// Workers that still have allocations, or may get some.
     busy: AtomicU16,
 }
@@ -263,6 +266,7 @@ impl Observer {
             reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
             memory_tight: self.0.memory.is_tight(),
             certificates: self.0.config.certificates().map(|it| it.ends()).unwrap_or_default(),
+            records: self.0.records.as_ref().map(|(accounts, _)| Arc::clone(accounts)),
         }
     }
 
@@ -281,6 +285,11 @@ impl Observer {
         for (letterbox, server) in self.0.letterboxes.iter().zip(config.servers()) {
             letterbox.renew(server);
         }
+    }
+
+    /// Has the file of usage records opened anew: another may have its name now.
+    pub(crate) fn reopen_records(&self) {
+        self.0.records.iter().for_each(|(_, reopening)| reopening.ask());
     }
 
     /// Counts an attempt to read it again.
@@ -335,6 +344,8 @@ pub struct Relay {
     observer: Observer,
     workers: Vec<JoinHandle<io::Result<()>>>,
     office: Office,
+    /// Usage records, if they are kept.
+    records: Option<Records>,
     /// What the kernel relays with, for as long as the relay runs.
     program: Option<Program>,
 }
@@ -382,6 +393,9 @@ impl Relay {
             }
         }
         self.office.close();
+        if let Some(records) = self.records {
+            records.close();
+        }
         drop(self.program);
         outcome
     }
@@ -405,11 +419,11 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
     let Offload { program, standing, followers } = offload::open(&config);
-    let Confined { measures, reader } = if alone {
+    let Confined { measures, reader, writer } = if alone {
         let plan = Plan { kernel_maps: program.is_some(), ..config.plan()? };
         guard::confine(&plan, &listen::descriptors(&sockets))?
     } else {
-        Confined::free()?
+        Confined::free(config.records.is_some())?
     };
 
     let seed = worker::random_seed()
@@ -429,6 +443,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         tables.push((engine, sockets.doors, inbox));
     }
     let letterboxes: Arc<[Letterbox]> = letterboxes.into();
+    let (teller, records) = records::keep(&config, &letterboxes, writer)?;
     let mut blocks = Vec::new();
     let mut crew = Vec::new();
     let mut followers = followers.into_iter();
@@ -452,6 +467,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
             ledger,
             inbox,
             letterboxes: Arc::clone(&letterboxes),
+            records: teller.as_ref().map(|it| it.of_worker(index)),
         };
         blocks.push(Arc::clone(&block));
         let tcp = TcpRelays::new(engine.registry().map_err(failed)?);
@@ -470,6 +486,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         offload: standing,
         reloads: Default::default(),
         memory,
+        records: records.as_ref().map(|it| (it.accounts(), it.reopening())),
     }));
     let mut workers = Vec::new();
     for (index, worker) in crew {
@@ -478,7 +495,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let office = desk.staff(observer.clone(), reader, alone)?;
     // Whoever reads this may send signals.
     announce(&observer.0.config, descriptors);
-    Ok(Relay { observer, workers, office, program })
+    Ok(Relay { observer, workers, office, records, program })
 }
 
 /// What limits something by its source.

@@ -16,7 +16,7 @@ pub struct Session {
 }
 
 /// Names an allocation of any worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SessionId {
     /// The worker.
     pub(crate) worker: u16,

@@ -33,6 +33,7 @@ mod payload;
 mod pool;
 mod process;
 mod prometheus;
+mod records;
 mod site;
 mod statistics;
 mod streams;

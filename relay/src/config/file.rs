@@ -43,6 +43,7 @@ pub(super) struct File {
     pub(super) admin: Option<Admin>,
     #[serde(default)]
     pub(super) quality: Quality,
+    pub(super) records: Option<Records>,
     #[serde(default)]
     pub(super) control: Control,
     #[serde(default)]
@@ -297,6 +298,37 @@ pub(super) struct Admin {
 pub(super) struct Quality {
     pub(super) measure: Option<bool>,
     pub(super) every: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Records {
+    pub(super) node: Option<String>,
+    pub(super) interim_s: Option<u64>,
+    pub(super) addresses: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) spool: Option<PathBuf>,
+    pub(super) spool_mib: Option<u64>,
+    pub(super) http: Option<HttpReceiver>,
+    pub(super) redis: Option<RedisReceiver>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpReceiver {
+    pub(super) url: String,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedisReceiver {
+    pub(super) address: String,
+    pub(super) stream: String,
+    pub(super) user: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) max_length: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,7 +9,7 @@ use proto::turn::config::MobilityPolicy;
 
 use super::error::Problem;
 use super::file::File;
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, records};
 
 /// The first port that everybody may bind.
 const FREE_PORTS: u16 = 1_024;
@@ -30,9 +30,13 @@ fn named<'f>(file: &'f File, directory: &'f Path) -> impl Iterator<Item = PathBu
     let doors = doors.flat_map(|(token, tls)| {
         token.iter().chain(tls.iter().flat_map(guard::tls::TlsTable::files))
     });
+    let http = file.records.iter().filter_map(|it| it.http.as_ref());
+    let http = http.flat_map(|it| it.token_file.iter().chain(&it.ca_file));
+    let redis = file.records.iter().filter_map(|it| it.redis.as_ref());
+    let receivers = http.chain(redis.filter_map(|it| it.password_file.as_ref()));
     let pool = file.pool.key.iter().chain(&file.pool.previous);
     let named = pool.chain(&auth.rest_secret_file).chain(&auth.users_file).chain(doors);
-    named.chain(oauth).chain(tls).map(|path| directory.join(path))
+    named.chain(oauth).chain(tls).chain(receivers).map(|path| directory.join(path))
 }
 
 impl Config {
@@ -46,7 +50,11 @@ impl Config {
         // A client that moved gets a socket of its own on the listener's port.
         let low = |it: &Listener| !it.transport.is_stream() && it.local.port() < FREE_PORTS;
         let moves = self.mobility == MobilityPolicy::Allowed;
-        Ok(Plan { low_ports: moves && self.listeners.iter().any(low), ..plan })
+        if let Some(problem) = self.records.as_ref().and_then(records::unknown) {
+            return Err(ConfigError::of(&self.name, problem));
+        }
+        let errands = self.records.as_ref().map(crate::records::Wish::errands);
+        Ok(Plan { low_ports: moves && self.listeners.iter().any(low), errands, ..plan })
     }
 
     /// Where this process itself opens connections to.

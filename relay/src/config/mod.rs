@@ -14,6 +14,7 @@ mod limits;
 mod offload;
 mod operators;
 mod peers;
+mod records;
 mod redirect;
 mod renewal;
 mod secrets;
@@ -100,6 +101,8 @@ pub struct Config {
     pub(crate) metrics: Option<Metrics>,
     /// Where operators look at the relay, and control it.
     pub(crate) admin: Option<Admin>,
+    /// Where usage records go, if they are kept.
+    pub(crate) records: Option<crate::records::Wish>,
     /// Where operators of this host control the relay.
     pub(crate) control: Option<guard::socket::Place>,
     hardening: guard::Hardening,
@@ -215,7 +218,7 @@ impl Config {
     }
 
     /// Every address of this host and of the pool that means something.
-    fn edge(&self) -> Edge {
+    pub(crate) fn edge(&self) -> Edge {
         let doors = self.metrics_addr().into_iter().chain(self.admin_addr());
         let others = self.redirect.alternates.iter().flatten().copied();
         Edge::new(self.listeners.clone(), self.relays.clone(), self.own.clone())
@@ -386,6 +389,7 @@ impl Config {
             measured: operators::quality(&file.quality)?,
             metrics,
             admin,
+            records: records::records(file.records.as_ref(), directory)?,
             control: operators::control(&file.control, directory)?,
             files,
             hardening: file.hardening,

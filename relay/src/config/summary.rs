@@ -63,6 +63,7 @@ impl Config {
             || "no metrics".to_owned(),
             |it| format!("metrics on {}://{}/metrics", it.access.scheme(), it.address),
         ));
+        lines.extend(self.records.iter().map(|it| format!("usage records to {}", it.places())));
         lines.extend(
             self.admin
                 .iter()

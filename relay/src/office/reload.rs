@@ -45,6 +45,8 @@ pub(super) async fn obey(
             // Neither signals nor control.
             else => return future::pending().await,
         };
+        // A rotated log of records is no matter of whether the configuration is good.
+        observer.reopen_records();
         let outcome = once(&observer, &reader, &doors).await;
         observer.count_reload(outcome.is_ok());
         if let Err(error) = &outcome {

@@ -5,7 +5,7 @@
 
 use metrics::Unit;
 
-use super::{media, offload, product};
+use super::{media, offload, product, records};
 
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,7 +311,8 @@ const METRICS: &[Row] = &[
 
 /// Every metric.
 pub(super) fn all() -> impl Iterator<Item = &'static Row> {
-    METRICS.iter().chain(product::METRICS).chain(media::METRICS).chain(offload::METRICS)
+    let others = [product::METRICS, media::METRICS, offload::METRICS, records::METRICS];
+    METRICS.iter().chain(others.into_iter().flatten())
 }
 
 #[cfg(test)]

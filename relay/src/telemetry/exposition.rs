@@ -3,6 +3,8 @@
 //! Every scrape fills a fresh recorder from a snapshot, so the series of an allocation end with
 //! the allocation and nothing has to be unregistered. No worker ever calls this.
 
+use std::sync::Arc;
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use proto::policy::Listener;
@@ -16,9 +18,11 @@ use super::media;
 use super::offload;
 use super::process::Process;
 use super::product;
+use super::records;
 use crate::config::Metrics;
 use crate::dtls::{Greeting, Loss, Parting};
 use crate::offload::Standing;
+use crate::records::Accounts;
 use crate::session::Session;
 use crate::stream::{Ending, Refusal, TRANSPORTS};
 use crate::sys::Lane;
@@ -46,6 +50,8 @@ pub(crate) struct Scrape {
     pub(crate) memory_tight: bool,
     /// Files of certificates, and when these end in Unix time.
     pub(crate) certificates: Vec<(String, u64)>,
+    /// What is counted of usage records, if they are kept.
+    pub(crate) records: Option<Arc<Accounts>>,
 }
 
 type Describe = fn(&'static str, Unit, &'static str);
@@ -57,6 +63,9 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
         describe();
         process(scrape);
         offload::standing(scrape);
+        if let Some(accounts) = &scrape.records {
+            records::counters(accounts);
+        }
         for (worker, snapshot) in (0_u16..).zip(&scrape.workers) {
             let worker = worker.to_string();
             server(&worker, snapshot);

@@ -16,5 +16,6 @@ mod media;
 mod offload;
 pub(crate) mod process;
 pub(crate) mod product;
+mod records;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A whole scrape: its format, its cap, and what it leaves behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::addr::{AllocationId, ClientAddr, FiveTuple, ListenerId, Side, Transport};
@@ -80,6 +81,7 @@ pub(super) fn scrape(sessions: Vec<Session>) -> Scrape {
         reloads: [0, 0],
         memory_tight: false,
         certificates: vec![("turn.pem".to_owned(), 1_800_000_000)],
+        records: Some(Arc::default()),
     }
 }
 

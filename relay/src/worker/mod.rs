@@ -19,6 +19,7 @@ use crate::dtls::Turn;
 use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
 use crate::offload::{self, Follower};
+use crate::records::Teller;
 use crate::tcp_relay;
 use crate::telemetry::block::Block;
 use crate::telemetry::latency::{Counts, Guise, Latency};
@@ -52,6 +53,8 @@ pub(crate) struct Desk<L> {
     pub(crate) inbox: Inbox,
     /// Those of all workers, in order of their numbers.
     pub(crate) letterboxes: Arc<[Letterbox]>,
+    /// Where usage is told, if records of it are kept.
+    pub(crate) records: Option<Teller>,
 }
 
 /// One core's share of the relay.
@@ -120,6 +123,9 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.hands.dtls.close_all(&mut self.hands.batch);
             self.hands.offload.iter_mut().for_each(Follower::clear);
             self.outbox = self.desk.outbox();
+            if let Some(records) = &self.desk.records {
+                records.all_lost(self.clock.last().mono);
+            }
             self.desk.ledger.forget();
             // Another seed: the first one would give out the same tokens and ports again.
             self.desk.seed = random_seed()?;
@@ -142,7 +148,7 @@ impl Desk<SharedLedger> {
 impl<L> Desk<L> {
     /// An outbox with nothing in it.
     fn outbox(&self) -> Outbox {
-        Outbox::new(self.index, Arc::clone(&self.letterboxes))
+        Outbox::new(self.index, Arc::clone(&self.letterboxes), self.records.clone())
     }
 }
 
@@ -422,6 +428,7 @@ mod tests {
             ledger: ledger.of_worker(1),
             inbox,
             letterboxes: Arc::new([]),
+            records: None,
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
         let tcp = TcpRelays::new(sockets.registry().unwrap());

@@ -12,6 +12,7 @@ use crate::chronicle::{Account, Bookmark, Chronicle, Fresh, Subject};
 use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
 use crate::offload::Follower;
+use crate::records::Teller;
 use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
 use crate::telemetry::distributions::Distributions;
@@ -40,6 +41,8 @@ pub(crate) struct Outbox {
     log: Log,
     /// What happened.
     pub(super) chronicle: Chronicle,
+    /// Where usage is told, if records of it are kept.
+    records: Option<Teller>,
     /// How allocations and turns are spread.
     pub(super) distributions: Distributions,
     /// The number of this one.
@@ -50,11 +53,12 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// The outbox of a worker.
-    pub(crate) fn new(worker: u16, letterboxes: Arc<[Letterbox]>) -> Self {
+    pub(crate) fn new(worker: u16, letterboxes: Arc<[Letterbox]>, records: Option<Teller>) -> Self {
         Self {
             closing: Vec::new(),
             log: Log::new(worker),
             chronicle: Chronicle::new(worker),
+            records,
             distributions: Distributions::default(),
             worker,
             letterboxes,
@@ -163,6 +167,9 @@ impl Outbox {
         }
         if let Change::AllocationClosed { lived, usage, media, .. } = &change {
             self.distributions.closed(*lived, usage, media.as_deref());
+        }
+        if let Some(records) = &self.records {
+            records.change(now, &change);
         }
         self.log.change(now, &change);
         self.chronicle.follow(now, &change);

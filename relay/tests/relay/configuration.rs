@@ -114,6 +114,44 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "redirect.alternates[0]",
         "this relay itself",
     ),
+    (ALLOW, "[records]\nspool = \"/none\"", "records.spool = \"/none\"", "install -d"),
+    (ALLOW, "[records]\nfile = \"/none/a\"", "records.file = \"/none/a\"", "install -d"),
+    (ALLOW, "[records]\nfile = \"/tmp\"", "records.file = \"/tmp\"", "standard output"),
+    (ALLOW, "[records]\ninterim_s = 90000", "records.interim_s = 90000", "86400"),
+    (ALLOW, "[records]\naddresses = \"some\"", "records.addresses = \"some\"", "network"),
+    (ALLOW, "[records]\nnode = \"\"", "records.node = \"\"", "1 to 255"),
+    (
+        ALLOW,
+        "[records]\nhttp = { url = \"http://127.0.0.1/\" }",
+        "records.spool: missing",
+        "records wait",
+    ),
+    (ALLOW, "[records]\nhttp = { url = \"a.example\" }", "records.http.url", "not a URL"),
+    (ALLOW, "[records]\nhttp = { url = \"ftp://a.example\" }", "records.http.url", "not a URL"),
+    (
+        ALLOW,
+        "[records]\nhttp = { url = \"http://a:b@c.example\" }",
+        "records.http.url:",
+        "token_file",
+    ),
+    (
+        ALLOW,
+        "[records]\nredis = { address = \"127.0.0.1\", stream = \"s\" }",
+        "records.redis.address = \"127.0.0.1\"",
+        "port",
+    ),
+    (
+        ALLOW,
+        "[records]\nredis = { address = \"127.0.0.1:6379\", stream = \"\" }",
+        "records.redis.stream",
+        "Name the stream",
+    ),
+    (
+        ALLOW,
+        "[records]\nredis = { address = \"127.0.0.1:6379\", stream = \"s\", user = \"a\" }",
+        "records.redis.password_file: missing",
+        "proves",
+    ),
     (ALLOW, "[redirect]\nwhen = [\"always\"]", "redirect.when[0] = \"always\"", "overload"),
     (ALLOW, "[redirect]\ndomain = \"a b\"", "redirect.domain = \"a b\"", "DNS name"),
     (LISTEN, "address = \"127.0.0.1:21090\"\nanycast = true", "redirect.alternates", "anycast"),
@@ -513,6 +551,8 @@ fn every_documented_key_exists_and_every_default_is_in_range() {
             "token_file",
             "interfaces",
             "client_ca",
+            "spool",
+            "password_file",
         ];
         if elsewhere.iter().any(|key| line.contains(key)) {
             continue;

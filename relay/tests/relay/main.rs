@@ -23,6 +23,7 @@ mod page;
 mod payload;
 mod peers;
 mod raw;
+mod records;
 mod site;
 mod strangers;
 mod streams;
