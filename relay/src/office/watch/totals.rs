@@ -36,7 +36,7 @@ impl Total {
     /// Processor time of the workers for a packet, in seconds; `None` while so few packets pass that
     /// requests and timers would be most of it.
     pub(in crate::office) fn cpu_per_packet(&self) -> Option<f64> {
-        (self.packets >= 50.0).then(|| self.cpu / self.packets)
+        (self.packets >= 20.0).then(|| self.cpu / self.packets)
     }
 }
 
