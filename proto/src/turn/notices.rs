@@ -116,21 +116,34 @@ impl Notices {
         }
     }
 
-    /// A packet that was dropped.
+    /// A packet that was dropped. In a flood of strangers every place is soon taken, and the rest
+    /// costs a comparison.
+    #[inline]
     pub(super) fn dropped(&mut self, party: Party, reason: DropReason) {
+        let precious = matches!(party, Party::Relay { .. }) || reason.befalls_allocations_alone();
+        if self.taken == u64::MAX && !precious {
+            self.missed += 1;
+        } else {
+            self.count(party, reason, precious);
+        }
+    }
+
+    #[cold]
+    fn count(&mut self, party: Party, reason: DropReason, precious: bool) {
         let place = place_of(party, reason);
-        let new = Drops { party, reason, count: 1 };
         let before = match &mut self.drops[place] {
             Some(drops) if drops.are_of(party, reason) => {
                 drops.count = drops.count.saturating_add(1);
-                drops.party = party;
+                if matches!(party, Party::Relay { .. }) {
+                    drops.party = party;
+                }
                 return;
             }
-            Some(_) if !new.are_precious() => {
+            Some(_) if !precious => {
                 self.missed += 1;
                 return;
             }
-            drops => drops.replace(new),
+            drops => drops.replace(Drops { party, reason, count: 1 }),
         };
         self.taken |= 1 << place;
         if let Some(before) = before {
@@ -156,11 +169,6 @@ impl Drops {
                 (Party::Client(_), Party::Relay { .. })
                 | (Party::Relay { .. }, Party::Client(_)) => false,
             }
-    }
-
-    /// Whether strangers cannot have sent them to a listener.
-    fn are_precious(&self) -> bool {
-        matches!(self.party, Party::Relay { .. }) || self.reason.befalls_allocations_alone()
     }
 }
 
