@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use hyper::Method;
-use proto::reject::{DropReason, Why};
+use relay::{Reason, reasons};
 use serde_json::{Value, json};
 
 use crate::cli::ExplainArgs;
@@ -24,20 +24,10 @@ pub(crate) const SOCKET: &str = "/run/av-edge/relay.sock";
 /// Reasons that are suggested for a word that is none.
 const SUGGESTIONS: usize = 3;
 
-/// A refusal or a drop.
-#[derive(Clone, Copy, Debug)]
-struct Reason {
-    name: &'static str,
-    /// What the client hears; nothing of a drop.
-    code: Option<u16>,
-    help: &'static str,
-    advice: &'static str,
-}
-
 /// Explains, and prints it.
 pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     let Some(subject) = &args.subject else { return catalogue(args.json) };
-    let reasons: Vec<_> = reasons().filter(|reason| reason.name == subject).collect();
+    let reasons: Vec<_> = reasons().filter(|reason| reason.id == subject).collect();
     if reasons.is_empty() && !is_somebody(subject) {
         return Err(Failure::setup(unknown(subject)));
     }
@@ -52,7 +42,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
             json!({"subject": subject, "kind": "reason", "found": true, "entries": [], "findings": []})
         });
         if !reasons.is_empty() {
-            whole["reasons"] = reasons.iter().map(Reason::json).collect();
+            whole["reasons"] = reasons.iter().map(object).collect();
         }
         print(&[whole.to_string()])?;
     } else {
@@ -66,39 +56,16 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     if found { Ok(()) } else { Err(Failure::No) }
 }
 
-/// All reasons, refusals first.
-fn reasons() -> impl Iterator<Item = Reason> {
-    let refusals = Why::ALL.iter().map(|why| Reason {
-        name: why.name(),
-        code: Some(why.code().0),
-        help: why.help(),
-        advice: why.advice(),
-    });
-    let drops = DropReason::ALL.iter().map(|reason| Reason {
-        name: reason.name(),
-        code: None,
-        help: reason.help(),
-        advice: reason.advice(),
-    });
-    refusals.chain(drops)
-}
-
-impl Reason {
-    fn json(&self) -> Value {
-        json!({
-            "id": self.name,
-            "kind": if self.code.is_some() { "refusal" } else { "drop" },
-            "code": self.code,
-            "help": self.help,
-            "advice": self.advice,
-        })
-    }
+/// A reason, as the relay tells it.
+fn object(reason: &Reason) -> Value {
+    let Reason { id, kind, code, help, advice } = reason;
+    json!({"id": id, "kind": kind, "code": code, "help": help, "advice": advice})
 }
 
 /// Prints what there is to ask about.
 fn catalogue(json: bool) -> Result<(), Failure> {
     if json {
-        return print(&[reasons().map(|reason| reason.json()).collect::<Value>().to_string()]);
+        return print(&[reasons().map(|reason| object(&reason)).collect::<Value>().to_string()]);
     }
     print(&reasons().map(|reason| words::line(&reason)).collect::<Vec<_>>())
 }
@@ -113,7 +80,7 @@ fn is_somebody(word: &str) -> bool {
 
 /// What to say of a word that is nothing to ask about.
 fn unknown(word: &str) -> String {
-    let mut near: Vec<_> = reasons().map(|it| it.name).collect();
+    let mut near: Vec<_> = reasons().map(|it| it.id).collect();
     near.sort_unstable();
     near.dedup();
     near.sort_by(|a, b| strsim::jaro_winkler(b, word).total_cmp(&strsim::jaro_winkler(a, word)));

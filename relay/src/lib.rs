@@ -28,6 +28,7 @@ mod tcp_relay;
 mod telemetry;
 mod worker;
 
+pub use chronicle::catalogue::{Reason, reasons};
 pub use config::{Config, ConfigError, opaque_string};
 pub use doctor::{Finding, Level, examine};
 pub use service::{ListenerAddr, Observer, Relay, StartError, run, start};

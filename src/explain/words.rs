@@ -1,19 +1,21 @@
 //! Explanations, for people.
 
 use proto::now::UnixTime;
+use relay::Reason;
 use serde_json::Value;
 
-use super::Reason;
 use crate::control::words::{duration, text};
 
 /// A reason in a paragraph.
 pub(super) fn reason(reason: &Reason) -> Vec<String> {
-    let kind = match reason.code {
-        Some(code) => format!("refusal, code {code}"),
-        None => "drop, in silence".to_owned(),
+    let kind = match (reason.kind, reason.code) {
+        (_, Some(code)) => format!("refusal, code {code}"),
+        ("drop", None) => "drop, in silence".to_owned(),
+        ("connection", None) => "connection of TCP or TLS".to_owned(),
+        (_, None) => "DTLS".to_owned(),
     };
     vec![
-        format!("{} ({kind})", reason.name),
+        format!("{} ({kind})", reason.id),
         format!("  {}.", capital(reason.help)),
         format!("  What to do: {}.", reason.advice),
     ]
@@ -21,8 +23,8 @@ pub(super) fn reason(reason: &Reason) -> Vec<String> {
 
 /// A reason in a line of a list.
 pub(super) fn line(reason: &Reason) -> String {
-    let code = reason.code.map_or_else(|| "drop".to_owned(), |code| code.to_string());
-    format!("{:<26} {code:<5} {}", reason.name, reason.help)
+    let kind = reason.code.map_or_else(|| reason.kind.to_owned(), |code| code.to_string());
+    format!("{:<26} {kind:<10} {}", reason.id, reason.help)
 }
 
 /// What a relay answers: the conclusions first, for they are what is to be done.
@@ -93,7 +95,7 @@ mod tests {
 
     #[test]
     fn every_reason_reads_as_sentences() {
-        for it in super::super::reasons() {
+        for it in relay::reasons() {
             let lines = reason(&it);
             assert!(lines.iter().skip(1).all(|line| line.ends_with('.')), "{lines:?}");
             assert!(lines[2].len() > 25, "{lines:?}");

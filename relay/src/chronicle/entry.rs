@@ -9,6 +9,8 @@ use proto::reject::{DropReason, Why};
 use proto::turn::tally::Procedure;
 use proto::turn::{CloseReason, Notice, Occurrence, Party};
 
+use super::below::Below;
+
 /// What does not happen again for so long has ended.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,8 @@ pub(crate) enum What {
     },
     /// Packets were dropped.
     Dropped(DropReason),
+    /// Something below TURN.
+    Below(Below),
     /// The allocation ended.
     Closed(CloseReason),
 }
@@ -51,6 +55,7 @@ impl What {
             Self::Destination => "destination",
             Self::Refused { why, .. } => why.name(),
             Self::Dropped(reason) => reason.name(),
+            Self::Below(below) => below.name(),
             Self::Closed(_) => "closed",
         }
     }
@@ -60,6 +65,8 @@ impl What {
         match self {
             Self::Refused { .. } => "refusal",
             Self::Dropped(_) => "drop",
+            Self::Below(Below::Refused(_) | Below::Ended(_)) => "connection",
+            Self::Below(Below::Greeted(_) | Below::Parted(_)) => "dtls",
             Self::Opened
             | Self::Moved
             | Self::Permission

@@ -12,7 +12,10 @@ use std::time::Instant;
 use proto::reject::{DropReason, Why};
 
 use super::Account;
+use super::below::Below;
 use super::entry::{Entry, What};
+use crate::dtls::{Greeting, Parting};
+use crate::stream::Ending;
 
 /// So often in a row a client may be refused for its nonce before that is a loop: requests that were
 /// under way together are refused together when it has grown old.
@@ -55,6 +58,7 @@ pub(crate) fn findings(account: &Account, client: Option<SocketAddr>) -> Vec<Fin
     found.extend(SIMPLE.iter().filter_map(|simple| simple.find(view)));
     found.extend(denied_peer(view));
     found.extend(unanswered_challenge(view));
+    found.extend(failed_tls(view));
     found
 }
 
@@ -289,6 +293,29 @@ fn denied_peer(view: View<'_>) -> Option<Finding> {
         advice: "`av-edge check --config FILE --peer IP:PORT` says which rule forbids it; private \
                  addresses among a browser's candidates are refused so, and harmless if the call \
                  works.",
+    })
+}
+
+/// The client does not take our certificate, or we not its TLS.
+fn failed_tls(view: View<'_>) -> Option<Finding> {
+    let is_tls = |what: What| match what {
+        What::Below(Below::Ended(ending)) => {
+            matches!(ending, Ending::Tls | Ending::HandshakeTimeout)
+        }
+        What::Below(Below::Parted(parting)) => parting == Parting::Handshake,
+        What::Below(Below::Greeted(greeting)) => {
+            matches!(greeting, Greeting::Version | Greeting::Mismatch)
+        }
+        _ => false,
+    };
+    let failed: Vec<_> = view.entries().filter(|(_, entry)| is_tls(entry.what)).collect();
+    let (who, count) = told(&failed)?;
+    Some(Finding {
+        id: "failed_handshake",
+        text: format!("{who} began a handshake of TLS or DTLS that did not succeed, {count}."),
+        advice: "Try `av-edge probe turns:HOST` from the client's side: the certificate has to name \
+                 that host, be in time and come with its chain, and the client has to trust its \
+                 authority.",
     })
 }
 

@@ -6,6 +6,8 @@
 //! of an allocation, nor noise a refusal. What happens again adds to a count. The office asks for an
 //! [`Account`]; [`findings`] recognises what goes wrong over and over, [`words`] tells it.
 
+mod below;
+pub(crate) mod catalogue;
 mod entry;
 pub(crate) mod findings;
 mod life;
@@ -25,6 +27,7 @@ use proto::policy::Ledger;
 use proto::reject::Why;
 use proto::turn::{Change, Notice, Party, Server};
 
+pub(crate) use below::{Below, Tidings};
 pub(crate) use entry::{Entry, What};
 pub(crate) use life::Life;
 pub(crate) use news::{Bookmark, Fresh, Item};
@@ -150,6 +153,15 @@ impl Chronicle {
             self.refusals.note(client, entry);
         } else {
             self.drops.note(client, entry);
+        }
+    }
+
+    /// Takes what befell connections in a turn.
+    pub(crate) fn take_tidings(&mut self, now: Now, tidings: &mut Tidings) {
+        for (client, below) in tidings.take() {
+            let entry = Entry::new(now, What::Below(below), None);
+            let table = if below.may_be_forged() { &mut self.drops } else { &mut self.refusals };
+            table.note(client, entry);
         }
     }
 

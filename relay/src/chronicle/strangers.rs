@@ -43,8 +43,9 @@ impl Strangers {
     /// Adds what befell somebody.
     pub(super) fn note(&mut self, client: FiveTuple, entry: Entry) {
         let reason = match entry.what {
-            What::Refused { why, .. } => (true, why.index()),
-            What::Dropped(reason) => (false, reason.index()),
+            What::Refused { why, .. } => (0, why.index()),
+            What::Dropped(reason) => (1, reason.index()),
+            What::Below(below) => below.index(),
             What::Opened
             | What::Moved
             | What::Permission

@@ -12,6 +12,8 @@ use proto::turn::{CloseReason, Occurrence};
 use super::findings::{Finding, findings};
 use super::*;
 use crate::clock::Clock;
+use crate::dtls::Greeting;
+use crate::stream::{Ending, Refusal};
 
 /// A worker's memory, and its time.
 struct Story {
@@ -298,6 +300,35 @@ fn many_hosts_that_are_late_at_once_mean_a_wrong_clock() {
     assert!(text.starts_with("Credentials from 3 addresses"), "{text}");
     story.now = story.now.advanced(CROWD_FOR * 2);
     assert_eq!(story.found(1, None), ["expired_credential"], "they were late long ago");
+}
+
+#[test]
+fn what_befalls_connections_is_remembered_unless_it_is_their_ordinary_end() {
+    let mut story = Story::new();
+    let mut tidings = Tidings::default();
+    tidings.tell(at(1, 1_000), Below::Ended(Ending::ByClient));
+    tidings.tell(at(1, 1_000), Below::Ended(Ending::Tls));
+    tidings.tell(at(1, 1_001), Below::Refused(Refusal::Handshakes));
+    tidings.tell(at(2, 1_000), Below::Greeted(Greeting::Asked));
+    tidings.tell(at(2, 1_000), Below::Greeted(Greeting::Mismatch));
+    for port in 0..100 {
+        tidings.tell(at(3, port), Below::Ended(Ending::Garbled));
+    }
+    story.chronicle.take_tidings(story.now, &mut tidings);
+    assert_eq!(tidings.take().count(), 0, "they are told once");
+    let names = |host: u8| {
+        let account = story.account(Subject::Client(at(host, 1).client.ip()));
+        let mut names: Vec<_> = account.entries().map(|(_, _, it)| it.what.name()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(1), ["handshakes", "tls"]);
+    assert_eq!(names(2), ["mismatch"]);
+    assert_eq!(names(3).len(), 32 - 3, "of too many in a turn, the first");
+    assert_eq!(story.found(1, None), ["failed_handshake"]);
+    assert_eq!(story.found(2, None), ["failed_handshake"]);
+    let kept = story.chronicle.refusals.all().count();
+    assert_eq!(kept, 2 + 29, "a hello may be forged and pushes out nothing that is proven");
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(crate) fn sentence(entry: &Entry) -> String {
             let peer = peer.unwrap_or_default();
             format!("{} {packets} dropped{peer}: {}", entry.count, reason.help())
         }
+        What::Below(below) => below.words(),
         What::Closed(reason) => format!("ended: {}", cause(reason)),
     }
 }

@@ -35,6 +35,7 @@ use proto::policy::Ledger;
 use proto::turn::{Server, Span, Verdict, Wrap};
 
 use crate::certificates::Certificates;
+use crate::chronicle::{Below, Tidings};
 use crate::engine::{self, Arrival, Batch, Way};
 use crate::ledger::SharedLedger;
 use crate::stream::{Refusal, StreamLimits};
@@ -91,6 +92,7 @@ pub(crate) struct Sessions {
     /// Where a message for a client is put together.
     plain: Vec<u8>,
     tally: DtlsTally,
+    tidings: Tidings,
 }
 
 /// Whom the sessions of a turn work with.
@@ -131,6 +133,7 @@ impl Sessions {
             room: vec![0; memory].into(),
             plain: Vec::with_capacity(memory),
             tally: DtlsTally::default(),
+            tidings: Tidings::default(),
         })
     }
 
@@ -174,6 +177,7 @@ impl Sessions {
             && let Some(greeting) = self.greet(turn, from, arrival)
         {
             self.tally.greeted[greeting as usize] += 1;
+            self.tidings.tell(from, Below::Greeted(greeting));
             self.decline(turn, from, greeting);
             return;
         }
@@ -412,6 +416,7 @@ impl Sessions {
         }
         self.tally.open -= 1;
         self.tally.parted[parting as usize] += 1;
+        self.tidings.tell(client, Below::Parted(parting));
         turn.server.client_gone(turn.now, client);
     }
 
@@ -423,6 +428,11 @@ impl Sessions {
             session.armed = Some(deadline);
             self.deadlines.push(Reverse((deadline, client)));
         }
+    }
+
+    /// What befell clients since this was asked last.
+    pub(crate) fn tidings(&mut self) -> &mut Tidings {
+        &mut self.tidings
     }
 
     fn lose(&mut self, loss: Loss) {

@@ -61,13 +61,13 @@ impl Streams {
         // A balancer brings many clients; each is counted when it is known.
         let limits = if proxied { limits.in_all() } else { limits };
         if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &limits) {
-            self.tools.tally.refused[refusal as usize] += 1;
+            self.refuse(client, refusal);
             return;
         }
         if let Ok(Layer::Tls(_)) = layer
             && let Err(refusal) = self.ledger.admit_handshake(now.mono, client.client)
         {
-            self.tools.tally.refused[refusal as usize] += 1;
+            self.refuse(client, refusal);
             self.ledger.dismiss_stranger(client.client.ip());
             return;
         }
@@ -77,7 +77,7 @@ impl Streams {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.registry.register(&mut socket, token, interest).is_ok();
         let (true, Ok(layer)) = (registered, layer) else {
-            self.tools.tally.refused[Refusal::Exhausted as usize] += 1;
+            self.refuse(client, Refusal::Exhausted);
             self.ledger.dismiss_stranger(client.client.ip());
             return;
         };
@@ -133,7 +133,8 @@ impl Streams {
                 if let Err(refusal) =
                     self.ledger.admit_handshake(now.mono, connection.client.client) =>
             {
-                self.tools.tally.refused[refusal as usize] += 1;
+                let client = connection.client;
+                self.refuse(client, refusal);
                 return Some(Ending::Told);
             }
             Reading::Tls => match self.config.tls.as_ref().map(Session::new) {
@@ -184,7 +185,7 @@ impl Streams {
         let new = FiveTuple { client: ClientAddr::new(client), ..old };
         self.ledger.dismiss_stranger(old.client.ip());
         if let Err(refusal) = self.ledger.admit_stranger(new.client.ip(), &self.config.limits) {
-            self.tools.tally.refused[refusal as usize] += 1;
+            self.refuse(new, refusal);
             self.roster.find(key)?.stranger = false;
             return Some(Ending::Told);
         }

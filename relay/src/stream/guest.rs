@@ -97,7 +97,7 @@ impl Streams {
     ) {
         let client = connection.client;
         if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &self.config.limits) {
-            self.tools.tally.refused[refusal as usize] += 1;
+            self.refuse(client, refusal);
             return;
         }
         connection.stranger = true;
@@ -105,7 +105,7 @@ impl Streams {
         let token = Token(FOREIGN | self.roster.next_key().to_token());
         let mut guest = Guest(connection);
         if guest.register(&self.registry, token).is_err() {
-            self.tools.tally.refused[Refusal::Exhausted as usize] += 1;
+            self.refuse(client, Refusal::Exhausted);
             self.ledger.dismiss_stranger(client.client.ip());
             return;
         }

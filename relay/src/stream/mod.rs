@@ -36,6 +36,7 @@ use proto::policy::Ledger;
 use proto::turn::{Server, Wrap};
 use rustls::ServerConfig;
 
+use crate::chronicle::{Below, Tidings};
 use crate::engine::{self, Batch, FOREIGN};
 use crate::ledger::SharedLedger;
 
@@ -112,6 +113,7 @@ pub(crate) struct Streams {
     ended: Vec<Key>,
     passages: Passages,
     tools: Tools,
+    tidings: Tidings,
 }
 
 impl Streams {
@@ -134,6 +136,7 @@ impl Streams {
             ended: Vec::new(),
             passages: Passages::default(),
             tools: Tools::new(),
+            tidings: Tidings::default(),
         })
     }
 
@@ -454,6 +457,18 @@ impl Streams {
         self.count_open(connection.client, false);
         let ending = connection.ending.unwrap_or(Ending::ShutDown);
         self.tools.tally.closed[ending as usize] += 1;
+        self.tidings.tell(connection.client, Below::Ended(ending));
+    }
+
+    /// What befell clients since this was asked last.
+    pub(crate) fn tidings(&mut self) -> &mut Tidings {
+        &mut self.tidings
+    }
+
+    /// Counts a connection that is not taken.
+    fn refuse(&mut self, client: FiveTuple, refusal: Refusal) {
+        self.tools.tally.refused[refusal as usize] += 1;
+        self.tidings.tell(client, Below::Refused(refusal));
     }
 
     /// Counts a connection that came or went, by its transport.

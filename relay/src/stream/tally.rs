@@ -29,24 +29,37 @@ impl Refusal {
         }
     }
 
-    /// What an operator should know.
-    pub fn explanation(self) -> &'static str {
+    /// A sentence for the operator: what it is.
+    pub fn help(self) -> &'static str {
         match self {
             Self::PerClient => {
                 "the client's network holds limits.connections_per_client connections without an \
-                 allocation; many users behind one NAT need more"
+                 allocation"
             }
-            Self::InAll => {
-                "the relay holds limits.connections connections without an allocation: a flood, \
-                 or the limit is too low"
-            }
+            Self::InAll => "the relay holds limits.connections connections without an allocation",
             Self::Exhausted => {
-                "the system gave no descriptor or memory for a connection; raise LimitNOFILE. \
-                 Connections wait meanwhile and are taken when there is room"
+                "the system gave no descriptor or memory for a connection, which waits and is \
+                 taken when there is room"
             }
             Self::Handshakes => {
                 "more TLS handshakes from one address or its network than \
-                 limits.handshakes_per_s allows: a flood, or many users behind one NAT"
+                 limits.handshakes_per_s allows"
+            }
+        }
+    }
+
+    /// A sentence for the operator: what to do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::PerClient => {
+                "raise it if many users are behind one NAT; otherwise look for who opens \
+                 connections and does not use them"
+            }
+            Self::InAll => "look for a flood of connections; if there is none, raise the limit",
+            Self::Exhausted => "raise the limit of descriptors (LimitNOFILE)",
+            Self::Handshakes => {
+                "raise it if many users are behind one NAT; otherwise it is a flood, and nothing \
+                 is to do"
             }
         }
     }
@@ -132,19 +145,17 @@ impl Ending {
         }
     }
 
-    /// What an operator should know.
-    pub fn explanation(self) -> &'static str {
+    /// A sentence for the operator: what it is.
+    pub fn help(self) -> &'static str {
         match self {
             Self::ByClient => "the client closed the connection; its allocation was released",
             Self::Reset => "the connection broke, or the client reset it",
             Self::Garbled => {
                 "bytes that start neither STUN nor ChannelData nor, behind features.microsoft, a \
-                 frame of that dialect: something else speaks to this port, or an old client \
-                 needs compat.rfc5766_channels"
+                 frame of that dialect"
             }
             Self::FrameType => {
-                "a client of the Microsoft dialect sent a frame that is neither a message nor \
-                 data: a broken client, or something between that changes bytes"
+                "a client of the Microsoft dialect sent a frame that is neither a message nor data"
             }
             Self::FrameTooLong => "a frame longer than a connection without an allocation may send",
             Self::HalfFrame => "a frame was begun and not finished in time",
@@ -169,6 +180,44 @@ impl Ending {
             Self::Replaced => "the client came again from the same port before it had closed",
             Self::Told => "the server no longer needs the connection",
             Self::ShutDown => "the relay ended, or its worker began anew after a defect",
+        }
+    }
+
+    /// A sentence for the operator: what to do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::ByClient | Self::PassedOn | Self::Replaced | Self::Told => "nothing to do",
+            Self::Reset => {
+                "nothing to do for a few; if calls end by it, look for a firewall that forgets \
+                 connections, and let clients send keepalives"
+            }
+            Self::Garbled => {
+                "see what speaks to this port: something else than TURN, or an old client that \
+                 needs compat.rfc5766_channels"
+            }
+            Self::FrameType => "update the client, or look for what changes bytes on its way",
+            Self::FrameTooLong => {
+                "nothing to do for strangers; a good client allocates before it sends much"
+            }
+            Self::HalfFrame => "look at the client's network: what it sends comes in pieces",
+            Self::Idle => {
+                "nothing to do for strangers; a client that means to wait has to allocate first"
+            }
+            Self::QueueFull => "look at the client, or at its network: it does not take answers",
+            Self::HandshakeTimeout => {
+                "nothing to do for scans; for a good client look at its network, or let it say \
+                 what it wants at once"
+            }
+            Self::Tls => {
+                "try `av-edge probe turns:HOST`; see whether the certificate names that host, is in \
+                 time and comes with its chain, and whether the client trusts its authority"
+            }
+            Self::ProxyHeader => {
+                "let that balancer send PROXY headers of version 2, or take it out of \
+                 proxy_protocol_from"
+            }
+            Self::NotForTurn => "update the client: ALPN stun.turn is for TURN",
+            Self::ShutDown => "see the log if it was not meant: a defect is told there",
         }
     }
 }

@@ -317,6 +317,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             offload.settle(&mut self.server);
         }
         self.publish(now);
+        self.outbox.learn(now, &mut self.server, &mut self.hands);
         match question {
             Question::Counters(answer) => drop(answer.try_send(())),
             Question::Allocations { first, most, answer } => {
@@ -330,10 +331,10 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Question::Detail(id, answer) => drop(answer.try_send(self.server.detail(now, id))),
             Question::Media(id, answer) => drop(answer.try_send(self.server.media(now, id))),
             Question::Account(subject, answer) => {
-                drop(answer.try_send(self.outbox.account(now, &mut self.server, subject)));
+                drop(answer.try_send(self.outbox.chronicle.account(now, subject)));
             }
             Question::Fresh(since, answer) => {
-                drop(answer.try_send(self.outbox.fresh(now, &mut self.server, since)));
+                drop(answer.try_send(self.outbox.chronicle.fresh(since)));
             }
             Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }

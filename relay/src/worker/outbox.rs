@@ -8,7 +8,7 @@ use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{Action, Change, Server};
 
-use crate::chronicle::{Account, Bookmark, Chronicle, Fresh, Subject};
+use crate::chronicle::Chronicle;
 use crate::dtls::{Sessions, Turn};
 use crate::engine::{Batch, Engine};
 use crate::offload::Follower;
@@ -134,7 +134,7 @@ impl Outbox {
                 Action::Changed(change) => self.tell(now, change, server, hands),
             }
         }
-        self.chronicle.take_refusals(now, server);
+        self.learn(now, server, hands);
         if let Some(offload) = &mut hands.offload {
             offload.follow(now.mono, server);
         }
@@ -175,27 +175,11 @@ impl Outbox {
         self.chronicle.follow(now, &change);
     }
 
-    /// What happened since somebody asked last.
-    pub(super) fn fresh<L: Ledger>(
-        &mut self,
-        now: Now,
-        server: &mut Server<L>,
-        since: Bookmark,
-    ) -> Fresh {
+    /// Remembers what befell clients.
+    pub(super) fn learn<L: Ledger>(&mut self, now: Now, server: &mut Server<L>, hands: &mut Hands) {
         self.chronicle.take_refusals(now, server);
-        self.chronicle.fresh(since)
-    }
-
-    /// What happened to somebody, up to now.
-    pub(super) fn account<L: Ledger>(
-        &mut self,
-        now: Now,
-        server: &mut Server<L>,
-        subject: Subject,
-    ) -> Account {
-        self.chronicle.take_refusals(now, server);
-        self.chronicle.take_drops(now, server);
-        self.chronicle.account(now, subject)
+        self.chronicle.take_tidings(now, hands.streams.tidings());
+        self.chronicle.take_tidings(now, hands.dtls.tidings());
     }
 
     /// Brings a client's message to another worker, with the connection or session it came by;

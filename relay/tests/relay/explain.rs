@@ -197,12 +197,27 @@ fn a_nat_that_changes_ports_and_a_stale_realm_are_recognised() {
 }
 
 #[test]
+fn what_is_wrong_below_turn_is_told_of_the_client_too() {
+    let witness = Witness::open(134);
+    let mut stray = TcpStream::connect(witness.site.server).unwrap();
+    stray.set_read_timeout(Some(SOON)).unwrap();
+    stray.write_all(&[0xFF; 20]).unwrap();
+    // The relay closes it; with what was not read, that is a reset.
+    let _ = stray.read_to_end(&mut Vec::new());
+    let own = stray.local_addr().unwrap().to_string();
+    let answer = witness.explain(&own);
+    let entry = &answer["entries"][0];
+    assert_eq!((&entry["kind"], &entry["what"]), (&"connection".into(), &"garbled".into()));
+    assert!(witness.explain("garbled")["summary"].as_str().unwrap().contains("counted 1 since"));
+    witness.site.close();
+}
+
+#[test]
 fn the_catalogue_is_complete_and_wrong_subjects_are_refused() {
     let witness = Witness::open(133);
     let (status, reasons) = witness.ask("/v1/reasons");
     assert_eq!(status, 200);
-    let all = proto::reject::Why::COUNT + proto::reject::DropReason::COUNT;
-    assert_eq!(reasons.as_array().unwrap().len(), all);
+    assert_eq!(reasons.as_array().unwrap().len(), relay::reasons().count());
     let first = &reasons[0];
     assert_eq!((&first["id"], &first["code"]), (&"no_integrity".into(), &401.into()));
     for (case, query) in [

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use super::explain::told;
 use super::overview::Finding;
 use super::{Desk, Problem};
-use crate::chronicle::{Bookmark, Fresh, What};
+use crate::chronicle::{Below, Bookmark, Fresh, What};
 use crate::clock::{self, Calendar};
 use crate::service::Observer;
 use crate::worker::Question;
@@ -165,7 +165,9 @@ impl Wire {
         }
         for (client, of, entry) in fresh {
             let event = match entry.what {
-                What::Refused { .. } => "refused",
+                What::Refused { .. } | What::Below(Below::Refused(_)) => "refused",
+                // How connections end is told where somebody asks for it.
+                What::Below(_) => continue,
                 other => other.name(),
             };
             ring.add(event, &told(calendar, client, of, &entry));

@@ -16,11 +16,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Desk, Problem};
+use crate::chronicle::catalogue::{self, Reason};
 use crate::chronicle::findings::findings;
 use crate::chronicle::{Account, Entry, Life, Subject, What, words};
 use crate::clock::Calendar;
+use crate::dtls::{Greeting, Loss, Parting};
 use crate::service::Observer;
 use crate::session::SessionId;
+use crate::stream::{Ending, Refusal};
+use crate::telemetry::block::Snapshot;
 use crate::worker::Question;
 
 /// How long before it begins a client's requests belong to the history of its allocation.
@@ -46,8 +50,7 @@ enum Named {
 
 impl Named {
     fn parse(text: &str) -> Option<Self> {
-        let reasons = Why::ALL.iter().map(|why| why.name());
-        let mut reasons = reasons.chain(DropReason::ALL.iter().map(|reason| reason.name()));
+        let mut reasons = catalogue::reasons().map(|reason| reason.id);
         let client = || {
             let plain = text.trim_start_matches('[').trim_end_matches(']');
             let host = plain.parse().map(|ip: IpAddr| (ip, None));
@@ -108,27 +111,12 @@ pub(super) fn history(observer: &Observer, id: SessionId) -> Vec<Value> {
     inquiry.map(|it| it.entries()).unwrap_or_default()
 }
 
-/// Every refusal and drop there is.
+/// Everything that can go wrong.
 pub(super) async fn reasons() -> Json<Value> {
-    let refusals = Why::ALL.iter().map(|why| {
-        json!({
-            "id": why.name(),
-            "kind": "refusal",
-            "code": why.code().0,
-            "help": why.help(),
-            "advice": why.advice(),
-        })
+    let all = catalogue::reasons().map(|Reason { id, kind, code, help, advice }| {
+        json!({"id": id, "kind": kind, "code": code, "help": help, "advice": advice})
     });
-    let drops = DropReason::ALL.iter().map(|reason| {
-        json!({
-            "id": reason.name(),
-            "kind": "drop",
-            "code": null,
-            "help": reason.help(),
-            "advice": reason.advice(),
-        })
-    });
-    Json(refusals.chain(drops).collect())
+    Json(all.collect())
 }
 
 /// What the workers know about a subject.
@@ -283,11 +271,21 @@ fn gather(observer: &Observer, subject: Subject) -> Option<Account> {
 
 /// How often a reason was counted.
 fn counted(observer: &Observer, reason: &str) -> u64 {
-    let tally = observer.tally();
-    let of = |name: &str, count: &u64| if name == reason { *count } else { 0 };
-    let refusals = Why::ALL.iter().zip(&tally.rejected).map(|(why, count)| of(why.name(), count));
-    let drops = DropReason::ALL.iter().zip(&tally.dropped);
-    refusals.chain(drops.map(|(drop, count)| of(drop.name(), count))).sum()
+    let of_worker = |Snapshot { server, streams, dtls, .. }: &Snapshot| {
+        sum(reason, Why::ALL.iter().map(|it| it.name()), &server.rejected)
+            + sum(reason, DropReason::ALL.iter().map(|it| it.name()), &server.dropped)
+            + sum(reason, Refusal::ALL.iter().map(|it| it.name()), &streams.refused)
+            + sum(reason, Ending::ALL.iter().map(|it| it.name()), &streams.closed)
+            + sum(reason, Greeting::ALL.iter().map(|it| it.name()), &dtls.greeted)
+            + sum(reason, Parting::ALL.iter().map(|it| it.name()), &dtls.parted)
+            + sum(reason, Loss::ALL.iter().map(|it| it.name()), &dtls.lost)
+    };
+    observer.counters().workers.iter().map(of_worker).sum()
+}
+
+/// The counters with this name.
+fn sum<'a>(wanted: &str, names: impl Iterator<Item = &'a str>, counts: &[u64]) -> u64 {
+    names.zip(counts).filter(|(name, _)| *name == wanted).map(|(_, count)| count).sum()
 }
 
 #[cfg(test)]
