@@ -1,6 +1,8 @@
 //! Why something happened, asked at the command line.
 
-use client::AllocateOptions;
+use std::net::SocketAddr;
+
+use client::{AllocateOptions, Credentials, Options, TurnClient};
 
 use crate::harness::Run;
 use crate::relay::{PASSWORD, Site};
@@ -84,4 +86,46 @@ fn a_relay_says_why_a_client_was_refused_and_what_became_of_an_allocation() {
     let nobody = explain("198.51.100.1");
     assert_eq!(nobody.status, 1, "nothing is known");
     assert!(nobody.out.starts_with("Nothing is known"), "{}", nobody.out);
+}
+
+/// A client of this host's address that shows a credential minted with the relay's own key.
+fn minted(site: &Site, host: u8, more: &[&str]) -> TurnClient {
+    let key = site.directory.path("pool.pem");
+    let key = key.to_str().expect("a path in UTF-8");
+    let user = format!("user-{host}");
+    let mint = ["credential", "mint", "--json", "--key", key, "--user", &user];
+    let run = Run::of(&[&mint[..], more].concat());
+    let minted: serde_json::Value = serde_json::from_str(&run.out).expect("JSON");
+    let text = |name: &str| minted[name].as_str().expect("a text").to_owned();
+    let bind = Some(SocketAddr::from(([127, 0, 0, host], 0)));
+    let credentials = Credentials::new(text("username"), text("credential"));
+    let options = Options { bind, ..Options::default() };
+    TurnClient::connect_with(site.server, credentials, options).expect("a socket")
+}
+
+#[test]
+fn a_wrong_side_and_clocks_that_differ_are_recognised() {
+    let site = Site::new("[control]\npath = \"control.sock\"\n");
+    let socket = site.directory.path("control.sock");
+    let socket = socket.to_str().expect("a path in UTF-8");
+    let mut relay = site.start();
+    relay.wait_for("ready");
+    let explain = |subject: &str| Run::of(&["explain", subject, "--socket", socket]).out;
+    let refused = |client: &mut TurnClient, code: u16| {
+        let refused = client.allocate(&AllocateOptions::default());
+        assert_eq!(refused.expect_err("it is refused").code(), Some(code));
+        client.local_addr().expect("it is bound").to_string()
+    };
+    let own = refused(&mut minted(&site, 11, &["--side", "internal"]), 403);
+    let told = explain(&own);
+    assert!(told.contains("wrong_side: The client at 127.0.0.11:"), "{told}");
+    // A minting service whose clock is days ahead makes credentials that seem to live too long.
+    let ahead = ["--lifetime", "900000"];
+    for host in [12, 13] {
+        let told = explain(&refused(&mut minted(&site, host, &ahead), 401));
+        assert!(told.contains("expiry_too_far_ahead: ") && !told.contains("clock_skew"), "{told}");
+    }
+    let told = explain(&refused(&mut minted(&site, 14, &ahead), 401));
+    assert!(told.contains("clock_skew: Credentials from 3 addresses"), "{told}");
+    assert!(told.contains("What to do: Compare `date -u`"), "{told}");
 }
