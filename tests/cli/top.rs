@@ -141,8 +141,9 @@ fn the_terminal_is_given_back_whether_a_key_or_a_signal_ends_it() {
             None => terminal.keys.write_all(b"q").expect("a key"),
             Some(signal) => {
                 let process = terminal.process();
-                let kill = Command::new("kill").args(["-s", signal, &process]).status();
-                assert!(kill.expect("kill(1)").success(), "{case}");
+                let kill = ["-c", "kill -s \"$0\" \"$1\"", signal, &process];
+                let kill = Command::new("sh").args(kill).status();
+                assert!(kill.expect("there is a shell").success(), "{case}");
             }
         }
         let (status, shown) = terminal.end();
