@@ -284,7 +284,7 @@ fn page_stays_quick_with_ten_thousand_allocations() {
          strangers_per_s = 1000000\nstrangers_burst = 1000000\n"
     );
     let office = Office::new(&limits);
-    let _relay = office.start();
+    let relay = office.start();
     let site = &office.site;
     let credential = mint(&office.home.path("pool.pem"), "alice");
     let mut lossy = Lossy::open(site, &credential);
@@ -320,6 +320,7 @@ fn page_stays_quick_with_ten_thousand_allocations() {
         SOON,
     );
     assert!(sorted.as_f64().is_some_and(|it| it < 2_000.0), "another order took {sorted} ms");
+    let (begun, before) = (clock::now(), relay.cpu_time());
     let longest = page.value(
         "new Promise(done => { \
              let [longest, last, begun] = [0, performance.now(), performance.now()]; \
@@ -331,6 +332,9 @@ fn page_stays_quick_with_ten_thousand_allocations() {
          })",
         SOON,
     );
+    let spent = relay.cpu_time().saturating_sub(before).as_secs_f64();
+    let share = spent / clock::now().duration_since(begun).as_secs_f64();
+    assert!(share < 0.05, "the page takes {share} of a core from the relay");
     assert!(
         longest.as_f64().is_some_and(|it| it < 1_000.0),
         "the page stood still for {longest} ms"
