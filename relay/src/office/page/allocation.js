@@ -13,6 +13,8 @@ const $ = (id) => document.getElementById(id);
 
 let id = "";
 let plots = null;
+/** Paths of the API of this relay, which may be older or newer than the page in this tab. */
+let paths = null;
 
 function makePlots() {
   const legs = (what) => [
@@ -60,6 +62,7 @@ export const allocation = {
       showHistory(past.entries);
       return;
     }
+    paths ??= (await get("/v1/openapi.json")).paths;
     if (!current()) return;
     alive(true);
     showFacts(detail);
@@ -86,7 +89,8 @@ function showHistory(entries) {
 /** What is over stays to be read, and has no buttons. */
 function alive(is) {
   $("over").hidden = is;
-  for (const button of ["end", "capture"]) $(button).hidden = !is;
+  $("end").hidden = !is;
+  $("capture").hidden = !is || !paths?.["/v1/allocations/{id}/capture"];
   $("allocation").classList.toggle("gone", !is);
 }
 
