@@ -310,6 +310,7 @@ pub(super) struct Records {
     pub(super) spool: Option<PathBuf>,
     pub(super) spool_mib: Option<u64>,
     pub(super) http: Option<HttpReceiver>,
+    pub(super) otlp: Option<HttpReceiver>,
     pub(super) redis: Option<RedisReceiver>,
 }
 

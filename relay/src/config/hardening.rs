@@ -30,7 +30,7 @@ fn named<'f>(file: &'f File, directory: &'f Path) -> impl Iterator<Item = PathBu
     let doors = doors.flat_map(|(token, tls)| {
         token.iter().chain(tls.iter().flat_map(guard::tls::TlsTable::files))
     });
-    let http = file.records.iter().filter_map(|it| it.http.as_ref());
+    let http = file.records.iter().flat_map(|it| it.http.iter().chain(&it.otlp));
     let http = http.flat_map(|it| it.token_file.iter().chain(&it.ca_file));
     let redis = file.records.iter().filter_map(|it| it.redis.as_ref());
     let receivers = http.chain(redis.filter_map(|it| it.password_file.as_ref()));

@@ -28,10 +28,14 @@ pub(super) fn records(
     directory: &Path,
 ) -> Result<Option<Wish>, Problem> {
     let Some(found) = found else { return Ok(None) };
-    let http = found.http.as_ref().map(|it| http(it, directory)).transpose()?;
+    let receiver = |name, table: &Option<file::HttpReceiver>| {
+        table.as_ref().map(|it| http(name, it, directory)).transpose()
+    };
+    let http = receiver("http", &found.http)?;
+    let otlp = receiver("otlp", &found.otlp)?;
     let redis = found.redis.as_ref().map(|it| redis(it, directory)).transpose()?;
     let file = found.file.as_ref().map(|path| place(path, directory)).transpose()?;
-    let receivers = http.is_some() || redis.is_some();
+    let receivers = http.is_some() || otlp.is_some() || redis.is_some();
     let spool_mib = number("records.spool_mib", found.spool_mib, SPOOL_MIB, 1..=65_536)?;
     let spool = match &found.spool {
         None if receivers => {
@@ -63,7 +67,7 @@ pub(super) fn records(
     let node = node(found.node.as_deref())?;
     let interim = Some(interim).filter(|it| !it.is_zero());
     let kept = file.is_some() || receivers;
-    Ok(kept.then_some(Wish { node, interim, addresses, file, spool, http, redis }))
+    Ok(kept.then_some(Wish { node, interim, addresses, file, spool, http, otlp, redis }))
 }
 
 /// The name of this relay: that of its host without a word.
@@ -99,9 +103,10 @@ fn place(path: &Path, directory: &Path) -> Result<Place, Problem> {
     Ok(Place::Path(path))
 }
 
-fn http(found: &file::HttpReceiver, directory: &Path) -> Result<HttpWish, Problem> {
-    let key = "records.http.url";
-    let wrong = |why: &str| Problem::text(key, &found.url, why);
+/// A receiver over HTTP, by the name of its table.
+fn http(name: &str, found: &file::HttpReceiver, directory: &Path) -> Result<HttpWish, Problem> {
+    let key = |key: &str| format!("records.{name}.{key}");
+    let wrong = |why: &str| Problem::text(&key("url"), &found.url, why);
     let example = "not a URL of HTTP. For instance \"https://billing.example.com/records\".";
     let uri: Uri = found.url.parse().map_err(|_| wrong(example))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -109,8 +114,9 @@ fn http(found: &file::HttpReceiver, directory: &Path) -> Result<HttpWish, Proble
     };
     if authority.as_str().contains('@') {
         // It may hold a password.
-        let why = "no name or password belongs into it. Put a token into records.http.token_file.";
-        return Err(Problem::at(key, why));
+        let why =
+            format!("no name or password belongs into it. Put a token into {}.", key("token_file"));
+        return Err(Problem::at(&key("url"), &why));
     }
     let is_tls = match scheme {
         "https" => true,
@@ -119,23 +125,21 @@ fn http(found: &file::HttpReceiver, directory: &Path) -> Result<HttpWish, Proble
     };
     let host = authority.host().to_owned();
     let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let token = found
-        .token_file
-        .as_ref()
-        .map(|path| secret("records.http.token_file", &directory.join(path)));
-    let token = token.transpose()?;
+    let token = found.token_file.as_ref();
+    let token = token.map(|path| secret(&key("token_file"), &directory.join(path))).transpose()?;
     let is_near = host == "localhost"
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if token.is_some() && !is_tls && !is_near {
         return Err(wrong("everybody on the way would read the token. Use https."));
     }
-    let authorities = authorities(found.ca_file.as_ref().map(|it| directory.join(it)), is_tls)?;
-    let authorities = Arc::new(authorities);
+    let file = found.ca_file.as_ref().map(|it| directory.join(it));
+    let authorities = Arc::new(authorities(&key("ca_file"), file, is_tls)?);
     Ok(HttpWish { url: found.url.clone(), host, port, token, authorities })
 }
 
 /// Whom the receiver's certificate may come from: those of a file, or those this host trusts.
 fn authorities(
+    key: &str,
     file: Option<std::path::PathBuf>,
     wanted: bool,
 ) -> Result<Vec<Certificate<'static>>, Problem> {
@@ -146,7 +150,7 @@ fn authorities(
         // That there are none is told by `unknown`: a relay that runs need not look again.
         return Ok(found.iter().map(own).collect());
     };
-    let wrong = |why: &str| Problem::text("records.http.ca_file", &path.display().to_string(), why);
+    let wrong = |why: &str| Problem::text(key, &path.display().to_string(), why);
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
     let found = found.map_err(|error| wrong(&format!("cannot be read: {error}.")))?;
     if found.is_empty() {
@@ -155,13 +159,14 @@ fn authorities(
     Ok(found.iter().map(own).collect())
 }
 
-/// What is wrong if the receiver's certificate can come from nobody.
+/// What is wrong if a receiver's certificate can come from nobody.
 pub(super) fn unknown(wish: &Wish) -> Option<Problem> {
     let why = "missing, and this host trusts no authority (package ca-certificates). Name a file \
                of PEM with whom the receiver's certificate comes from.";
-    let http = wish.http.as_ref()?;
-    let nobody = http.url.starts_with("https") && http.authorities.is_empty();
-    nobody.then(|| Problem::at("records.http.ca_file", why))
+    let nobody = |it: &HttpWish| it.url.starts_with("https") && it.authorities.is_empty();
+    let receivers = [("records.http.ca_file", &wish.http), ("records.otlp.ca_file", &wish.otlp)];
+    let mut unknown = receivers.into_iter().filter(|(_, it)| it.as_ref().is_some_and(nobody));
+    unknown.next().map(|(key, _)| Problem::at(key, why))
 }
 
 fn redis(found: &file::RedisReceiver, directory: &Path) -> Result<RedisWish, Problem> {

@@ -9,19 +9,22 @@ pub(crate) enum Sink {
     File,
     /// To a receiver over HTTP.
     Http,
+    /// To a receiver of traces, as spans.
+    Otlp,
     /// Into a stream of Redis.
     Redis,
 }
 
 impl Sink {
     /// All of them, in order of their index.
-    pub(crate) const ALL: [Self; 3] = [Self::File, Self::Http, Self::Redis];
+    pub(crate) const ALL: [Self; 4] = [Self::File, Self::Http, Self::Otlp, Self::Redis];
 
     /// What metrics and files call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Http => "http",
+            Self::Otlp => "otlp",
             Self::Redis => "redis",
         }
     }

@@ -22,7 +22,8 @@ use super::courier::{self, Delivery};
 use super::file::LineFile;
 use super::http::Http;
 use super::note::{News, Note};
-use super::record::{Quality, Record, flows, unique};
+use super::otlp::Otlp;
+use super::record::{DEFECT, Quality, Record, flows, unique};
 use super::redis::Redis;
 use super::spool::{self, Inlet, Outlet};
 use super::{Accounts, Sink, Wish};
@@ -127,8 +128,9 @@ impl Book {
         });
         let file = file.transpose()?;
         let http = wish.http.clone().map(|it| (Sink::Http, Way::Http(it)));
+        let otlp = wish.otlp.clone().map(|it| (Sink::Otlp, Way::Otlp(it)));
         let redis = wish.redis.clone().map(|it| (Sink::Redis, Way::Redis(it)));
-        let (sinks, ways): (Vec<_>, Vec<_>) = http.into_iter().chain(redis).unzip();
+        let (sinks, ways): (Vec<_>, Vec<_>) = http.into_iter().chain(otlp).chain(redis).unzip();
         let (mut inlet, mut couriers) = (None, Vec::new());
         if let Some(spool) = &wish.spool {
             let found = || spool.folder.display().to_string();
@@ -230,7 +232,7 @@ impl Book {
                 let of_worker = |id: &&SessionId| id.worker == worker;
                 let ids: Vec<_> = self.open.keys().filter(of_worker).copied().collect();
                 for id in ids {
-                    self.line(Stage::Stop, id, at, Some("defect"));
+                    self.line(Stage::Stop, id, at, Some(DEFECT));
                     self.open.remove(&id);
                 }
                 self.due.retain(|(_, id)| id.worker != worker);
@@ -363,6 +365,7 @@ fn now() -> Instant {
 /// How a receiver is reached.
 enum Way {
     Http(super::HttpWish),
+    Otlp(super::HttpWish),
     Redis(super::RedisWish),
 }
 
@@ -371,6 +374,7 @@ impl Way {
     fn send_off(self, outlet: Outlet, accounts: &Arc<Accounts>) -> io::Result<JoinHandle<()>> {
         match self {
             Self::Http(wish) => spawn(Http::new(wish), outlet, accounts),
+            Self::Otlp(wish) => spawn(Otlp::new(wish), outlet, accounts),
             Self::Redis(wish) => spawn(Redis::new(wish), outlet, accounts),
         }
     }
@@ -423,6 +427,7 @@ mod tests {
                 file: Some(Place::Path(path.clone())),
                 spool: None,
                 http: None,
+                otlp: None,
                 redis: None,
             },
             edge: Edge::new(Vec::new(), vec![relay], vec![inside]),

@@ -1,4 +1,6 @@
 //! A receiver over HTTP or HTTPS: lines of JSON by POST; any 2xx means that it has them.
+//!
+//! Whoever brings something else than lines, as `otlp` does, goes the same way: a [`Post`].
 
 use std::fmt;
 use std::io::Read;
@@ -39,14 +41,16 @@ impl fmt::Debug for HttpWish {
     }
 }
 
-/// The way to it.
-pub(super) struct Http {
+/// Brings bodies to a URL.
+pub(super) struct Post {
     agent: Agent,
     wish: HttpWish,
+    /// What the bodies are.
+    content_type: &'static str,
 }
 
-impl Http {
-    pub(super) fn new(wish: HttpWish) -> Self {
+impl Post {
+    pub(super) fn new(wish: HttpWish, content_type: &'static str) -> Self {
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(Arc::new(default_provider()))
             .root_certs(RootCerts::Specific(Arc::clone(&wish.authorities)))
@@ -61,19 +65,17 @@ impl Http {
             .timeout_global(Some(PATIENCE))
             .build()
             .new_agent();
-        Self { agent, wish }
+        Self { agent, wish, content_type }
     }
-}
 
-impl Delivery for Http {
-    fn deliver(&mut self, lines: &[u8]) -> Result<(), String> {
-        let mut request =
-            self.agent.post(&self.wish.url).header("content-type", "application/x-ndjson");
+    /// Brings one. It is not had unless this says so.
+    pub(super) fn bring(&self, body: &[u8]) -> Result<(), String> {
+        let mut request = self.agent.post(&self.wish.url).header("content-type", self.content_type);
         if let Some(token) = &self.wish.token {
             request = request.header("authorization", format!("Bearer {}", token.as_str()));
         }
         let host = &self.wish.host;
-        let answer = request.send(lines).map_err(|error| format!("{host}: {error}"))?;
+        let answer = request.send(body).map_err(|error| format!("{host}: {error}"))?;
         let status = answer.status();
         // Its words mean nothing here.
         let _ = std::io::copy(
@@ -81,5 +83,20 @@ impl Delivery for Http {
             &mut std::io::sink(),
         );
         if status.is_success() { Ok(()) } else { Err(format!("{host} answers {status}")) }
+    }
+}
+
+/// The way of lines.
+pub(super) struct Http(Post);
+
+impl Http {
+    pub(super) fn new(wish: HttpWish) -> Self {
+        Self(Post::new(wish, "application/x-ndjson"))
+    }
+}
+
+impl Delivery for Http {
+    fn deliver(&mut self, lines: &[u8]) -> Result<(), String> {
+        self.0.bring(lines)
     }
 }

@@ -4,9 +4,9 @@
 //! thread, which alone may write files, keeps the `book` of what is open: it makes a [`record`] of
 //! each note, asks the workers now and then how far allocations have come, and writes lines to a
 //! file and to the `spool`, a few files that outlive the relay. From there a `courier` for each
-//! receiver brings them over `http` and into a stream of `redis`, in order and at least once: a
-//! receiver that is away, slow or broken costs room in the spool and nothing else. What is lost
-//! all the same is counted by [`Accounts`].
+//! receiver brings them over `http`, as spans of `otlp` and into a stream of `redis`, in order and
+//! at least once: a receiver that is away, slow or broken costs room in the spool and nothing else.
+//! What is lost all the same is counted by [`Accounts`].
 
 mod accounts;
 mod book;
@@ -14,6 +14,7 @@ mod courier;
 mod file;
 mod http;
 mod note;
+mod otlp;
 mod record;
 mod redis;
 mod spool;
@@ -63,6 +64,8 @@ pub(crate) struct Wish {
     pub(crate) spool: Option<SpoolWish>,
     /// A receiver over HTTP.
     pub(crate) http: Option<HttpWish>,
+    /// A receiver of traces over HTTP.
+    pub(crate) otlp: Option<HttpWish>,
     /// A stream of Redis.
     pub(crate) redis: Option<RedisWish>,
 }
@@ -93,8 +96,9 @@ impl Wish {
             Place::Path(path) => path.display().to_string(),
         });
         let http = self.http.as_ref().map(|it| format!("{} over HTTP", it.host));
+        let otlp = self.otlp.as_ref().map(|it| format!("{} as traces", it.host));
         let redis = self.redis.as_ref().map(|it| format!("stream {:?} of Redis", it.stream));
-        [file, http, redis].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        [file, http, otlp, redis].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     /// What the thread that writes records needs, and no other thread.
@@ -105,7 +109,7 @@ impl Wish {
         });
         let spool = self.spool.iter().map(|it| it.folder.as_path());
         let places = || {
-            let http = self.http.iter().map(|it| (&it.host, it.port));
+            let http = self.http.iter().chain(&self.otlp).map(|it| (&it.host, it.port));
             http.chain(self.redis.iter().map(|it| (&it.host, it.port)))
         };
         let is_name = |host: &str| host.parse::<std::net::IpAddr>().is_err();

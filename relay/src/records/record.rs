@@ -140,6 +140,9 @@ impl Record<'_> {
     }
 }
 
+/// The cause of an end that is a failure of the relay.
+pub(super) const DEFECT: &str = "defect";
+
 /// A name for an allocation that no other has anywhere: a random UUID (RFC 9562 §5.4).
 pub(super) fn unique() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];

@@ -18,13 +18,13 @@ pub(super) const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_records_delivered_total",
         Unit::Count,
-        "usage records that a receiver has, or that are in the file",
+        "usage records that a receiver has, or that are in the file; otlp has a span of each that ends an allocation, and passes over the others",
     ),
     (
         Kind::Counter,
         "av_edge_relay_records_lost_total",
         Unit::Count,
-        "usage records that will never arrive: file, it could not be written; http and redis, records.spool_mib was full, or the disk; queue, they came faster than they could be written",
+        "usage records that will never arrive: file, it could not be written; http, otlp and redis, records.spool_mib was full, or the disk; queue, they came faster than they could be written",
     ),
     (
         Kind::Counter,

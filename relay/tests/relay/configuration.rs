@@ -136,6 +136,13 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         ALLOW,
+        "[records]\notlp = { url = \"http://127.0.0.1:4318/v1/traces\" }",
+        "records.spool: missing",
+        "records wait",
+    ),
+    (ALLOW, "[records]\notlp = { url = \"ftp://a.example\" }", "records.otlp.url", "not a URL"),
+    (
+        ALLOW,
         "[records]\nredis = { address = \"127.0.0.1\", stream = \"s\" }",
         "records.redis.address = \"127.0.0.1\"",
         "port",

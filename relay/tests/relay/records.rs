@@ -130,7 +130,7 @@ enum Mood {
     Takes,
     /// It takes it and dies before it says so.
     Forgets,
-    /// It answers 500.
+    /// It answers 503.
     Refuses,
     /// It says nothing for long.
     Sleeps,
@@ -142,6 +142,8 @@ struct Receiver(Arc<Mutex<State>>);
 
 struct State {
     mood: Mood,
+    /// What stands above what is taken, in small letters.
+    heads: Vec<String>,
     taken: Vec<String>,
     visits: usize,
 }
@@ -149,7 +151,8 @@ struct State {
 impl Receiver {
     /// One that nobody can reach yet.
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { mood: Mood::Takes, taken: Vec::new(), visits: 0 })))
+        let (heads, taken) = (Vec::new(), Vec::new());
+        Self(Arc::new(Mutex::new(State { mood: Mood::Takes, heads, taken, visits: 0 })))
     }
 
     /// Opens its door, over TLS or not.
@@ -173,17 +176,18 @@ impl Receiver {
     /// Serves requests until the connection is over.
     fn serve(&self, stream: impl Read + Write) {
         let mut stream = BufReader::new(stream);
-        while let Some(body) = request(&mut stream) {
+        while let Some((head, body)) = request(&mut stream) {
             let mut state = self.0.lock().unwrap();
             state.visits += 1;
             let mood = state.mood;
             if matches!(mood, Mood::Takes | Mood::Forgets) {
+                state.heads.push(head);
                 state.taken.extend(body.lines().map(str::to_owned));
             }
             drop(state);
             let answer = match mood {
                 Mood::Takes => "204 No Content",
-                Mood::Refuses => "500 Internal Server Error\r\nContent-Length: 0",
+                Mood::Refuses => "503 Service Unavailable\r\nContent-Length: 0",
                 Mood::Forgets => return,
                 // Until the relay has had enough.
                 Mood::Sleeps => return drop(stream.read(&mut [0])),
@@ -211,9 +215,9 @@ impl Receiver {
     }
 }
 
-/// The body of the next request, which shows the token; `None` when the connection is over.
-fn request(from: &mut impl BufRead) -> Option<String> {
-    let (mut line, mut length, mut proven) = (String::new(), 0, false);
+/// Head and body of the next request, which shows the token; `None` when the connection is over.
+fn request(from: &mut impl BufRead) -> Option<(String, String)> {
+    let (mut head, mut line, mut length) = (String::new(), String::new(), 0);
     loop {
         match from.read_line(&mut line).ok()? {
             0 => return None,
@@ -225,17 +229,17 @@ fn request(from: &mut impl BufRead) -> Option<String> {
         if let Some(value) = lower.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
-        proven |= line.trim_end().eq_ignore_ascii_case("authorization: bearer open-sesame");
+        head.push_str(&lower);
         line.clear();
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body).ok()?;
-    assert!(proven, "the token is shown");
-    Some(String::from_utf8(body).unwrap())
+    assert!(head.contains("authorization: bearer open-sesame\r\n"), "the token is shown");
+    Some((head, String::from_utf8(body).unwrap()))
 }
 
-/// A folder with a spool and a token, and the keys that name them.
-fn home(url: &str, more: &str) -> (TempDir, String) {
+/// A folder with a spool and a token, and the keys that name them and a receiver of that name.
+fn home(name: &str, url: &str, more: &str) -> (TempDir, String) {
     move_to_own_network();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -246,7 +250,7 @@ fn home(url: &str, more: &str) -> (TempDir, String) {
         ["records.jsonl", "spool", "token"].map(|name| at(name).display().to_string());
     let keys = format!(
         "file = {file:?}\nspool = {spool:?}\n\
-         http = {{ url = {url:?}, token_file = {token:?}{more} }}"
+         {name} = {{ url = {url:?}, token_file = {token:?}{more} }}"
     );
     (folder, keys)
 }
@@ -261,7 +265,7 @@ fn a_receiver_behind_tls_is_known_by_its_authority() {
     let authority = tempfile::NamedTempFile::new().unwrap();
     fs::write(authority.path(), own.cert.pem()).unwrap();
     let more = format!(", ca_file = {:?}", authority.path());
-    let (_folder, keys) = home(&format!("https://localhost:{PORT}/in"), &more);
+    let (_folder, keys) = home("http", &format!("https://localhost:{PORT}/in"), &more);
     for (identity, known) in [(&other, false), (&own, true)] {
         let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -292,7 +296,7 @@ fn a_receiver_behind_tls_is_known_by_its_authority() {
 
 #[test]
 fn nothing_is_lost_by_a_receiver_that_fails_in_every_way_nor_by_a_relay_that_restarts() {
-    let (folder, keys) = home(&format!("http://127.0.0.1:{PORT}/in"), "");
+    let (folder, keys) = home("http", &format!("http://127.0.0.1:{PORT}/in"), "");
     // Nobody is there yet.
     let site = open(96, &keys);
     allocated(&site).release().unwrap();
@@ -337,4 +341,70 @@ fn nothing_is_lost_by_a_receiver_that_fails_in_every_way_nor_by_a_relay_that_res
         last.insert(record["id"].to_string(), record);
     }
     assert!(last.values().all(|record| record["record"] == "stop"), "{last:#?}");
+}
+
+/// The spans of one delivery of traces, whose relay has a name.
+fn spans(text: &str, node: &str) -> Vec<Value> {
+    let traces: Value = serde_json::from_str(text).unwrap();
+    let [resource] = &traces["resourceSpans"].as_array().unwrap()[..] else { panic!("{traces}") };
+    let instance = &resource["resource"]["attributes"][1];
+    assert_eq!(instance["key"], "service.instance.id");
+    assert_eq!(instance["value"]["stringValue"], node);
+    resource["scopeSpans"][0]["spans"].as_array().unwrap().clone()
+}
+
+#[test]
+fn allocations_are_spans_as_soon_as_the_receiver_takes_them() {
+    let (folder, keys) = home("otlp", &format!("http://127.0.0.1:{PORT}/v1/traces"), "");
+    let receiver = Receiver::new();
+    receiver.feels(Mood::Refuses);
+    receiver.open(PORT, None);
+    let site = open(98, &format!("node = \"edge-1\"\n{keys}"));
+    let mut first = allocated(&site);
+    talk(&mut first, 3, 100);
+    first.release().unwrap();
+    until("attempts that fail", || {
+        site.metric("av_edge_relay_records_failures_total", &["otlp"]) >= 2
+    });
+    let waiting = || site.metric("av_edge_relay_records_waiting", &["otlp"]);
+    assert!(waiting() >= 1);
+    receiver.feels(Mood::Takes);
+    until("what waited", || waiting() == 0);
+    assert_eq!(site.metric("av_edge_relay_records_delivered_total", &["otlp"]), 2);
+    let begun = allocated(&site);
+    until("a record of which nothing is sent", || {
+        site.metric("av_edge_relay_records_delivered_total", &["otlp"]) == 3
+    });
+    assert_eq!(receiver.taken().len(), 1);
+    site.close();
+    drop(begun);
+
+    for head in &receiver.0.lock().unwrap().heads {
+        assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{head}");
+    }
+    let spans: Vec<_> = receiver.taken().iter().flat_map(|text| spans(text, "edge-1")).collect();
+    let [first, second] = &spans[..] else { panic!("{spans:#?}") };
+    let attribute = |span: &Value, key: &str| {
+        let attributes = span["attributes"].as_array().unwrap();
+        attributes.iter().find(|it| it["key"] == key).unwrap()["value"].clone()
+    };
+    let records = lines(&folder.path().join("records.jsonl"));
+    let stops = records.iter().filter(|it| it["record"] == "stop");
+    for (span, stop) in spans.iter().zip(stops) {
+        let nanoseconds = |key: &str| span[key].as_str().unwrap().parse::<u64>().unwrap();
+        let (start, end) = (nanoseconds("startTimeUnixNano"), nanoseconds("endTimeUnixNano"));
+        assert_eq!(stop["started_ms"], start / 1_000_000);
+        assert_eq!(stop["duration_ms"], (end - start) / 1_000_000);
+        assert_eq!(attribute(span, "user.hash")["stringValue"], stop["user"]);
+        assert_eq!(attribute(span, "client.address")["stringValue"], "127.0.0.1");
+        assert_eq!((&span["name"], &span["kind"]), (&"allocation".into(), &2.into()));
+        assert_eq!(span["traceId"].as_str().map(str::len), Some(32), "{span}");
+        assert!(span["parentSpanId"].is_null() && span["status"].is_null(), "{span}");
+    }
+    assert_eq!(attribute(first, "av_edge.cause")["stringValue"], "released");
+    assert_eq!(attribute(first, "av_edge.to_peer.bytes")["intValue"], "300");
+    assert_eq!(attribute(first, "av_edge.to_client.packets")["intValue"], "3");
+    assert_ne!((&second["traceId"], &second["spanId"]), (&first["traceId"], &first["spanId"]));
+    assert_eq!(attribute(second, "av_edge.cause")["stringValue"], "shut_down");
 }
