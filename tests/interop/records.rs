@@ -1,7 +1,7 @@
-//! Usage records of a confined relay in a real Redis and at a receiver found by name, while both, and the
-//! relay, come and go.
+//! Usage records of a confined relay in a real Redis, at a receiver found by name and as spans, while they,
+//! and the relay, come and go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -65,10 +65,10 @@ fn stream(machine: &Namespace) -> Vec<String> {
     text.lines().filter(|line| line.starts_with('{')).map(str::to_owned).collect()
 }
 
-/// Takes what is sent to port 8080 of a machine.
-fn receive(machine: &Namespace) -> Arc<Mutex<Vec<String>>> {
+/// Takes what is sent to a port of a machine.
+fn receive(machine: &Namespace, port: u16) -> Arc<Mutex<Vec<String>>> {
     let taken = Arc::new(Mutex::new(Vec::new()));
-    let listener = machine.enter(|| TcpListener::bind("127.0.0.1:8080")).expect("a port");
+    let listener = machine.enter(|| TcpListener::bind(("127.0.0.1", port))).expect("a port");
     let lines = Arc::clone(&taken);
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -159,6 +159,22 @@ fn told(lines: &BTreeSet<String>) -> [u64; 4] {
     sum
 }
 
+/// The ids of spans, and the bytes that each had to its peer.
+fn spans(traces: &[String]) -> BTreeMap<String, u64> {
+    let spans = traces.iter().flat_map(|text| {
+        let traces: Value = serde_json::from_str(text).expect("JSON");
+        let spans = &traces["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        spans.as_array().expect("spans").clone()
+    });
+    let told = |span: Value| {
+        let attributes = span["attributes"].as_array().expect("attributes");
+        let bytes = attributes.iter().find(|it| it["key"] == "av_edge.to_peer.bytes");
+        let bytes = bytes.and_then(|it| it["value"]["intValue"].as_str()?.parse().ok());
+        (span["spanId"].to_string(), bytes.expect("a number"))
+    };
+    spans.map(told).collect()
+}
+
 #[test]
 fn records_reach_redis_and_a_receiver_by_name_whatever_restarts_and_add_up() {
     let site = Site::new();
@@ -176,6 +192,7 @@ fn records_reach_redis_and_a_receiver_by_name_whatever_restarts_and_add_up() {
              [records]\nnode = \"edge-1\"\ninterim_s = 1\nspool = \"{place}\"\n\
              file = \"{place}/all.jsonl\"\n\
              http = {{ url = \"http://localhost:8080/in\" }}\n\
+             otlp = {{ url = \"http://127.0.0.1:4318/v1/traces\" }}\n\
              redis = {{ address = \"127.0.0.1:6379\", stream = \"av-edge:records\", \
              password_file = \"password\" }}\n"
         ),
@@ -186,7 +203,8 @@ fn records_reach_redis_and_a_receiver_by_name_whatever_restarts_and_add_up() {
     // Nobody is there to take them.
     let mut first = call(&site, &home);
     let mut redis = start_redis(&site.relay, data.path());
-    let taken = receive(&site.relay);
+    let taken = receive(&site.relay, 8_080);
+    let traces = receive(&site.relay, 4_318);
     clock::await_some(SOON, "records in Redis", || (!stream(&site.relay).is_empty()).then_some(()));
     redis.kill();
     let mut second = call(&site, &home);
@@ -214,6 +232,9 @@ fn records_reach_redis_and_a_receiver_by_name_whatever_restarts_and_add_up() {
         let unique = || look().into_iter().collect::<BTreeSet<_>>();
         clock::await_some(SOON, which, || (told(&unique()) == *all).then_some(()));
     }
+    let spans = || spans(&traces.lock().expect("no panic"));
+    clock::await_some(SOON, "spans", || (spans().len() == 3).then_some(()));
+    assert_eq!(spans().values().sum::<u64>(), all[1], "as spans have it");
     relay.terminate();
     assert!(relay.wait(SOON).success(), "{}", relay.output());
 
