@@ -19,7 +19,8 @@ use crate::failure::Failure;
 pub(crate) use top::{TopArgs, TopSort};
 
 use crate::{
-    auth, check, conformance, control, credential, demo, doctor, explain, key, probe, relay,
+    auth, capture, check, conformance, control, credential, demo, doctor, explain, key, probe,
+    relay,
 };
 
 /// An open A/V Edge: TURN media relay and its credential service in one binary.
@@ -76,6 +77,8 @@ enum Command {
     Top(TopArgs),
     /// Say what a refusal or drop means, or why a client or an allocation fared as it did.
     Explain(ExplainArgs),
+    /// Write down what an allocation sends and gets, for Wireshark.
+    Capture(CaptureArgs),
     /// Say what a configuration file would start, or what is wrong with it.
     Check(CheckArgs),
     /// Look whether this host is a good place for a relay, and say what to change.
@@ -396,6 +399,43 @@ pub(crate) struct ExplainArgs {
     pub(crate) json: bool,
 }
 
+/// Arguments of `av-edge capture`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The file (pcapng) has two interfaces: client, between client and relay, and peer, between relay and \
+peers. Headers of IP and UDP are made from the addresses; what came over TCP, TLS or DTLS is shown \
+unsealed, a datagram for each message. Meanwhile the kernel relays nothing of the allocation by \
+itself ([offload]). What the relay sees faster than it is taken is left out and counted in the file. \
+The relay needs the table [control] in its configuration, and logs who is captured. \
+tshark -r FILE -d udp.port==PORT,rtp reads media of a peer at that port; for the client's leg add \
+-d udp.port==3478,stun --enable-heuristic rtp_stun, with the port of the listener.")]
+pub(crate) struct CaptureArgs {
+    /// The allocation, as `av-edge control allocations` lists it.
+    #[arg(value_name = "ALLOCATION")]
+    pub(crate) allocation: String,
+    /// How long; it ends earlier with the allocation.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=240))]
+    pub(crate) seconds: u16,
+    /// How much of each datagram.
+    #[arg(long, value_enum, value_name = "MUCH", default_value = "headers")]
+    pub(crate) payload: Payload,
+    /// Where to; without it, standard output, if that is no terminal.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The relay's socket: its `control.path`.
+    #[arg(long, value_name = "PATH", default_value = "/run/av-edge/relay.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+/// How much of a datagram is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Payload {
+    /// Headers of IP, UDP, TURN and RTP, and nothing of what people say.
+    Headers,
+    /// Everything, encrypted as it may be.
+    Whole,
+}
+
 /// Arguments of `av-edge check`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -500,6 +540,7 @@ impl Cli {
             Command::Control(args) => control::run(&args),
             Command::Top(args) => crate::top::run(&args),
             Command::Explain(args) => explain::run(&args),
+            Command::Capture(args) => capture::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Doctor(args) => doctor::run(&args),
         }

@@ -66,7 +66,7 @@ fn list(args: &ControlArgs, limit: Option<usize>) -> Result<(), Failure> {
 }
 
 /// A name that needs no escape in a URL.
-fn plain(id: &str) -> Result<&str, Failure> {
+pub(crate) fn plain(id: &str) -> Result<&str, Failure> {
     let good = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     good.then_some(id).ok_or_else(|| {
         Failure::setup(format!("{id:?}: not the id of an allocation, such as 0-12-3"))
@@ -118,7 +118,7 @@ async fn exchange(
 }
 
 /// What it means that nobody could be reached.
-fn hint(error: &io::Error) -> String {
+pub(crate) fn hint(error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::NotFound => {
             "no relay has opened it; is there a table [control] in its configuration?"

@@ -1,6 +1,7 @@
 //! The `av-edge` binary: reads the command line, runs one subcommand, reports how it ended.
 
 mod auth;
+mod capture;
 mod check;
 mod cli;
 mod clock;

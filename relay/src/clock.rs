@@ -70,6 +70,11 @@ impl Calendar {
         u64::try_from(date.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The same in nanoseconds.
+    pub(crate) fn ns(self, at: Instant) -> u64 {
+        u64::try_from(self.unix.saturating_sub(self.age(at)).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// Time since an instant.
     pub(crate) fn age(self, at: Instant) -> Duration {
         self.mono.saturating_duration_since(at)

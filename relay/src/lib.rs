@@ -7,6 +7,7 @@
 //! packet. Workers share a quota ledger, an inbox each and a block of counters each, nothing
 //! more.
 
+mod capture;
 mod certificates;
 mod chronicle;
 mod clock;

@@ -13,9 +13,11 @@ use guard::{Confined, Measures, Plan};
 use proto::addr::{Side, Transport};
 use proto::media::MediaReport;
 use proto::policy::Listener;
+use proto::turn::tap::{Depth, Untapped};
 use proto::turn::view::AllocationDetail;
 use proto::turn::{Rate, Tally, Throttle};
 
+use crate::capture::{Aim, Recording};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::dtls::Sessions;
@@ -191,6 +193,22 @@ impl Observer {
         let letterbox = self.0.letterboxes.get(usize::from(session.worker))?;
         let answer = letterbox.ask(|answer| Question::Media(session.view.id, answer));
         answer.recv_timeout(PATIENCE).ok().flatten()
+    }
+
+    /// Captures what an allocation sends and gets until the recording is dropped; `None` if its
+    /// worker does not answer. Waits as [`Observer::sessions`] does.
+    pub(crate) fn capture(
+        &self,
+        id: SessionId,
+        depth: Depth,
+    ) -> Option<Result<Recording, Untapped>> {
+        let Some(letterbox) = self.0.letterboxes.get(usize::from(id.worker)) else {
+            return Some(Err(Untapped::Gone));
+        };
+        let aim = Aim { id: id.allocation, depth };
+        let answer = letterbox.ask(|answer| Question::Capture(aim, answer));
+        let batches = answer.recv_timeout(PATIENCE).ok()?;
+        Some(batches.map(|batches| Recording::new(batches, id.allocation, letterbox.clone())))
     }
 
     /// Ends an allocation, and says whether there was one; `None` if its worker does not answer.

@@ -1,6 +1,7 @@
 //! The binary as operators use it: what it prints, what it refuses, how it exits.
 
 mod auth;
+mod capture;
 mod check;
 mod conformance;
 mod control;

@@ -97,7 +97,7 @@ pub(crate) struct Call {
     pub(crate) client: TurnClient,
     pub(crate) peer: UdpSocket,
     relayed: SocketAddr,
-    channel: u16,
+    pub(crate) channel: u16,
 }
 
 impl Call {

@@ -3,6 +3,7 @@
 //! Senders compute checksums themselves here, and receivers poll (`gro`), as machines on a real network do: a
 //! virtual cable carries neither unfinished checksums nor redirected frames otherwise.
 
+use std::process::Command;
 use std::time::Duration;
 
 use client::Event;
@@ -147,6 +148,51 @@ fn offload_goes_on_while_the_relay_sleeps_and_ends_with_the_allocation() {
     line.client.send_channel(line.channel, b"dead").expect("it is sent");
     line.peer.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     assert!(line.peer.recv_from(&mut [0; 64]).is_err(), "nothing outlives the relay");
+}
+
+#[test]
+fn offload_rests_while_somebody_captures_the_call() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let file = offloading(RelayFile::default());
+    let control = format!("[control]\npath = \"{}\"\n", home.path("control.sock").display());
+    let file = RelayFile { tables: file.tables + &control, ..file };
+    let _relay = start_relay(&site, &home, &file);
+    let mut line = Line::open(&site, &home);
+    for word in 0..20 {
+        line.demand_echo(&format!("before {word}"));
+    }
+    let [_, before] = relayed(&page(&site));
+    assert!(before > 20, "the kernel relays");
+    let (socket, out) = (home.path("control.sock"), home.path("call.pcapng"));
+    let ids =
+        must(Command::new(av_edge()).args(["control", "allocations", "--socket"]).arg(&socket));
+    let ids = String::from_utf8(ids.stdout).expect("UTF-8");
+    let id = ids.lines().last().and_then(|it| it.split_whitespace().next()).expect("an id");
+    let mut capture = Process::start(
+        Command::new(av_edge())
+            .args(["capture", id, "--seconds", "2", "--payload", "whole", "--out"])
+            .arg(&out)
+            .arg("--socket")
+            .arg(&socket),
+    );
+    capture.until(Duration::from_secs(5), "the capture to begin", |_| {
+        std::fs::metadata(&out).is_ok_and(|it| it.len() > 0).then_some(())
+    });
+    for word in 0..20 {
+        line.demand_echo(&format!("seen {word:02}"));
+    }
+    assert!(capture.wait(Duration::from_secs(10)).success());
+    let bytes = std::fs::read(&out).expect("a file");
+    let seen = bytes.windows(5).filter(|part| part == b"seen ").count();
+    assert_eq!(seen, 80, "each word on both legs, both ways");
+    let [_, meanwhile] = relayed(&page(&site));
+    assert_eq!(meanwhile, before, "the kernel left it to the relay");
+    for word in 0..20 {
+        line.demand_echo(&format!("after {word}"));
+    }
+    let [_, after] = relayed(&page(&site));
+    assert!(after > meanwhile + 20, "and relays again: {meanwhile} {after}");
 }
 
 /// Packets relayed so far, and those of them that the kernel relayed by itself.

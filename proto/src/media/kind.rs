@@ -9,6 +9,12 @@ const RTP_HEADER: usize = 12;
 /// Bytes of RTCP that stay in the clear (RFC 3711 §3.4).
 const RTCP_HEADER: usize = 8;
 
+/// Bytes of a DTLS record before its content (RFC 6347 §4.1).
+const DTLS_HEADER: usize = 13;
+
+/// Bytes of a STUN message before its attributes (RFC 8489 §5).
+const STUN_HEADER: usize = 20;
+
 /// What a payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -63,6 +69,19 @@ impl Kind {
         }
     }
 
+    /// The part of a payload that says what it is: headers that encryption leaves in the clear
+    /// (RFC 3711, RFC 9147), without a byte of content. Of what nobody knows that is nothing.
+    pub fn head_of(payload: &[u8]) -> &[u8] {
+        let len = match Self::of(payload) {
+            Self::Rtp(_) => rtp_head(payload),
+            Self::Rtcp => RTCP_HEADER,
+            Self::Dtls => DTLS_HEADER,
+            Self::Stun => STUN_HEADER,
+            Self::Other => 0,
+        };
+        payload.get(..len).unwrap_or(payload)
+    }
+
     /// Its place among the kinds.
     #[inline]
     pub fn index(self) -> usize {
@@ -99,6 +118,18 @@ impl Header {
             payload_type: second & 0x7F,
             marker: second & 0x80 != 0,
         })
+    }
+}
+
+/// How long the header of an RTP packet is, with sources and extension.
+fn rtp_head(payload: &[u8]) -> usize {
+    let first = payload.first().copied().unwrap_or_default();
+    let fixed = RTP_HEADER + usize::from(first & 0x0F) * 4;
+    match payload.get(fixed..) {
+        Some([_, _, l0, l1, ..]) if first & 0x10 != 0 => {
+            fixed + 4 + usize::from(u16::from_be_bytes([*l0, *l1])) * 4
+        }
+        _ => fixed,
     }
 }
 
@@ -193,6 +224,24 @@ mod tests {
             ("QUIC", padded(&[0xC3, 0, 0, 0, 1], 40), Kind::Other),
         ] {
             assert_eq!(Kind::of(&bytes), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_payload_has_no_content() {
+        let rtp = |first, rest: &[u8]| [&[first, 111][..], &[0; 10], rest, &[7; 160]].concat();
+        for (case, bytes, expected) in [
+            ("RTP", rtp(0x80, &[]), 12),
+            ("a source", rtp(0x81, &[1; 4]), 16),
+            ("an extension", rtp(0x90, &[0xBE, 0xDE, 0, 2, 1, 1, 1, 1, 1, 1, 1, 1]), 24),
+            ("both", rtp(0x91, &[1, 1, 1, 1, 0xBE, 0xDE, 0, 1, 1, 1, 1, 1]), 24),
+            ("RTCP", padded(&[0x80, 200, 0, 6], 28), 8),
+            ("DTLS", padded(&[22, 0xFE, 0xFF], 60), 13),
+            ("STUN", padded(&[0, 1, 0, 8, 0x21, 0x12, 0xA4, 0x42], 28), 20),
+            ("something", b"what people say".to_vec(), 0),
+            ("nothing", vec![], 0),
+        ] {
+            assert_eq!(Kind::head_of(&bytes), &bytes[..expected], "{case}");
         }
     }
 

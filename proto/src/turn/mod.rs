@@ -58,6 +58,7 @@ pub mod server;
 mod session;
 mod table;
 pub mod tally;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 mod throttle;

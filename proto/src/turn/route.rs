@@ -40,11 +40,13 @@ pub struct Route {
 impl<L: Ledger> Server<L> {
     /// The routes of an allocation; none of one that ended.
     ///
-    /// Limited allocations have none, because their packets are counted before they pass.
+    /// Limited allocations have none, because their packets are counted before they pass; nor has
+    /// one whose packets are being looked at.
     pub fn routes(&self, id: AllocationId) -> impl Iterator<Item = Route> + '_ {
         let found = self.table.get(id).filter(|allocation| {
             let udp = self.transport(allocation.client) == Transport::Udp;
-            udp && !allocation.away && !allocation.relays_tcp && allocation.meter.is_none()
+            let datagrams = udp && !allocation.away && !allocation.relays_tcp;
+            datagrams && allocation.meter.is_none() && !self.is_tapped(id)
         });
         found.into_iter().flat_map(routes)
     }

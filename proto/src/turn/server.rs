@@ -26,6 +26,7 @@ use crate::turn::random::Random;
 use crate::turn::reservation::Reservations;
 use crate::turn::table::Table;
 use crate::turn::tally::{Demand, ListenerTally, Tally};
+use crate::turn::tap::Tap;
 use crate::turn::throttle::{Standing, Throttle};
 use crate::turn::ticket::{self, Tickets};
 
@@ -57,6 +58,8 @@ pub struct Server<L> {
     pub(super) trunk: Trunk,
     pub(super) draining: bool,
     pub(super) throttle: Option<Arc<Throttle>>,
+    /// Who looks at packets, if anybody does.
+    pub(super) tap: Option<Box<Tap>>,
     /// Who guessed passwords too often.
     pub(super) suspect: Option<ClientAddr>,
     /// What befell clients, for who follows.
@@ -92,6 +95,7 @@ impl<L: Ledger> Server<L> {
             trunk: Trunk::default(),
             draining: false,
             throttle: None,
+            tap: None,
             suspect: None,
             notices: Notices::default(),
             digests: hasher(&mut random),
@@ -155,6 +159,9 @@ impl<L: Ledger> Server<L> {
     /// Notes what became of what a client sent.
     #[inline]
     fn sent_by(&mut self, now: Now, from: FiveTuple, bytes: &[u8], verdict: Verdict) {
+        if self.tap.is_some() {
+            self.see_from_client(now, from, bytes, verdict);
+        }
         match verdict {
             Verdict::ToPeer { via, payload, .. } => {
                 self.hear(now, via.allocation, Leg::Client, (bytes, payload));
@@ -181,6 +188,9 @@ impl<L: Ledger> Server<L> {
     ) -> Verdict {
         let datagram = datagram.into();
         let verdict = self.downlink(now, at, from, datagram);
+        if self.tap.is_some() {
+            self.see_from_peer(now, (at, from), datagram.bytes, verdict);
+        }
         match verdict {
             Verdict::ToClient { payload, .. } => {
                 self.hear(now, at.allocation, Leg::Peer, (datagram.bytes, payload));
@@ -229,7 +239,11 @@ impl<L: Ledger> Server<L> {
 
     /// The next piece of work for the shell.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if let Some(action) = action.as_ref().filter(|_| self.tap.is_some()) {
+            self.see_answer(action);
+        }
+        action
     }
 
     /// When [`Server::timeout`] wants to be called next.

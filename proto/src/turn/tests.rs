@@ -2,6 +2,7 @@
 //! sizes. Whatever a client can see is tested from outside, in `tests/rfc8656`.
 
 mod mobility;
+mod tap;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};

@@ -13,8 +13,10 @@ use proto::addr::{AllocationId, FiveTuple};
 use proto::media::MediaReport;
 use proto::turn;
 use proto::turn::tally::AllocationView;
+use proto::turn::tap::Untapped;
 use proto::turn::view::AllocationDetail;
 
+use crate::capture::{Aim, Batches};
 use crate::chronicle::{Account, Bookmark, Fresh, Subject};
 use crate::dtls::Traveller;
 use crate::stream::Guest;
@@ -54,6 +56,10 @@ pub(crate) enum Question {
     Account(Subject, SyncSender<Account>),
     /// What happened since then.
     Fresh(Bookmark, SyncSender<Fresh>),
+    /// To capture what an allocation sends and gets.
+    Capture(Aim, SyncSender<Result<Batches, Untapped>>),
+    /// To capture no more of it.
+    EndCapture(AllocationId),
     /// To end an allocation; whether there was one.
     End(AllocationId, SyncSender<bool>),
 }

@@ -14,6 +14,7 @@ use proto::now::Now;
 use proto::policy::Ledger;
 use proto::turn::{self, Server, Throttle, Verdict};
 
+use crate::capture::Capture;
 use crate::clock::Clock;
 use crate::dtls::Turn;
 use crate::engine::{Batch, Engine, Origin, Way};
@@ -71,6 +72,8 @@ pub(crate) struct Worker<L, E> {
     clock: Clock,
     published: Instant,
     latency: Latency,
+    /// Who looks at the packets of an allocation, if anybody does.
+    capture: Option<Capture>,
 }
 
 impl<E: Engine> Worker<SharedLedger, E> {
@@ -86,6 +89,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             server: desk.server(),
             published: clock.last().mono,
             latency: Latency::default(),
+            capture: None,
             clock,
             hands,
             outbox: desk.outbox(),
@@ -123,6 +127,7 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.hands.dtls.close_all(&mut self.hands.batch);
             self.hands.offload.iter_mut().for_each(Follower::clear);
             self.outbox = self.desk.outbox();
+            self.capture = None;
             if let Some(records) = &self.desk.records {
                 records.all_lost(self.clock.last().mono);
             }
@@ -204,6 +209,11 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
                 self.hands.dtls.close_all(&mut self.hands.batch);
             }
             self.outbox.send_and_close(&mut self.engine, &mut self.hands.batch);
+            if let Some(capture) = &mut self.capture
+                && !capture.turn(&mut self.server)
+            {
+                self.end_capture();
+            }
             let Hands { streams, tcp, .. } = &mut self.hands;
             streams.flush();
             tcp.resume(streams);
@@ -336,8 +346,26 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             Question::Fresh(since, answer) => {
                 drop(answer.try_send(self.outbox.chronicle.fresh(since)));
             }
+            Question::Capture(aim, answer) => {
+                let begun = Capture::begin(now, &aim, &mut self.server);
+                drop(answer.try_send(begun.map(|(capture, batches)| {
+                    self.capture = Some(capture);
+                    batches
+                })));
+            }
+            Question::EndCapture(id) => {
+                if self.capture.as_ref().is_some_and(|it| it.is_of(id)) {
+                    self.end_capture();
+                }
+            }
             Question::End(id, answer) => drop(answer.try_send(self.server.end(now, id))),
         }
+    }
+
+    /// Looks no more; the kernel may relay the allocation by itself again.
+    fn end_capture(&mut self) {
+        self.capture = None;
+        self.server.untap();
     }
 
     fn publish(&mut self, now: Now) {

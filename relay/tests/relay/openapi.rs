@@ -163,6 +163,8 @@ fn answers_are_as_the_document_says_and_the_document_says_no_more() {
         (200, "get", "/v1/allocations/{id}", &*one),
         (404, "get", "/v1/allocations/{id}", "/v1/allocations/7-7-7"),
         (400, "get", "/v1/events", "/v1/events?since=1"),
+        (400, "post", "/v1/allocations/{id}/capture", &*format!("{one}/capture?payload=some")),
+        (404, "post", "/v1/allocations/{id}/capture", "/v1/allocations/7-7-7/capture"),
         (200, "get", "/v1/explain", &*format!("/v1/explain?subject={client}")),
         (200, "get", "/v1/explain", "/v1/explain?subject=127.0.0.1"),
         (200, "get", "/v1/explain", &*format!("/v1/explain?subject={id}")),

@@ -6,6 +6,7 @@
 
 mod allocation;
 mod allocations;
+mod capture;
 mod events;
 mod explain;
 mod openapi;
@@ -99,6 +100,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Desk>)> {
         ("/v1/events", get(events::events)),
         ("/v1/explain", get(explain::explain)),
         ("/v1/reasons", get(explain::reasons)),
+        ("/v1/allocations/{id}/capture", post(capture::capture)),
         ("/v1/drain", post(orders::drain)),
         ("/v1/reload", post(orders::reload)),
     ]
