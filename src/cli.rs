@@ -14,6 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use proto::addr::Side;
+use proto::auth::Trace;
 
 use crate::failure::Failure;
 pub(crate) use top::{TopArgs, TopSort};
@@ -188,7 +189,7 @@ pub(crate) struct MintArgs {
     pub(crate) oauth: bool,
     /// Mint a token as A/V authentication (MRAS) does, of a SIP URI; good in the dialect of
     /// Microsoft, and as text for any client. It has room for a side, but not for peers or limits.
-    #[arg(long, requires = "user", conflicts_with_all = ["oauth", "allocations", "peers", "ports", "limit"])]
+    #[arg(long, requires = "user", conflicts_with_all = ["oauth", "allocations", "peers", "ports", "limit", "traceparent"])]
     pub(crate) mras: bool,
     /// What the relays are called in tokens: their `auth.server_name`, by default the realm.
     #[arg(long, value_name = "NAME", requires = "oauth")]
@@ -213,6 +214,10 @@ pub(crate) struct MintArgs {
     /// limits say: `kbit_per_s=COUNT`, `packets_per_s=COUNT`, `allocations=COUNT`.
     #[arg(long, value_name = "NAME=COUNT", value_delimiter = ',')]
     pub(crate) limit: Vec<String>,
+    /// The request it is minted in, as W3C Trace Context names it; the relay repeats it in its log
+    /// and its usage records. Relays of earlier versions refuse such a credential.
+    #[arg(long, value_name = "TRACEPARENT")]
+    pub(crate) traceparent: Option<Trace>,
     /// Print one JSON object instead of two lines.
     #[arg(long)]
     pub(crate) json: bool,

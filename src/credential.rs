@@ -40,6 +40,7 @@ fn mint_one(args: &MintArgs) -> Result<(), Failure> {
         side: args.side,
         limits: narrow::limits(args)?,
         peers: narrow::peers(args)?,
+        trace: args.traceparent,
         ..Grant::new(args.user.as_deref().unwrap_or_default(), expires)
     };
     let credential = mint(&key, &grant)

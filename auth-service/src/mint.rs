@@ -1,7 +1,7 @@
 //! From a request to a credential: the rules of lifetime, user and side.
 
 use proto::addr::Side;
-use proto::auth::{self, Credential, Grant, GrantError};
+use proto::auth::{self, Credential, Grant, GrantError, Trace};
 use proto::now::UnixTime;
 use proto::policy::{SealedLimits, SealedPeers};
 
@@ -21,6 +21,8 @@ pub(crate) struct Wish {
     pub(crate) limits: SealedLimits,
     /// The only peers, of those that the relay allows.
     pub(crate) peers: SealedPeers,
+    /// The trace that the caller names.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// A credential with how long it is good.
@@ -53,8 +55,8 @@ pub(crate) fn mint(issue: &Issue, wish: Wish, now: UnixTime) -> Result<Minted, R
         Some(user) => user,
         None => anonymous()?,
     };
-    let Wish { side, limits, peers, .. } = wish;
-    let grant = Grant { user, expires, side, limits, peers };
+    let Wish { side, limits, peers, trace, .. } = wish;
+    let grant = Grant { user, expires, side, limits, peers, trace };
     let credential = auth::mint(&issue.ring.current, &grant).map_err(|error| match error {
         GrantError::User => Refusal::new(
             Why::BadUser,

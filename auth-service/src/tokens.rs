@@ -57,7 +57,7 @@ pub(crate) async fn tokens(
     if wanted.user.is_some() {
         return Err(Refusal::new(Why::BadBody, "the body: `user`: a token names nobody"));
     }
-    let claims = Claims::write(wanted.side, &wanted.limits(), &wanted.peers()?)
+    let claims = Claims::write(wanted.side, &wanted.limits(), &wanted.peers()?, wanted.trace()?)
         .map_err(|error| Refusal::new(Why::BadBody, error.to_string()))?;
     let expires_in = lifetime(issue, wanted.lifetime_s)?;
     // A year is the most that can be configured.

@@ -18,6 +18,7 @@ use axum::routing::{get, post};
 use axum::{Form, Json, Router};
 use guard::Denied;
 use proto::addr::Side;
+use proto::auth::Trace;
 use proto::policy::bandwidth::BYTES_PER_KBIT;
 use proto::policy::{Rates, SealedLimits, SealedPeers, ranges};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -147,6 +148,7 @@ pub(crate) struct Asked {
     peers: Vec<String>,
     #[serde(default)]
     ports: Vec<String>,
+    traceparent: Option<String>,
 }
 
 impl Asked {
@@ -163,6 +165,16 @@ impl Asked {
             allocations: self.allocations.map(NonZeroU32::get),
             rates: Rates { bytes, packets: self.packets_per_s },
         }
+    }
+
+    /// The trace that the caller names.
+    pub(crate) fn trace(&self) -> Result<Option<Trace>, Refusal> {
+        let read = |text: &String| {
+            text.parse().map_err(|error| {
+                Refusal::new(Why::BadBody, format!("the body: `traceparent`: {error}"))
+            })
+        };
+        self.traceparent.as_ref().map(read).transpose()
     }
 
     pub(crate) fn peers(&self) -> Result<SealedPeers, Refusal> {
@@ -216,10 +228,10 @@ async fn credentials(
         .map_err(|error| body_refusal(error.status(), &error.body_text(), Why::BadBody))?;
     let wanted = Asked::read(&body)?;
     let side = wanted.side;
-    let (limits, peers) = (wanted.limits(), wanted.peers()?);
+    let (limits, peers, trace) = (wanted.limits(), wanted.peers()?, wanted.trace()?);
     let missing = || Refusal::new(Why::BadBody, "the body: missing field `user`");
     let user = Some(wanted.user.ok_or_else(missing)?);
-    let wish = Wish { lifetime_s: wanted.lifetime_s, side, limits, peers, user };
+    let wish = Wish { lifetime_s: wanted.lifetime_s, side, limits, peers, user, trace };
     let minted = mint_for(&live, caller, wish)?;
     let credential = &minted.credential;
     Ok(Json(RtcConfiguration {
@@ -278,7 +290,7 @@ async fn turn_rest(
     let side = wanted.side;
     let user = wanted.username.filter(|user| !user.is_empty());
     let (limits, peers) = (SealedLimits::default(), SealedPeers::default());
-    let wish = Wish { user, lifetime_s: wanted.ttl, side, limits, peers };
+    let wish = Wish { user, lifetime_s: wanted.ttl, side, limits, peers, trace: None };
     let minted = mint_for(&live, caller, wish)?;
     Ok(Json(TurnRestAnswer {
         username: &minted.credential.username,

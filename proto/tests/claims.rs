@@ -48,17 +48,21 @@ fn what_is_sealed_is_read_again() {
             &["10.0.0.0/8", "192.0.2.77/32", "0.0.0.0/0", "fd00::/8", "2001:db8::1/128", "::/0"],
             &[(53, 53), (1024, 65_535)],
         ),
+        trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok(),
         ..Grant::new("alice:laptop", EXPIRES)
     };
     let username = minted(&grant);
     assert_eq!(
         username,
         "1800003600:01010101:s=e,n=3,b=3000,r=500,\
-         p=CAogwAACTQBI_cAgAQ24AAAAAAAAAAAAAAABQA,o=53+1024-65535:alice:laptop"
+         p=CAogwAACTQBI_cAgAQ24AAAAAAAAAAAAAAABQA,o=53+1024-65535,\
+         t=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01:alice:laptop"
     );
     let Ok(Name::Pool(name)) = inspect(&username) else { panic!("{username}") };
     assert_eq!((name.user, name.claims.side), ("alice:laptop", grant.side));
     assert_eq!((name.claims.limits, name.claims.peers()), (grant.limits, grant.peers));
+    assert_eq!(name.claims.trace, grant.trace);
+    assert!(grant.trace.is_some());
     // Whoever carries nothing is bounded by the configuration alone.
     let plain = minted(&Grant::new("alice", EXPIRES));
     let Ok(Name::Pool(name)) = inspect(&plain) else { panic!("{plain}") };
@@ -98,6 +102,10 @@ fn a_claim_that_minting_would_not_write_refuses_the_name() {
         "p=CQr_",
         "p=Bws",
         "p=AAAAAAAAAAAAAAAAAAAAAAA",
+        // Traces: none, another version, twice.
+        "t=",
+        "t=01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "t=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01,t=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         // Ports: none, no number, twice, beyond 65535, backwards, one range too many.
         "o=",
         "o=a",

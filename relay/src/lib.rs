@@ -23,6 +23,7 @@ pub mod offload;
 mod records;
 mod service;
 mod session;
+mod shown;
 mod stream;
 mod sys;
 mod tcp_relay;

@@ -486,6 +486,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
             inbox,
             letterboxes: Arc::clone(&letterboxes),
             records: teller.as_ref().map(|it| it.of_worker(index)),
+            shown: config.shown,
         };
         blocks.push(Arc::clone(&block));
         let tcp = TcpRelays::new(engine.registry().map_err(failed)?);

@@ -76,6 +76,7 @@ pub(super) fn lines(claims: &Claims<'_>) -> Vec<String> {
         rates.map(|rates| format!("rates        at most {rates}, each way")),
         ranges.map(|ranges| format!("peers        {ranges}")),
         ports.map(|ports| format!("ports        {ports}")),
+        claims.trace.map(|trace| format!("traceparent  {trace}")),
     ]
     .into_iter()
     .flatten()

@@ -27,8 +27,9 @@ pub(super) fn mint(args: &MintArgs) -> Result<(), Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)
         .map_err(|error| Failure::job(format!("no random numbers: {error}")))?;
-    let claims = Claims::write(args.side, &narrow::limits(args)?, &narrow::peers(args)?)
-        .map_err(|error| Failure::setup(format!("{}: {error}", blamed(error))))?;
+    let claims =
+        Claims::write(args.side, &narrow::limits(args)?, &narrow::peers(args)?, args.traceparent)
+            .map_err(|error| Failure::setup(format!("{}: {error}", blamed(error))))?;
     let issued = clock::now().unix;
     let terms = TokenTerms { issued, lifetime_s: lifetime, claims: &claims };
     let minted = access_token::mint(&key, server_name, &random, terms)

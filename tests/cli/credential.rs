@@ -213,6 +213,8 @@ fn what_narrows_a_credential_is_minted_and_explained() {
         "kbit_per_s=3000,packets_per_s=500",
         "--limit",
         "allocations=2",
+        "--traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ];
     let (username, _) = mint(&[&own[..], &narrow].concat());
     let run = Run::of(&["credential", "inspect", &username]);
@@ -221,6 +223,7 @@ fn what_narrows_a_credential_is_minted_and_explained() {
         "rates        at most 3000 kbit/s, 500 packets/s, each way",
         "peers        10.0.0.0/8, 2001:db8::1/128",
         "ports        53-53, 1024-65535",
+        "traceparent  00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ] {
         assert!(run.out.lines().any(|found| found == line), "{line:?} is missing in {}", run.out);
     }

@@ -172,6 +172,7 @@ fn a_credential_carries_what_narrows_it() {
     let answer = service.mint(&json!({
         "user": "u", "allocations": 2, "kbit_per_s": 3_000, "packets_per_s": 500,
         "peers": ["10.0.0.0/8", "2001:db8::1"], "ports": ["53", "1024-65535"],
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }));
     assert_eq!(answer.status, 200, "{}", answer.json);
     let username = text(&answer.json, "/iceServers/0/username");
@@ -184,10 +185,15 @@ fn a_credential_carries_what_narrows_it() {
     let ranges: Vec<_> = peers.ranges.iter().map(ToString::to_string).collect();
     assert_eq!(ranges, ["10.0.0.0/8", "2001:db8::1/128"]);
     assert_eq!(peers.ports, [53..=53, 1024..=65_535]);
+    assert_eq!(
+        name.claims.trace.unwrap().to_string(),
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    );
     for (case, request) in [
         ("no range", json!({"user": "u", "peers": ["ten"]})),
         ("too many", json!({"user": "u", "peers": vec!["10.0.0.0/8"; 17]})),
         ("no port", json!({"user": "u", "ports": ["80-"]})),
+        ("no trace", json!({"user": "u", "traceparent": "00-0-0-00"})),
         ("no rate", json!({"user": "u", "kbit_per_s": 0})),
         ("too high a rate", json!({"user": "u", "kbit_per_s": 100_000_001})),
         ("too long", json!({"user": "u".repeat(255), "peers": vec!["2001:db8::1"; 16]})),

@@ -6,6 +6,7 @@
 //! | `n=` number | allocations of the user |
 //! | `b=`, `r=` number | kbit/s and packets/s of the user, each way |
 //! | `p=` base64url | the only peers: for each range a byte that says family and length of the prefix (0–32 IPv4, 64–192 IPv6), then as many bytes of it as that takes |
+//! | `t=` traceparent | what W3C Trace Context calls the request it was minted in; it limits nothing |
 //! | `o=` ports | the only ports of peers: `53` or `1024-65535`, joined by `+` |
 //!
 //! A claim that is unknown, repeated, out of range or not as minting writes it refuses the name, so
@@ -20,6 +21,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ipnet::IpNet;
 
 use crate::addr::Side;
+use crate::auth::Trace;
 use crate::auth::credential::{GrantError, decimal};
 use crate::policy::bandwidth::{BYTES_PER_KBIT, MOST_BYTES_PER_S, Rates};
 use crate::policy::sealed::{SealedLimits, SealedPeers};
@@ -37,6 +39,8 @@ pub struct Claims<'a> {
     pub side: Option<Side>,
     /// What its user may use.
     pub limits: SealedLimits,
+    /// The trace it was minted in.
+    pub trace: Option<Trace>,
     ranges: Option<&'a str>,
     ports: Option<&'a str>,
 }
@@ -45,7 +49,7 @@ impl<'a> Claims<'a> {
     /// Reads them; `None` if one is not as minting writes it.
     pub fn read(text: &'a str) -> Option<Self> {
         let mut claims = Self::default();
-        let Self { side, limits, ranges, ports } = &mut claims;
+        let Self { side, limits, trace, ranges, ports } = &mut claims;
         let Rates { bytes, packets } = &mut limits.rates;
         for claim in text.split(',').filter(|_| !text.is_empty()) {
             match claim.split_once('=')? {
@@ -55,6 +59,7 @@ impl<'a> Claims<'a> {
                 ("r", count) => set(packets, rate(decimal(count)?)?)?,
                 ("p", list) => set(ranges, read_ranges(list, |_| {}).map(|()| list)?)?,
                 ("o", list) => set(ports, read_ports(list, |_| {}).map(|()| list)?)?,
+                ("t", text) => set(trace, text.parse().ok()?)?,
                 _ => return None,
             }
         }
@@ -78,6 +83,7 @@ impl<'a> Claims<'a> {
         side: Option<Side>,
         limits: &SealedLimits,
         peers: &SealedPeers,
+        trace: Option<Trace>,
     ) -> Result<String, GrantError> {
         let Rates { bytes, packets } = limits.rates;
         let too_much = |rate: &NonZeroU64| rate.get() > MOST_BYTES_PER_S;
@@ -94,6 +100,7 @@ impl<'a> Claims<'a> {
             packets.map(|packets| format!("r={packets}")),
             (!peers.ranges.is_empty()).then(|| write_ranges(&peers.ranges)).transpose()?,
             (!peers.ports.is_empty()).then(|| write_ports(&peers.ports)).transpose()?,
+            trace.map(|trace| format!("t={trace}")),
         ];
         Ok(claims.into_iter().flatten().collect::<Vec<_>>().join(","))
     }

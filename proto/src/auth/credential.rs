@@ -18,6 +18,7 @@ use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::addr::Side;
+use crate::auth::Trace;
 use crate::auth::claims::Claims;
 use crate::auth::ms_token;
 use crate::auth::pool_key::{KeyId, PoolKey, Secret};
@@ -46,13 +47,15 @@ pub struct Grant {
     pub limits: SealedLimits,
     /// The only peers it is good for.
     pub peers: SealedPeers,
+    /// The trace it is minted in.
+    pub trace: Option<Trace>,
 }
 
 impl Grant {
     /// A grant without limits of its own.
     pub fn new(user: impl Into<String>, expires: UnixTime) -> Self {
         let (limits, peers) = (SealedLimits::default(), SealedPeers::default());
-        Self { user: user.into(), expires, side: None, limits, peers }
+        Self { user: user.into(), expires, side: None, limits, peers, trace: None }
     }
 }
 
@@ -107,14 +110,14 @@ impl std::error::Error for GrantError {}
 
 /// Mints the credential of a grant.
 pub fn mint(key: &PoolKey, grant: &Grant) -> Result<Credential, GrantError> {
-    let Grant { user, expires, side, limits, peers } = grant;
+    let Grant { user, expires, side, limits, peers, trace } = grant;
     if user.is_empty() || user.len() > USER_MAX || user.chars().any(char::is_control) {
         return Err(GrantError::User);
     }
     if *expires > EXPIRY_MAX {
         return Err(GrantError::Expiry);
     }
-    let claims = Claims::write(*side, limits, peers)?;
+    let claims = Claims::write(*side, limits, peers, *trace)?;
     let username = format!("{}:{}:{claims}:{user}", expires.0, key.id);
     if username.len() > USERNAME_MAX {
         return Err(GrantError::TooLong);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::Side;
+use crate::auth::Trace;
 use crate::auth::claims::Claims;
 use crate::now::UnixTime;
 use crate::policy::{SealedLimits, SealedPeers, UserKey};
@@ -21,18 +22,21 @@ pub struct Identity {
     pub limits: SealedLimits,
     /// The only peers it is good for; `None`: all that the configuration allows.
     pub peers: Option<Arc<SealedPeers>>,
+    /// The trace its credential was minted in.
+    pub trace: Option<Trace>,
 }
 
 impl Identity {
     /// Somebody whose credential carries nothing narrower than the configuration.
     pub(super) fn plain(user: UserKey, term: Term) -> Self {
-        Self { user, term, side: None, limits: SealedLimits::default(), peers: None }
+        Self { user, term, side: None, limits: SealedLimits::default(), peers: None, trace: None }
     }
 
     /// The same with what the credential's claims take away.
     pub(super) fn narrowed(self, claims: &Claims<'_>) -> Self {
         let peers = Some(claims.peers()).filter(|peers| !peers.is_everybody());
-        Self { side: claims.side, limits: claims.limits, peers: peers.map(Arc::new), ..self }
+        let Claims { side, limits, trace, .. } = *claims;
+        Self { side, limits, trace, peers: peers.map(Arc::new), ..self }
     }
 
     /// Whether an access token proved it.

@@ -14,6 +14,7 @@ pub mod credential;
 pub mod identity;
 pub mod ms_token;
 pub mod pool_key;
+pub mod trace;
 pub mod users;
 
 pub use access_token::{Token, TokenCipher, TokenKey, TokenKeys, TokenTime};
@@ -22,4 +23,5 @@ pub use credential::{Credential, Grant, GrantError, mint};
 pub use identity::{Identity, Term};
 pub use ms_token::{MsCredential, MsToken, TokenGrant};
 pub use pool_key::{KeyId, KeyRing, PoolKey, Secret};
+pub use trace::Trace;
 pub use users::{UserKeys, Users};

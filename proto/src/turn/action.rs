@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::addr::{AllocationId, ConnectionId, FiveTuple, PeerAddr, RelayId, RelayedAddr};
+use crate::auth::Trace;
 use crate::channel_data::ChannelNumber;
 use crate::dialect::Wrap;
 use crate::marks::Marks;
@@ -201,6 +202,10 @@ pub enum Change {
         user: UserKey,
         /// The relayed addresses, local form; one or one per family.
         relayed: [Option<RelayedAddr>; 2],
+        /// How long the client has waited since it was challenged; `None` if it was not.
+        waited: Option<Duration>,
+        /// The trace its credential was minted in.
+        trace: Option<Trace>,
     },
     /// An allocation ended.
     AllocationClosed {

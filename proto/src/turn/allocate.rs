@@ -295,7 +295,7 @@ impl<L: Ledger> Server<L> {
                 Want::Nothing | Want::Asked(_) => {}
             }
         }
-        let user = opening.identity.user;
+        let (user, trace) = (opening.identity.user, opening.identity.trace);
         let bandwidth = self.bandwidth(exchange.call.dialect(), &opening.identity);
         let meter = Meter::new(&bandwidth, &opening.lease.shares, now.mono);
         self.trunk.begin(&bandwidth, &opening.lease.shares, now.mono);
@@ -329,7 +329,9 @@ impl<L: Ledger> Server<L> {
         }
         self.tally.allocations += 1;
         let relayed = relays.map(|relay| relay.map(|relay| relay.addr));
-        let opened = Change::AllocationOpened { id, client: exchange.client, user, relayed };
+        let client = exchange.client;
+        let waited = self.arrivals.take(&self.digests, client, now.mono);
+        let opened = Change::AllocationOpened { id, client, user, relayed, waited, trace };
         self.actions.push_back(Action::Changed(opened));
         self.announce(now, id, &exchange, None);
     }

@@ -66,6 +66,9 @@ impl<L: Ledger> Server<L> {
         let config = self.config.clone();
         let transport = self.transport(exchange.client);
         let challenges = exchange.call.challenges(code);
+        if challenges && exchange.procedure == Procedure::Allocate {
+            self.arrivals.note(&self.digests, exchange.client, now.mono);
+        }
         let nonce = challenges.then(|| self.nonces.issue(now, exchange.client.client, transport));
         let refusal = Refusal {
             code,

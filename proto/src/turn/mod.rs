@@ -17,6 +17,7 @@
 pub mod action;
 mod allocate;
 mod allocation;
+mod arrivals;
 mod binding;
 mod brake;
 pub mod channel;

@@ -14,6 +14,7 @@ use crate::policy::Ledger;
 use crate::policy::bandwidth::Trunk;
 use crate::reject::{DropReason, Why};
 use crate::turn::action::{Action, CloseReason, OpenFailure, Verdict};
+use crate::turn::arrivals::Arrivals;
 use crate::turn::config::Config;
 use crate::turn::connection::Connections;
 use crate::turn::expiry::Expiry;
@@ -54,6 +55,8 @@ pub struct Server<L> {
     pub(super) tally: Tally,
     pub(super) listeners: Vec<ListenerTally>,
     pub(super) actions: VecDeque<Action>,
+    /// When clients came that may soon have an allocation.
+    pub(super) arrivals: Arrivals,
     /// What limits all allocations together.
     pub(super) trunk: Trunk,
     pub(super) draining: bool,
@@ -92,6 +95,7 @@ impl<L: Ledger> Server<L> {
             tally: Tally { ports_total: ports.total() as u64, ..Tally::default() },
             listeners: vec![ListenerTally::default(); config.edge.listeners().len()],
             actions: VecDeque::new(),
+            arrivals: Arrivals::default(),
             trunk: Trunk::default(),
             draining: false,
             throttle: None,

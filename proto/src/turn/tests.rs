@@ -1,6 +1,7 @@
 //! What can be seen from inside only: several servers on one ledger, a shell that answers late,
 //! sizes. Whatever a client can see is tested from outside, in `tests/rfc8656`.
 
+mod arrivals;
 mod mobility;
 mod tap;
 

@@ -48,7 +48,9 @@ impl Story {
 
     fn open(&mut self, slot: u32, client: FiveTuple) -> &mut Self {
         let user = UserKey(7);
-        self.change(&Change::AllocationOpened { id: id(slot), client, user, relayed: [None; 2] })
+        let (id, relayed) = (id(slot), [None; 2]);
+        let (waited, trace) = (None, None);
+        self.change(&Change::AllocationOpened { id, client, user, relayed, waited, trace })
     }
 
     fn close(&mut self, slot: u32) -> &mut Self {

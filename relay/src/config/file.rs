@@ -45,6 +45,8 @@ pub(super) struct File {
     pub(super) quality: Quality,
     pub(super) records: Option<Records>,
     #[serde(default)]
+    pub(super) log: Log,
+    #[serde(default)]
     pub(super) control: Control,
     #[serde(default)]
     pub(super) hardening: guard::Hardening,
@@ -298,6 +300,12 @@ pub(super) struct Admin {
 pub(super) struct Quality {
     pub(super) measure: Option<bool>,
     pub(super) every: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) addresses: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

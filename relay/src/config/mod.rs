@@ -45,6 +45,7 @@ use zeroize::Zeroizing;
 use crate::certificates::Certificates;
 use crate::dtls::{Door, DtlsConfig};
 use crate::offload::Wish;
+use crate::shown::Shown;
 use crate::stream::{DoorPlan, StreamConfig, StreamLimits};
 use crate::sys::{self, Spoken};
 use addresses::{Entry, Host};
@@ -103,6 +104,8 @@ pub struct Config {
     pub(crate) admin: Option<Admin>,
     /// Where usage records go, if they are kept.
     pub(crate) records: Option<crate::records::Wish>,
+    /// What the log tells of people's addresses.
+    pub(crate) shown: Shown,
     /// Where operators of this host control the relay.
     pub(crate) control: Option<guard::socket::Place>,
     hardening: guard::Hardening,
@@ -389,6 +392,7 @@ impl Config {
             measured: operators::quality(&file.quality)?,
             metrics,
             admin,
+            shown: records::shown("log.addresses", file.log.addresses.as_deref())?,
             records: records::records(file.records.as_ref(), directory)?,
             control: operators::control(&file.control, directory)?,
             files,

@@ -14,7 +14,8 @@ use super::check::{number, seconds};
 use super::error::Problem;
 use super::file;
 use super::secrets;
-use crate::records::{HttpWish, Place, RedisWish, Shown, SpoolWish, Wish};
+use crate::records::{HttpWish, Place, RedisWish, SpoolWish, Wish};
+use crate::shown::Shown;
 
 /// How often an open allocation is told of, without a word.
 const INTERIM_S: u64 = 300;
@@ -54,20 +55,25 @@ pub(super) fn records(
         }
     };
     let interim = seconds("records.interim_s", found.interim_s, INTERIM_S, 0..=86_400)?;
-    let addresses = match found.addresses.as_deref() {
-        None | Some("full") => Shown::Full,
-        Some("network") => Shown::Network,
-        Some("none") => Shown::Nothing,
-        Some(other) => {
-            let why = "not a way to tell addresses. \"full\" tells them with their ports, \
-                       \"network\" the network around them, \"none\" nothing.";
-            return Err(Problem::text("records.addresses", other, why));
-        }
-    };
+    let addresses = shown("records.addresses", found.addresses.as_deref())?;
     let node = node(found.node.as_deref())?;
     let interim = Some(interim).filter(|it| !it.is_zero());
     let kept = file.is_some() || receivers;
     Ok(kept.then_some(Wish { node, interim, addresses, file, spool, http, otlp, redis }))
+}
+
+/// What is told of addresses.
+pub(super) fn shown(key: &str, found: Option<&str>) -> Result<Shown, Problem> {
+    match found {
+        None | Some("full") => Ok(Shown::Full),
+        Some("network") => Ok(Shown::Network),
+        Some("none") => Ok(Shown::Nothing),
+        Some(other) => {
+            let why = "not a way to tell addresses. \"full\" tells them with their ports, \
+                       \"network\" the network around them, \"none\" nothing.";
+            Err(Problem::text(key, other, why))
+        }
+    }
 }
 
 /// The name of this relay: that of its host without a word.

@@ -91,6 +91,8 @@ pub(crate) struct Sessions {
     room: Box<[u8]>,
     /// Where a message for a client is put together.
     plain: Vec<u8>,
+    /// How long the handshakes took that were done in this turn.
+    handshakes: Vec<Duration>,
     tally: DtlsTally,
     tidings: Tidings,
 }
@@ -132,6 +134,7 @@ impl Sessions {
             ledger,
             room: vec![0; memory].into(),
             plain: Vec::with_capacity(memory),
+            handshakes: Vec::new(),
             tally: DtlsTally::default(),
             tidings: Tidings::default(),
         })
@@ -148,6 +151,11 @@ impl Sessions {
     #[inline]
     pub(crate) fn serves(&self, listener: ListenerId) -> bool {
         matches!(self.sockets.get(listener.index()), Some(Some(_)))
+    }
+
+    /// How long the handshakes took that were done since this was asked last.
+    pub(crate) fn handshakes(&mut self) -> impl Iterator<Item = Duration> + '_ {
+        self.handshakes.drain(..)
     }
 
     /// Counters.
@@ -278,7 +286,7 @@ impl Sessions {
                 }
                 Some(Output::ApplicationData(message)) => turn.judge(from, message),
                 Some(Output::Connected) => {
-                    session.finish(turn.now.mono);
+                    self.handshakes.push(session.finish(turn.now.mono));
                     self.tally.finished += 1;
                 }
                 Some(Output::CloseNotify) => {

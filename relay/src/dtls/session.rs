@@ -134,6 +134,8 @@ pub(super) struct Session {
     pub(super) stranger: bool,
     /// Whether it had an allocation when it was looked at last.
     served: bool,
+    /// When the handshake began.
+    begun: Instant,
     /// When it is looked at next, to see whether it has an allocation.
     patience: Instant,
     /// When the library wants to be asked.
@@ -151,6 +153,7 @@ impl Session {
             finished: false,
             stranger: true,
             served: false,
+            begun: now,
             patience: now + HANDSHAKE,
             timer: now + HANDSHAKE,
             armed: None,
@@ -206,10 +209,11 @@ impl Session {
         guarded(|| self.endpoint.poll_output(room))
     }
 
-    /// The handshake is over.
-    pub(super) fn finish(&mut self, now: Instant) {
+    /// The handshake is over; how long it took.
+    pub(super) fn finish(&mut self, now: Instant) -> Duration {
         self.finished = true;
         self.patience = now + STRANGER;
+        now.saturating_duration_since(self.begun)
     }
 
     /// When somebody has to look at it next.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use proto::addr::{FiveTuple, RelayedAddr, Transport};
+use proto::auth::Trace;
 use proto::media::LegSummary;
 use proto::policy::{Edge, UserKey};
 use proto::turn::tally::{AllocationView, Usage};
@@ -107,6 +108,7 @@ struct Open {
     client: FiveTuple,
     user: UserKey,
     relayed: [Option<RelayedAddr>; 2],
+    trace: Option<Trace>,
     /// As last heard.
     usage: Usage,
     quality: Option<Box<[LegSummary; 2]>>,
@@ -187,7 +189,7 @@ impl Book {
     fn note(&mut self, Note { worker, at, news }: Note) {
         let session = |allocation| SessionId { worker, allocation };
         match news {
-            News::Opened { id, client, user, relayed } => {
+            News::Opened { id, client, user, relayed, trace } => {
                 let id = session(id);
                 let Ok(unique) = unique() else {
                     // No randomness, no name: the kernel has had some since the relay started.
@@ -201,6 +203,7 @@ impl Book {
                     client,
                     user,
                     relayed,
+                    trace,
                     usage: Usage::default(),
                     quality: None,
                     missing: false,
@@ -305,6 +308,7 @@ impl Book {
             transport: transport.map_or("", |it| it.name()),
             relayed: relayed.filter_map(|it| shown(edge.advertise(*it))).collect(),
             started_ms: open.began_ms,
+            traceparent: open.trace.map(|it| it.to_string()),
             duration_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             cause,
             to_peer,
@@ -401,9 +405,9 @@ mod tests {
     use serde_json::Value;
 
     use super::super::accounts::Count;
-    use super::super::record::Shown;
     use super::super::{Place, Wish};
     use super::*;
+    use crate::shown::Shown;
 
     /// What is written when a worker notes this, and what is counted.
     fn written(addresses: Shown, news: Vec<(u16, u64, News)>) -> (Vec<Value>, Arc<Accounts>) {
@@ -443,6 +447,8 @@ mod tests {
         (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), accounts)
     }
 
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     const ID: AllocationId = AllocationId { slot: 7, generation: 2 };
 
     fn seat(client: &str) -> FiveTuple {
@@ -452,7 +458,13 @@ mod tests {
     fn opened(id: AllocationId) -> News {
         let relayed = RelayedAddr::new("192.168.0.5:50000".parse().unwrap());
         let client = seat("198.51.100.9:4000");
-        News::Opened { id, client, user: UserKey(0xAB), relayed: [Some(relayed), None] }
+        News::Opened {
+            id,
+            client,
+            user: UserKey(0xAB),
+            relayed: [Some(relayed), None],
+            trace: TRACE.parse().ok(),
+        }
     }
 
     fn closed(id: AllocationId) -> News {
@@ -480,7 +492,7 @@ mod tests {
         assert_eq!(start["id"], stop["id"]);
         let common = serde_json::json!({
             "node": "relay-1", "allocation": "3-7-2", "user": "00000000000000ab",
-            "transport": "tls", "relayed": ["203.0.113.5:50000"],
+            "transport": "tls", "relayed": ["203.0.113.5:50000"], "traceparent": TRACE,
         });
         for (key, value) in common.as_object().unwrap() {
             assert_eq!((&start[key], &stop[key]), (value, value), "{key}");

@@ -31,11 +31,11 @@ use guard::{Errands, Writer};
 pub(crate) use accounts::{Accounts, Sink, Stage};
 pub(crate) use http::HttpWish;
 pub(crate) use note::Teller;
-pub(crate) use record::Shown;
 pub(crate) use redis::RedisWish;
 
 use crate::config::Config;
 use crate::service::StartError;
+use crate::shown::Shown;
 use crate::worker::Letterbox;
 use book::Book;
 

@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use proto::addr::{AllocationId, FiveTuple, RelayedAddr};
+use proto::auth::Trace;
 use proto::media::LegSummary;
 use proto::now::Now;
 use proto::policy::UserKey;
@@ -29,7 +30,13 @@ pub(super) struct Note {
 #[derive(Debug)]
 pub(super) enum News {
     /// An allocation began.
-    Opened { id: AllocationId, client: FiveTuple, user: UserKey, relayed: [Option<RelayedAddr>; 2] },
+    Opened {
+        id: AllocationId,
+        client: FiveTuple,
+        user: UserKey,
+        relayed: [Option<RelayedAddr>; 2],
+        trace: Option<Trace>,
+    },
     /// Its client went elsewhere.
     Moved { id: AllocationId, client: FiveTuple },
     /// It ended.
@@ -66,8 +73,8 @@ impl Teller {
     /// Tells a change, if it is one for records.
     pub(crate) fn change(&self, now: Now, change: &Change) {
         let news = match *change {
-            Change::AllocationOpened { id, client, user, relayed } => {
-                News::Opened { id, client, user, relayed }
+            Change::AllocationOpened { id, client, user, relayed, trace, .. } => {
+                News::Opened { id, client, user, relayed, trace }
             }
             Change::ClientMoved { id, client } => News::Moved { id, client },
             Change::AllocationClosed { id, reason, lived, usage, ref media } => {

@@ -3,38 +3,11 @@
 //! Receivers may get a record twice, after one that was not acknowledged: `id` and `sequence` tell.
 //! Counters are sums since the allocation began, so a later record says all that an earlier one did.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::media::LegSummary;
-use proto::turn::surroundings;
 use proto::turn::tally::{self, Usage};
 use serde::Serialize;
-
-/// What records tell of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// Address and port.
-    Full,
-    /// The network around: an IPv4 /24, or an IPv6 /48.
-    Network,
-    /// Nothing.
-    Nothing,
-}
-
-impl Shown {
-    /// An address as it is told.
-    pub(super) fn of(self, address: SocketAddr) -> Option<String> {
-        match self {
-            Self::Full => Some(address.to_string()),
-            Self::Network => {
-                let network = surroundings(address.ip().to_canonical());
-                Some(format!("{network}/{}", if network.is_ipv4() { 24 } else { 48 }))
-            }
-            Self::Nothing => None,
-        }
-    }
-}
 
 /// What is told.
 #[derive(Debug, Serialize)]
@@ -53,6 +26,9 @@ pub(super) struct Record<'a> {
     pub(super) transport: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) relayed: Vec<String>,
+    /// The trace of its credential.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) traceparent: Option<String>,
     pub(super) started_ms: u64,
     pub(super) duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,16 +133,6 @@ pub(super) fn unique() -> Result<String, getrandom::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_told_as_far_as_the_operator_wants() {
-        let v4: SocketAddr = "192.0.2.77:4000".parse().unwrap();
-        let v6: SocketAddr = "[2001:db8:1:2::3]:4000".parse().unwrap();
-        assert_eq!(Shown::Full.of(v6).unwrap(), "[2001:db8:1:2::3]:4000");
-        assert_eq!(Shown::Network.of(v4).unwrap(), "192.0.2.0/24");
-        assert_eq!(Shown::Network.of(v6).unwrap(), "2001:db8:1::/48");
-        assert_eq!(Shown::Nothing.of(v4), None);
-    }
 
     #[test]
     fn names_are_random_uuids() {

@@ -123,11 +123,17 @@ pub(crate) struct Tools {
     pub(super) records: Box<[u8]>,
     /// Records just sealed.
     pub(super) sealed: Vec<u8>,
+    /// When the turn began.
+    pub(super) now: Instant,
+    /// How long the handshakes of TLS took that were done in it.
+    pub(super) handshakes: Vec<Duration>,
 }
 
 impl Tools {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
+            now,
+            handshakes: Vec::new(),
             spares: Spares::default(),
             tally: StreamTally::default(),
             records: vec![0; READ + tls::LONGEST_RECORD].into_boxed_slice(),
@@ -227,7 +233,10 @@ impl Connection {
         let was_open = session.is_open();
         tools.sealed.clear();
         let outcome = session.receive(&mut tools.records[..begun + bytes], room, &mut tools.sealed);
-        tools.tally.handshakes += u64::from(session.is_open() && !was_open);
+        if session.is_open() && !was_open {
+            tools.tally.handshakes += 1;
+            tools.handshakes.push(tools.now.saturating_duration_since(self.accepted));
+        }
         self.send(tools)?;
         Ok(match outcome {
             Err(tls::Failed) => Got::Failed,

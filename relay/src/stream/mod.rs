@@ -37,6 +37,7 @@ use proto::turn::{Server, Wrap};
 use rustls::ServerConfig;
 
 use crate::chronicle::{Below, Tidings};
+use crate::clock::Clock;
 use crate::engine::{self, Batch, FOREIGN};
 use crate::ledger::SharedLedger;
 
@@ -135,7 +136,7 @@ impl Streams {
             dirty: Vec::new(),
             ended: Vec::new(),
             passages: Passages::default(),
-            tools: Tools::new(),
+            tools: Tools::new(Clock::new().last().mono),
             tidings: Tidings::default(),
         })
     }
@@ -143,6 +144,11 @@ impl Streams {
     /// Whether clients of this listener are on streams.
     pub(crate) fn serves(&self, listener: ListenerId) -> bool {
         matches!(self.config.transports.get(listener.index()), Some(Some(_)))
+    }
+
+    /// How long the handshakes of TLS took that were done since this was asked last.
+    pub(crate) fn handshakes(&mut self) -> impl Iterator<Item = Duration> + '_ {
+        self.tools.handshakes.drain(..)
     }
 
     /// Counters.
@@ -195,6 +201,7 @@ impl Streams {
 
     /// One turn: those who ended are reported, new ones taken, frames cut and judged.
     pub(crate) fn turn<L: Ledger>(&mut self, now: Now, server: &mut Server<L>, batch: &mut Batch) {
+        self.tools.now = now.mono;
         self.report(now, server);
         while let Some(key) = self.roster.due(now.mono) {
             self.look_after(now, key, server);

@@ -79,6 +79,15 @@ const TURN: Scale = Scale {
     per_unit: 1_000_000_000,
 };
 
+/// Microseconds: a round trip or several, to a client that is near or far.
+const HANDSHAKE: Scale = Scale {
+    bounds: &[
+        1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 150_000, 250_000, 400_000, 600_000,
+        1_000_000, 2_500_000, 5_000_000, 10_000_000,
+    ],
+    per_unit: 1_000_000,
+};
+
 /// Datagrams.
 const BATCH: Scale =
     Scale { bounds: &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096], per_unit: 1 };
@@ -99,7 +108,7 @@ pub(crate) struct Shown {
 pub(crate) struct Distributions(pub(super) [Histogram; SHOWN.len()]);
 
 /// Every distribution. Those of a pair come one behind the other.
-pub(super) const SHOWN: [Shown; 9] = {
+pub(super) const SHOWN: [Shown; 12] = {
     const fn of(name: &'static str, scale: &'static Scale) -> Shown {
         Shown { name, label: None, scale }
     }
@@ -108,6 +117,7 @@ pub(super) const SHOWN: [Shown; 9] = {
     }
     let throughput = of("av_edge_relay_allocation_throughput_bytes_per_second", &THROUGHPUT);
     let loss = of("av_edge_relay_rtp_loss_ratio", &LOSS);
+    let handshake = of("av_edge_relay_tls_handshake_seconds", &HANDSHAKE);
     let jitter = of("av_edge_relay_rtp_jitter_seconds", &JITTER);
     [
         of("av_edge_relay_allocation_lifetime_seconds", &LIFETIME),
@@ -119,6 +129,9 @@ pub(super) const SHOWN: [Shown; 9] = {
         with(jitter, ("leg", "peer")),
         of("av_edge_relay_turn_seconds", &TURN),
         of("av_edge_relay_batch_datagrams", &BATCH),
+        of("av_edge_relay_allocation_handshake_seconds", &HANDSHAKE),
+        with(handshake, ("transport", "tls")),
+        with(handshake, ("transport", "dtls")),
     ]
 };
 
@@ -129,6 +142,9 @@ const LOSSES: usize = 3;
 const JITTERS: usize = 5;
 const TURNS: usize = 7;
 const BATCHES: usize = 8;
+const ALLOCATIONS: usize = 9;
+const TLS: usize = 10;
+const DTLS: usize = 11;
 
 impl Distributions {
     /// An allocation ended. What carried nothing one way says nothing about it.
@@ -148,10 +164,24 @@ impl Distributions {
             let lost = summary.lost().saturating_mul(1_000_000);
             if let Some(loss) = lost.checked_div(summary.expected) {
                 self.add(LOSSES + leg as usize, loss);
-                let jitter = u64::try_from(summary.mean_jitter.as_micros()).unwrap_or(u64::MAX);
-                self.add(JITTERS + leg as usize, jitter);
+                self.add(JITTERS + leg as usize, microseconds(summary.mean_jitter));
             }
         }
+    }
+
+    /// A client that was challenged has its allocation after so long.
+    pub(crate) fn opened(&mut self, waited: Duration) {
+        self.add(ALLOCATIONS, microseconds(waited));
+    }
+
+    /// Handshakes of TLS and of DTLS took so long.
+    pub(crate) fn shook_hands(
+        &mut self,
+        tls: impl Iterator<Item = Duration>,
+        dtls: impl Iterator<Item = Duration>,
+    ) {
+        tls.for_each(|took| self.add(TLS, microseconds(took)));
+        dtls.for_each(|took| self.add(DTLS, microseconds(took)));
     }
 
     /// A turn that brought so many datagrams took so long.
@@ -163,6 +193,10 @@ impl Distributions {
     fn add(&mut self, place: usize, value: u64) {
         self.0[place].add(SHOWN[place].scale, value);
     }
+}
+
+fn microseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -181,7 +215,7 @@ mod tests {
         let flow = |bytes| Flow { packets: 10, bytes };
         let silent = Usage::default();
         all.closed(Duration::from_secs(10), &silent, None);
-        assert_eq!(counts(&all), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(counts(&all), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         let heard = LegSummary {
             expected: 1_000,
             received: 980,
@@ -192,10 +226,15 @@ mod tests {
         let media = MediaReport { legs: [LegReport::default(), heard] };
         let usage = Usage { to_client: flow(80_000), ..silent };
         all.closed(Duration::from_secs(10), &usage, Some(&media));
-        assert_eq!(counts(&all), [2, 0, 1, 0, 1, 0, 1, 0, 0]);
+        assert_eq!(counts(&all), [2, 0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0]);
         assert_eq!((all.0[2].sum, all.0[4].sum, all.0[6].sum), (8_000, 20_000, 12_000));
         all.turn(3, Duration::from_micros(40));
-        assert_eq!(counts(&all), [2, 0, 1, 0, 1, 0, 1, 1, 1]);
+        assert_eq!(counts(&all), [2, 0, 1, 0, 1, 0, 1, 1, 1, 0, 0, 0]);
+        all.opened(Duration::from_millis(30));
+        let handshake = || std::iter::once(Duration::from_millis(80));
+        all.shook_hands(handshake(), handshake().chain(handshake()));
+        assert_eq!(counts(&all), [2, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1, 2]);
+        assert_eq!((all.0[9].sum, all.0[11].sum), (30_000, 160_000));
     }
 
     #[test]
@@ -205,10 +244,14 @@ mod tests {
             assert!(bounds.len() <= super::super::histogram::BOUNDS, "{}", shown.name);
             assert!(bounds.is_sorted_by(|one, other| one < other), "{}", shown.name);
         }
-        for (place, label) in [(THROUGHPUTS, "to_peer"), (LOSSES, "client"), (JITTERS, "client")] {
+        for (place, label) in
+            [(THROUGHPUTS, "to_peer"), (LOSSES, "client"), (JITTERS, "client"), (TLS, "tls")]
+        {
             assert_eq!(SHOWN[place].label.map(|(_, value)| value), Some(label));
             assert_eq!(SHOWN[place].name, SHOWN[place + 1].name);
         }
+        assert!(SHOWN[ALLOCATIONS].name.contains("allocation_handshake"));
+        assert_eq!(SHOWN[DTLS].label, Some(("transport", "dtls")));
         assert!(SHOWN[TURNS].name.contains("turn") && SHOWN[BATCHES].name.contains("batch"));
     }
 }

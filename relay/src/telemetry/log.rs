@@ -3,12 +3,16 @@
 //! Clients can provoke them, so their number is bounded; what was left out is said with the next
 //! line that gets through. Addresses of people appear at `debug` only.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proto::addr::{AllocationId, ClientAddr};
 use proto::now::Now;
 use proto::turn::{Change, surroundings};
+use tracing::field::{DisplayValue, display};
 use tracing::{debug, info, warn};
+
+use crate::shown::Shown;
 
 /// Lines a second in the long run.
 const RATE_PER_S: u64 = 20;
@@ -23,6 +27,8 @@ const SUSPECT_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Log {
     worker: u16,
+    /// What is told of addresses.
+    shown: Shown,
     lines: Allowance,
     /// When somebody was suspected last.
     suspected: Option<Instant>,
@@ -38,25 +44,40 @@ struct Allowance {
 
 impl Log {
     /// The log of a worker.
-    pub(crate) fn new(worker: u16) -> Self {
+    pub(crate) fn new(worker: u16, shown: Shown) -> Self {
         Self {
             worker,
+            shown,
             lines: Allowance { left: BURST, refilled: None, suppressed: 0 },
             suspected: None,
         }
+    }
+
+    /// Whose it is.
+    pub(crate) fn worker(&self) -> u16 {
+        self.worker
+    }
+
+    /// An address as it is told.
+    fn shown(&self, address: SocketAddr) -> Option<DisplayValue<String>> {
+        self.shown.of(address).map(display)
     }
 
     /// Notes a change.
     pub(crate) fn change(&mut self, now: Now, change: &Change) {
         let worker = self.worker;
         match change {
-            Change::AllocationOpened { id, client, user, relayed } => {
+            Change::AllocationOpened { id, client, user, relayed, trace, .. } => {
                 let allocation = name(*id);
                 if let Some(suppressed) = self.lines.take(now) {
                     let user = format_args!("{:016x}", user.0);
-                    info!(worker, allocation, %user, suppressed, "allocation opened");
+                    let traceparent = trace.map(display);
+                    info!(worker, allocation, %user, traceparent, suppressed, "allocation opened");
                 }
-                debug!(worker, allocation, ?client, ?relayed, "allocation opened");
+                let (listener, client) = (client.listener.0, self.shown(client.client.socket()));
+                let relayed = relayed.iter().flatten().filter_map(|it| self.shown.of(it.socket()));
+                let relayed = relayed.collect::<Vec<_>>().join(" ");
+                debug!(worker, allocation, listener, client, relayed, "allocation opened");
             }
             Change::AllocationClosed { id, reason, lived, usage, .. } => {
                 if let Some(suppressed) = self.lines.take(now) {
@@ -73,18 +94,22 @@ impl Log {
                 }
             }
             Change::ClientMoved { id, client } => {
-                debug!(worker, allocation = name(*id), ?client, "client moved");
+                let (listener, client) = (client.listener.0, self.shown(client.client.socket()));
+                debug!(worker, allocation = name(*id), listener, client, "client moved");
             }
             Change::PermissionSet { id, peer } => {
-                debug!(worker, allocation = name(*id), peer = %peer.ip(), "permission set");
+                let peer = self.shown.of_host(peer.ip()).map(display);
+                debug!(worker, allocation = name(*id), peer, "permission set");
             }
             Change::DestinationSet { id, peer } => {
-                debug!(worker, allocation = name(*id), %peer, "active destination set");
+                let peer = self.shown(peer.socket());
+                debug!(worker, allocation = name(*id), peer, "active destination set");
             }
             // Part of another change, or of time passing.
             Change::RoutesChanged { .. } => {}
             Change::ChannelSet { id, number, peer } => {
-                debug!(worker, allocation = name(*id), ?number, %peer, "channel bound");
+                let peer = self.shown(peer.socket());
+                debug!(worker, allocation = name(*id), ?number, peer, "channel bound");
             }
         }
     }
@@ -98,9 +123,10 @@ impl Log {
             && let Some(suppressed) = self.lines.take(now)
         {
             self.suspected = Some(now.mono);
-            let network = surroundings(client.ip());
-            warn!(worker, %network, suppressed, "many wrong passwords come from this network");
-            debug!(worker, ?client, "many wrong passwords");
+            let network = (self.shown != Shown::Nothing).then(|| surroundings(client.ip()));
+            let network = network.map(display);
+            warn!(worker, network, suppressed, "many wrong passwords come from this network");
+            debug!(worker, client = self.shown(client.socket()), "many wrong passwords");
         }
     }
 }
@@ -155,7 +181,7 @@ mod tests {
     }
 
     /// What the log says at its most talkative.
-    fn said(level: tracing::Level, work: impl FnOnce(&mut Log)) -> String {
+    fn said(level: tracing::Level, shown: Shown, work: impl FnOnce(&mut Log)) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);
         let subscriber = tracing_subscriber::fmt()
@@ -163,7 +189,7 @@ mod tests {
             .with_ansi(false)
             .with_writer(move || Sink(Arc::clone(&sink)))
             .finish();
-        tracing::subscriber::with_default(subscriber, || work(&mut Log::new(3)));
+        tracing::subscriber::with_default(subscriber, || work(&mut Log::new(3, shown)));
         String::from_utf8(written.lock().unwrap().clone()).unwrap()
     }
 
@@ -184,7 +210,7 @@ mod tests {
     fn auth_033_who_guesses_is_named_by_network_and_not_at_every_packet() {
         let now = crate::clock::Clock::new().last();
         let guesser = ClientAddr::new("192.0.2.77:4000".parse().unwrap());
-        let said = said(tracing::Level::INFO, |log| {
+        let said = said(tracing::Level::INFO, Shown::Full, |log| {
             for ms in 0..15_000 {
                 log.guesses(now.advanced(Duration::from_millis(ms)), guesser);
             }
@@ -193,6 +219,8 @@ mod tests {
         assert!(said.contains("WARN") && said.contains("wrong passwords"), "{said}");
         assert!(said.contains("192.0.2.0") && !said.contains("192.0.2.77"), "{said}");
     }
+
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
     fn sec_013_the_life_of_an_allocation_can_be_followed() {
@@ -206,6 +234,8 @@ mod tests {
                 client: FiveTuple { listener: ListenerId(1), client },
                 user: UserKey(0xABCD),
                 relayed: [Some(relayed), None],
+                waited: None,
+                trace: TRACE.parse().ok(),
             },
             Change::PermissionSet { id, peer },
             Change::AllocationClosed {
@@ -217,13 +247,24 @@ mod tests {
             },
         ];
         let now = crate::clock::Clock::new().last();
-        let said = said(tracing::Level::DEBUG, |log| {
-            for change in &changes {
-                log.change(now, change);
+        let follow = |shown| {
+            said(tracing::Level::DEBUG, shown, |log| {
+                for change in &changes {
+                    log.change(now, change);
+                }
+            })
+        };
+        for (shown, network) in [(Shown::Network, true), (Shown::Nothing, false)] {
+            let said = follow(shown);
+            assert_eq!(said.contains("192.0.2.0/24"), network, "{said}");
+            for address in ["192.0.2.1", "198.51.100.9", "203.0.113.5"] {
+                assert!(!said.contains(address), "{address} in {said}");
             }
-        });
+        }
+        let said = follow(Shown::Full);
         for words in [
             "allocation opened",
+            TRACE,
             "7-2",
             "000000000000abcd",
             "192.0.2.1:40000",

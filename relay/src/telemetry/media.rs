@@ -96,6 +96,18 @@ pub(super) const METRICS: &[Row] = &[
         Unit::Count,
         "datagrams that a worker received at a time",
     ),
+    (
+        Kind::Histogram,
+        "av_edge_relay_allocation_handshake_seconds",
+        Unit::Seconds,
+        "how long clients waited for their allocation, from the challenge to their first request: a round trip, and what they and the relay take",
+    ),
+    (
+        Kind::Histogram,
+        "av_edge_relay_tls_handshake_seconds",
+        Unit::Seconds,
+        "how long handshakes took that were finished: of TLS from the connection on, of DTLS from the hello with a cookie",
+    ),
 ];
 
 /// The counters of one worker.

@@ -21,9 +21,11 @@ use crate::engine::{Batch, Engine, Origin, Way};
 use crate::ledger::SharedLedger;
 use crate::offload::{self, Follower};
 use crate::records::Teller;
+use crate::shown::Shown;
 use crate::tcp_relay;
 use crate::telemetry::block::Block;
 use crate::telemetry::latency::{Counts, Guise, Latency};
+use crate::telemetry::log::Log;
 
 pub(crate) use inbox::{Letterbox, Order, Question, open};
 
@@ -56,6 +58,8 @@ pub(crate) struct Desk<L> {
     pub(crate) letterboxes: Arc<[Letterbox]>,
     /// Where usage is told, if records of it are kept.
     pub(crate) records: Option<Teller>,
+    /// What the log tells of addresses.
+    pub(crate) shown: Shown,
 }
 
 /// One core's share of the relay.
@@ -153,7 +157,11 @@ impl Desk<SharedLedger> {
 impl<L> Desk<L> {
     /// An outbox with nothing in it.
     fn outbox(&self) -> Outbox {
-        Outbox::new(self.index, Arc::clone(&self.letterboxes), self.records.clone())
+        Outbox::new(
+            Log::new(self.index, self.shown),
+            Arc::clone(&self.letterboxes),
+            self.records.clone(),
+        )
     }
 }
 
@@ -458,6 +466,7 @@ mod tests {
             inbox,
             letterboxes: Arc::new([]),
             records: None,
+            shown: Shown::Full,
         };
         let engine = Faulty { panics: Cell::new(panics), letterbox, closed: Cell::new(0) };
         let tcp = TcpRelays::new(sockets.registry().unwrap());

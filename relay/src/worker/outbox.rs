@@ -53,10 +53,11 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// The outbox of a worker.
-    pub(crate) fn new(worker: u16, letterboxes: Arc<[Letterbox]>, records: Option<Teller>) -> Self {
+    pub(crate) fn new(log: Log, letterboxes: Arc<[Letterbox]>, records: Option<Teller>) -> Self {
+        let worker = log.worker();
         Self {
             closing: Vec::new(),
-            log: Log::new(worker),
+            log,
             chronicle: Chronicle::new(worker),
             records,
             distributions: Distributions::default(),
@@ -138,6 +139,8 @@ impl Outbox {
         if let Some(offload) = &mut hands.offload {
             offload.follow(now.mono, server);
         }
+        let Hands { streams, dtls, .. } = hands;
+        self.distributions.shook_hands(streams.handshakes(), dtls.handshakes());
         if let Some(client) = server.take_suspect() {
             self.log.guesses(now, client);
         }
@@ -164,6 +167,9 @@ impl Outbox {
             } else {
                 offload.touch(change.allocation());
             }
+        }
+        if let Change::AllocationOpened { waited: Some(waited), .. } = &change {
+            self.distributions.opened(*waited);
         }
         if let Change::AllocationClosed { lived, usage, media, .. } = &change {
             self.distributions.closed(*lived, usage, media.as_deref());
