@@ -305,6 +305,11 @@ impl Observer {
         }
     }
 
+    /// What is counted of usage records, if they are kept.
+    pub(crate) fn records(&self) -> Option<&Accounts> {
+        self.0.records.as_ref().map(|(accounts, _)| &**accounts)
+    }
+
     /// Has the file of usage records opened anew: another may have its name now.
     pub(crate) fn reopen_records(&self) {
         self.0.records.iter().for_each(|(_, reopening)| reopening.ask());
@@ -346,7 +351,7 @@ impl Observer {
 }
 
 /// Counters as they were at some moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Whether every worker answered; what the others published before is in it all the same.
     pub(crate) whole: bool,

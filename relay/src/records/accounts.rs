@@ -102,6 +102,12 @@ pub(crate) struct Accounts {
 }
 
 impl Accounts {
+    /// Records that nobody will ever get.
+    pub(crate) fn lost(&self) -> u64 {
+        let sinks = self.sinks.iter().map(|it| it.lost.value());
+        self.unheard.value() + sinks.sum::<u64>()
+    }
+
     pub(super) fn sink(&self, sink: Sink) -> &SinkAccount {
         &self.sinks[sink as usize]
     }

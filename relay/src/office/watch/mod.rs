@@ -119,7 +119,7 @@ impl Watch {
         if whole {
             table.sweep();
         }
-        totals.take(begun, &counters, &host.cpu());
+        totals.take(begun, &counters, &host);
         *troubles = trouble::find(&host, totals, table, whole && counters.whole);
         trouble::add_loops(troubles, &loops);
         *looked = Some(begun);

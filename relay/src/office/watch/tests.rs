@@ -11,6 +11,7 @@ use super::table::{DETAILED, Row, Sort, Table};
 use super::totals::Totals;
 use super::trouble::{Host, Severity, find};
 use super::{EVERY, Sample};
+use crate::service::Counters;
 use crate::session::{Session, SessionId};
 
 /// What an allocation did in five seconds: packets of 100 bytes.
@@ -298,6 +299,13 @@ fn what_runs_out_is_told_before_it_has() {
             "memory is tight: new allocations are refused",
         ),
         (
+            "records that wait",
+            Host { spool: (62 << 20, 64 << 20), ..good.clone() },
+            "records_spool",
+            Severity::Error,
+            "spool of usage records in MiB: 62 of 64 in use",
+        ),
+        (
             "a certificate that ends",
             Host {
                 certificates: vec![
@@ -337,6 +345,13 @@ fn what_runs_out_is_told_before_it_has() {
         ..good
     };
     assert_eq!(find(&enough, &Totals::default(), &Table::default(), true).len(), 0);
+    let mut totals = Totals::default();
+    for (at, lost) in [(5, 7), (10, 1_207)] {
+        let host = Host { records_lost: lost, ..Host::default() };
+        totals.take(Duration::from_secs(at), &Counters::default(), &host);
+    }
+    let lost = find(&enough, &totals, &Table::default(), true);
+    assert_eq!(lost[0].text, "1,200 usage records were lost in the last minute");
     let silent = find(&enough, &Totals::default(), &Table::default(), false);
     assert_eq!(silent[0].id, "silent_worker");
 }

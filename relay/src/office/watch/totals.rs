@@ -9,6 +9,7 @@ use proto::turn::tally::Usage;
 
 use super::samples::MOST;
 use super::table::loss;
+use super::trouble::Host;
 use crate::service::Counters;
 use crate::sys::Lane;
 
@@ -50,11 +51,12 @@ struct Mark {
     refused: [u64; Why::COUNT],
     dropped: [u64; DropReason::COUNT],
     overflowed: u64,
+    records_lost: u64,
     cpu: Vec<Duration>,
 }
 
 impl Mark {
-    fn of(at: Duration, counters: &Counters, cpu: &[Duration]) -> Self {
+    fn of(at: Duration, counters: &Counters, host: &Host) -> Self {
         let tally = &counters.sum;
         let media = Lane::Media as usize;
         let inlets = counters.workers.iter().flat_map(|worker| &worker.inlets);
@@ -66,7 +68,8 @@ impl Mark {
             refused: tally.rejected,
             dropped: tally.dropped,
             overflowed: inlets.map(|inlet| inlet.lost[media]).sum(),
-            cpu: cpu.to_vec(),
+            records_lost: host.records_lost,
+            cpu: host.cpu(),
         }
     }
 }
@@ -92,8 +95,8 @@ pub(super) struct Totals {
 
 impl Totals {
     /// One more look.
-    pub(super) fn take(&mut self, at: Duration, counters: &Counters, cpu: &[Duration]) {
-        let mark = Mark::of(at, counters, cpu);
+    pub(super) fn take(&mut self, at: Duration, counters: &Counters, host: &Host) {
+        let mark = Mark::of(at, counters, host);
         if let Some(before) = self.marks.back()
             && at > before.at
         {
@@ -126,6 +129,11 @@ impl Totals {
     /// Datagrams of media that came while the queue of a listener was full, during the last minute.
     pub(super) fn overflowed(&self) -> u64 {
         self.lately(|mark| mark.overflowed)
+    }
+
+    /// Usage records that were lost during the last minute.
+    pub(super) fn records_lost(&self) -> u64 {
+        self.lately(|mark| mark.records_lost)
     }
 
     fn lately(&self, count: impl Fn(&Mark) -> u64) -> u64 {

@@ -12,6 +12,7 @@ use super::table::{Row, Table};
 use super::totals::Totals;
 use crate::chronicle::findings::Finding;
 use crate::clock;
+use crate::records::Accounts;
 use crate::service::Observer;
 use crate::session::SessionId;
 use crate::telemetry::process::Process;
@@ -100,6 +101,10 @@ pub(super) struct Host {
     pub(super) unix: u64,
     /// In use, and of how many.
     pub(super) ports: (u64, u64),
+    /// Bytes of usage records that wait, and how many may.
+    pub(super) spool: (u64, u64),
+    /// Usage records that nobody will ever get.
+    pub(super) records_lost: u64,
 }
 
 impl Host {
@@ -108,6 +113,7 @@ impl Host {
         let config = observer.config();
         let memory = observer.memory();
         let tally = observer.published().sum;
+        let records = observer.records();
         Self {
             process: Process::look(),
             draining: observer.is_draining(),
@@ -117,6 +123,10 @@ impl Host {
             certificates: config.certificates().map(|it| it.ends()).unwrap_or_default(),
             unix: clock::unix_ms() / 1_000,
             ports: (tally.ports_used, tally.ports_total),
+            spool: records
+                .map(|it| (it.spooled_bytes.value(), it.spool_bytes.value()))
+                .unwrap_or_default(),
+            records_lost: records.map_or(0, Accounts::lost),
             allocations: tally.allocations,
         }
     }
@@ -340,6 +350,22 @@ fn of_budgets(host: &Host, totals: &Totals, found: &mut Vec<Trouble>) {
     if let (Some(used), Some(of)) = (process.descriptors, process.descriptor_limit) {
         let advice = "raise the limit of the process (LimitNOFILE of its unit)";
         found.extend(budget("descriptors", "descriptors", used, of, advice));
+    }
+    let (used, of) = (host.spool.0 >> 20, host.spool.1 >> 20);
+    let advice = "a receiver of usage records is away or slow: see av_edge_relay_records_waiting; \
+                  what has no room is lost (records.spool_mib)";
+    found.extend(budget("records_spool", "spool of usage records in MiB", used, of, advice));
+    let lost = totals.records_lost();
+    if lost > 0 {
+        found.push(Trouble {
+            id: "records_lost",
+            severity: Severity::Error,
+            text: format!("{} usage records were lost in the last minute", grouped(lost)),
+            count: lost,
+            allocations: Vec::new(),
+            advice: "av_edge_relay_records_lost_total says where: a full spool or disk, or more \
+                     than could be written",
+        });
     }
     if host.memory_tight {
         found.push(Trouble {
