@@ -154,6 +154,7 @@ fn page_shows_real_calls_and_ends_one_for_who_has_the_token() {
     );
     page.value(&row, SOON);
     looks_closely(page, &mut lossy);
+    captures_it(page, &mut lossy);
     ends_it(page, &mut lossy);
     loses_and_finds(&office, &mut relay, page);
 }
@@ -193,6 +194,19 @@ fn looks_closely(page: &mut Browser, lossy: &mut Lossy) {
     let label = page.value("document.querySelector('#plot-legs canvas').ariaLabel", SOON);
     assert!(label.as_str().is_some_and(|it| it.contains("peer 0 %")), "{label}");
     keep(page, "allocation.png");
+}
+
+/// What it sends and gets becomes a file, for who has the token. It is forgotten behind that.
+fn captures_it(page: &mut Browser, lossy: &mut Lossy) {
+    page.value("document.querySelector('#capture').click()", SOON);
+    answer(page, TOKEN);
+    lossy.until(page, "document.querySelector('#outcome').innerText.startsWith('Captured')");
+    let outcome = page.value("document.querySelector('#outcome').innerText", SOON);
+    let bytes = outcome.as_str().and_then(|it| it.split(' ').nth(1)?.replace(',', "").parse().ok());
+    // Ten seconds of some thirty packets each way, their headers alone.
+    assert!(bytes > Some(10_000_u64), "{outcome}");
+    page.value("document.querySelector('#access').click()", SOON);
+    page.until("sessionStorage.length === 0", SOON);
 }
 
 /// Types a token into the dialog that asks for it.
