@@ -2,6 +2,7 @@
 //!
 //! The cases are those of `client::conformance`; here are the credentials, the choice and the words.
 
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -34,13 +35,21 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<(), Failure> {
         peers: if args.peer.is_empty() { own_addresses(server) } else { args.peer.clone() },
         timeout: Duration::from_millis(args.timeout),
     };
+    let shows = io::stderr().is_terminal();
+    let mut tried = 0;
     let tell = |outcome: &Outcome| {
+        tried += 1;
         if !args.json {
             println!("{}", line(outcome));
+        } else if shows {
+            eprint!("\r{tried} of {} cases", cases.len());
         }
     };
     let outcomes = conformance::run(server, &plan, &cases, tell)
         .map_err(|why| Failure::job(format!("{uri}: {why}")))?;
+    if args.json && shows {
+        eprintln!();
+    }
     report(uri, server, &outcomes, args.json)
 }
 

@@ -27,6 +27,7 @@ use nix::unistd::gethostname;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
 
 use crate::certificates::Certificates;
 use crate::config::{Admin, Config, ConfigError, Metrics};
@@ -36,6 +37,10 @@ use door::Desk;
 use levers::Pulled;
 use reload::Doors;
 use watch::Watch;
+
+/// When a drain first says what it waits for, and how often at least.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+const RAREST_WORD: Duration = Duration::from_secs(60);
 
 /// How often the files of certificates are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -260,6 +265,20 @@ impl Signals {
     }
 }
 
+/// Says what a drain waits for: soon, and then more and more rarely. Never ends by itself.
+async fn tell(observer: &Observer, drain: Duration) {
+    let (mut left, mut pause) = (drain, FIRST_WORD);
+    loop {
+        tokio::time::sleep(pause).await;
+        left = left.saturating_sub(pause);
+        pause = (pause * 2).min(RAREST_WORD);
+        let observer = observer.clone();
+        let look = spawn_blocking(move || observer.tally().allocations);
+        let allocations = look.await.unwrap_or_default();
+        tracing::info!(allocations, left_s = left.as_secs(), "draining: allocations go on");
+    }
+}
+
 /// The first signal, or control, drains; the next signal or the deadline ends.
 async fn obey(mut signals: Option<Signals>, pulled: &Notify, observer: Observer, drain: Duration) {
     tokio::select! {
@@ -271,6 +290,7 @@ async fn obey(mut signals: Option<Signals>, pulled: &Notify, observer: Observer,
     tokio::select! {
         () = next(signals.as_mut()) => tracing::info!("ending at once: another signal"),
         () = tokio::time::sleep(drain) => tracing::info!("ending: the drain deadline has passed"),
+        () = tell(&observer, drain) => {}
     }
     observer.stop();
     future::pending::<()>().await;
