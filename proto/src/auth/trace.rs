@@ -19,6 +19,18 @@ pub struct Trace {
     flags: u8,
 }
 
+impl Trace {
+    /// The trace.
+    pub fn id(self) -> u128 {
+        self.id
+    }
+
+    /// Where in it.
+    pub fn parent(self) -> u64 {
+        self.parent
+    }
+}
+
 /// Text that is no `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoTrace;

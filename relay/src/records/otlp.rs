@@ -1,13 +1,14 @@
 //! A receiver of traces: OTLP over HTTP in JSON, one span for each allocation.
 //!
 //! A span is made of the record that ends an allocation, because that one holds all the others:
-//! they are taken and not sent. It stands in the trace that the record names, or in one of its
-//! own. Its ids come from the name of the allocation, so a record that is brought twice is the
+//! they are taken and not sent. It stands in the trace its credential was minted in, or in one of
+//! its own. Its ids come from the name of the allocation, so a record that is brought twice is the
 //! same span twice. Times of OTLP are texts of nanoseconds, ids are hex, and integers are texts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use proto::auth::Trace;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -94,20 +95,20 @@ fn span(record: &Value) -> Option<Value> {
     let hash = digest(&SHA256, record["id"].as_str()?.as_bytes());
     let (own_trace, rest) = hash.as_ref().split_first_chunk()?;
     let own_id = u64::from_be_bytes(*rest.first_chunk()?);
-    let own_trace = u128::from_be_bytes(*own_trace);
-    let carried = record["traceparent"].as_str().and_then(trace_and_parent);
+    let carried: Option<Trace> = record["traceparent"].as_str().and_then(|it| it.parse().ok());
+    let trace = carried.map_or(u128::from_be_bytes(*own_trace), Trace::id);
     let started = record["started_ms"].as_u64()?;
     let ended = started.checked_add(record["duration_ms"].as_u64()?)?;
     let mut span = json!({
-        "traceId": carried.map_or_else(|| format!("{own_trace:032x}"), |(trace, _)| trace.to_owned()),
+        "traceId": format!("{trace:032x}"),
         "spanId": format!("{own_id:016x}"),
         "name": "allocation",
         "kind": SERVER,
         "startTimeUnixNano": nanoseconds(started),
         "endTimeUnixNano": nanoseconds(ended),
     });
-    if let Some((_, parent)) = carried {
-        span["parentSpanId"] = parent.into();
+    if let Some(trace) = carried {
+        span["parentSpanId"] = format!("{:016x}", trace.parent()).into();
     }
     let told = |(key, place): &(&str, &str)| Some(attribute(key, record.pointer(place)?.clone()));
     let mut attributes: Vec<_> = ATTRIBUTES.iter().filter_map(told).collect();
@@ -119,13 +120,6 @@ fn span(record: &Value) -> Option<Value> {
     }
     span["attributes"] = attributes.into();
     Some(span)
-}
-
-/// What a `traceparent` of W3C Trace Context names.
-fn trace_and_parent(text: &str) -> Option<(&str, &str)> {
-    let mut parts = text.split('-').skip(1);
-    let (trace, parent) = (parts.next()?, parts.next()?);
-    (trace.len() == 32 && parent.len() == 16).then_some((trace, parent))
 }
 
 /// Where the client is, as far as records tell, and what carries its packets.

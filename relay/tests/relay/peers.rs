@@ -10,7 +10,7 @@ use relay::{Config, Relay};
 
 use crate::site::{SOON, configuration, soon_to_expire};
 
-fn pool_key() -> PoolKey {
+pub(crate) fn pool_key() -> PoolKey {
     let secret = |byte| Secret::new(vec![byte; 32]);
     PoolKey {
         id: KeyId([1, 2, 3, 4]),

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use client::{AllocateOptions, TurnClient};
+use client::{AllocateOptions, Credentials, TurnClient};
+use proto::auth::{Grant, KeyRing, mint};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::site::{SOON, Site, move_to_own_network, peer};
+use crate::peers::pool_key;
+use crate::site::{SOON, Site, configuration, move_to_own_network, peer, soon_to_expire};
 
 /// A relay that keeps records.
 fn open(number: u16, keys: &str) -> Site {
@@ -343,6 +345,18 @@ fn nothing_is_lost_by_a_receiver_that_fails_in_every_way_nor_by_a_relay_that_res
     assert!(last.values().all(|record| record["record"] == "stop"), "{last:#?}");
 }
 
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// A client with an allocation, whose credential was minted in a trace.
+fn traced(site: &Site) -> TurnClient {
+    let grant = Grant::new("carol", soon_to_expire());
+    let minted = mint(&pool_key(), &Grant { trace: TRACEPARENT.parse().ok(), ..grant }).unwrap();
+    let credentials = Credentials::new(minted.username, minted.password.as_str());
+    let mut client = TurnClient::connect(site.server, credentials).unwrap();
+    client.allocate(&AllocateOptions::default()).unwrap();
+    client
+}
+
 /// The spans of one delivery of traces, whose relay has a name.
 fn spans(text: &str, node: &str) -> Vec<Value> {
     let traces: Value = serde_json::from_str(text).unwrap();
@@ -354,13 +368,16 @@ fn spans(text: &str, node: &str) -> Vec<Value> {
 }
 
 #[test]
-fn allocations_are_spans_as_soon_as_the_receiver_takes_them() {
+fn allocations_are_spans_of_their_traces_as_soon_as_the_receiver_takes_them() {
     let (folder, keys) = home("otlp", &format!("http://127.0.0.1:{PORT}/v1/traces"), "");
     let receiver = Receiver::new();
     receiver.feels(Mood::Refuses);
     receiver.open(PORT, None);
-    let site = open(98, &format!("node = \"edge-1\"\n{keys}"));
-    let mut first = allocated(&site);
+    let table = format!("[records]\nnode = \"edge-1\"\n{keys}\n[metrics]");
+    let text = configuration(98, 2, "").replacen("[metrics]", &table, 1);
+    let ring = KeyRing { current: pool_key(), previous: Vec::new() };
+    let site = Site::of(98, &text, Some(ring));
+    let mut first = traced(&site);
     talk(&mut first, 3, 100);
     first.release().unwrap();
     until("attempts that fail", || {
@@ -399,12 +416,15 @@ fn allocations_are_spans_as_soon_as_the_receiver_takes_them() {
         assert_eq!(attribute(span, "user.hash")["stringValue"], stop["user"]);
         assert_eq!(attribute(span, "client.address")["stringValue"], "127.0.0.1");
         assert_eq!((&span["name"], &span["kind"]), (&"allocation".into(), &2.into()));
-        assert_eq!(span["traceId"].as_str().map(str::len), Some(32), "{span}");
-        assert!(span["parentSpanId"].is_null() && span["status"].is_null(), "{span}");
+        assert!(span["status"].is_null(), "{span}");
     }
+    assert_eq!(first["traceId"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(first["parentSpanId"], "b7ad6b7169203331");
     assert_eq!(attribute(first, "av_edge.cause")["stringValue"], "released");
     assert_eq!(attribute(first, "av_edge.to_peer.bytes")["intValue"], "300");
     assert_eq!(attribute(first, "av_edge.to_client.packets")["intValue"], "3");
-    assert_ne!((&second["traceId"], &second["spanId"]), (&first["traceId"], &first["spanId"]));
+    assert_eq!(second["traceId"].as_str().map(str::len), Some(32));
+    assert_ne!(second["spanId"], first["spanId"]);
+    assert!(second["parentSpanId"].is_null(), "{second}");
     assert_eq!(attribute(second, "av_edge.cause")["stringValue"], "shut_down");
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::{Credentials, Options, TurnClient};
 use nix::sched::{CloneFlags, unshare};
-use proto::auth::Secret;
 use proto::auth::credential::mint_rest;
+use proto::auth::{KeyRing, Secret};
 use proto::now::UnixTime;
 use relay::{Config, Relay};
 
@@ -38,18 +38,19 @@ impl Site {
 
     /// The same with top-level keys of the test.
     pub(crate) fn open_with(number: u16, workers: u16, keys: &str) -> Self {
-        Self::of(number, &configuration(number, workers, keys))
+        Self::of(number, &configuration(number, workers, keys), None)
     }
 
     /// The same with a piece of the configuration replaced.
     pub(crate) fn open_altered(number: u16, workers: u16, from: &str, to: &str) -> Self {
         let text = configuration(number, workers, "");
         assert!(text.contains(from), "{from:?} is not in the configuration");
-        Self::of(number, &text.replacen(from, to, 1))
+        Self::of(number, &text.replacen(from, to, 1), None)
     }
 
-    fn of(number: u16, text: &str) -> Self {
-        let config = Config::from_toml(text, "test.toml", None).unwrap();
+    /// A relay of a whole configuration, with the keys of its pool.
+    pub(crate) fn of(number: u16, text: &str, ring: Option<KeyRing>) -> Self {
+        let config = Config::from_toml(text, "test.toml", ring).unwrap();
         let local = |ip: IpAddr, base: u16| SocketAddr::new(ip, base + number);
         Self {
             relay: relay::start(config).unwrap(),
