@@ -1,6 +1,6 @@
 //! What operators can ask and do, in HTTP and JSON: one router for every door that leads here.
 //!
-//! The doors decide who may come and what they may do ([`super::control`], [`super::admin`]); behind
+//! The doors decide who may come and what they may do ([control](mod@super::control), [admin](super::admin)); behind
 //! them all are equal. Workers are asked through their inboxes, one request at a time; nothing here
 //! is on the way of a packet. What is refused is told as RFC 9457 has it.
 
