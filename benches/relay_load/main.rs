@@ -21,7 +21,7 @@ mod site;
 mod streams;
 mod traffic;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -167,6 +167,13 @@ fn run(args: &Args) -> io::Result<()> {
     Ok(())
 }
 
+/// Says on a terminal what goes on, in place of what was said before.
+fn live(words: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{words}");
+    }
+}
+
 /// The most allocations a server must bear at a time.
 fn most_allocations(args: &Args) -> usize {
     let idle = args.idle.unwrap_or(0).into();
@@ -261,10 +268,13 @@ impl Bench<'_> {
             }
             for (server, fleet) in turn {
                 self.stop.check()?;
+                let of = self.args.rounds;
+                live(&format!("{}, round {} of {of}", scenario.name(), round + 1));
                 let window = self.window(scenario, server, fleet)?;
                 row.series[server.kind as usize].0.push(window);
             }
         }
+        live("");
         Ok(row)
     }
 
