@@ -86,7 +86,7 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
     for (call, mut agents) in calls {
         let status = agents.wait(LIMIT);
         let said = agents.output();
-        assert!(status.success(), "{}: {status}\n{said}", call.case);
+        assert!(status.success(), "{}: {status}\n{said}{}", call.case, site.losses());
         for agent in 0..2 {
             let packets = call.packets;
             let all =
@@ -129,6 +129,17 @@ impl Call {
 }
 
 impl Site {
+    /// What the relay refused, dropped or lost, in its own words.
+    fn losses(&self) -> String {
+        let page = self.relay.enter(|| http_get(&format!("http://{METRICS}/metrics")));
+        let page = page.expect("metrics");
+        let bad = ["_refused", "_dropped", "_lost", "_ended", "_errors"];
+        let rows = page.lines().filter(|row| {
+            bad.iter().any(|it| row.contains(it)) && !row.starts_with('#') && !row.ends_with(" 0")
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    }
+
     /// The sum of a metric's series.
     fn count(&self, name: &str) -> u64 {
         let page = self.relay.enter(|| http_get(&format!("http://{METRICS}/metrics")));
