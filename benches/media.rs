@@ -137,7 +137,8 @@ fn main() {
             if met { "met" } else { "missed" }
         );
         // Of packets in runs the kernel makes so little that the aim is still ahead.
-        assert!(met || run > 1, "measuring takes {:.1} % of forwarding", share * 100.0);
+        let most = if run > 1 { 3.0 * MOST } else { MOST };
+        assert!(share <= most, "measuring takes {:.1} % of forwarding", share * 100.0);
     }
     relay.stop();
 }
