@@ -65,12 +65,12 @@ fn icmp_006_errors_of_one_peer_cost_another_no_datagram() {
     let site = Site::open(41, 1);
     let mut client = site.client();
     client.allocate(&AllocateOptions::default()).unwrap();
-    alternate(&mut client, &peer(), 160, 200);
+    // One report a round at least: a busy machine brings a whole round together.
+    alternate(&mut client, &peer(), 160, 201);
     let told = site.metric("av_edge_relay_icmp_reported_total", &[]);
     let kept = site.metric("av_edge_relay_dropped_total", &["throttled_icmp"]);
-    assert!(told >= 20, "{told} of 1,600 were told");
-    // Of each of the 200 rounds at least one: a busy machine brings the others of a round together.
-    assert!(told + kept >= 200, "{told} told, {kept} kept from the client");
+    assert!(told >= 20, "{told} of 1,608 were told");
+    assert!(told + kept > 200, "{told} told, {kept} kept from the client");
     assert_eq!(site.metric("av_edge_relay_send_lost_total", &[]), 0);
     client.refresh(SOON * 300).expect("the allocation lives");
     site.close();
