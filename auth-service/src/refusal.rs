@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use guard::http::Wording;
+use serde_json::json;
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +40,15 @@ pub(crate) enum Why {
     Method,
     /// The request is for a host of another name.
     Host,
+    /// The head of the request is not HTTP/1.1.
+    BadHead,
+    /// The head of the request is too long.
+    HeadTooLarge,
 }
 
 impl Why {
     /// Every variant, in order of its index.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::MissingKey,
         Self::WrongKey,
         Self::TooManyFailures,
@@ -59,6 +63,8 @@ impl Why {
         Self::NotFound,
         Self::Method,
         Self::Host,
+        Self::BadHead,
+        Self::HeadTooLarge,
     ];
 
     /// Stable name: `error` of the answer and label of the metric.
@@ -78,6 +84,8 @@ impl Why {
             Self::NotFound => "not_found",
             Self::Method => "method",
             Self::Host => "host",
+            Self::BadHead => "bad_head",
+            Self::HeadTooLarge => "head_too_large",
         }
     }
 
@@ -86,15 +94,18 @@ impl Why {
         match self {
             Self::MissingKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::TooManyFailures | Self::CallerRate => StatusCode::TOO_MANY_REQUESTS,
-            Self::BadBody | Self::BadParameters | Self::BadUser | Self::BadLifetime => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadBody
+            | Self::BadParameters
+            | Self::BadUser
+            | Self::BadLifetime
+            | Self::BadHead => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
     }
 
@@ -127,18 +138,19 @@ impl Refusal {
     pub(crate) fn until(why: Why, wait: Duration, message: impl Into<String>) -> Self {
         Self { retry_after: Some(wait), ..Self::new(why, message) }
     }
-}
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: &'static str,
-    message: &'a str,
+    /// The body of the answer.
+    pub(crate) fn wording(&self) -> Wording {
+        let body = json!({ "error": self.why.name(), "message": self.message });
+        Wording { kind: "application/json", body: body.to_string() }
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = Json(Body { error: self.why.name(), message: &self.message });
-        let mut response = (self.why.status(), body).into_response();
+        let Wording { kind, body } = self.wording();
+        let kind = [(header::CONTENT_TYPE, kind)];
+        let mut response = (self.why.status(), kind, body).into_response();
         if let Some(challenge) = self.why.challenge() {
             let value = HeaderValue::from_static(challenge);
             response.headers_mut().insert(header::WWW_AUTHENTICATE, value);

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use guard::http::{self, BrokenHead, Wording};
 use guard::tls::Tls;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,23 +28,15 @@ use crate::limits::{Network, OpenConnections, TooMany};
 use crate::mras::connection;
 use crate::mras::issue::Server;
 use crate::mras::trust::name_among;
+use crate::refusal::{Refusal, Why};
 use crate::shared::Shared;
 use crate::web::Peer;
 
 /// For the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For the head of a request; also how long a connection may be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// For a connection as a whole; callers connect again.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// For the answer under way when a connection or the service ends.
-const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longest head of a request, in bytes.
-const HEAD_LIMIT_BYTES: usize = 16 * 1024;
 
 /// After a failed accept, because descriptors need time to come free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -193,7 +184,7 @@ impl Behind {
     {
         match self {
             Self::Api(router) | Self::Monitoring(router) => {
-                answer(stream, peer, router, stop).await;
+                answer(stream, peer, router, (shared, stop)).await;
             }
             Self::Mras => {
                 let live = shared.live();
@@ -215,8 +206,12 @@ impl Behind {
 }
 
 /// Answers the requests of one connection.
-async fn answer<S>(stream: S, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>)
-where
+async fn answer<S>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    (shared, mut stop): (&Shared, watch::Receiver<bool>),
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = TowerToHyperService::new(router);
@@ -225,20 +220,24 @@ where
         request.extensions_mut().insert(Peer(peer));
         router.call(request)
     });
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_LIMIT_BYTES);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        // An error is the client's doing: it went away, or it does not speak HTTP.
-        _ = connection.as_mut() => return,
-        () = sleep(CONNECTION_TIMEOUT) => {}
-        () = stopped(&mut stop) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(LAST_ANSWER_TIMEOUT, connection).await;
+    let until = async {
+        tokio::select! {
+            () = sleep(CONNECTION_TIMEOUT) => {}
+            () = stopped(&mut stop) => {}
+        }
+    };
+    http::serve(stream, service, until, |broken| refuse(broken, shared)).await;
+}
+
+/// Words and counts the refusal of a request whose head never came to be one.
+fn refuse(broken: BrokenHead, shared: &Shared) -> Wording {
+    let why = match broken {
+        BrokenHead::Malformed | BrokenHead::Cut | BrokenHead::Http2 => Why::BadHead,
+        BrokenHead::TooLong => Why::HeadTooLarge,
+        BrokenHead::TooSlow => Why::Timeout,
+    };
+    shared.telemetry.refused(why);
+    Refusal::new(why, broken.words()).wording()
 }
 
 /// Waits until the service is told to stop, or is gone.

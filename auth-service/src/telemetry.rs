@@ -88,7 +88,14 @@ impl Telemetry {
     /// Counts a request, answered after `took`.
     pub(crate) fn answered(&self, refused: Option<Why>, took: Duration) {
         self.latency.record(took.as_secs_f64());
-        let index = refused.and_then(|why| Why::ALL.iter().position(|&other| other == why));
+        if let Some(why) = refused {
+            self.refused(why);
+        }
+    }
+
+    /// Counts a refusal; by itself, of what never came to be a request.
+    pub(crate) fn refused(&self, why: Why) {
+        let index = Why::ALL.iter().position(|&other| other == why);
         if let Some(counter) = index.and_then(|index| self.refused.get(index)) {
             counter.increment(1);
         }

@@ -10,13 +10,15 @@
 //! the new user may not read them, that thread alone keeps the capability to do so, below the
 //! folders of those files. What a service writes is written by one thread too, the [`Writer`], which
 //! alone may. [`Access`] judges who may speak to operators' doors, [`tls`] checks their
-//! certificates, and a [`socket`] is a door for those whom its file's mode lets in.
+//! certificates, a [`socket`] is a door for those whom its file's mode lets in, and [`http`] is what is
+//! spoken behind the doors.
 #![forbid(unsafe_code)]
 
 mod access;
 pub mod certificate;
 mod confine;
 mod files;
+pub mod http;
 mod measures;
 mod reader;
 mod secret;

@@ -196,24 +196,36 @@ fn until_ended(addr: SocketAddr, first: &[u8], drip: &[u8], started: Instant) ->
 }
 
 #[test]
-fn broken_http_ends_a_connection_and_nothing_else() {
-    let service = Service::start("");
-    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000));
-    for (case, bytes) in [
-        ("no HTTP", &b"\x00\x01\x00\x00\x21\x12\xa4\x42"[..]),
-        ("HTTP of another kind", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        ("header without colon", b"GET / HTTP/1.1\r\nHost\r\n\r\n"),
-        ("two lengths", b"POST /turn HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx"),
-        ("negative length", b"POST /turn HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
-        ("endless head", long.as_bytes()),
+fn broken_http_is_refused_in_words_and_counted_and_ends_nothing_but_its_connection() {
+    let service = Service::start("[metrics]\naddress = \"127.0.0.1:0\"");
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000));
+    let metrics = service.auth.metrics_addr().expect("metrics are configured");
+    for (case, bytes, status, error) in [
+        ("no HTTP", &b"\x00\x01\x00\x00\x21\x12\xa4\x42"[..], 400, "bad_head"),
+        ("HTTP of another kind", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "bad_head"),
+        ("header without colon", b"GET / HTTP/1.1\r\nHost\r\n\r\n", 400, "bad_head"),
+        ("negative length", b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "bad_head"),
+        ("half a head", b"GET / HTTP/1.1\r\nHost: x", 400, "bad_head"),
+        ("endless head", long.as_bytes(), 431, "head_too_large"),
     ] {
-        let mut stream = connect(service.auth.addr());
-        let _ = stream.write_all(bytes);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{case}: {answer}");
+        for door in [service.auth.addr(), metrics] {
+            let mut stream = connect(door);
+            stream.write_all(bytes).expect("an open connection");
+            stream.shutdown(std::net::Shutdown::Write).expect("an open connection");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("a clean end");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+            assert!(head.contains("content-type: application/json\r\n"), "{case}: {head}");
+            let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert_eq!(body["error"], error, "{case}");
+            assert!(body["message"].as_str().is_some_and(|text| text.len() > 20), "{case}: {body}");
+        }
+    }
+    let shown = service.metrics();
+    for (reason, count) in [("bad_head", 10), ("head_too_large", 2)] {
+        let line = format!("av_edge_auth_refused_total{{reason=\"{reason}\"}} {count}\n");
+        assert!(shown.contains(&line), "{reason}: {shown}");
     }
     assert_eq!(service.get("/healthz", &[]).status, 200);
 }

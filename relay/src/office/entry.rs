@@ -4,13 +4,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
+use guard::http::HEAD_TIMEOUT;
 use guard::tls::Tls;
 use guard::{Access, Denied};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::visits::{self, ACCEPT_PAUSE, HEAD_TIMEOUT, Visits};
+use super::visits::{self, ACCEPT_PAUSE, Visits};
 
 /// One door. Its access may change while it is open.
 #[derive(Debug)]

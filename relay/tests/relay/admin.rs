@@ -205,9 +205,8 @@ fn what_is_no_good_request_is_refused_in_words() {
     ] {
         let (status, head, answer) = office.ask(line, headers);
         assert_eq!(status, expected, "{line}: {answer}");
-        // A head that is too long is refused before it is understood.
         let problem = head.to_lowercase().contains("application/problem+json");
-        assert_eq!(problem, expected != 431, "{line}: {head}");
+        assert!(problem, "{line}: {head}");
     }
     assert!(!office.relay.observer().is_draining(), "nothing was done");
     office.close();

@@ -3,6 +3,7 @@
 use axum::extract::rejection::QueryRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use guard::http::Wording;
 use serde_json::json;
 
 /// A refusal.
@@ -28,17 +29,22 @@ impl Problem {
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
-}
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    /// What is said of it.
+    pub(in crate::office) fn wording(&self) -> Wording {
         let body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason(),
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, body.to_string()).into_response()
+        Wording { kind: "application/problem+json", body: body.to_string() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Wording { kind, body } = self.wording();
+        (self.status, [(header::CONTENT_TYPE, kind)], body).into_response()
     }
 }
