@@ -205,24 +205,24 @@ fn what_is_no_good_request_is_refused_and_the_relay_serves_on() {
     let mut call = site.call("alice");
     let long = format!("x: {}\r\n", "y".repeat(20_000));
     let body = "content-length: 5000\r\n";
-    for (case, bytes, status, problem) in [
-        ("no such path", request("GET /v1/secrets", ""), 404, true),
-        ("no such method", request("PUT /v1/state", ""), 405, true),
-        ("no id", request("DELETE /v1/allocations/..", ""), 400, true),
-        ("an empty page", request("GET /v1/allocations?limit=0", ""), 400, true),
-        ("a long page", request("GET /v1/allocations?limit=1001", ""), 400, true),
-        ("no number", request("GET /v1/allocations?limit=x", ""), 400, true),
-        ("a word nobody knows", request("GET /v1/allocations?all=1", ""), 400, true),
-        ("behind nothing", request("GET /v1/allocations?behind=x", ""), 400, true),
-        ("a body", request("POST /v1/drain", body), 413, true),
-        ("a chunked body", request("POST /v1/drain", "transfer-encoding: chunked\r\n"), 413, true),
-        ("a long head", request("GET /v1/state", &long), 431, false),
-        ("no HTTP", b"\x16\x03\x01 hello\r\n\r\n".to_vec(), 400, false),
+    for (case, bytes, status) in [
+        ("no such path", request("GET /v1/secrets", ""), 404),
+        ("no such method", request("PUT /v1/state", ""), 405),
+        ("no id", request("DELETE /v1/allocations/..", ""), 400),
+        ("an empty page", request("GET /v1/allocations?limit=0", ""), 400),
+        ("a long page", request("GET /v1/allocations?limit=1001", ""), 400),
+        ("no number", request("GET /v1/allocations?limit=x", ""), 400),
+        ("a word nobody knows", request("GET /v1/allocations?all=1", ""), 400),
+        ("behind nothing", request("GET /v1/allocations?behind=x", ""), 400),
+        ("a body", request("POST /v1/drain", body), 413),
+        ("a chunked body", request("POST /v1/drain", "transfer-encoding: chunked\r\n"), 413),
+        ("a long head", request("GET /v1/state", &long), 431),
+        ("no HTTP", b"\x16\x03\x01 hello\r\n\r\n".to_vec(), 400),
     ] {
         let answer = raw(&socket, &bytes);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {answer}");
-        assert_eq!(answer.contains("application/problem+json"), problem, "{case}: {answer}");
-        assert_eq!(answer.contains("\"detail\":"), problem, "{case}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{case}: {answer}");
+        assert!(answer.contains("\"detail\":"), "{case}: {answer}");
     }
     // Who says nothing holds no place.
     let _idle: Vec<_> = (0..64).map(|_| UnixStream::connect(&socket)).collect();
