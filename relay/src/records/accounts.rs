@@ -78,8 +78,10 @@ impl Count {
 pub(crate) struct SinkAccount {
     /// Records it took.
     pub(crate) delivered: Count,
-    /// Records it will never get.
+    /// Records it will never get, as there was no room for them.
     pub(crate) lost: Count,
+    /// Records it will never get, as it does not take them.
+    pub(crate) refused: Count,
     /// Attempts that failed.
     pub(crate) failed: Count,
     /// Records that wait for it.
@@ -104,7 +106,7 @@ pub(crate) struct Accounts {
 impl Accounts {
     /// Records that nobody will ever get.
     pub(crate) fn lost(&self) -> u64 {
-        let sinks = self.sinks.iter().map(|it| it.lost.value());
+        let sinks = self.sinks.iter().map(|it| it.lost.value() + it.refused.value());
         self.unheard.value() + sinks.sum::<u64>()
     }
 

@@ -19,7 +19,7 @@ use proto::policy::{Edge, UserKey};
 use proto::turn::tally::{AllocationView, Usage};
 
 use super::accounts::Stage;
-use super::courier::{self, Delivery};
+use super::courier::{self, Delivery, Patience};
 use super::file::LineFile;
 use super::http::Http;
 use super::note::{News, Note};
@@ -391,7 +391,9 @@ fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let accounts = Arc::clone(accounts);
     let name = format!("to-{}", outlet.sink().name());
-    thread::Builder::new().name(name).spawn(move || courier::run(way, outlet, &accounts))
+    thread::Builder::new()
+        .name(name)
+        .spawn(move || courier::run(way, outlet, &accounts, Patience::USUAL))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! they are taken and not sent. It stands in the trace its credential was minted in, or in one of
 //! its own. Its ids come from the name of the allocation, so a record that is brought twice is the
 //! same span twice. Times of OTLP are texts of nanoseconds, ids are hex, and integers are texts.
+//! What a receiver refuses must not come again, but for 429, 502, 503 and 504.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::HttpWish;
 use super::accounts::Stage;
-use super::courier::Delivery;
-use super::http::Post;
+use super::courier::{Delivery, Failure};
+use super::http::{Judgement, Post};
 use super::record::DEFECT;
 
 /// Somebody asked for what the span is about (`SPAN_KIND_SERVER`).
@@ -62,8 +63,13 @@ impl Otlp {
 }
 
 impl Delivery for Otlp {
-    fn deliver(&mut self, lines: &[u8]) -> Result<(), String> {
-        traces(lines).map_or(Ok(()), |traces| self.0.bring(traces.to_string().as_bytes()))
+    fn deliver(&mut self, lines: &[u8]) -> Result<(), Failure> {
+        let Some(traces) = traces(lines) else { return Ok(()) };
+        self.0.bring(traces.to_string().as_bytes(), |status| {
+            let may_come_again = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+            let is_refusal = status.is_client_error() || status.is_server_error();
+            if is_refusal && !may_come_again { Judgement::Final } else { Judgement::Away }
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::courier::Delivery;
+use super::courier::{Delivery, Failure};
 
 /// How long it may take for one step.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -98,8 +98,8 @@ impl Redis {
 }
 
 impl Delivery for Redis {
-    fn deliver(&mut self, lines: &[u8]) -> Result<(), String> {
-        let told = |error: io::Error| format!("{}: {error}", self.wish.host);
+    fn deliver(&mut self, lines: &[u8]) -> Result<(), Failure> {
+        let told = |error: io::Error| Failure::Away(format!("{}: {error}", self.wish.host), None);
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().map_err(told)?,

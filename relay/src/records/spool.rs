@@ -323,8 +323,9 @@ impl Outlet {
         self.sink
     }
 
-    /// The next lines, once there are some; `None` when there will be none.
-    pub(super) fn next(&self) -> Option<Lines> {
+    /// The next lines, once there are some, about as many as a limit allows, in bytes; `None` when
+    /// there will be none.
+    pub(super) fn next(&self, limit: Option<u64>) -> Option<Lines> {
         loop {
             let mut row = self.shared.row();
             let (file, offset, end) = loop {
@@ -341,7 +342,7 @@ impl Outlet {
                 }
             };
             drop(row);
-            match self.read(file, offset, end) {
+            match self.read(file, offset, end, limit.unwrap_or(AT_ONCE)) {
                 Ok(bytes) => {
                     let records = lines(&bytes);
                     return Some(Lines { file, offset, bytes, records });
@@ -358,15 +359,17 @@ impl Outlet {
         }
     }
 
-    /// Whole lines of a file from an offset on.
-    fn read(&self, number: u64, offset: u64, end: u64) -> io::Result<Vec<u8>> {
+    /// Whole lines of a file from an offset on: one, or as many as fit.
+    fn read(&self, number: u64, offset: u64, end: u64, limit: u64) -> io::Result<Vec<u8>> {
         let mut file = File::open(path(&self.shared.folder, number))?;
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
-        (&file).take((end - offset).min(AT_ONCE)).read_to_end(&mut bytes)?;
+        (&file).take((end - offset).min(limit)).read_to_end(&mut bytes)?;
         if !bytes.contains(&b'\n') {
             let rest = end - offset - bytes.len() as u64;
             file.take(rest).read_to_end(&mut bytes)?;
+            let first = bytes.iter().position(|byte| *byte == b'\n');
+            bytes.truncate(first.map_or(0, |first| first + 1));
         }
         let (whole, _) = whole(&bytes);
         bytes.truncate(usize::try_from(whole).unwrap_or(usize::MAX));
@@ -375,9 +378,19 @@ impl Outlet {
 
     /// The receiver has these lines.
     pub(super) fn done(&mut self, lines: &Lines) {
+        self.shared.accounts.sink(self.sink).delivered.add(lines.records);
+        self.pass(lines);
+    }
+
+    /// The receiver will never have these lines.
+    pub(super) fn give_up(&mut self, lines: &Lines) {
+        self.shared.accounts.sink(self.sink).refused.add(lines.records);
+        self.pass(lines);
+    }
+
+    fn pass(&mut self, lines: &Lines) {
         let mut row = self.shared.row();
         let place = &mut row.places[self.index];
-        self.shared.accounts.sink(self.sink).delivered.add(lines.records);
         if (place.file, place.offset) == (lines.file, lines.offset) {
             place.offset += lines.bytes.len() as u64;
             place.records += lines.records;
@@ -436,7 +449,7 @@ mod tests {
     /// Takes everything out.
     fn drain(mut outlet: Outlet) -> String {
         let mut text = String::new();
-        while let Some(lines) = outlet.next() {
+        while let Some(lines) = outlet.next(None) {
             text += std::str::from_utf8(&lines.bytes).unwrap();
             outlet.done(&lines);
         }
@@ -454,11 +467,11 @@ mod tests {
         let (mut inlet, outlets) = rig.open(&[Sink::Http]);
         inlet.append(b"1\n2\n", 2);
         let mut outlet = only(outlets);
-        let lines = outlet.next().unwrap();
+        let lines = outlet.next(None).unwrap();
         assert_eq!(lines.bytes, b"1\n2\n");
         inlet.append(b"3\n", 1);
         // Not acknowledged: they come again.
-        assert_eq!(outlet.next().unwrap().bytes, b"1\n2\n3\n");
+        assert_eq!(outlet.next(None).unwrap().bytes, b"1\n2\n3\n");
         outlet.done(&lines);
         assert_eq!(rig.counts(Sink::Http), [2, 0, 1]);
         drop((inlet, outlet));

@@ -24,13 +24,13 @@ pub(super) const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_records_lost_total",
         Unit::Count,
-        "usage records that will never arrive: file, it could not be written; http, otlp and redis, records.spool_mib was full, or the disk; queue, they came faster than they could be written",
+        "usage records that will never arrive, by where: the file, the queue before the spool, or the receiver; and by reason: unwritable, the file could not be written; full, records.spool_mib was reached, or the disk, or they came faster than they could be written; refused, the receiver does not take them",
     ),
     (
         Kind::Counter,
         "av_edge_relay_records_failures_total",
         Unit::Count,
-        "attempts to deliver usage records that failed; they are repeated",
+        "attempts to deliver usage records that failed; they are repeated, unless the receiver refuses the records",
     ),
     (
         Kind::Gauge,
@@ -58,10 +58,14 @@ pub(super) fn counters(accounts: &Accounts) {
         count("av_edge_relay_records_total", &[("record", stage.name())], made.value());
     }
     let lost = "av_edge_relay_records_lost_total";
-    count(lost, &[("at", "queue")], accounts.unheard.value());
+    count(lost, &[("at", "queue"), ("reason", "full")], accounts.unheard.value());
     for (sink, account) in Sink::ALL.iter().zip(&accounts.sinks) {
         let name = sink.name();
-        count(lost, &[("at", name)], account.lost.value());
+        let reason = if *sink == Sink::File { "unwritable" } else { "full" };
+        count(lost, &[("at", name), ("reason", reason)], account.lost.value());
+        if matches!(sink, Sink::Http | Sink::Otlp) {
+            count(lost, &[("at", name), ("reason", "refused")], account.refused.value());
+        }
         let labels = [("to", name)];
         count("av_edge_relay_records_delivered_total", &labels, account.delivered.value());
         count("av_edge_relay_records_failures_total", &labels, account.failed.value());

@@ -134,6 +134,8 @@ enum Mood {
     Forgets,
     /// It answers 503.
     Refuses,
+    /// It answers 400.
+    Spurns,
     /// It says nothing for long.
     Sleeps,
 }
@@ -190,6 +192,7 @@ impl Receiver {
             let answer = match mood {
                 Mood::Takes => "204 No Content",
                 Mood::Refuses => "503 Service Unavailable\r\nContent-Length: 0",
+                Mood::Spurns => "400 Bad Request\r\nContent-Length: 0",
                 Mood::Forgets => return,
                 // Until the relay has had enough.
                 Mood::Sleeps => return drop(stream.read(&mut [0])),
@@ -427,4 +430,30 @@ fn allocations_are_spans_of_their_traces_as_soon_as_the_receiver_takes_them() {
     assert_ne!(second["spanId"], first["spanId"]);
     assert!(second["parentSpanId"].is_null(), "{second}");
     assert_eq!(attribute(second, "av_edge.cause")["stringValue"], "shut_down");
+}
+
+#[test]
+fn what_a_receiver_of_traces_spurns_is_lost_and_counted_and_lines_wait_longer() {
+    let url = |path: &str| format!("http://127.0.0.1:{PORT}/{path}");
+    let (folder, keys) = home("otlp", &url("v1/traces"), "");
+    let token = folder.path().join("token");
+    let keys = format!("{keys}\nhttp = {{ url = {:?}, token_file = {token:?} }}", url("in"));
+    let receiver = Receiver::new();
+    receiver.feels(Mood::Spurns);
+    receiver.open(PORT, None);
+    let site = open(99, &keys);
+    allocated(&site).release().unwrap();
+    let lost = |to: &str| site.metric("av_edge_relay_records_lost_total", &[to, "refused"]);
+    until("spans that are lost", || lost("otlp") >= 1);
+    until("lines that are refused", || {
+        site.metric("av_edge_relay_records_failures_total", &["http"]) >= 3
+    });
+    assert_eq!(site.metric("av_edge_relay_records_waiting", &["otlp"]), 0);
+    receiver.feels(Mood::Takes);
+    until("lines", || receiver.taken().iter().filter(|it| it.contains("\"record\"")).count() == 2);
+    assert_eq!(lost("http"), 0, "ten refusals take minutes");
+    allocated(&site).release().unwrap();
+    until("a span", || receiver.taken().iter().any(|it| it.contains("resourceSpans")));
+    assert_eq!(site.metric("av_edge_relay_records_failures_total", &["otlp"]), 1);
+    site.close();
 }

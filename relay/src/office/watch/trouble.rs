@@ -363,8 +363,8 @@ fn of_budgets(host: &Host, totals: &Totals, found: &mut Vec<Trouble>) {
             text: format!("{} usage records were lost in the last minute", grouped(lost)),
             count: lost,
             allocations: Vec::new(),
-            advice: "av_edge_relay_records_lost_total says where: a full spool or disk, or more \
-                     than could be written",
+            advice: "av_edge_relay_records_lost_total says where and why: a full spool or disk, \
+                     more than could be written, or a receiver that refuses them",
         });
     }
     if host.memory_tight {
