@@ -8,6 +8,7 @@
 //! itself: singly, each of another call, and in runs, so many of one call at once.
 
 use std::hint::black_box;
+use std::iter::repeat_n;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,9 @@ const PACKETS: u32 = 20_000;
 /// Packets of one call that come at once, where they come in runs.
 const RUN: u32 = 16;
 
+/// Packets that a server is given together, all of which have arrived before it looks at one.
+const BATCH: u32 = 64;
+
 /// Rounds, of which the least counts.
 const ROUNDS: u32 = 40;
 
@@ -48,36 +52,39 @@ const RELAY: &str = "127.0.0.1:3478";
 /// Calls that send voice.
 struct Voices {
     stage: Stage,
-    calls: Vec<(Call, Vec<u8>)>,
+    calls: Vec<Call>,
+    /// What a batch brings, in the order of its packets.
+    batch: Vec<Vec<u8>>,
     /// Packets of each so far.
     number: u32,
 }
 
 impl Voices {
     fn of(mut stage: Stage) -> Self {
-        let calls = (0..CALLS).map(|number| {
-            let mut payload = vec![0x80, 111, 0, 0, 0, 0, 0, 0];
-            payload.extend(number.to_be_bytes());
-            payload.resize(PAYLOAD, 0xE5);
-            let call = stage.call(number);
-            let bytes = call.channel_data(&payload);
-            (call, bytes)
-        });
-        let calls = calls.collect();
-        Self { stage, calls, number: 0 }
+        let calls: Vec<_> = (0..CALLS).map(|number| stage.call(number)).collect();
+        let mut payload = [0xE5; PAYLOAD];
+        payload[..2].copy_from_slice(&[0x80, 111]);
+        let batch = vec![calls[0].channel_data(&payload); BATCH as usize];
+        Self { stage, calls, batch, number: 0 }
     }
 
-    /// So many packets of each call.
+    /// So many packets of each call, one behind the other.
     fn all_speak(&mut self, run: u32) {
         self.stage.now = self.stage.now.advanced(Duration::from_millis(20) * run);
-        for (call, bytes) in &mut self.calls {
-            for number in self.number + 1..=self.number + run {
+        let together = (BATCH / run) as usize;
+        for (calls, first) in self.calls.chunks(together).zip((0_u32..).step_by(together)) {
+            for (bytes, place) in self.batch.iter_mut().zip(0..) {
+                let number = self.number + 1 + place % run;
                 let [.., n0, n1] = number.to_be_bytes();
                 bytes[6..8].copy_from_slice(&[n0, n1]);
                 bytes[8..12].copy_from_slice(&number.wrapping_mul(960).to_be_bytes());
-                let verdict =
-                    self.stage.server.client_input(self.stage.now, call.client, &bytes[..]);
-                assert!(matches!(black_box(verdict), Verdict::ToPeer { .. }), "{verdict:?}");
+                bytes[12..16].copy_from_slice(&(first + place / run).to_be_bytes());
+            }
+            let callers = calls.iter().flat_map(|call| repeat_n(call, run as usize));
+            for (call, bytes) in callers.zip(&self.batch) {
+                let Stage { server, now, .. } = &mut self.stage;
+                let verdict = server.client_input(*now, call.client, &bytes[..]);
+                assert!(matches!(black_box(&verdict), Verdict::ToPeer { .. }), "{verdict:?}");
             }
         }
         self.number += run;

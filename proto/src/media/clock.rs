@@ -63,12 +63,17 @@ impl Clock {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "four billion ticks are 2^49 ns at most")]
     pub fn span(&self, from: u32, to: u32) -> i64 {
-        let ticks = i128::from(to.wrapping_sub(from).cast_signed());
-        ((ticks * i128::from(self.tick)) >> 32) as i64
+        let ticks = i64::from(to.wrapping_sub(from).cast_signed());
+        // Of two 64-bit factors with a sign, a processor makes 128 bits at once.
+        ((i128::from(ticks) * i128::from(self.tick.cast_signed())) >> 32) as i64
     }
 
-    /// Whether it is time to [`Clock::learn`].
-    #[inline]
+    /// When it is time to [`Clock::learn`].
+    pub fn due(&self) -> u64 {
+        self.look
+    }
+
+    /// Whether that time has come.
     pub fn is_due(&self, at: u64) -> bool {
         at >= self.look
     }

@@ -19,7 +19,7 @@ const STUN_HEADER: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A packet of RTP, most likely encrypted.
-    Rtp(Header),
+    Rtp,
     /// A packet of RTCP, most likely encrypted.
     Rtcp,
     /// A record of DTLS: keys are agreed on, or a data channel speaks.
@@ -58,9 +58,11 @@ impl Kind {
     /// The kind of a payload.
     #[inline]
     pub fn of(payload: &[u8]) -> Self {
+        if Header::of(payload).is_some() {
+            return Self::Rtp;
+        }
         match payload {
-            [128..=191, 192..=223, ..] => rtcp(payload),
-            [128..=191, ..] => Header::parse(payload).map_or(Self::Other, Self::Rtp),
+            [128..=191, second, ..] if is_rtcp_type(*second) => rtcp(payload),
             [0..=3, ..] if is_stun(payload) => Self::Stun,
             // Of version 1.3 the header has its own form (RFC 9147 §4); of all others the version
             // stands in it.
@@ -73,7 +75,7 @@ impl Kind {
     /// (RFC 3711, RFC 9147), without a byte of content. Of what nobody knows that is nothing.
     pub fn head_of(payload: &[u8]) -> &[u8] {
         let len = match Self::of(payload) {
-            Self::Rtp(_) => rtp_head(payload),
+            Self::Rtp => rtp_head(payload),
             Self::Rtcp => RTCP_HEADER,
             Self::Dtls => DTLS_HEADER,
             Self::Stun => STUN_HEADER,
@@ -86,7 +88,7 @@ impl Kind {
     #[inline]
     pub fn index(self) -> usize {
         match self {
-            Self::Rtp(_) => Self::RTP,
+            Self::Rtp => Self::RTP,
             Self::Rtcp => 1,
             Self::Dtls => 2,
             Self::Stun => 3,
@@ -101,11 +103,14 @@ impl Kind {
 }
 
 impl Header {
-    /// The header of a packet of version 2 that is long enough for what its header says.
+    /// The header of a packet of version 2 that is no RTCP, and long enough for what its header says.
     #[inline]
-    fn parse(payload: &[u8]) -> Option<Self> {
+    pub fn of(payload: &[u8]) -> Option<Self> {
         let (head, rest) = payload.split_first_chunk::<RTP_HEADER>()?;
         let [first, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = *head;
+        if first >> 6 != 2 || is_rtcp_type(second) {
+            return None;
+        }
         let sources = usize::from(first & 0x0F) * 4;
         let extended = first & 0x10 != 0;
         if sources > 0 || extended {
@@ -119,6 +124,11 @@ impl Header {
             marker: second & 0x80 != 0,
         })
     }
+}
+
+/// Whether the second byte of a packet of version 2 says that it is RTCP (RFC 5761 §4).
+fn is_rtcp_type(second: u8) -> bool {
+    (192..=223).contains(&second)
 }
 
 /// How long the header of an RTP packet is, with sources and extension.
@@ -181,30 +191,23 @@ mod tests {
 
     #[test]
     fn payload_is_told_apart_by_its_first_bytes() {
-        let rtp = Kind::Rtp(Header {
-            ssrc: 0x0B0C_0D0E,
-            sequence: 0x0203,
-            timestamp: 0x0405_0607,
-            payload_type: 111,
-            marker: false,
-        });
         let head = [0x80, 111, 2, 3, 4, 5, 6, 7, 0x0B, 0x0C, 0x0D, 0x0E];
         let with = |first| [&[first], &head[1..]].concat();
         for (case, bytes, expected) in [
             ("nothing", vec![], Kind::Other),
             ("a byte", vec![0x80], Kind::Other),
-            ("a header alone", head.to_vec(), rtp),
+            ("a header alone", head.to_vec(), Kind::Rtp),
             ("a header without its last byte", head[..11].to_vec(), Kind::Other),
-            ("payload", padded(&head, 172), rtp),
-            ("padding", padded(&with(0xA0), 20), rtp),
+            ("payload", padded(&head, 172), Kind::Rtp),
+            ("padding", padded(&with(0xA0), 20), Kind::Rtp),
             ("version 1", padded(&with(0x40), 172), Kind::Other),
             ("version 3", padded(&with(0xC0), 172), Kind::Other),
-            ("a source", padded(&with(0x81), 16), rtp),
+            ("a source", padded(&with(0x81), 16), Kind::Rtp),
             ("a source that is not there", padded(&with(0x81), 15), Kind::Other),
-            ("an extension", [&with(0x90)[..], &[0xBE, 0xDE, 0, 1], &[0; 4]].concat(), rtp),
+            ("an extension", [&with(0x90)[..], &[0xBE, 0xDE, 0, 1], &[0; 4]].concat(), Kind::Rtp),
             ("a longer one", [&with(0x90)[..], &[0xBE, 0xDE, 0, 2], &[0; 4]].concat(), Kind::Other),
             ("one without length", padded(&with(0x90), 15), Kind::Other),
-            ("sources and extension", [&with(0x92)[..], &[0; 8], &[0; 4]].concat(), rtp),
+            ("sources and extension", [&with(0x92)[..], &[0; 8], &[0; 4]].concat(), Kind::Rtp),
             ("a sender report", padded(&[0x80, 200, 0, 6], 28), Kind::Rtcp),
             ("its length and a trailer", padded(&[0x80, 200, 0, 6], 42), Kind::Rtcp),
             ("a report cut short", padded(&[0x80, 200, 0, 6], 24), Kind::Other),
@@ -246,16 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn a_header_is_read_as_it_stands() {
+        let bytes = [0x80, 111, 2, 3, 4, 5, 6, 7, 0x0B, 0x0C, 0x0D, 0x0E];
+        let header = Header {
+            ssrc: 0x0B0C_0D0E,
+            sequence: 0x0203,
+            timestamp: 0x0405_0607,
+            payload_type: 111,
+            marker: false,
+        };
+        assert_eq!(Header::of(&bytes), Some(header));
+    }
+
+    #[test]
     fn a_marker_is_no_payload_type() {
         // 72 with a marker would read as 200: RFC 5761 §4 keeps 64 to 95 for RTCP.
-        let rtp = |second| Kind::of(&[0x80, second, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
-        let header = |payload_type, marker| {
-            Kind::Rtp(Header { ssrc: 3, sequence: 1, timestamp: 2, payload_type, marker })
+        let of = |second| Header::of(&[0x80, second, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]);
+        let header = |payload_type, marker| Header {
+            ssrc: 3,
+            sequence: 1,
+            timestamp: 2,
+            payload_type,
+            marker,
         };
-        assert_eq!(rtp(0x80 + 111), header(111, true));
-        assert_eq!(rtp(111), header(111, false));
-        assert_eq!(rtp(0x80 + 96), header(96, true));
-        assert_eq!(rtp(191), header(63, true));
-        assert_eq!(rtp(200), Kind::Rtcp);
+        assert_eq!(of(0x80 + 111), Some(header(111, true)));
+        assert_eq!(of(111), Some(header(111, false)));
+        assert_eq!(of(0x80 + 96), Some(header(96, true)));
+        assert_eq!(of(191), Some(header(63, true)));
+        assert_eq!(of(200), None);
     }
 }

@@ -79,15 +79,13 @@ impl Ear {
     /// A payload.
     #[inline]
     pub(super) fn hear(&mut self, at: u64, payload: &[u8]) -> Heard {
-        let kind = Kind::of(payload);
-        let (expected, received) = match kind {
-            Kind::Rtp(header) => self.rtp(at, header, payload.len()),
-            Kind::Rtcp | Kind::Dtls | Kind::Stun | Kind::Other => {
-                self.rest.kinds[kind.index()].add(payload.len());
-                (0, 0)
-            }
+        let Some(header) = Header::of(payload) else {
+            let kind = Kind::of(payload);
+            self.rest.kinds[kind.index()].add(payload.len());
+            return Heard { kind, expected: 0, received: 0 };
         };
-        Heard { kind, expected, received }
+        let (expected, received) = self.rtp(at, header, payload.len());
+        Heard { kind: Kind::Rtp, expected, received }
     }
 
     #[inline]

@@ -33,8 +33,11 @@ use leg::Ear;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Media {
-    begun: Instant,
+    /// When a packet was heard last, on the clock and since it began: packets come in batches, all of
+    /// which arrive at one time.
+    heard: (Instant, u64),
     ears: [Ear; 2],
+    begun: Instant,
 }
 
 /// What one packet told.
@@ -51,7 +54,7 @@ pub struct Heard {
 impl Media {
     /// Nothing was heard yet. Times are told from here on.
     pub fn new(begun: Instant) -> Self {
-        Self { begun, ears: Default::default() }
+        Self { heard: (begun, 0), ears: Default::default(), begun }
     }
 
     /// Takes in the payload of one datagram that arrived on a leg.
@@ -60,8 +63,10 @@ impl Media {
     /// wrong by what a batch takes, which is less than a millisecond unless the relay is overloaded.
     #[inline]
     pub fn hear(&mut self, now: Instant, leg: Leg, payload: &[u8]) -> Heard {
-        let at = nanoseconds(self.begun, now);
-        self.ears[leg as usize].hear(at, payload)
+        if now != self.heard.0 {
+            self.heard = (now, nanoseconds(self.begun, now));
+        }
+        self.ears[leg as usize].hear(self.heard.1, payload)
     }
 
     /// Packets of a leg went another way and were not heard: what is heard next begins anew, and

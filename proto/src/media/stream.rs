@@ -40,7 +40,8 @@ pub struct Stream {
     timestamp: u32,
     /// Frames since `counting`.
     counted: u32,
-    counting: u64,
+    /// Until when nothing is due; 0 while packets are not as most are.
+    calm: u64,
     longest_gap: u64,
     /// All that came.
     flow: Flow,
@@ -61,6 +62,7 @@ pub struct Stream {
     shaken: u64,
     clock: Clock,
     numbers: Numbers,
+    counting: u64,
     frames: u64,
     frozen: u64,
     freezes: u32,
@@ -79,7 +81,7 @@ impl Stream {
             stamped: at,
             timestamp: header.timestamp,
             counted: u32::from(header.marker),
-            counting: at,
+            calm: 0,
             longest_gap: 0,
             flow,
             payload_type: header.payload_type,
@@ -92,6 +94,7 @@ impl Stream {
             shaken: 0,
             clock: Clock::new(header.payload_type, header.timestamp, at),
             numbers: Numbers::new(header.sequence),
+            counting: at,
             frames: u64::from(header.marker),
             frozen: 0,
             freezes: 0,
@@ -123,17 +126,21 @@ impl Stream {
     fn is_usual(&self, at: u64, header: Header) -> bool {
         let gap = at.saturating_sub(self.heard);
         self.numbers.is_next(header.sequence)
-            && self.proven
-            && !self.skipped
+            && at < self.calm
             && self.payload_type == header.payload_type
-            && self.others == 0
             && gap <= self.longest_gap.min(FREEZE)
-            && !self.clock.is_due(at)
-            && at.saturating_sub(self.counting) < COUNTED
     }
 
     /// A packet of any kind.
     fn judge(&mut self, at: u64, header: Header) -> (u64, u64) {
+        let counts = self.weigh(at, header);
+        let is_calm = self.proven && !self.skipped && self.others == 0;
+        let due = self.clock.due().min(self.counting.saturating_add(COUNTED));
+        self.calm = if is_calm { due } else { 0 };
+        counts
+    }
+
+    fn weigh(&mut self, at: u64, header: Header) -> (u64, u64) {
         let before = (self.numbers.expected(), self.numbers.received());
         if self.skipped {
             self.resume(at, header);
@@ -183,6 +190,7 @@ impl Stream {
     /// Packets go by unheard.
     pub(super) fn skip(&mut self) {
         self.skipped = true;
+        self.calm = 0;
     }
 
     /// The first packet that is heard again: what lies between says nothing.

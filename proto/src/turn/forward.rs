@@ -8,6 +8,7 @@ use crate::addr::{AllocationId, FiveTuple, PeerAddr, RelayId, RelayedAddr, Trans
 use crate::channel_data::ChannelData;
 use crate::dialect::{Dialect, Wrap};
 use crate::marks::Datagram;
+use crate::media::{Leg, MediaTally};
 use crate::now::Now;
 use crate::policy::bandwidth::{Direction, Trunk};
 use crate::policy::{Edge, Ledger};
@@ -55,7 +56,8 @@ impl<L: Ledger> Server<L> {
             return self.dropped(DropReason::PeerDenied);
         }
         let len = data.payload().len();
-        if let Err(reason) = metered(allocation, &mut self.trunk, now, Direction::ToPeer, len) {
+        let shared = (&mut self.trunk, &mut self.tally.media);
+        if let Err(reason) = carry(allocation, shared, now, Direction::ToPeer, data.payload()) {
             return self.dropped(reason);
         }
         allocation.usage.to_peer.add(len);
@@ -117,7 +119,8 @@ impl<L: Ledger> Server<L> {
         if streams {
             return self.bare_chunk(id, peer, len);
         }
-        if let Err(reason) = metered(allocation, &mut self.trunk, now, Direction::ToPeer, len) {
+        let shared = (&mut self.trunk, &mut self.tally.media);
+        if let Err(reason) = carry(allocation, shared, now, Direction::ToPeer, datagram.bytes) {
             return self.dropped(reason);
         }
         allocation.usage.to_peer.add(len);
@@ -178,7 +181,8 @@ impl<L: Ledger> Server<L> {
         if len + overhead > ALWAYS_FITS && !fits(&self.config.edge, to, dialect, len + overhead) {
             return self.dropped(DropReason::Oversize);
         }
-        if let Err(reason) = metered(allocation, &mut self.trunk, now, Direction::ToClient, len) {
+        let shared = (&mut self.trunk, &mut self.tally.media);
+        if let Err(reason) = carry(allocation, shared, now, Direction::ToClient, datagram.bytes) {
             return self.dropped(reason);
         }
         allocation.usage.to_client.add(len);
@@ -211,19 +215,27 @@ impl<L: Ledger> Server<L> {
     }
 }
 
-/// Whether the limits of bandwidth let a datagram pass; counts it if so.
+/// Lets payload go on if the limits of bandwidth do; counts it against them then, and hears what it
+/// says about its media.
 #[inline]
-pub(super) fn metered(
+pub(super) fn carry(
     allocation: &mut Allocation,
-    trunk: &mut Trunk,
+    (trunk, heard): (&mut Trunk, &mut MediaTally),
     now: Now,
     direction: Direction,
-    len: usize,
+    payload: &[u8],
 ) -> Result<(), DropReason> {
-    match &mut allocation.meter {
-        None => Ok(()),
-        Some(meter) => meter.admit(trunk, now.mono, direction, len),
+    if let Some(meter) = &mut allocation.meter {
+        meter.admit(trunk, now.mono, direction, payload.len())?;
     }
+    if let Some(media) = &mut allocation.media {
+        let leg = match direction {
+            Direction::ToPeer => Leg::Client,
+            Direction::ToClient => Leg::Peer,
+        };
+        heard.add(leg, media.hear(now.mono, leg, payload), payload.len());
+    }
+    Ok(())
 }
 
 /// Whether a message of so many bytes reaches a client by its transport.

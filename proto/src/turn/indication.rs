@@ -15,8 +15,8 @@ use crate::policy::bandwidth::Direction;
 use crate::reject::DropReason;
 use crate::stun::attribute::XorPeerAddress;
 use crate::stun::{AttributeType, Message};
-use crate::turn::action::{Span, Verdict};
-use crate::turn::forward::{metered, span};
+use crate::turn::action::Verdict;
+use crate::turn::forward::{carry, span};
 use crate::turn::gate::KNOWN;
 use crate::turn::server::Server;
 use crate::turn::table::Seat;
@@ -54,17 +54,20 @@ impl<L: Ledger> Server<L> {
         if message.has(AttributeType::DONT_FRAGMENT) {
             marks.dont_fragment = self.keeps_whole(from.0, Family::of(peer.ip()))?;
         }
-        self.convey(now, from, marks, (peer, span(data.offset, data.value.len())))
+        self.convey(now, from, marks, (peer, data.offset, data.value))
     }
 
-    /// Payload that names its peer goes there, if that is permitted.
+    /// Payload that names its peer, and begins at this offset of its message, goes there, if that is
+    /// permitted.
     pub(super) fn convey(
         &mut self,
         now: Now,
         (from, seat): (FiveTuple, Seat),
         marks: Marks,
-        (peer, payload): (SocketAddr, Span),
+        (peer, offset, bytes): (SocketAddr, usize, &[u8]),
     ) -> Result<Verdict, DropReason> {
+        let len = bytes.len();
+        let payload = span(offset, len);
         let mapped = matches!(peer.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
         if mapped || peer.port() == 0 {
             return Err(DropReason::PeerDenied);
@@ -100,8 +103,8 @@ impl<L: Ledger> Server<L> {
         if in_chunks {
             return self.convey_chunk(id, peer, payload);
         }
-        let len = payload.len as usize;
-        metered(allocation, &mut self.trunk, now, Direction::ToPeer, len)?;
+        let shared = (&mut self.trunk, &mut self.tally.media);
+        carry(allocation, shared, now, Direction::ToPeer, bytes)?;
         allocation.usage.to_peer.add(len);
         self.tally.via_indication.to_peer.add(len);
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {

@@ -8,7 +8,6 @@ use std::time::Instant;
 use crate::addr::{AllocationId, ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayId, Transport};
 use crate::demux::{Kind, is_ms, is_ms_multiplexed};
 use crate::marks::Datagram;
-use crate::media::Leg;
 use crate::now::Now;
 use crate::policy::Ledger;
 use crate::policy::bandwidth::Trunk;
@@ -167,14 +166,12 @@ impl<L: Ledger> Server<L> {
             self.see_from_client(now, from, bytes, verdict);
         }
         match verdict {
-            Verdict::ToPeer { via, payload, .. } => {
-                self.hear(now, via.allocation, Leg::Client, (bytes, payload));
-            }
             Verdict::Dropped(reason) => {
                 self.notices.dropped(Party::Client(from), reason);
                 self.lost_by(from.listener, reason);
             }
-            Verdict::ToClient { .. }
+            Verdict::ToPeer { .. }
+            | Verdict::ToClient { .. }
             | Verdict::ToConnection { .. }
             | Verdict::Handled
             | Verdict::Leaves => {}
@@ -196,9 +193,6 @@ impl<L: Ledger> Server<L> {
             self.see_from_peer(now, (at, from), datagram.bytes, verdict);
         }
         match verdict {
-            Verdict::ToClient { payload, .. } => {
-                self.hear(now, at.allocation, Leg::Peer, (datagram.bytes, payload));
-            }
             Verdict::Dropped(reason) => {
                 self.notices.dropped(Party::Relay { id: at, peer: from }, reason);
                 if let Some(allocation) = self.table.open(at.allocation) {
@@ -207,6 +201,7 @@ impl<L: Ledger> Server<L> {
                 }
             }
             Verdict::ToPeer { .. }
+            | Verdict::ToClient { .. }
             | Verdict::ToConnection { .. }
             | Verdict::Handled
             | Verdict::Leaves => {}

@@ -14,7 +14,6 @@ use crate::reject::{DropReason, Reject, Why};
 use crate::turn::action::{Action, CloseReason, Verdict};
 use crate::turn::conduct::Asks;
 use crate::turn::exchange::Exchange;
-use crate::turn::forward::span;
 use crate::turn::gate::Authenticated;
 use crate::turn::guesses::Pretence;
 use crate::turn::refresh::{granted, seconds};
@@ -201,7 +200,7 @@ impl<L: Ledger> Server<L> {
                 _ => DropReason::PeerDenied,
             })?;
         }
-        self.convey(now, (from, seat), marks, (peer, span(data.offset, data.value.len())))
+        self.convey(now, (from, seat), marks, (peer, data.offset, data.value))
     }
 }
 
