@@ -1,14 +1,16 @@
 //! Captures of a call, read by Wireshark's own eyes.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use client::Event;
+use client::transport::{Dtls, Tls, Transport, Trust};
+use client::{Credentials, Event, Options, TurnClient};
 
 use crate::harness::{Run, command};
-use crate::relay::{Call, Site};
+use crate::relay::{Call, PASSWORD, Site, free_tcp};
 
 /// Packets of RTP, each way.
 const PACKETS: usize = 50;
@@ -42,7 +44,7 @@ fn talk(call: &mut Call) {
 
 fn begin(socket: &Path, out: &Path, words: &[&str]) -> Child {
     let mut command = command();
-    command.args(["capture", "0-0-0", "--socket"]).arg(socket).arg("--out").arg(out).args(words);
+    command.arg("capture").args(words).arg("--socket").arg(socket).arg("--out").arg(out);
     command.stderr(Stdio::piped()).spawn().expect("the binary is built")
 }
 
@@ -72,18 +74,56 @@ fn site() -> (Site, PathBuf) {
     (site, socket)
 }
 
+/// A site that takes clients sealed as well, where those are, and its control socket.
+fn sealed_site() -> (Site, SocketAddr, PathBuf) {
+    let server = free_tcp();
+    let listener = |transport: &str| {
+        format!("[[listen]]\naddress = \"{server}\"\ntransport = \"{transport}\"\n")
+    };
+    let tables = format!(
+        "[control]\npath = \"control.sock\"\n{}{}\
+         [tls]\ncertificates = [{{ certificate = \"own.pem\", key = \"own.key\" }}]\n",
+        listener("tls"),
+        listener("dtls")
+    );
+    let site = Site::new(&tables);
+    site.rewrite("workers = 2", "workers = 1");
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+    site.directory.write("own.pem", &own.cert.pem());
+    site.directory.write("own.key", &own.signing_key.serialize_pem());
+    let socket = site.directory.path("control.sock");
+    (site, server.parse().expect("an address"), socket)
+}
+
 #[test]
 fn a_capture_shows_both_legs_of_a_call_and_nothing_that_people_say() {
-    let (site, socket) = site();
+    let (site, sealed, socket) = sealed_site();
     let mut relay = site.start();
     relay.wait_for("ready");
-    let mut call = site.call("alice");
-    let out = site.directory.path("call.pcapng");
-    let mut capture = begin(&socket, &out, &["--seconds", "60"]);
+    let tls = Tls::new("localhost", &Trust::Anything, &[]).expect("a name");
+    let dtls = Dtls::new("localhost", &Trust::Anything).expect("a name");
+    for (generation, name, transport, server) in [
+        (0, "udp", Transport::Udp, site.server),
+        (1, "tls", Transport::Tls(tls), sealed),
+        (2, "dtls", Transport::Dtls(dtls), sealed),
+    ] {
+        let options = Options { transport, ..Options::default() };
+        let client = Credentials::new("alice", PASSWORD);
+        let client = TurnClient::connect_with(server, client, options).expect("it connects");
+        let id = format!("0-0-{generation}");
+        captured(&site, &socket, Call::begin(client), &id, name);
+    }
+}
+
+/// A call is captured to its end: what a capture shows of it, whatever its client speaks.
+fn captured(site: &Site, socket: &Path, mut call: Call, id: &str, transport: &str) {
+    let out = site.directory.path(&format!("{transport}.pcapng"));
+    let server = call.client.server_addr().expect("it is connected").port();
+    let mut capture = begin(socket, &out, &[id, "--seconds", "60"]);
     await_begin(&out);
     let other = Run::of(&[
         "capture",
-        "0-0-0",
+        id,
         "--out",
         "/dev/null",
         "--socket",
@@ -100,13 +140,16 @@ fn a_capture_shows_both_legs_of_a_call_and_nothing_that_people_say() {
     let bytes = fs::read(&out).expect("a file");
     assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET), "payload in the file");
     assert!(!bytes.windows(5).any(|part| part == b"alice"), "a name in the file");
-    let (peers, server) = (format!("udp.port=={peer},rtp"), site.server.port());
+    let peers = format!("udp.port=={peer},rtp");
     let clients = format!("udp.port=={server},stun");
     let decode = ["-d", &peers, "-d", &clients, "--enable-heuristic", "rtp_stun"];
     let look = |filter: &str, field: &str| {
         let fields = ["-Y", filter, "-T", "fields", "-e", "frame.interface_name", "-e", field];
         tshark(&out, &[&decode[..], &fields].concat())
     };
+    let legs = look("frame", "frame.interface_description");
+    let described = format!("client\tbetween client and relay, over {transport}");
+    assert!(legs.contains(&described), "{legs:?}");
     let media = look("rtp", "rtp.ssrc");
     for leg in ["client", "peer"] {
         for source in [1, 2] {
@@ -136,7 +179,7 @@ fn payload_is_shown_to_who_asks_for_it_and_time_ends_a_capture() {
     relay.wait_for("ready");
     let mut call = site.call("alice");
     let out = site.directory.path("call.pcapng");
-    let mut capture = begin(&socket, &out, &["--seconds", "2", "--payload", "whole"]);
+    let mut capture = begin(&socket, &out, &["0-0-0", "--seconds", "2", "--payload", "whole"]);
     await_begin(&out);
     talk(&mut call);
     assert!(capture.wait().expect("it ends").success());
@@ -144,7 +187,7 @@ fn payload_is_shown_to_who_asks_for_it_and_time_ends_a_capture() {
     let seen = bytes.windows(SECRET.len()).filter(|part| *part == SECRET).count();
     assert_eq!(seen, 4 * PACKETS, "each on two legs, both ways");
     // Nobody looks any more: another may.
-    let mut capture = begin(&socket, &out, &["--seconds", "1"]);
+    let mut capture = begin(&socket, &out, &["0-0-0", "--seconds", "1"]);
     assert!(capture.wait().expect("it ends").success());
     call.exchange();
 }

@@ -82,13 +82,7 @@ impl Site {
 
     /// A call of a user.
     pub(crate) fn call(&self, user: &str) -> Call {
-        let mut client = self.client(user, PASSWORD);
-        let wish = AllocateOptions { family: Some(Family::V4), ..AllocateOptions::default() };
-        let relayed = client.allocate(&wish).expect("an allocation").relayed;
-        let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).expect("a port of the peer");
-        peer.set_read_timeout(Some(SOON)).expect("a timeout");
-        let channel = client.bind_channel(peer.local_addr().expect("it is bound"));
-        Call { client, peer, relayed, channel: channel.expect("a channel") }
+        Call::begin(self.client(user, PASSWORD))
     }
 }
 
@@ -101,6 +95,16 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// A call of a client that has not begun.
+    pub(crate) fn begin(mut client: TurnClient) -> Self {
+        let wish = AllocateOptions { family: Some(Family::V4), ..AllocateOptions::default() };
+        let relayed = client.allocate(&wish).expect("an allocation").relayed;
+        let peer = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).expect("a port of the peer");
+        peer.set_read_timeout(Some(SOON)).expect("a timeout");
+        let channel = client.bind_channel(peer.local_addr().expect("it is bound"));
+        Self { client, peer, relayed, channel: channel.expect("a channel") }
+    }
+
     /// One datagram there and one back.
     pub(crate) fn exchange(&mut self) {
         assert!(self.passes(SOON), "payload did not pass");
