@@ -4,7 +4,8 @@
 //! sender of ours loses one packet of ten before the relay, so that there is a problem to be seen.
 //! Pictures of what the browser shows are left in `target/tmp/page/`.
 
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,6 +137,7 @@ fn page_shows_real_calls_and_ends_one_for_who_has_the_token() {
              Number(row.cells[3].textContent.replaceAll(',', '')) > 100).length >= 2",
     );
     plots_move(page, &mut lossy);
+    tells_what_happens(&office, page);
     lossy.until(
         page,
         "document.querySelector('#problems').innerText.includes('between client and relay')",
@@ -157,6 +159,26 @@ fn page_shows_real_calls_and_ends_one_for_who_has_the_token() {
     captures_it(page, &mut lossy);
     ends_it(page, &mut lossy);
     loses_and_finds(&office, &mut relay, page);
+}
+
+/// What happens is shown as it happens: who begins, who ends, and who is refused.
+fn tells_what_happens(office: &Office, page: &mut Browser) {
+    page.until("document.querySelector('#live').innerText === 'live'", SOON);
+    let site = &office.site;
+    let mut guest = Lossy::open(site, &mint(&office.home.path("pool.pem"), "carol"));
+    let stranger = Credentials::new("nobody", "not the password");
+    let mut stranger = site.client.enter(|| connect(INTERNAL, &stranger));
+    stranger.allocate(&AllocateOptions::default()).expect_err("it is nobody");
+    guest.client.release().expect("it ends");
+    let [guest, stranger] = [&guest.client, &stranger].map(|it| it.local_addr().expect("bound"));
+    for (what, client) in [("opened", guest), ("closed", guest), ("", stranger)] {
+        let told = format!(
+            "[...document.querySelectorAll('#happened li')].some(it => \
+                 it.innerText.includes('{what}') && it.innerText.includes('{client}'))"
+        );
+        page.until(&told, SOON);
+    }
+    page.until("document.querySelectorAll('#allocations tbody th a').length === 3", SOON);
 }
 
 /// What is drawn changes, and says what is carried.
@@ -289,6 +311,41 @@ fn page_asks_for_the_token_first_where_reading_wants_it() {
     // A tab that is read again goes on without asking.
     page.value("location.reload()", SOON);
     page.until(&format!("{rows} === 1 && !document.querySelector('#ask').open"), SOON);
+}
+
+#[test]
+fn page_lives_without_the_stream_of_events_and_takes_it_up_when_there_is_room() {
+    let office = Office::new("");
+    let _relay = office.start();
+    let readers = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", 9643)).expect("the page's door");
+        let request = b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).expect("it is sent");
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).expect("an answer");
+        assert_eq!(&begin, b"HTTP/1.1 200");
+        stream
+    };
+    let readers: Vec<_> = office.site.relay.enter(|| (0..16).map(|_| readers()).collect());
+    let mut page = office.browser();
+    let page = &mut page;
+    let rows =
+        |count| format!("document.querySelectorAll('#allocations tbody th a').length === {count}");
+    page.until(
+        "document.querySelector('#allocations').innerText.includes('nobody is served')",
+        SOON,
+    );
+    let mut lossy = Lossy::open(&office.site, &mint(&office.home.path("pool.pem"), "alice"));
+    page.until(&rows(1), SOON);
+    let live = "document.querySelector('#live').innerText";
+    assert_eq!(page.value(live, SOON), "asks every 2.5 s");
+    assert_eq!(page.value("document.querySelector('#happened').children.length", SOON), 0);
+    drop(readers);
+    page.until(&format!("{live} === 'live'"), SOON);
+    lossy.client.release().expect("it ends");
+    page.until("document.querySelector('#happened').innerText.includes('closed')", SOON);
+    page.until(&rows(0), SOON);
+    keep(page, "live.png");
 }
 
 #[test]

@@ -23,6 +23,8 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("/allocation.js", SCRIPT, include_str!("../page/allocation.js")),
     ("/api.js", SCRIPT, include_str!("../page/api.js")),
     ("/ask.js", SCRIPT, include_str!("../page/ask.js")),
+    ("/entries.js", SCRIPT, include_str!("../page/entries.js")),
+    ("/events.js", SCRIPT, include_str!("../page/events.js")),
     ("/explain.js", SCRIPT, include_str!("../page/explain.js")),
     ("/format.js", SCRIPT, include_str!("../page/format.js")),
     ("/overview.js", SCRIPT, include_str!("../page/overview.js")),

@@ -1,7 +1,7 @@
 // Why somebody was refused: a reason, an allocation or a client, in the relay's words.
 
 import { get, sentence } from "./api.js";
-import { count, time } from "./format.js";
+import { showEntries } from "./entries.js";
 import { problem } from "./overview.js";
 import { element } from "./plot.js";
 
@@ -57,26 +57,5 @@ export async function offer(list) {
     const option = element("option");
     option.value = name;
     return option;
-  }));
-}
-
-/** What happened, the newest first; the allocation that is looked at is not named again. */
-export function showEntries(list, entries, own = "") {
-  const newest = [...entries].sort((a, b) => b.at_ms - a.at_ms);
-  list.replaceChildren(...newest.map((entry) => {
-    const item = element("li");
-    const at = element("time", "", time(entry.at_ms));
-    at.dateTime = new Date(entry.at_ms).toISOString();
-    item.append(at, element("span", "what", entry.what.replaceAll("_", " ")));
-    const words = element("span", "", sentence(entry.text));
-    if (entry.code && !entry.text.includes(entry.code)) words.append(" ", element("span", "soft", `Code ${entry.code}.`));
-    if (entry.count > 1) words.append(" ", element("b", "", `${count(entry.count)} times.`));
-    if (entry.allocation && entry.allocation !== own) {
-      const link = element("a", "id", entry.allocation);
-      link.href = `#${entry.allocation}`;
-      words.append(" ", link);
-    }
-    item.append(words);
-    return item;
   }));
 }

@@ -2,23 +2,37 @@
 //
 // The fragment of the address says what is looked at: nothing is the overview, #0-12-3 an
 // allocation, #why=SUBJECT an explanation. So every view can be sent to a colleague.
+//
+// The stream of events says when to ask; figures that no event tells are asked for at the pace of the
+// relay's samples, and faster while no stream flows.
 
 import { allocation } from "./allocation.js";
 import { get, token } from "./api.js";
 import { askForToken } from "./ask.js";
+import { Stream } from "./events.js";
 import { explain, offer } from "./explain.js";
 import { roughly, time } from "./format.js";
 import { overview } from "./overview.js";
 
 const EVERY_MS = 2_500;
+const FLOWING_MS = 5_000;
 const HIDDEN_MS = 30_000;
 const AGAIN_MS = 1_500;
+/** Between an event and the question, as events seldom come alone. */
+const SOON_MS = 300;
+/** Events may come in crowds; questions do not. */
+const SELDOM_MS = 2_000;
 
 const $ = (id) => document.getElementById(id);
 const views = { overview, allocation, explain };
 let view = overview;
 let timer = 0;
 let turn = 0;
+let asked = 0;
+let asking = false;
+/** Whether something happened that the question under way may not show. */
+let stale = false;
+let flowing = false;
 let lostSince = null;
 /** Whether somebody was asked for the token that reading wants, and said no. */
 let declined = false;
@@ -44,7 +58,8 @@ function route() {
 async function refresh() {
   clearTimeout(timer);
   const mine = ++turn;
-  let pause = document.hidden ? HIDDEN_MS : EVERY_MS;
+  [asked, asking, stale] = [performance.now(), true, false];
+  let failed = false;
   try {
     const state = await get("/v1/overview");
     if (mine !== turn) return;
@@ -54,10 +69,47 @@ async function refresh() {
     found();
   } catch (refusal) {
     if (mine !== turn) return;
-    pause = AGAIN_MS;
+    failed = true;
     await trouble(refusal);
   }
-  timer = setTimeout(refresh, pause);
+  if (mine !== turn) return;
+  asking = false;
+  if (stale) soon();
+  else timer = setTimeout(refresh, failed ? AGAIN_MS : pace());
+}
+
+function pace() {
+  if (document.hidden) return HIDDEN_MS;
+  return flowing ? FLOWING_MS : EVERY_MS;
+}
+
+/** Asks because something happened. */
+function soon() {
+  if (asking) {
+    stale = true;
+    return;
+  }
+  clearTimeout(timer);
+  const rested = performance.now() - asked;
+  timer = setTimeout(refresh, Math.max(SOON_MS, SELDOM_MS - rested));
+}
+
+const stream = new Stream({
+  heard(name, data) {
+    if (overview.heard(name, data) || name === "problem") soon();
+  },
+  flows(is) {
+    if (is === flowing) return;
+    flowing = is;
+    $("live").textContent = is ? "live" : `asks every ${EVERY_MS / 1_000} s`;
+    soon();
+  },
+});
+
+/** Reads events while somebody looks: the relay has few places for those who do. */
+function attend() {
+  if (document.hidden) stream.leave();
+  else stream.follow();
 }
 
 async function trouble(refusal) {
@@ -124,10 +176,18 @@ addEventListener("keydown", (event) => {
     $("subject").focus();
   }
 });
-document.addEventListener("token", access);
+document.addEventListener("token", () => {
+  access();
+  stream.leave();
+  attend();
+});
 document.addEventListener("again", refresh);
 addEventListener("hashchange", route);
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+document.addEventListener("visibilitychange", () => {
+  attend();
+  if (!document.hidden) refresh();
+});
 
 access();
 route();
+attend();
