@@ -22,7 +22,7 @@ use proto::stun::attribute::{
 use proto::stun::{
     Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId, Writer,
 };
-use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share, Terms};
+use proto::turn::config::{Compat, Measured, MobilityPolicy, Redirect, Share, Terms};
 use proto::turn::{Action, Config, Rate, Server, Throttle};
 
 const REALM: &str = "turn.example.org";
@@ -96,7 +96,9 @@ impl Stage {
     /// The same, which measures how well media arrives.
     #[must_use]
     pub fn measuring() -> Self {
-        Self::configured(|config| config.measured = Some(NonZeroU32::MIN))
+        Self::configured(|config| {
+            config.measured = Some(Measured { every: NonZeroU32::MIN, whole: false });
+        })
     }
 
     /// The same, which speaks MS-TURN too.

@@ -262,6 +262,7 @@ mod tests {
             permissions: 1,
             channels: 1,
             usage: Usage { to_peer: flow(3), to_client: flow(4) },
+            beside: 0,
             pressure: Pressure::default(),
             media: None,
         };

@@ -201,7 +201,12 @@ fn list(frame: &mut Frame<'_>, board: &mut Board, area: Rect) {
 fn line(row: &figures::Row) -> Row<'static> {
     let worst = row.loss_client.unwrap_or(0.0).max(row.loss_peer.unwrap_or(0.0));
     let loss = format!("{} / {}", share(row.loss_client), share(row.loss_peer));
-    let loss = if worst >= LOSS { Cell::from(loss).bold().fg(Color::Red) } else { loss.into() };
+    let jitter = format!("{} / {}", time(row.jitter_client_s), time(row.jitter_peer_s));
+    let (loss, jitter) = match row.is_in_kernel() {
+        true => ("kernel relays:".into(), "not measured".into()),
+        false if worst >= LOSS => (Cell::from(loss).bold().fg(Color::Red), jitter),
+        false => (loss.into(), jitter),
+    };
     Row::new([
         Cell::from(row.id.clone()),
         row.user.clone().into(),
@@ -211,7 +216,7 @@ fn line(row: &figures::Row) -> Row<'static> {
         bits(row.rate_to_peer).into(),
         bits(row.rate_to_client).into(),
         loss,
-        format!("{} / {}", time(row.jitter_client_s), time(row.jitter_peer_s)).into(),
+        jitter.into(),
         bars(&row.spark).into(),
     ])
 }
@@ -267,14 +272,18 @@ fn facts(detail: &Detail) -> Vec<Line<'static>> {
             volume(row.bytes_to_client),
             bits(row.rate_to_client),
         )),
-        Line::from(format!(
-            "loss from client {}, from peers {}   jitter {} / {}   {}",
-            share(row.loss_client),
-            share(row.loss_peer),
-            time(row.jitter_client_s),
-            time(row.jitter_peer_s),
-            bars(&row.spark),
-        )),
+        Line::from(if row.is_in_kernel() {
+            format!("relayed by the kernel: not measured   {}", bars(&row.spark))
+        } else {
+            format!(
+                "loss from client {}, from peers {}   jitter {} / {}   {}",
+                share(row.loss_client),
+                share(row.loss_peer),
+                time(row.jitter_client_s),
+                time(row.jitter_peer_s),
+                bars(&row.spark),
+            )
+        }),
         Line::from(format!("peers {}", peers.join(", "))),
     ]
 }

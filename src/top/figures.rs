@@ -69,6 +69,7 @@ pub(super) struct Row {
     pub(super) expires_in_s: u64,
     pub(super) bytes_to_peer: u64,
     pub(super) bytes_to_client: u64,
+    pub(super) relayed_by: String,
     pub(super) rate_to_peer: f64,
     pub(super) rate_to_client: f64,
     pub(super) loss_client: Option<f64>,
@@ -76,6 +77,13 @@ pub(super) struct Row {
     pub(super) jitter_client_s: Option<f64>,
     pub(super) jitter_peer_s: Option<f64>,
     pub(super) spark: Vec<u64>,
+}
+
+impl Row {
+    /// Whether the kernel relays it: then nobody measures its media.
+    pub(super) fn is_in_kernel(&self) -> bool {
+        self.relayed_by == "kernel"
+    }
 }
 
 /// `/v1/allocations/ID`.

@@ -80,6 +80,24 @@ fn a_frame_says_how_the_relay_is_and_what_is_wrong_before_the_calls() {
 }
 
 #[test]
+fn what_the_kernel_relays_is_said_to_be_not_measured() {
+    let mut seen = look(2, 2);
+    seen.page.allocations[0].relayed_by = "kernel".to_owned();
+    let mut board = board(seen.clone());
+    let list = shown(&mut board, (160, 20));
+    let row = |id: &str| list.lines().find(|line| line.contains(id)).unwrap().to_owned();
+    let words = ["kernel relays:", "not measured"];
+    assert!(words.iter().all(|it| row("0-0-1").contains(it)) && !row("0-0-1").contains('%'));
+    assert!(words.iter().all(|it| !row("0-1-1").contains(it)) && row("0-1-1").contains('%'));
+    let detail = json!({"id": "0-0-1", "relayed_by": "kernel", "loss_client": 0.05});
+    seen.detail = Some(serde_json::from_value::<Detail>(detail).unwrap());
+    press(&mut board, KeyCode::Enter);
+    board.take(Ok(seen));
+    let shown = shown(&mut board, (140, 30));
+    assert!(shown.contains("relayed by the kernel: not measured") && !shown.contains("5.0 %"));
+}
+
+#[test]
 fn keys_sort_move_open_and_quit() {
     let mut board = board(look(50, 50));
     for (key, expected) in [

@@ -9,9 +9,11 @@ use std::time::Duration;
 use client::Event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
+use crate::clock;
 use crate::coturn::{RUNS, Run, for_coturn, start_peers};
 use crate::edge::{
     Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready, http_get, start_auth, start_relay,
@@ -193,6 +195,31 @@ fn offload_rests_while_somebody_captures_the_call() {
     }
     let [_, after] = relayed(&page(&site));
     assert!(after > meanwhile + 20, "and relays again: {meanwhile} {after}");
+}
+
+#[test]
+fn offload_says_that_nobody_measures_what_it_carries_and_keeps_off_where_measuring_comes_first() {
+    for (key, by) in [("", "kernel"), ("keep_measured = true\n", "relay")] {
+        let site = site();
+        let home = Home::with_pool_key();
+        let file = offloading(RelayFile::default());
+        let file = RelayFile { tables: format!("{}{key}[admin]\n", file.tables), ..file };
+        let _relay = start_relay(&site, &home, &file);
+        let mut line = Line::open(&site, &home);
+        let row = clock::look_until(Duration::from_secs(30), || {
+            for word in 0..100 {
+                line.demand_echo(&format!("word {word}"));
+            }
+            let url = "http://127.0.0.1:9643/v1/allocations?sort=throughput";
+            let answer = site.relay.enter(|| http_get(url)).expect("an answer");
+            let page: Value = serde_json::from_str(&answer).expect("JSON");
+            let row = page["allocations"].get(0)?.clone();
+            (row["rate_to_peer"].as_u64() > Some(0) && row["relayed_by"] == by).then_some(row)
+        });
+        let row = row.unwrap_or_else(|| panic!("it is relayed by the {by}"));
+        let in_kernel = row["packets_in_kernel"].as_u64();
+        assert_eq!(in_kernel > Some(0), by == "kernel", "{row}");
+    }
 }
 
 /// Packets relayed so far, and those of them that the kernel relayed by itself.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::addr::FiveTuple;
 use proto::media::{Leg, LegSummary, StreamReport};
+use proto::turn::config::Measured;
 use rig::link::Link;
 use rig::script::channel_data;
 use rig::seen::What;
@@ -164,7 +165,8 @@ fn sampling_measures_one_of_so_many_and_switched_off_none() {
     for (every, expected) in [(None, 0), (Some(1), 8), (Some(2), 4), (Some(5), 2)] {
         let names: Vec<_> = (0..8).map(|number| format!("caller{number}")).collect();
         let world = World::configured(3, |config| {
-            config.measured = every.and_then(std::num::NonZeroU32::new);
+            let every = every.and_then(std::num::NonZeroU32::new);
+            config.measured = every.map(|every| Measured { every, whole: false });
         });
         let mut world =
             names.iter().fold(world.with_peer("bob"), |world, name| world.with_client(name));

@@ -9,7 +9,7 @@ use proto::auth::{Authority, KeyId, KeyRing, PoolKey, Secret};
 use proto::dialect::PerDialect;
 use proto::policy::{Bandwidth, Edge, Limits, Listener, PeerAcl, RelayAddress};
 use proto::turn::Config;
-use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share, Terms};
+use proto::turn::config::{Compat, Measured, MobilityPolicy, Redirect, Share, Terms};
 
 use crate::login::Login;
 
@@ -128,6 +128,6 @@ pub fn default_config() -> Config {
             ),
         },
         redirect: Redirect::default(),
-        measured: Some(NonZeroU32::MIN),
+        measured: Some(Measured { every: NonZeroU32::MIN, whole: false }),
     }
 }

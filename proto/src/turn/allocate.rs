@@ -314,6 +314,7 @@ impl<L: Ledger> Server<L> {
             reports: None,
             mobility: opening.mobile.then(|| self.mobility(id)),
             connections: BTreeSet::new(),
+            beside: 0,
             session: opening.nonce.and_then(|nonce| self.session(&exchange, nonce)),
         };
         let mut allocation = Allocation::new(exchange.client, relays, owner);

@@ -98,6 +98,8 @@ pub(crate) struct Owner {
     pub(crate) mobility: Option<Mobility>,
     /// Its connections to peers.
     pub(crate) connections: BTreeSet<ConnectionId>,
+    /// Packets that its routes carried beside the server.
+    pub(crate) beside: u64,
     /// What is remembered between requests of MS-TURN.
     pub(crate) session: Option<Box<Session>>,
 }

@@ -124,8 +124,17 @@ pub struct Config {
     pub terms: PerDialect<Terms>,
     /// Where clients are sent that are not taken here.
     pub redirect: Redirect,
-    /// One of so many allocations has the quality of its media measured; without a number, none.
-    pub measured: Option<NonZeroU32>,
+    /// Which allocations have the quality of their media measured, if any have.
+    pub measured: Option<Measured>,
+}
+
+/// Allocations that have the quality of their media measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// One of so many.
+    pub every: NonZeroU32,
+    /// Whether they have no routes, so that every packet of theirs is heard.
+    pub whole: bool,
 }
 
 impl Config {

@@ -13,7 +13,7 @@ use crate::turn::server::Server;
 impl<L: Ledger> Server<L> {
     /// What an allocation that opens is measured with: one of so many is.
     pub(super) fn begin_media(&self, now: Now) -> Option<Box<Media>> {
-        let every = self.config.measured?;
+        let every = self.config.measured?.every;
         let chosen = self.tally.opened.is_multiple_of(u64::from(every.get()));
         chosen.then(|| Box::new(Media::new(now.mono)))
     }

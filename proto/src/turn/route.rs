@@ -41,12 +41,14 @@ impl<L: Ledger> Server<L> {
     /// The routes of an allocation; none of one that ended.
     ///
     /// Limited allocations have none, because their packets are counted before they pass; nor has
-    /// one whose packets are being looked at.
+    /// one whose packets are being looked at, or measured, if measuring comes first.
     pub fn routes(&self, id: AllocationId) -> impl Iterator<Item = Route> + '_ {
         let found = self.table.get(id).filter(|allocation| {
             let udp = self.transport(allocation.client) == Transport::Udp;
             let datagrams = udp && !allocation.away && !allocation.relays_tcp;
-            datagrams && allocation.meter.is_none() && !self.is_tapped(id)
+            let whole = self.config.measured.is_some_and(|it| it.whole);
+            let heard = whole && allocation.media.is_some();
+            datagrams && allocation.meter.is_none() && !self.is_tapped(id) && !heard
         });
         found.into_iter().flat_map(routes)
     }
@@ -63,6 +65,8 @@ impl<L: Ledger> Server<L> {
         }
         if let Some(allocation) = self.table.open(id) {
             allocation.usage += usage;
+            let packets = usage.to_peer.packets + usage.to_client.packets;
+            allocation.owner.beside += packets;
             for (leg, flow) in [(Leg::Client, usage.to_peer), (Leg::Peer, usage.to_client)] {
                 if let Some(media) = allocation.media.as_mut().filter(|_| flow.packets > 0) {
                     media.skip(leg);

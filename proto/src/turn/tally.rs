@@ -242,6 +242,8 @@ pub struct AllocationView {
     pub channels: usize,
     /// What it carried so far.
     pub usage: Usage,
+    /// Packets among that which its routes carried beside the server, unheard.
+    pub beside: u64,
     /// How far it is from its limits of bandwidth.
     pub pressure: Pressure,
     /// How well its media arrives, by [`crate::media::Leg`], if that is measured.

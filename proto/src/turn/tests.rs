@@ -34,7 +34,7 @@ use crate::stun::{
     Writer,
 };
 use crate::turn::action::{Action, OpenFailure, Verdict};
-use crate::turn::config::{Compat, Config, MobilityPolicy, Redirect, Share, Terms};
+use crate::turn::config::{Compat, Config, Measured, MobilityPolicy, Redirect, Share, Terms};
 use crate::turn::server::Server;
 use crate::turn::throttle::{Rate, Throttle};
 
@@ -126,7 +126,7 @@ fn config(share: Share) -> Config {
             ),
         },
         redirect: Redirect::default(),
-        measured: Some(NonZeroU32::MIN),
+        measured: Some(Measured { every: NonZeroU32::MIN, whole: false }),
     }
 }
 

@@ -108,6 +108,7 @@ impl<L: Ledger> Server<L> {
             permissions: allocation.permissions(),
             channels: allocation.channels(),
             usage: allocation.usage,
+            beside: allocation.owner.beside,
             pressure: meter.map(|meter| meter.pressure(now.mono)).unwrap_or_default(),
             media: allocation.media.as_ref().map(|media| media.summary(now.mono)),
         }

@@ -61,6 +61,8 @@ pub(super) struct Offload {
     #[serde(default)]
     pub(super) interfaces: Vec<String>,
     pub(super) routes: Option<u64>,
+    #[serde(default)]
+    pub(super) keep_measured: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

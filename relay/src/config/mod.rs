@@ -38,7 +38,7 @@ use proto::policy::{
     Asker, Bandwidth, Corners, Edge, Explanation, Limits, Listener, PeerAcl, PoolRelay,
     RelayAddress,
 };
-use proto::turn::config::{Compat, MobilityPolicy, Redirect, Share, Terms};
+use proto::turn::config::{Compat, Measured, MobilityPolicy, Redirect, Share, Terms};
 use proto::turn::{self, Rate};
 use zeroize::Zeroizing;
 
@@ -216,7 +216,10 @@ impl Config {
                 ),
             },
             redirect: self.redirect.clone(),
-            measured: self.measured,
+            measured: self.measured.map(|every| Measured {
+                every,
+                whole: self.offload.as_ref().is_some_and(|it| it.keep_measured),
+            }),
         }
     }
 

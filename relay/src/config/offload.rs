@@ -31,6 +31,6 @@ pub(super) fn offload(found: &file::Offload, allocations: u32) -> Result<Option<
     let routes =
         check::number("offload.routes", found.routes, allocations.into(), 16..=MOST_ROUTES)?;
     let routes = u32::try_from(routes).unwrap_or(u32::MAX);
-    let interfaces = found.interfaces.clone();
-    Ok(mode.map(|mode| Wish { mode, interfaces, routes }))
+    let (interfaces, keep_measured) = (found.interfaces.clone(), found.keep_measured);
+    Ok(mode.map(|mode| Wish { mode, interfaces, routes, keep_measured }))
 }

@@ -48,6 +48,8 @@ pub(crate) struct Wish {
     pub(crate) interfaces: Vec<String>,
     /// How many routes the kernel keeps.
     pub(crate) routes: u32,
+    /// Whether allocations whose media is measured are left to the relay.
+    pub(crate) keep_measured: bool,
 }
 
 /// What came of it.

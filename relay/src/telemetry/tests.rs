@@ -50,6 +50,7 @@ pub(super) fn session(user: u64, bytes: u64) -> Session {
         permissions: 1,
         channels: 1,
         usage: Usage { to_peer: flow, to_client: flow },
+        beside: 0,
         pressure: Pressure::default(),
         media: Some([leg, LegSummary::default()]),
     };

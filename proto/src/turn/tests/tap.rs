@@ -3,6 +3,7 @@
 use super::*;
 use crate::addr::AllocationId;
 use crate::media::Leg;
+use crate::turn::tally::{Flow, Usage};
 use crate::turn::tap::{Depth, Sights, Untapped};
 use crate::turn::{Change, Wrap};
 
@@ -102,6 +103,21 @@ fn what_finds_no_room_is_counted() {
     assert!(sights.seen.len() < 300, "{}", sights.seen.len());
     send(&mut stage, &rtp(&[]));
     assert_eq!(told(&stage.server.sights()).len(), 2, "there is room again");
+}
+
+#[test]
+fn the_kernel_relays_nothing_of_what_is_measured_where_measuring_comes_first() {
+    let (mut stage, id) = with_channel();
+    let route = stage.server.routes(id).next().unwrap();
+    let flow = Flow { packets: 3, bytes: 300 };
+    stage.server.carried(id, &route, Usage { to_peer: flow, to_client: flow });
+    let view = stage.server.allocation(stage.now, id).unwrap();
+    assert_eq!((view.beside, view.usage.to_peer.packets), (6, 3));
+    let measured = Some(Measured { every: NonZeroU32::MIN, whole: true });
+    Arc::make_mut(&mut stage.server.config).measured = measured;
+    assert_eq!(stage.server.routes(id).count(), 0);
+    stage.server.table.open(id).unwrap().media = None;
+    assert_eq!(stage.server.routes(id).count(), 1, "the kernel relays what nobody measures");
 }
 
 #[test]

@@ -87,6 +87,10 @@ pub(super) struct Row {
     bytes_to_client: u64,
     packets_to_peer: u64,
     packets_to_client: u64,
+    /// Those of both that the kernel relayed by itself.
+    packets_in_kernel: u64,
+    /// Who relayed most of the last seconds: what the "kernel" relays is not measured.
+    relayed_by: &'static str,
     rate_to_peer: u32,
     rate_to_client: u32,
     loss_client: Option<f64>,
@@ -101,7 +105,7 @@ impl Row {
     pub(super) fn new(session: &Session, recent: Recent) -> Self {
         let view = &session.view;
         let Usage { to_peer, to_client } = view.usage;
-        let Recent { last, spark } = recent;
+        let Recent { last, spark, in_kernel } = recent;
         let [rate_to_peer, rate_to_client] = last.map(|it| it.rates).unwrap_or_default();
         let [loss_client, loss_peer] = last.map(|it| it.loss()).unwrap_or_default();
         let [jitter_client_s, jitter_peer_s] = last.map(|it| it.jitter()).unwrap_or_default();
@@ -119,6 +123,8 @@ impl Row {
             bytes_to_client: to_client.bytes,
             packets_to_peer: to_peer.packets,
             packets_to_client: to_client.packets,
+            packets_in_kernel: view.beside,
+            relayed_by: if in_kernel { "kernel" } else { "relay" },
             rate_to_peer,
             rate_to_client,
             loss_client,

@@ -2,9 +2,9 @@
 
 import { get, request, sentence } from "./api.js";
 import { change } from "./ask.js";
-import { showEntries } from "./explain.js";
+import { showEntries } from "./entries.js";
 import { NONE, bitrate, count, duration, megabytes, milliseconds, percent, share, span, tenths, time } from "./format.js";
-import { tone } from "./overview.js";
+import { IN_KERNEL, tone } from "./overview.js";
 import { Plot, element } from "./plot.js";
 
 const CAPTURE_S = 10;
@@ -73,13 +73,17 @@ export const allocation = {
       jitter_client: it.jitter_client_s, jitter_peer: it.jitter_peer_s,
     }));
     for (const plot of plots) plot.set(samples);
-    $("measured").textContent = detail.measured
-      ? "before the relay, on either leg" : "not measured, by quality.every or quality.measure";
+    $("measured").textContent = measured(detail);
     fill("streams", detail.streams.map(stream), "Nothing came yet.");
     fill("peers", detail.peers.map(peer), "It may reach nobody yet.");
     showHistory(detail.history);
   },
 };
+
+function measured({ measured, relayed_by }) {
+  if (relayed_by === "kernel") return `${IN_KERNEL}, but for the few packets that pass the relay`;
+  return measured ? "before the relay, on either leg" : "not measured, by quality.every or quality.measure";
+}
 
 function showHistory(entries) {
   $("history-section").hidden = !entries.length;
@@ -105,6 +109,10 @@ function showFacts(it) {
     ["Ends in", `${span(it.expires_in_s)} unless refreshed`, "ends"],
     ["Carried", `${megabytes(it.bytes_to_peer)} MB to peer, ${megabytes(it.bytes_to_client)} MB to client`],
   ];
+  if (it.packets_in_kernel) {
+    const all = it.packets_to_peer + it.packets_to_client;
+    facts.push(["In the kernel", `${count(it.packets_in_kernel)} of ${count(all)} packets`]);
+  }
   $("facts").replaceChildren(...facts.map(([name, value, kind]) => {
     const pair = element("div");
     pair.append(element("dt", "", name), element("dd", kind, value || NONE));

@@ -1,13 +1,18 @@
 // The overview: problems first, then the last ten minutes, then the allocations in some order.
 
 import { get, sentence } from "./api.js";
-import { bitrate, count, duration, kbit, megabytes, milliseconds, percent, share, span } from "./format.js";
+import { entry } from "./entries.js";
+import { NONE, bitrate, count, duration, kbit, megabytes, milliseconds, percent, share, span } from "./format.js";
 import { Plot, element, spark, trace } from "./plot.js";
 
 const SHOWN = 100;
 const NAMED = 6;
+const HAPPENED = 5;
+const TOLD = new Set(["opened", "moved", "closed", "refused"]);
 const KEPT_MS = 600_000;
 const BAD = [0.02, 0.1];
+/** Why there are no figures of an allocation's media. */
+export const IN_KERNEL = "relayed by the kernel: not measured";
 
 const $ = (id) => document.getElementById(id);
 
@@ -49,6 +54,16 @@ export const overview = {
   open() {
     plots ??= makePlots();
     mark();
+  },
+
+  /** Shows what just happened, if somebody came, went or was refused; whether that is so. */
+  heard(name, data) {
+    if (!TOLD.has(name)) return false;
+    const list = $("happened");
+    list.prepend(entry(data, { withClient: true }));
+    while (list.children.length > HAPPENED) list.lastElementChild.remove();
+    $("happened-section").hidden = false;
+    return true;
   },
 
   async update(state, current) {
@@ -168,11 +183,14 @@ function fill(row, it) {
   set(row.relayed, it.relayed.join(" "));
   set(row.rate, kbit(it.rate_to_peer + it.rate_to_client));
   trace(row.spark, it.spark);
+  const inKernel = it.relayed_by === "kernel";
   for (const leg of ["client", "peer"]) {
-    const loss = it[`loss_${leg}`];
-    set(row[`loss_${leg}`], percent(loss));
-    row[`loss_${leg}`].className = `n ${tone(loss)}`;
-    set(row[`jitter_${leg}`], milliseconds(it[`jitter_${leg}_s`]));
+    const loss = inKernel ? null : it[`loss_${leg}`];
+    const cell = row[`loss_${leg}`];
+    set(cell, inKernel ? "kernel" : percent(loss));
+    cell.className = `n ${tone(loss)}`;
+    cell.title = inKernel ? IN_KERNEL : "";
+    set(row[`jitter_${leg}`], inKernel ? NONE : milliseconds(it[`jitter_${leg}_s`]));
   }
   set(row.carried, megabytes(it.bytes_to_peer + it.bytes_to_client));
   set(row.age, span(it.age_s));

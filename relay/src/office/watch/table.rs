@@ -1,6 +1,6 @@
 //! Every allocation as it was at the last look, and the busiest of them over ten minutes.
 //!
-//! An allocation takes 208 bytes here, up to 480 while the table has room to spare; with its
+//! An allocation takes 216 bytes here, up to 480 while the table has room to spare; with its
 //! samples, which at most [`DETAILED`] have, up to 3 kB. So ten thousand calls take 30 MB, and what
 //! is beyond is bounded by `limits.allocations`. When there are more, those that carry most now have
 //! samples; one that falls behind loses its own.
@@ -52,6 +52,8 @@ pub(in crate::office) struct Recent {
     pub(in crate::office) last: Option<Sample>,
     /// Bytes a second, the oldest first.
     pub(in crate::office) spark: Vec<u64>,
+    /// Whether most packets of that time were relayed beside the relay's workers, by the kernel.
+    pub(in crate::office) in_kernel: bool,
 }
 
 /// All allocations.
@@ -76,6 +78,8 @@ pub(super) struct Row {
     still: [u8; 2],
     /// Freezes between the last two looks, by leg.
     froze: [u32; 2],
+    /// Whether the kernel relayed most packets between the last two looks.
+    in_kernel: bool,
     samples: Option<Ring>,
 }
 
@@ -87,6 +91,8 @@ struct Counters {
     expected: [u64; 2],
     received: [u64; 2],
     freezes: [u32; 2],
+    /// Packets both ways that the kernel relayed.
+    beside: u64,
 }
 
 impl Counters {
@@ -99,6 +105,7 @@ impl Counters {
             expected: legs.map(|leg| leg.expected),
             received: legs.map(|leg| leg.received),
             freezes: legs.map(|leg| leg.freezes),
+            beside: session.view.beside,
         }
     }
 
@@ -110,6 +117,7 @@ impl Counters {
             expected: less(self.expected, before.expected),
             received: less(self.received, before.received),
             freezes: [0, 1].map(|at| self.freezes[at].saturating_sub(before.freezes[at])),
+            beside: self.beside.saturating_sub(before.beside),
         }
     }
 
@@ -188,7 +196,8 @@ impl Table {
     pub(super) fn recent(&self, id: SessionId) -> Recent {
         let Some(row) = self.rows.get(&id) else { return Recent::default() };
         let spark = row.samples.iter().flat_map(|it| it.iter().rev().take(SPARK).rev());
-        Recent { last: row.last, spark: spark.map(Sample::rate).collect() }
+        let spark = spark.map(Sample::rate).collect();
+        Recent { last: row.last, spark, in_kernel: row.in_kernel }
     }
 
     /// The last minutes of one.
@@ -213,6 +222,7 @@ impl Row {
             last: None,
             still: [0; 2],
             froze: [0; 2],
+            in_kernel: false,
             samples: detailed.then(Ring::default),
         }
     }
@@ -238,6 +248,7 @@ impl Row {
             self.still[way] = if silent { self.still[way].saturating_add(1) } else { 0 };
         }
         self.froze = told.freezes;
+        self.in_kernel = told.beside > told.packets.iter().sum::<u64>() / 2;
         self.last = Some(sample);
         if let Some(ring) = &mut self.samples {
             ring.push(sample);

@@ -22,11 +22,19 @@ struct Doings {
     lost: [u64; 2],
     jitter: Duration,
     freezes: u32,
+    /// Packets of both directions that the kernel relayed.
+    beside: u64,
 }
 
 /// A talk in both directions, of which nothing is lost.
-const TALK: Doings =
-    Doings { to_peer: 250, to_client: 250, lost: [0; 2], jitter: Duration::ZERO, freezes: 0 };
+const TALK: Doings = Doings {
+    to_peer: 250,
+    to_client: 250,
+    lost: [0; 2],
+    jitter: Duration::ZERO,
+    freezes: 0,
+    beside: 0,
+};
 
 /// A relay with allocations that go on and on.
 struct Stage {
@@ -54,6 +62,7 @@ impl Stage {
                 flow.packets += packets;
                 flow.bytes += packets * 100;
             }
+            session.view.beside += doings.beside;
             let legs = session.view.media.as_mut().expect("it is measured");
             for ((leg, came), lost) in
                 legs.iter_mut().zip([doings.to_peer, doings.to_client]).zip(doings.lost)
@@ -99,6 +108,7 @@ fn session(slot: u32) -> Session {
         permissions: 1,
         channels: 1,
         usage: Usage { to_peer: carried, to_client: carried },
+        beside: 0,
         pressure: proto::policy::bandwidth::Pressure::default(),
         media: Some([LegSummary::default(); 2]),
     };
@@ -107,7 +117,19 @@ fn session(slot: u32) -> Session {
 
 #[test]
 fn an_allocation_takes_the_room_that_is_said() {
-    assert_eq!(size_of::<(SessionId, Row)>(), 208);
+    assert_eq!(size_of::<(SessionId, Row)>(), 216);
+}
+
+#[test]
+fn the_kernel_relays_what_it_carries_most_packets_of_now() {
+    let mut stage = Stage::with(1);
+    stage.pass(|_| TALK);
+    for (beside, in_kernel) in [(0, false), (250, false), (251, true), (500, true), (0, false)] {
+        stage.pass(|_| Doings { beside, ..TALK });
+        assert_eq!(stage.table.recent(id(0)).in_kernel, in_kernel, "{beside} of 500");
+    }
+    stage.pass(|_| Doings::default());
+    assert!(!stage.table.recent(id(0)).in_kernel, "nothing is relayed by nobody");
 }
 
 #[test]
