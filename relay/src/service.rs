@@ -33,7 +33,7 @@ use crate::tcp_relay::TcpRelays;
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
 use crate::telemetry::process::{Process, WORKER};
-use crate::worker::{self, Hands, Letterbox, Order, Question, Worker};
+use crate::worker::{self, Hands, Letterbox, Order, Question, Work};
 use crate::{listen, sys};
 
 /// How long an observer waits for a worker's answer.
@@ -441,7 +441,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         .map_err(|source| StartError::system("the limit of descriptors", source))?;
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
-    let Offload { program, standing, followers } = offload::open(&config);
+    let Offload { program, standing, followers, mut gear } = offload::open(&config);
     let Confined { measures, reader, writer } = if alone {
         let plan = Plan { kernel_maps: program.is_some(), ..config.plan()? };
         guard::confine(&plan, &listen::descriptors(&sockets))?
@@ -467,8 +467,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     }
     let letterboxes: Arc<[Letterbox]> = letterboxes.into();
     let (teller, records) = records::keep(&config, &letterboxes, writer)?;
-    let mut blocks = Vec::new();
-    let mut crew = Vec::new();
+    let (mut blocks, mut crew) = (Vec::new(), Vec::new());
     let mut followers = followers.into_iter();
     for (index, (engine, doors, inbox)) in (0_u16..).zip(tables) {
         let ledger = ledger.of_worker(index);
@@ -477,8 +476,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         offload.iter().try_for_each(|it| it.register(&registry)).map_err(failed)?;
         let streams =
             Streams::new(config.streams(), registry, doors, ledger.clone()).map_err(failed)?;
-        let secret = worker::random_seed().map_err(failed)?;
-        let begin = Clock::new().last().mono;
+        let (secret, begin) = (worker::random_seed().map_err(failed)?, Clock::new().last().mono);
         let dtls = Sessions::new(config.dtls(), ledger.clone(), &secret, begin)
             .map_err(|error| StartError::system("DTLS", io::Error::other(error)))?;
         let block = Arc::new(Block::new(config.listeners.len()));
@@ -496,7 +494,8 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         blocks.push(Arc::clone(&block));
         let tcp = TcpRelays::new(engine.registry().map_err(failed)?);
         let hands = Hands { batch: Batch::new(), streams, dtls, tcp, offload };
-        crew.push((index, Worker::new(desk, engine, hands, block)));
+        let worker = worker::hire(gear.take(), engine, (desk, hands, block));
+        crew.push((index, worker.map_err(failed)?));
     }
 
     let observer = Observer(Arc::new(Shared {
@@ -535,7 +534,7 @@ fn throttle(rate: Rate) -> Result<Arc<Throttle>, StartError> {
 /// half of its clients would look alive from outside.
 fn employ(
     index: u16,
-    mut worker: Worker<SharedLedger, MioEngine>,
+    mut worker: Box<dyn Work>,
     observer: Observer,
 ) -> Result<JoinHandle<io::Result<()>>, StartError> {
     let work = move || {

@@ -11,7 +11,7 @@
 #define UINT(name, value) int(*name)[value]
 #define TYPE(name, type) type *name
 
-enum map_type { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PROGRAMS = 3 };
+enum map_type { MAP_HASH = 1, MAP_ARRAY = 2, MAP_PROGRAMS = 3, MAP_SOCKETS = 15, MAP_RINGS = 17 };
 
 /* Its memory can be mapped into a process. */
 #define MAP_MMAPABLE (1 << 10)
@@ -27,11 +27,33 @@ struct xdp_md {
 	u32 egress_ifindex;
 };
 
+/* What a program sees that says which socket gets a datagram. Addresses are in network order, the local port
+ * in the machine's. */
+struct sk_lookup {
+	u64 cookie;
+	u32 family;
+	u32 protocol;
+	u32 remote_ip4;
+	u32 remote_ip6[4];
+	be16 remote_port;
+	u16 zero;
+	u32 local_ip4;
+	u32 local_ip6[4];
+	u32 local_port;
+	u32 ingress_ifindex;
+};
+
+enum sk_verdict { SK_DROP, SK_PASS };
+#define FAMILY_IPV6 10
+
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
 static u32 (*const random)(void) = (void *)7;
 static u32 (*const processor)(void) = (void *)8;
 static long (*const tail_call)(void *ctx, void *programs, u32 index) = (void *)12;
 static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
+static long (*const redirect_map)(void *map, u32 key, u64 otherwise) = (void *)51;
+static long (*const sk_release)(void *socket) = (void *)86;
+static long (*const sk_assign)(struct sk_lookup *ctx, void *socket, u64 flags) = (void *)124;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
 /* CLOCK_MONOTONIC as of the last tick: never ahead of it. */
 static u64 (*const coarse_ns)(void) = (void *)160;

@@ -7,6 +7,7 @@
  *
  * Built by ./build with the compiler named there; relay.bpf.o is committed beside. */
 #include "kernel.h"
+#include "rings.h"
 
 /* Legs whose datagrams arrive over IPv4. */
 struct {
@@ -308,8 +309,11 @@ INLINE int over_ipv4(struct xdp_md *ctx, u32 link, const struct ipv4 *ip, const 
 		in.head = (struct channel_data){};
 		key.channel = 0;
 		leg = map_lookup(&legs4, &key);
-		if (!leg)
-			return XDP_PASS;
+		if (!leg) {
+			struct address local = { .octets = { [10] = 0xff, [11] = 0xff } };
+			__builtin_memcpy(local.octets + 12, &ip->to, 4);
+			return to_ring(ctx, &local, udp, end);
+		}
 	}
 	if (sum_of(ip, 10) != 0xffff)
 		return up(PASSED_DAMAGED, in.length);
@@ -345,8 +349,11 @@ INLINE int over_ipv6(struct xdp_md *ctx, u32 link, const struct ipv6 *ip, const 
 		in.head = (struct channel_data){};
 		key.channel = 0;
 		leg = map_lookup(&legs6, &key);
-		if (!leg)
-			return XDP_PASS;
+		if (!leg) {
+			struct address local;
+			__builtin_memcpy(local.octets, ip->to, 16);
+			return to_ring(ctx, &local, udp, end);
+		}
 	}
 	in.addresses = sum_of(ip->from, 16);
 	return relay(ctx, &in, leg, strip);

@@ -34,6 +34,7 @@ mod pool;
 mod process;
 mod prometheus;
 mod records;
+mod rings;
 mod site;
 mod statistics;
 mod streams;

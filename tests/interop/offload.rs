@@ -27,7 +27,7 @@ use crate::site::Site;
 const WORDS: u64 = 2_000;
 
 /// A site whose cables carry what a kernel relays.
-fn site() -> Site {
+pub(crate) fn site() -> Site {
     let site = Site::new();
     for machine in [&site.client, &site.peer] {
         must(machine.command("ethtool").args(["-K", "relay", "tx", "off", "gro", "on"]));
@@ -46,7 +46,7 @@ fn start(site: &Site, home: &Home) -> Process {
 }
 
 /// The values of a metric in all series that have these labels.
-fn values<'p>(page: &'p str, name: &str, labels: &[&str]) -> Vec<&'p str> {
+pub(crate) fn values<'p>(page: &'p str, name: &str, labels: &[&str]) -> Vec<&'p str> {
     let rows = page.lines().filter(|row| {
         let rest = row.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
         rest.is_some() && labels.iter().all(|label| row.contains(label))
@@ -55,12 +55,12 @@ fn values<'p>(page: &'p str, name: &str, labels: &[&str]) -> Vec<&'p str> {
 }
 
 /// Their sum.
-fn metric(page: &str, name: &str, labels: &[&str]) -> u64 {
+pub(crate) fn metric(page: &str, name: &str, labels: &[&str]) -> u64 {
     let values = values(page, name, labels);
     values.iter().map(|it| it.parse::<u64>().unwrap_or_else(|_| panic!("{name} {it}"))).sum()
 }
 
-fn page(site: &Site) -> String {
+pub(crate) fn page(site: &Site) -> String {
     let page = site.relay.enter(|| http_get(&format!("http://{METRICS}/metrics")));
     page.expect("metrics")
 }
@@ -223,13 +223,13 @@ fn offload_says_that_nobody_measures_what_it_carries_and_keeps_off_where_measuri
 }
 
 /// Packets relayed so far, and those of them that the kernel relayed by itself.
-fn relayed(page: &str) -> [u64; 2] {
+pub(crate) fn relayed(page: &str) -> [u64; 2] {
     ["av_edge_relay_relayed_packets_total", "av_edge_relay_offloaded_packets_total"]
         .map(|name| metric(page, name, &[]))
 }
 
 /// The kernel relayed nearly everything since an earlier look.
-fn assert_mostly_offloaded(case: &str, before: [u64; 2], page: &str) {
+pub(crate) fn assert_mostly_offloaded(case: &str, before: [u64; 2], page: &str) {
     let after = relayed(page);
     let [all, kernel] = [0, 1].map(|index| after[index] - before[index]);
     println!("{case}: the kernel relayed {kernel} of {all} packets");

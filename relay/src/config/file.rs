@@ -63,6 +63,7 @@ pub(super) struct Offload {
     pub(super) routes: Option<u64>,
     #[serde(default)]
     pub(super) keep_measured: bool,
+    pub(super) engine: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

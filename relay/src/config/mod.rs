@@ -356,7 +356,7 @@ impl Config {
         let files = hardening::files(&file, directory, path);
         let limits = limits::limits(&file.limits, room)?;
         let bandwidth = limits::bandwidths(&file.limits)?;
-        let offload = offload::offload(&file.offload, limits.allocations)?;
+        let offload = offload::offload(&file.offload, limits.allocations, workers)?;
         Ok(Self {
             name: name.to_owned(),
             path: path.map(Path::to_owned),

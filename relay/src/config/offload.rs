@@ -11,7 +11,11 @@ use crate::offload::{Mode, Wish};
 const MOST_ROUTES: u64 = 4_000_000;
 
 /// The `[offload]` table. Without a word there is room for a route of each allocation.
-pub(super) fn offload(found: &file::Offload, allocations: u32) -> Result<Option<Wish>, Problem> {
+pub(super) fn offload(
+    found: &file::Offload,
+    allocations: u32,
+    workers: u16,
+) -> Result<Option<Wish>, Problem> {
     let mode = match found.mode.as_deref() {
         None | Some("off") => None,
         Some("native") => Some(Mode::Native),
@@ -28,9 +32,31 @@ pub(super) fn offload(found: &file::Offload, allocations: u32) -> Result<Option<
             return Err(Problem::text(&format!("offload.interfaces[{index}]"), name, why));
         }
     }
+    let rings = rings(found, mode, workers)?;
+    let fewest = if rings { 0 } else { 16 };
     let routes =
-        check::number("offload.routes", found.routes, allocations.into(), 16..=MOST_ROUTES)?;
+        check::number("offload.routes", found.routes, allocations.into(), fewest..=MOST_ROUTES)?;
     let routes = u32::try_from(routes).unwrap_or(u32::MAX);
     let (interfaces, keep_measured) = (found.interfaces.clone(), found.keep_measured);
-    Ok(mode.map(|mode| Wish { mode, interfaces, routes, keep_measured }))
+    Ok(mode.map(|mode| Wish { mode, interfaces, routes, keep_measured, rings }))
+}
+
+/// Whether media comes by rings.
+fn rings(found: &file::Offload, mode: Option<Mode>, workers: u16) -> Result<bool, Problem> {
+    const KEY: &str = "offload.engine";
+    let Some(engine) = found.engine.as_deref() else { return Ok(false) };
+    let why = match engine {
+        "sockets" => return Ok(false),
+        "af_xdp" if mode.is_none() => {
+            "the kernel program brings what rings get: say with offload.mode where it shall stand. \
+             offload.routes = 0 keeps it from relaying by itself."
+        }
+        "af_xdp" if workers != 1 => {
+            "a ring has one worker, and an interface does not know whose a packet is. Set \
+             workers = 1; that one worker relays several times what it does by sockets."
+        }
+        "af_xdp" => return Ok(true),
+        _ => "not an engine. \"sockets\" works everywhere, \"af_xdp\" takes media by rings.",
+    };
+    Err(Problem::text(KEY, engine, why))
 }

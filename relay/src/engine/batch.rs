@@ -216,6 +216,23 @@ impl Batch {
         Ok(filled)
     }
 
+    /// Takes a datagram in that somebody else received, in a slot of its own; false if none is free.
+    pub(super) fn take(
+        &mut self,
+        origin: Origin,
+        from: SocketAddr,
+        Datagram { marks, bytes }: Datagram<'_>,
+    ) -> bool {
+        if self.room() == 0 {
+            return false;
+        }
+        let at = Inbound::start(self.slots.len());
+        self.inbound.memory_mut()[at..][..bytes.len()].copy_from_slice(bytes);
+        let (at, len) = (narrow(at), narrow(bytes.len()));
+        self.slots.push(Slot { origin, from, marks, at, len, segment: len });
+        true
+    }
+
     /// How many slots were filled.
     pub(super) fn filled(&self) -> usize {
         self.slots.len()
@@ -362,6 +379,13 @@ impl Batch {
     /// Everything to send, in order; runs of one socket and destination in order of arrival.
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// Takes out the runs that leave by another way.
+    pub(super) fn hand_out(&mut self, mut leaves: impl FnMut(&Self, &Run) -> bool) {
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.retain(|run| !leaves(self, run));
+        self.runs = runs;
     }
 
     /// The memory ranges of a run, in order.

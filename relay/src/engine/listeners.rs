@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 use mio::net::UdpSocket;
@@ -105,6 +106,15 @@ impl Listeners {
     /// Every listener that has a socket here.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
         self.places.iter_mut().flatten()
+    }
+
+    /// Where they are.
+    pub(super) fn addresses(&self) -> Vec<(ListenerId, SocketAddr)> {
+        let ids = (0..).map(ListenerId);
+        let address = |(id, place): (ListenerId, &Option<Listener>)| {
+            Some((id, place.as_ref()?.media.socket.local_addr().ok()?))
+        };
+        ids.zip(&self.places).filter_map(address).collect()
     }
 
     /// A listener, if it has a socket here.

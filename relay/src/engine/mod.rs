@@ -9,6 +9,7 @@ mod diversions;
 mod dress;
 mod listeners;
 mod relays;
+mod rings;
 mod sockets;
 
 use std::io;
@@ -21,6 +22,7 @@ use proto::turn::OpenFailure;
 pub(crate) use batch::{Arrival, Batch, Origin, Way};
 pub(crate) use dress::{LONGEST as LONGEST_HEAD, head, padding};
 pub(crate) use listeners::InletTally;
+pub(crate) use rings::{Gear, Outlet, Places, RingEngine, Stack, WORDS_OF_ADDRESS};
 pub(crate) use sockets::{FOREIGN, MioEngine};
 
 /// Moves packets between sockets and batches.
@@ -101,4 +103,14 @@ pub(crate) struct EngineTally {
     pub(crate) restarts: u64,
     /// Clients that moved and whose datagrams could not be brought here: out of descriptors.
     pub(crate) diversions_failed: u64,
+    /// Datagrams of those received that came by rings.
+    pub(crate) ring_in: u64,
+    /// Datagrams of those sent that left by rings.
+    pub(crate) ring_out: u64,
+    /// Datagrams that took the host's stack from or to a relayed port without a socket.
+    pub(crate) strays: u64,
+    /// Frames whose checksums were wrong.
+    pub(crate) damaged: u64,
+    /// Frames that a ring had no room for.
+    pub(crate) lost_at_rings: u64,
 }

@@ -8,12 +8,13 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use proto::addr::{Family, FiveTuple, RelayId, RelayedAddr};
+use proto::addr::{Family, FiveTuple, ListenerId, RelayId, RelayedAddr};
 use proto::marks::Marks;
 use proto::turn::OpenFailure;
 use socket2::{Domain, Socket, Type};
@@ -99,6 +100,16 @@ impl MioEngine {
     /// Where sockets that share this engine's wait are registered, with [`FOREIGN`] tokens.
     pub(crate) fn registry(&self) -> io::Result<Registry> {
         self.poll.registry().try_clone()
+    }
+
+    /// Counts media that came to a listener by another way.
+    pub(super) fn count_media(&mut self, id: ListenerId) {
+        self.listeners.count(id, Lane::Media, 1);
+    }
+
+    /// Where datagrams for listeners come.
+    pub(super) fn addresses(&mut self) -> Vec<(ListenerId, SocketAddr)> {
+        self.listeners.addresses()
     }
 
     /// Puts the sockets of the last events into their queues.
@@ -381,7 +392,7 @@ fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
 }
 
 /// What the server makes of a socket that could not be opened.
-fn failure(error: &io::Error) -> OpenFailure {
+pub(super) fn failure(error: &io::Error) -> OpenFailure {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => OpenFailure::PortTaken,
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ENOSPC) => {

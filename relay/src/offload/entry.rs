@@ -135,7 +135,7 @@ pub(super) fn ends(route: &Route, listener: SocketAddr, direction: Direction) ->
 }
 
 /// As IPv6, IPv4-mapped if it is none.
-fn mapped(ip: IpAddr) -> [u8; 16] {
+pub(super) fn mapped(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),

@@ -20,7 +20,7 @@ const REMEMBERED: usize = 16_384;
 
 /// What one worker knows of the networks around it.
 #[derive(Debug)]
-pub(super) struct Hops {
+pub(crate) struct Hops {
     netlink: Netlink,
     /// Where the program stands.
     interfaces: BTreeSet<u32>,
@@ -33,7 +33,7 @@ pub(super) struct Hops {
 
 /// What news mean for routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shift {
+pub(crate) enum Shift {
     /// Those by this neighbour lead elsewhere now.
     Neighbour(u32, IpAddr),
     /// All may.
@@ -59,7 +59,7 @@ pub(super) fn is_cable(name: &str) -> io::Result<bool> {
 
 impl Hops {
     /// Knows nothing yet, and heeds these interfaces only.
-    pub(super) fn new(interfaces: &[u32]) -> io::Result<Self> {
+    pub(crate) fn new(interfaces: &[u32]) -> io::Result<Self> {
         Ok(Self {
             netlink: Netlink::open()?,
             interfaces: interfaces.iter().copied().collect(),
@@ -70,19 +70,19 @@ impl Hops {
     }
 
     /// Has a poll wake for news.
-    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let descriptor = self.netlink.hears().as_raw_fd();
         registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
     }
 
     /// The path between two addresses, if it leaves by one of our interfaces.
-    pub(super) fn path(&mut self, (from, to): (IpAddr, IpAddr)) -> Option<Path> {
+    pub(crate) fn path(&mut self, (from, to): (IpAddr, IpAddr)) -> Option<Path> {
         let path = self.netlink.path(from, to).ok().flatten()?;
         self.link(path.ifindex).map(|_| path)
     }
 
     /// The hop at the beginning of a path, if the neighbour is known.
-    pub(super) fn hop(&mut self, path: &Path) -> Option<Hop> {
+    pub(crate) fn hop(&mut self, path: &Path) -> Option<Hop> {
         let link = self.link(path.ifindex)?;
         let to_mac = self.neighbour(path.ifindex, path.via)?;
         let mtu = path.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
@@ -92,7 +92,7 @@ impl Hops {
     }
 
     /// Tells what has shifted since it was asked last.
-    pub(super) fn news(&mut self, each: &mut dyn FnMut(Shift)) {
+    pub(crate) fn news(&mut self, each: &mut dyn FnMut(Shift)) {
         let Self { netlink, links, neighbours, forgot, .. } = self;
         if std::mem::take(forgot) {
             each(Shift::Everything);

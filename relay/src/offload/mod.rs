@@ -15,6 +15,7 @@ mod follower;
 mod hops;
 mod netlink;
 mod program;
+mod rings;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -27,14 +28,14 @@ pub use accounts::OffloadTally;
 pub use entry::{Direction, Entry, Hop};
 pub(crate) use fitness::{Fitness, fitness};
 pub(crate) use follower::Follower;
-pub(crate) use hops::below;
+pub(crate) use hops::{Hops, below};
 pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Unable};
 
 use crate::clock::KernelClock;
 use crate::config::Config;
-use crate::engine::FOREIGN;
+use crate::engine::{FOREIGN, Gear};
 use follower::Parts;
-use hops::Hops;
+use rings::RingRoom;
 
 /// The token of news about next hops: no stream and no relayed TCP address has it.
 pub(crate) const TOKEN: Token = Token(FOREIGN | 0x6000_0000);
@@ -50,6 +51,8 @@ pub(crate) struct Wish {
     pub(crate) routes: u32,
     /// Whether allocations whose media is measured are left to the relay.
     pub(crate) keep_measured: bool,
+    /// Whether media the kernel does not relay by itself comes by rings.
+    pub(crate) rings: bool,
 }
 
 /// What came of it.
@@ -61,6 +64,8 @@ pub(crate) struct Offload {
     pub(crate) standing: Standing,
     /// One for each worker, in their order; none if the program stands nowhere.
     pub(crate) followers: Vec<Follower>,
+    /// What the worker's engine is made of, if media comes by rings.
+    pub(crate) gear: Option<Gear>,
 }
 
 /// Where the program stands.
@@ -68,6 +73,8 @@ pub(crate) struct Offload {
 pub(crate) struct Standing {
     /// Interfaces that shall have it, by name: how, and whether they do.
     pub(crate) interfaces: Vec<(String, Mode, bool)>,
+    /// How many queues have rings, and of how many of those frames are not copied.
+    pub(crate) rings: [usize; 2],
     meter: Option<Meter>,
 }
 
@@ -84,7 +91,10 @@ pub(crate) fn open(config: &Config) -> Offload {
     let Some(wish) = &config.offload else { return Offload::default() };
     let mut standing = Standing::default();
     match launch(config, wish, &mut standing) {
-        Ok((program, followers)) => Offload { program: Some(program), standing, followers },
+        Ok((mut program, followers)) => {
+            let gear = rings::open(config, wish, &mut program, &mut standing);
+            Offload { program: Some(program), standing, followers, gear }
+        }
         Err(error) => {
             tracing::warn!("the kernel relays nothing by itself: {error}");
             // The program is gone again.
@@ -108,7 +118,8 @@ fn launch(
     let addresses = || addresses.clone().chain(config.relays.iter().map(|it| it.local));
     let room = |wanted| if wanted { legs } else { 0 };
     let rooms = [addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6())].map(room);
-    let mut program = Program::load(legs, rooms)?;
+    let room = RingRoom::of(config, wish, standing)?;
+    let mut program = Program::load_with(legs, rooms, &room)?;
     let mut indices = Vec::new();
     for (interface, _, stands) in &mut standing.interfaces {
         let mode = mode.name();
@@ -120,7 +131,9 @@ fn launch(
         };
         match attached {
             Ok(index) => {
-                tracing::info!(interface, mode, routes = wish.routes, "the kernel relays");
+                let (routes, does) =
+                    (wish.routes, if wish.routes == 0 { "listens" } else { "relays" });
+                tracing::info!(interface, mode, routes, "the kernel {does}");
                 indices.push(index);
                 *stands = true;
             }
@@ -134,6 +147,7 @@ fn launch(
     }
     let listeners: Arc<[SocketAddr]> = config.listeners.iter().map(|it| it.local).collect();
     let each = legs / u32::from(config.workers.max(1));
+    let workers = if wish.routes == 0 { 0 } else { config.workers };
     let follower = |worker: u16| {
         let first = program::FIRST_LEG + u32::from(worker) * each;
         Ok(Follower::new(Parts {
@@ -145,7 +159,7 @@ fn launch(
             clock: KernelClock::look()?,
         }))
     };
-    let followers = (0..config.workers).map(follower).collect::<Result<_, Unable>>()?;
+    let followers = (0..workers).map(follower).collect::<Result<_, Unable>>()?;
     standing.meter = Some(program.meter());
     Ok((program, followers))
 }

@@ -44,7 +44,7 @@ const KNOWN: u16 = 0x02 | 0x04 | 0x08 | 0x10 | 0x80;
 
 /// Where datagrams to an address leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Path {
+pub(crate) struct Path {
     /// The interface.
     pub(super) ifindex: u32,
     /// The next hop there.

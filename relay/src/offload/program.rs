@@ -17,6 +17,7 @@ use nix::net::if_::if_nametoindex;
 use proto::turn::tally::Flow;
 
 use super::entry::{Entry, Key};
+use super::rings::RingRoom;
 use crate::sys::{self, Counts, Key4, Key6, Leg};
 
 /// The object that `relay/xdp/build` makes.
@@ -134,7 +135,7 @@ impl Mode {
 
 /// The program, loaded.
 pub struct Program {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     links: Vec<OwnedFd>,
     /// Slots of a row.
     slots: u32,
@@ -164,7 +165,16 @@ pub enum Outcome {
 impl Program {
     /// Loads the program with room for so many legs, two for each route, among them as many that
     /// arrive over IPv4 and over IPv6.
-    pub fn load(legs: u32, [over_ipv4, over_ipv6]: [u32; 2]) -> Result<Self, Unable> {
+    pub fn load(legs: u32, rooms: [u32; 2]) -> Result<Self, Unable> {
+        Self::load_with(legs, rooms, &RingRoom::default())
+    }
+
+    /// The same, with room for rings.
+    pub(super) fn load_with(
+        legs: u32,
+        [over_ipv4, over_ipv6]: [u32; 2],
+        rings: &RingRoom,
+    ) -> Result<Self, Unable> {
         let processors = aya::util::online_cpus().map_err(|(_, error)| error)?.len();
         let rows: u32 = if processors >= MOST_ROWS { 4 } else { 1 << (processors / 2) };
         let slots = FIRST_LEG.saturating_add(legs);
@@ -173,6 +183,10 @@ impl Program {
             .map_max_entries("legs4", over_ipv4.max(1))
             .map_max_entries("legs6", over_ipv6.max(1))
             .map_max_entries("counts", entries)
+            .map_max_entries("addresses", rings.addresses.max(1))
+            .map_max_entries("ports", rings.port_words())
+            .map_max_entries("rings", rings.rings())
+            .override_global("ring_interfaces", &rings.interfaces, true)
             .override_global("slots", &slots, true)
             .override_global("last_row", &(rows - 1), true)
             .load(OBJECT)?;

@@ -14,7 +14,9 @@
 //! | `IP_RECVTOS`, `IP_RECVTTL` and their like | what network headers say | any |
 //! | `SO_MEMINFO` | datagrams a full receive queue lost | 4.12 |
 //! | `BPF_LINK_CREATE` | the kernel program at an interface | 5.9 |
-//! | `mmap` of a BPF array | what the kernel program counted | 5.5 |
+//! | `mmap` of a BPF array | what the kernel program counted, which ports are open | 5.5 |
+//! | `AF_XDP` with `XDP_USE_NEED_WAKEUP` | frames past the network stack | 5.4 |
+//! | `IP_RECVORIGDSTADDR` of UDP | one socket for all relayed ports | 4.15 |
 //! | `getifaddrs`, `setrlimit`, `sched_setaffinity`, `adjtimex` | the host | any |
 //! | `malloc_trim` | memory given back when it is tight | none, it is glibc's |
 
@@ -23,10 +25,13 @@ mod errors;
 mod host;
 mod inbound;
 mod kernel;
+mod mapping;
 mod name;
 mod outbound;
+mod rings;
 mod socket;
 mod steering;
+mod strays;
 
 pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{
@@ -35,12 +40,15 @@ pub(crate) use host::{
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use kernel::{Counts, Key4, Key6, Leg, attach_xdp};
+pub(crate) use mapping::Mapping;
 pub(crate) use outbound::{Label, Messages, Outbound};
+pub(crate) use rings::FrameSocket;
 pub(crate) use socket::{
     follow_path_mtu, keep_errors, receive_losses, relax_path_mtu, set_buffers, set_marks,
     take_marks, take_runs,
 };
 pub(crate) use steering::{Lane, Spoken, Steering, attach_steering};
+pub(crate) use strays::{Stray, open_receiver, open_sender, receive_stray, send_stray};
 
 /// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.
 fn length(bytes: usize) -> u32 {

@@ -43,6 +43,13 @@ impl Name {
         (name, length(len))
     }
 
+    /// What the kernel wrote elsewhere; bytes behind the longer form are left out.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        let mut name = Self::EMPTY;
+        name.0.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        name
+    }
+
     /// The address, if the kernel wrote one.
     pub(super) fn read(&self) -> Option<SocketAddr> {
         let bytes = &self.0;

@@ -111,7 +111,7 @@ pub(crate) fn receive_losses(socket: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 /// Sets an option that is a `c_int`.
-fn set(
+pub(super) fn set(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     name: libc::c_int,

@@ -188,6 +188,11 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         lost_at_relays,
         restarts,
         diversions_failed,
+        ring_in,
+        ring_out,
+        strays,
+        damaged,
+        lost_at_rings,
     } = tally;
     for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
         each(word);
@@ -195,7 +200,7 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
     for word in [send_refused, send_closed, truncated, lost_at_relays] {
         each(word);
     }
-    for word in [restarts, diversions_failed] {
+    for word in [restarts, diversions_failed, ring_in, ring_out, strays, damaged, lost_at_rings] {
         each(word);
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn render(scrape: &Scrape, config: &Metrics) -> String {
             streams(&worker, snapshot);
             dtls(&worker, snapshot);
             offload::counters(&worker, snapshot);
+            offload::rings(&worker, snapshot);
             listeners(&worker, snapshot, &scrape.listeners);
             product::counters(&worker, snapshot, &scrape.listeners);
             media::counters(&worker, snapshot);

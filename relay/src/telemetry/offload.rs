@@ -47,6 +47,30 @@ pub(super) const METRICS: &[Row] = &[
         Unit::Count,
         "datagrams of a channel in the kernel that went up to the relay all the same, by reason",
     ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_rings",
+        Unit::Count,
+        "queues of interfaces whose media comes by rings of AF_XDP, by whether the driver moves it without a copy; 0 where offload.engine wants none, or the log of the start says why",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_ring_datagrams_total",
+        Unit::Count,
+        "datagrams received and sent by rings; they are part of all other sums",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_stray_datagrams_total",
+        Unit::Count,
+        "datagrams of relayed ports without a socket that took the host's network stack all the same: next hop not known yet, fragments, IP options, too large for the link, another interface, this host",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_ring_lost_total",
+        Unit::Count,
+        "frames that rings had no room for, and those whose checksum was wrong",
+    ),
 ];
 
 /// What one worker has the kernel relay.
@@ -64,8 +88,26 @@ pub(super) fn counters(worker: &str, snapshot: &Snapshot) {
     }
 }
 
+/// What came and went by rings.
+pub(super) fn rings(worker: &str, snapshot: &Snapshot) {
+    let tally = &snapshot.engine;
+    for (direction, value) in [("in", tally.ring_in), ("out", tally.ring_out)] {
+        let labels = [("worker", worker), ("direction", direction)];
+        count("av_edge_relay_ring_datagrams_total", &labels, value);
+    }
+    count("av_edge_relay_stray_datagrams_total", &[("worker", worker)], tally.strays);
+    for (reason, value) in [("queue_full", tally.lost_at_rings), ("damaged", tally.damaged)] {
+        let labels = [("worker", worker), ("reason", reason)];
+        count("av_edge_relay_ring_lost_total", &labels, value);
+    }
+}
+
 /// What is told of the kernel program once for all workers.
 pub(super) fn standing(scrape: &Scrape) {
+    let [all, zero_copy] = scrape.offload.rings;
+    for (copies, value) in [("yes", all - zero_copy), ("no", zero_copy)] {
+        gauge!("av_edge_relay_rings", &[("copies", copies)]).set(float(value as u64));
+    }
     for (interface, mode, stands) in &scrape.offload.interfaces {
         let labels = [("interface", interface.clone()), ("mode", mode.name().to_owned())];
         gauge!("av_edge_relay_offload", &labels).set(u8::from(*stands));

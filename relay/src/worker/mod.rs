@@ -1,5 +1,6 @@
 //! A worker: the loop of one core, and the only place where server and sockets meet.
 
+mod hire;
 mod inbox;
 mod outbox;
 
@@ -27,6 +28,7 @@ use crate::telemetry::block::Block;
 use crate::telemetry::latency::{Counts, Guise, Latency};
 use crate::telemetry::log::Log;
 
+pub(crate) use hire::{Work, hire};
 pub(crate) use inbox::{Letterbox, Order, Question, open};
 
 use inbox::{Inbox, Luggage, Parcel};

@@ -357,6 +357,14 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "ip link",
     ),
     ("workers = 2", "offload.routes = 1", "offload.routes = 1", "16 to 4000000"),
+    ("workers = 2", "offload.engine = \"dpdk\"", "offload.engine = \"dpdk\"", "\"af_xdp\""),
+    ("workers = 2", "offload.engine = \"af_xdp\"", "offload.engine = \"af_xdp\"", "offload.mode"),
+    (
+        "workers = 2",
+        "workers = 2\noffload.mode = \"native\"\noffload.engine = \"af_xdp\"",
+        "offload.engine = \"af_xdp\"",
+        "workers = 1",
+    ),
     ("workers = 2", "hardening.usr = \"a\"", "hardening.usr", "Did you mean `user`?"),
     (
         METRICS,

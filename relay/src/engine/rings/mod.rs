@@ -1,0 +1,378 @@
+//! The engine on rings of `AF_XDP`, for what sockets are too dear for: media of clients, and all of
+//! relayed ports.
+//!
+//! It is wrapped around the engine on sockets, which keeps everything else: requests, streams,
+//! handshakes, clients that moved. A relayed port is a bit in a map and has no socket, so an
+//! allocation costs the kernel nothing. A frame is copied into the batch once and out of it once;
+//! what is between is the same for all engines.
+//!
+//! Rings know no routing. A datagram leaves by one if its next hop is known, at an interface that
+//! has rings, and fits; otherwise the host's stack is given it, and finds the next hop for those
+//! that follow.
+
+mod checksum;
+mod frame;
+mod paths;
+mod places;
+mod stack;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use proto::addr::{FiveTuple, RelayId, RelayedAddr};
+use proto::marks::Datagram;
+use proto::stun::attribute::Icmp;
+use proto::turn::OpenFailure;
+
+pub(crate) use places::{Places, WORDS_OF_ADDRESS};
+pub(crate) use stack::Stack;
+
+use super::batch::{Batch, Origin, Run, SLOTS};
+use super::sockets::{FOREIGN, MioEngine, failure};
+use super::{Engine, EngineTally, InletTally, Wake};
+use crate::clock::Clock;
+use crate::offload::Hops;
+use crate::sys::{FrameSocket, Undelivered};
+use frame::{Leaving, Unfit};
+use paths::Paths;
+
+/// The token of news about next hops; those of the stack's sockets follow, then those of rings. No
+/// stream and no relayed TCP address has them.
+const NEWS: usize = FOREIGN | 0x6800_0000;
+const STRAYS: usize = NEWS + 1;
+const RINGS: usize = STRAYS + 2;
+
+/// Slots that frames get in a turn; others are left for sockets.
+const FRAMES: usize = SLOTS * 3 / 4;
+
+/// Datagrams that the stack brings in a turn to relayed ports of a family.
+const MOST_STRAYS: usize = 4;
+
+/// Reports of what was too large, kept for the next turn.
+const REPORTS: usize = 16;
+
+/// What the engine is made of, opened with privileges.
+#[derive(Debug)]
+pub(crate) struct Gear {
+    pub(crate) outlets: Vec<Outlet>,
+    pub(crate) places: Places,
+    pub(crate) stack: Stack,
+    pub(crate) hops: Hops,
+}
+
+/// The socket of one queue.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) ifindex: u32,
+    pub(crate) socket: FrameSocket,
+}
+
+/// One worker's rings, around its sockets.
+pub(crate) struct RingEngine {
+    inner: MioEngine,
+    outlets: Vec<Outlet>,
+    places: Places,
+    stack: Stack,
+    paths: Paths,
+    clock: Clock,
+    /// Which outlet is looked at first.
+    first: usize,
+    /// Of the last IPv4 packet.
+    id: u16,
+    tally: EngineTally,
+    reports: Vec<(RelayId, Undelivered)>,
+}
+
+impl RingEngine {
+    /// An engine whose media comes by rings.
+    pub(crate) fn new(mut inner: MioEngine, gear: Gear) -> io::Result<Self> {
+        let Gear { outlets, mut places, stack, hops } = gear;
+        let registry = inner.registry()?;
+        for (index, outlet) in outlets.iter().enumerate() {
+            let descriptor = outlet.socket.as_fd().as_raw_fd();
+            let token = Token(RINGS + index);
+            registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        }
+        stack.register(&registry, Token(STRAYS))?;
+        let mut seed = [0; 10];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let [i0, i1, seed @ ..] = seed;
+        let paths = Paths::new(hops, u64::from_ne_bytes(seed));
+        paths.register(&registry, Token(NEWS))?;
+        for (id, at) in inner.addresses() {
+            places.open_listener(id, at);
+        }
+        Ok(Self {
+            inner,
+            outlets,
+            places,
+            stack,
+            paths,
+            clock: Clock::new(),
+            first: 0,
+            id: u16::from_ne_bytes([i0, i1]),
+            tally: EngineTally::default(),
+            reports: Vec::with_capacity(REPORTS),
+        })
+    }
+
+    /// Takes frames that have come.
+    fn receive_frames(&mut self, batch: &mut Batch) {
+        let Self { inner, outlets, places, tally, first, .. } = self;
+        let count = outlets.len();
+        for index in (0..count).map(|index| (*first + index) % count) {
+            let most = FRAMES - batch.filled().min(FRAMES);
+            let before = tally.ring_in;
+            outlets[index].socket.receive(most, &mut |bytes| {
+                let found = match frame::read(bytes) {
+                    Ok(found) => found,
+                    Err(Unfit::Damaged) => {
+                        tally.damaged += 1;
+                        return;
+                    }
+                    // The kernel program brings none.
+                    Err(Unfit::Foreign) => return,
+                };
+                // Closed meanwhile, if it is nothing's.
+                let Some(origin) = places.at(found.to) else { return };
+                let datagram = Datagram { marks: found.marks, bytes: found.payload };
+                tally.ring_in += u64::from(batch.take(origin, found.from, datagram));
+                if let Origin::Listener(id) = origin {
+                    inner.count_media(id);
+                }
+            });
+            tally.receives += u64::from(tally.ring_in > before);
+            tally.datagrams_in += tally.ring_in - before;
+        }
+        *first = first.wrapping_add(1);
+    }
+
+    /// Takes what the stack brought to relayed ports.
+    fn receive_strays(&mut self, batch: &mut Batch) {
+        let Self { stack, places, tally, .. } = self;
+        stack.receive(MOST_STRAYS, &mut |stray, bytes| {
+            // Closed meanwhile, if it is nothing's; what comes to listeners has its sockets.
+            let Some(origin @ Origin::Relay(_)) = places.at(stray.to) else { return };
+            if batch.take(origin, stray.from, Datagram { marks: stray.marks, bytes }) {
+                tally.strays += 1;
+                tally.datagrams_in += 1;
+            }
+            tally.receives += 1;
+        });
+    }
+
+    /// Sends a run by a ring, or from a relayed address by the stack; false leaves it to the
+    /// sockets of listeners.
+    fn send_run(&mut self, batch: &Batch, run: &Run) -> bool {
+        let (from, relay) = match run.way.door {
+            Origin::Listener(id) => match self.places.listener(id) {
+                Some(from) => (from, None),
+                None => return false,
+            },
+            Origin::Relay(id) => {
+                let Some(from) = self.places.relay(id) else {
+                    self.tally.send_closed += u64::from(run.datagrams);
+                    return true;
+                };
+                (from, Some(id))
+            }
+        };
+        let (to, marks) = (run.way.to, run.way.marks);
+        // What brings hops along is payload; answers to strangers are not worth a look.
+        let is_payload = relay.is_some() || marks.hops.is_some();
+        let now = self.clock.last().mono;
+        let hop = self.paths.find(now, (from.ip(), to.ip()), is_payload);
+        if let Some(hop) = &hop {
+            let leaving = Leaving { hop, from, to, marks };
+            let index = self.outlets.iter().position(|it| it.ifindex == hop.ifindex);
+            if let Some(index) = index.filter(|_| leaving.fits(run.size as usize)) {
+                self.write_run(batch, run, (index, leaving));
+                return true;
+            }
+        }
+        if let Some(id) = relay {
+            self.send_strays(batch, run, (id, from), hop.map_or(0, |hop| hop.mtu));
+        }
+        relay.is_some()
+    }
+
+    /// Writes the datagrams of a run into frames.
+    fn write_run(&mut self, batch: &Batch, run: &Run, (index, leaving): (usize, Leaving<'_>)) {
+        let Self { outlets, tally, id, .. } = self;
+        let socket = &mut outlets[index].socket;
+        for pieces in datagrams(batch, run) {
+            let Some(frame) = socket.blank() else {
+                tally.send_queue_full += 1;
+                continue;
+            };
+            let mut len = leaving.head();
+            for piece in pieces {
+                frame[len..len + piece.len()].copy_from_slice(piece);
+                len += piece.len();
+            }
+            *id = id.wrapping_add(1);
+            leaving.write(&mut frame[..len], *id);
+            socket.send(len);
+            tally.ring_out += 1;
+            tally.datagrams_out += 1;
+        }
+    }
+
+    /// Gives the datagrams of a run to the stack; of a path something may be known.
+    #[cold]
+    fn send_strays(&mut self, batch: &Batch, run: &Run, from: (RelayId, SocketAddr), mtu: u16) {
+        let (id, from) = from;
+        let (to, marks) = (run.way.to, run.way.marks);
+        for pieces in datagrams(batch, run) {
+            self.tally.sends += 1;
+            match self.stack.send((from, to), marks, pieces) {
+                Ok(()) => {
+                    self.tally.strays += 1;
+                    self.tally.datagrams_out += 1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.tally.send_queue_full += 1;
+                }
+                Err(error) => {
+                    self.tally.send_refused += 1;
+                    let too_large = error.raw_os_error() == Some(libc::EMSGSIZE);
+                    if too_large && self.reports.len() < REPORTS {
+                        self.reports.push((id, Undelivered { to, icmp: too_big(to, mtu) }));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a router would have said of a datagram that is too large for our own link.
+fn too_big(to: SocketAddr, mtu: u16) -> Icmp {
+    let (kind, code) = if to.is_ipv4() { (3, 4) } else { (2, 0) };
+    Icmp { kind, code, data: mtu.into() }
+}
+
+/// The datagrams of a run, each in its pieces.
+fn datagrams<'b>(
+    batch: &'b Batch,
+    run: &'b Run,
+) -> impl Iterator<Item = impl Iterator<Item = &'b [u8]>> {
+    let mut pieces = batch.pieces(run).peekable();
+    let size = run.size as usize;
+    std::iter::from_fn(move || {
+        let first = pieces.next()?;
+        // A few at most: what it is dressed with, payload, padding.
+        let mut all = [first, &[], &[]];
+        let mut len = first.len();
+        for place in &mut all[1..] {
+            if len >= size {
+                break;
+            }
+            let Some(piece) = pieces.next() else { break };
+            (*place, len) = (piece, len + piece.len());
+        }
+        Some(all.into_iter())
+    })
+}
+
+impl Engine for RingEngine {
+    fn wait(
+        &mut self,
+        at_most: Option<Duration>,
+        foreign: &mut dyn FnMut(&Event),
+    ) -> io::Result<Wake> {
+        let Self { inner, outlets, stack, .. } = self;
+        let busy = outlets.iter_mut().any(|it| it.socket.has_received())
+            || stack.is_ready()
+            || !self.reports.is_empty();
+        let at_most = if busy { Some(Duration::ZERO) } else { at_most };
+        let mut news = false;
+        let wake = inner.wait(at_most, &mut |event| match event.token().0 {
+            NEWS => news = true,
+            token @ STRAYS..RINGS => stack.wake(token - STRAYS),
+            // Whether frames have come is seen in the rings themselves.
+            token if (RINGS..RINGS + outlets.len()).contains(&token) => {}
+            _ => foreign(event),
+        })?;
+        if news {
+            self.paths.heed();
+        }
+        Ok(wake)
+    }
+
+    fn receive(&mut self, batch: &mut Batch) {
+        for (id, report) in self.reports.drain(..) {
+            batch.report(id, report);
+        }
+        self.receive_frames(batch);
+        self.receive_strays(batch);
+        // Last, because requests are the last in a batch.
+        self.inner.receive(batch);
+    }
+
+    fn send(&mut self, batch: &mut Batch) {
+        if !batch.runs().is_empty() {
+            self.clock.tick();
+            batch.hand_out(|batch, run| self.send_run(batch, run));
+            for outlet in &mut self.outlets {
+                self.tally.sends += u64::from(outlet.socket.flush());
+            }
+        }
+        self.inner.send(batch);
+    }
+
+    fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> Result<(), OpenFailure> {
+        places::try_port(at).map_err(|error| failure(&error))?;
+        if self.places.open_relay(id, at) { Ok(()) } else { Err(OpenFailure::Other) }
+    }
+
+    fn close_relay(&mut self, id: RelayId) {
+        self.places.close_relay(id);
+    }
+
+    fn close_relays(&mut self) {
+        self.places.close_relays();
+        self.reports.clear();
+        self.inner.close_relays();
+    }
+
+    fn divert(&mut self, client: FiveTuple) -> bool {
+        self.inner.divert(client)
+    }
+
+    fn end_diversion(&mut self, client: FiveTuple) {
+        self.inner.end_diversion(client);
+    }
+
+    fn survey(&mut self) {
+        self.tally.lost_at_rings = self.outlets.iter().map(|it| it.socket.losses()).sum();
+        self.inner.survey();
+    }
+
+    fn inlets(&self) -> &[InletTally] {
+        self.inner.inlets()
+    }
+
+    fn tally(&self) -> EngineTally {
+        let (mut sum, ours) = (self.inner.tally(), &self.tally);
+        sum.receives += ours.receives;
+        sum.sends += ours.sends;
+        sum.datagrams_in += ours.datagrams_in;
+        sum.datagrams_out += ours.datagrams_out;
+        sum.send_queue_full += ours.send_queue_full;
+        sum.send_refused += ours.send_refused;
+        sum.send_closed += ours.send_closed;
+        EngineTally {
+            ring_in: ours.ring_in,
+            ring_out: ours.ring_out,
+            strays: ours.strays,
+            damaged: ours.damaged,
+            lost_at_rings: ours.lost_at_rings,
+            ..sum
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Our own addresses: which ports of them are open, and for what.
+//!
+//! The kernel program reads the same bits (`ports` in `relay/xdp/rings.h`).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use proto::addr::{AllocationId, ListenerId, RelayId, RelayedAddr};
+
+use crate::engine::Origin;
+use crate::sys::Mapping;
+
+/// Double words in the kernel's map for the ports of one kind.
+const WORDS: usize = 1_024;
+
+/// Those of one address: of its relayed ports, of its listeners.
+pub(crate) const WORDS_OF_ADDRESS: usize = 2 * WORDS;
+
+/// What is open at one address.
+#[derive(Debug)]
+struct Place {
+    ip: IpAddr,
+    /// By port, from the first one of the range.
+    relays: Vec<Option<RelayId>>,
+    listeners: Vec<(u16, ListenerId)>,
+}
+
+/// All of one worker's.
+#[derive(Debug)]
+pub(crate) struct Places {
+    all: Vec<Place>,
+    /// The first port that may be relayed.
+    first: u16,
+    /// By slot and family: where a relayed address is.
+    by_id: Vec<[Option<(u32, SocketAddr)>; 2]>,
+    listeners: Vec<Option<SocketAddr>>,
+    open: Mapping,
+}
+
+impl Places {
+    /// These addresses with nothing open; `open` is the map.
+    pub(crate) fn new(addresses: &[IpAddr], first: u16, open: Mapping) -> Self {
+        let place = |ip: &IpAddr| Place { ip: *ip, relays: Vec::new(), listeners: Vec::new() };
+        let all = addresses.iter().map(place).collect();
+        Self { all, first, by_id: Vec::new(), listeners: Vec::new(), open }
+    }
+
+    /// Opens the port of a listener.
+    pub(super) fn open_listener(&mut self, id: ListenerId, at: SocketAddr) {
+        if self.listeners.len() <= id.index() {
+            self.listeners.resize(id.index() + 1, None);
+        }
+        self.listeners[id.index()] = Some(at);
+        if let Some(place) = self.index(at.ip()) {
+            self.all[place].listeners.push((at.port(), id));
+            self.mark(place, WORDS, at.port(), true);
+        }
+    }
+
+    /// Opens a relayed port; false if its address or port is none that may be.
+    pub(super) fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> bool {
+        let at = at.socket();
+        let Some(place) = self.index(at.ip()) else { return false };
+        let Some(port) = at.port().checked_sub(self.first) else { return false };
+        let relays = &mut self.all[place].relays;
+        if relays.len() <= usize::from(port) {
+            relays.resize(usize::from(port) + 1, None);
+        }
+        relays[usize::from(port)] = Some(id);
+        let slot = id.allocation.slot as usize;
+        if self.by_id.len() <= slot {
+            self.by_id.resize(slot + 1, [None; 2]);
+        }
+        self.by_id[slot][id.family.index()] = Some((id.allocation.generation, at));
+        self.mark(place, 0, at.port(), true);
+        true
+    }
+
+    /// Closes it.
+    pub(super) fn close_relay(&mut self, id: RelayId) {
+        let Some(at) = self.relay(id) else { return };
+        self.by_id[id.allocation.slot as usize][id.family.index()] = None;
+        if let Some(place) = self.index(at.ip()) {
+            self.mark(place, 0, at.port(), false);
+            self.all[place].relays[usize::from(at.port() - self.first)] = None;
+        }
+    }
+
+    /// Closes all relayed ports.
+    pub(super) fn close_relays(&mut self) {
+        let all = self.all.iter().flat_map(|it| &it.relays).flatten();
+        let all: Vec<RelayId> = all.copied().collect();
+        for id in all {
+            self.close_relay(id);
+        }
+        self.by_id.clear();
+    }
+
+    /// Where a relayed address is.
+    #[inline]
+    pub(super) fn relay(&self, RelayId { allocation, family }: RelayId) -> Option<SocketAddr> {
+        let AllocationId { slot, generation } = allocation;
+        let (of, at) = self.by_id.get(slot as usize)?[family.index()]?;
+        (of == generation).then_some(at)
+    }
+
+    /// Where a listener is.
+    #[inline]
+    pub(super) fn listener(&self, id: ListenerId) -> Option<SocketAddr> {
+        *self.listeners.get(id.index())?
+    }
+
+    /// What is open at an address.
+    #[inline]
+    pub(super) fn at(&self, at: SocketAddr) -> Option<Origin> {
+        let place = self.all.iter().find(|place| place.ip == at.ip())?;
+        let relay = at.port().checked_sub(self.first).map(usize::from);
+        if let Some(&Some(id)) = relay.and_then(|port| place.relays.get(port)) {
+            return Some(Origin::Relay(id));
+        }
+        let mut listeners = place.listeners.iter();
+        listeners.find(|(port, _)| *port == at.port()).map(|(_, id)| Origin::Listener(*id))
+    }
+
+    fn index(&self, ip: IpAddr) -> Option<usize> {
+        self.all.iter().position(|place| place.ip == ip)
+    }
+
+    /// Lets the kernel see that a port is open, or not.
+    fn mark(&self, place: usize, kind: usize, port: u16, open: bool) {
+        let word = place * WORDS_OF_ADDRESS + kind + usize::from(port / 64);
+        let bit = 1 << (port % 64);
+        let word = self.open.double(8 * word);
+        if open {
+            word.fetch_or(bit, Ordering::Release);
+        } else {
+            word.fetch_and(!bit, Ordering::Release);
+        }
+    }
+}
+
+/// Whether a port is free: nobody else on this host may be given what comes there.
+pub(super) fn try_port(at: RelayedAddr) -> io::Result<()> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(at.socket()), Type::DGRAM, None)?;
+    socket.bind(&at.socket().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::addr::Family;
+
+    use super::*;
+
+    fn id(slot: u32, generation: u32) -> RelayId {
+        RelayId { allocation: AllocationId { slot, generation }, family: Family::V4 }
+    }
+
+    #[test]
+    fn what_is_open_is_found_and_the_kernel_sees_the_same() {
+        let ips = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let open = Mapping::anonymous(ips.len() * WORDS_OF_ADDRESS * 8).unwrap();
+        let mut places = Places::new(&ips, 50_000, open);
+        let listener: SocketAddr = "192.0.2.1:3478".parse().unwrap();
+        let at = |text: &str| RelayedAddr::new(text.parse().unwrap());
+        places.open_listener(ListenerId(3), listener);
+        assert!(places.open_relay(id(7, 1), at("192.0.2.1:50077")));
+        assert!(places.open_relay(id(8, 1), at("[2001:db8::1]:65535")));
+        assert!(!places.open_relay(id(9, 1), at("192.0.2.1:49999")), "below the range");
+        assert!(!places.open_relay(id(9, 1), at("192.0.2.9:50000")), "of no address of ours");
+        assert_eq!(places.at(listener), Some(Origin::Listener(ListenerId(3))));
+        let found = |places: &Places, text: &str| places.at(text.parse().unwrap());
+        assert_eq!(found(&places, "192.0.2.1:50077"), Some(Origin::Relay(id(7, 1))));
+        assert_eq!(found(&places, "[2001:db8::1]:65535"), Some(Origin::Relay(id(8, 1))));
+        assert_eq!(found(&places, "[2001:db8::1]:50077"), None);
+        let is_open =
+            |places: &Places, word: usize| places.open.double(8 * word).load(Ordering::Relaxed);
+        assert_eq!(is_open(&places, 50_077 / 64), 1 << (50_077 % 64));
+        assert_eq!(is_open(&places, WORDS + 3_478 / 64), 1 << (3_478 % 64));
+        assert_eq!(is_open(&places, WORDS_OF_ADDRESS + 1_023), 1 << 63);
+        // A stale id closes nothing of another.
+        places.close_relay(id(7, 0));
+        assert_eq!(places.relay(id(7, 1)), "192.0.2.1:50077".parse().ok());
+        places.close_relay(id(7, 1));
+        assert_eq!(found(&places, "192.0.2.1:50077"), None);
+        assert_eq!(is_open(&places, 50_077 / 64), 0);
+        places.close_relays();
+        assert_eq!(is_open(&places, WORDS_OF_ADDRESS + 1_023), 0);
+        assert!(places.at(listener).is_some(), "listeners stay");
+    }
+}
