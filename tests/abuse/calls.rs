@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use client::{AllocateOptions, Event, TurnClient};
 
 use super::target::Target;
-use crate::clock;
+use rig::clock;
 
 /// Time between packets, as in voice with short frames.
 const PACE: Duration = Duration::from_millis(10);

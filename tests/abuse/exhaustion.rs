@@ -10,7 +10,7 @@ use super::raw::{self, Forger};
 use super::reflection::anybody;
 use super::target::{ATTACKER, SOON, Target, VICTIM, server};
 use super::{Attack, Outcome, judge, judge_at_once, outcome};
-use crate::clock;
+use rig::clock;
 
 /// What memory may grow by that is no trend: buffers and tables of an allocator at work.
 const NOISE_BYTES: u64 = 2 << 20;

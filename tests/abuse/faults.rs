@@ -52,7 +52,7 @@ fn vanish(target: &mut Target) -> Outcome {
         client::transport::reset_on_drop(line).expect("a socket");
     }
     let freed = || (target.descriptors() <= before).then_some(());
-    let freed = crate::clock::look_until(Duration::from_secs(5), freed).is_some();
+    let freed = rig::clock::look_until(Duration::from_secs(5), freed).is_some();
     outcome(freed && target.serves(), format!("allocations end with their connections: {freed}"))
 }
 

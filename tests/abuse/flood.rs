@@ -10,7 +10,7 @@ use super::raw::{self, Forger};
 use super::reflection::anybody;
 use super::target::{ATTACKERS_CORE, Kind, Target, on_core, server};
 use super::{Attack, Outcome, judge_on_one_core, outcome};
-use crate::clock;
+use rig::clock;
 
 /// How long it goes on.
 const LENGTH: Duration = Duration::from_secs(3);

@@ -10,7 +10,7 @@ use super::exhaustion::is_closed;
 use super::raw;
 use super::target::{ATTACKER, SOON, Target, server};
 use super::{Attack, Outcome, judge, outcome};
-use crate::clock;
+use rig::clock;
 
 /// Datagrams of the flood, and how many go out together every [`PAUSE`].
 const FLOOD: usize = 200_000;

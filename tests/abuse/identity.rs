@@ -10,7 +10,7 @@ use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnCl
 use super::raw::{self, Forger};
 use super::target::{ATTACKER, SOON, Target, VICTIM, server, unix_s};
 use super::{Attack, Outcome, judge, outcome};
-use crate::clock;
+use rig::clock;
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "find out which users exist", run: enumerate },

@@ -63,7 +63,7 @@ fn open_server(target: &mut Target) -> Outcome {
         std::fs::set_permissions(home.path("open.pem"), open).expect("it is ours");
         let path = path.to_str().expect("a path in UTF-8");
         let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
-        let ended = crate::clock::look_until(Duration::from_secs(3), || relay.ended());
+        let ended = rig::clock::look_until(Duration::from_secs(3), || relay.ended());
         if ended.and_then(|status| status.code()) != Some(2) {
             started.push(name);
         }
@@ -78,7 +78,7 @@ fn without_credentials() -> Outcome {
     program.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--log-file=stdout"]);
     program.args(["--pidfile=/dev/null", &format!("--listening-ip={INTERNAL}")]);
     let mut coturn = Process::start(&mut program);
-    let ended = crate::clock::look_until(Duration::from_secs(2), || coturn.ended());
+    let ended = rig::clock::look_until(Duration::from_secs(2), || coturn.ended());
     outcome(ended.is_some(), "started without credentials".to_owned())
 }
 

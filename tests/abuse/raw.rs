@@ -10,8 +10,8 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::target::SOON;
-use crate::clock;
 use crate::netns::Namespace;
+use rig::clock;
 
 pub(super) const BINDING: u16 = 0x0001;
 pub(super) const ALLOCATE: u16 = 0x0003;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::raw::{self, Forger};
 use super::target::{ATTACKER, Target, VICTIM, server};
 use super::{Attack, Outcome, judge, outcome};
-use crate::clock;
+use rig::clock;
 
 /// Octets of the IPv4 and UDP headers that a datagram has on the wire.
 const HEADERS: usize = 28;

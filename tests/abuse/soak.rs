@@ -14,7 +14,7 @@ use super::target::Target;
 use super::{
     Attack, attempt, exhaustion, faults, garbage, identity, networks, reflection, tenants,
 };
-use crate::clock;
+use rig::clock;
 
 /// Says for how many minutes.
 const MINUTES: &str = "AV_EDGE_SOAK_MINUTES";

@@ -10,10 +10,10 @@ use client::{
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::clock;
 use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, await_ready, command};
 use crate::process::Process;
 use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, Site};
+use rig::clock;
 
 /// Where attackers live: in the network of the honest client.
 pub(super) const ATTACKER: &str = "10.25.1.66";

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Directory, Run};
+use crate::harness::{Directory, RELAY, Run};
 
 const AUTH: &str = "listen = \"127.0.0.1:22701\"
 uris = [\"turn:turn.example.org\"]
@@ -14,17 +14,6 @@ name = \"web\"
 key = \"0123456789abcdef\"
 ";
 
-const RELAY: &str = "realm = \"example.org\"
-workers = 1
-[pool]
-key = \"pool.pem\"
-[[listen]]
-address = \"127.0.0.1:22702\"
-[relay]
-addresses = [{ local = \"127.0.0.1\" }]
-ports = \"22800-22899\"
-";
-
 #[test]
 fn each_kind_of_file_is_recognised_and_summed_up() {
     let directory = Directory::new();
@@ -32,7 +21,7 @@ fn each_kind_of_file_is_recognised_and_summed_up() {
     for (case, text, kind, words) in [
         ("auth", AUTH, None, &["valid", "credential service on http://127.0.0.1:22701", "web"][..]),
         ("auth, said", AUTH, Some("auth"), &["valid", "no metrics"]),
-        ("relay", RELAY, None, &["valid", "127.0.0.1:22702/udp", "22800-22899", "example.org"]),
+        ("relay", RELAY, None, &["valid", "127.0.0.1:22702/udp", "22800-23299", "example.org"]),
         ("relay, said", RELAY, Some("relay"), &["valid", "no metrics"]),
     ] {
         let file = directory.write("edge.toml", text);
@@ -60,7 +49,7 @@ fn bad_files_are_refused_by_check_and_by_the_service_with_one_message() {
         ("auth", AUTH, "[[callers]]", "[[callers", "TOML"),
         ("relay", RELAY, "realm =", "real =", "real"),
         ("relay", RELAY, "127.0.0.1:22702", "127.0.0.1", "address"),
-        ("relay", RELAY, "22800-22899", "22800", "ports"),
+        ("relay", RELAY, "22800-23299", "22800", "ports"),
         ("relay", RELAY, "key = \"pool.pem\"", "key = \"none.pem\"", "none.pem"),
     ] {
         let file = directory.write("edge.toml", &text.replacen(from, to, 1));

@@ -2,18 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Directory, Run};
-
-const RELAY: &str = "realm = \"example.org\"
-workers = 1
-[pool]
-key = \"pool.pem\"
-[[listen]]
-address = \"127.0.0.1:22712\"
-[relay]
-addresses = [{ local = \"127.0.0.1\" }]
-ports = \"22900-23399\"
-";
+use crate::harness::{Directory, RELAY, Run};
 
 /// The line about a subject.
 fn said(run: &Run, subject: &str) -> Value {

@@ -8,6 +8,18 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+/// A relay that nobody starts, whose key lies beside.
+pub(crate) const RELAY: &str = "realm = \"example.org\"
+workers = 1
+[pool]
+key = \"pool.pem\"
+[[listen]]
+address = \"127.0.0.1:22702\"
+[relay]
+addresses = [{ local = \"127.0.0.1\" }]
+ports = \"22800-23299\"
+";
+
 /// A command line of the binary, free of the surroundings' log settings.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_av-edge"));

@@ -14,9 +14,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::clock;
 use crate::netns::{Namespace, must};
 use crate::process::Process;
+use rig::clock;
 
 /// How long the browser may take to start and to load a page.
 const START: Duration = Duration::from_secs(60);

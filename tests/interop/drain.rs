@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use client::AllocateOptions;
 
-use crate::clock;
 use crate::edge::{Home, METRICS, RelayFile, connect, http_get, mint, start_relay};
 use crate::line::Line;
 use crate::process::Process;
 use crate::site::{INTERNAL, Site};
+use rig::clock;
 
 /// How long an end may take that nobody has to wait for.
 const SOON: Duration = Duration::from_secs(5);

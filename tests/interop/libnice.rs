@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use client::Credentials;
 
-use crate::clock;
 use crate::edge::{Home, METRICS, RelayFile, http_get, start_relay};
 use crate::mras::{by_sipp, start_mras};
 use crate::netns::must;
 use crate::process::Process;
 use crate::site::{INTERNAL, Site};
 use crate::wire::{Carrier, Wire};
+use rig::clock;
 
 /// Packets each agent sends.
 const PACKETS: &str = "10000";

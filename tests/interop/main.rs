@@ -10,7 +10,6 @@ mod access;
 mod bad_input;
 mod browser;
 mod call;
-mod clock;
 mod conformance;
 mod coturn;
 mod demo;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use client::{AllocateOptions, Credentials, TurnClient};
 use serde_json::Value;
 
-use crate::clock;
 use crate::edge::{Home, RelayFile, connect_to, mint, start_relay};
 use crate::netns::must;
 use crate::prometheus::Prometheus;
 use crate::site::{INTERNAL, PEER, Site};
+use rig::clock;
 
 /// Where the relays of this pool are: the port of their listeners, their relayed ports, and their
 /// metrics.

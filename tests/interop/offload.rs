@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
-use crate::clock;
 use crate::coturn::{RUNS, Run, for_coturn, start_peers};
 use crate::edge::{
     Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready, http_get, start_auth, start_relay,
@@ -22,6 +21,7 @@ use crate::line::Line;
 use crate::netns::must;
 use crate::process::Process;
 use crate::site::Site;
+use rig::clock;
 
 /// Words of the call, each there and back.
 const WORDS: u64 = 2_000;

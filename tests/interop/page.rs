@@ -13,10 +13,10 @@ use client::{AllocateOptions, Credentials, TurnClient};
 
 use crate::browser::Browser;
 use crate::call::serve_page;
-use crate::clock;
 use crate::edge::{Home, RelayFile, connect, mint, start_auth, start_relay};
 use crate::process::Process;
 use crate::site::{INTERNAL, PEER, Site};
+use rig::clock;
 
 const URL: &str = "http://127.0.0.1:9643/";
 const TOKEN: &str = "interop-admin-token-77ab";

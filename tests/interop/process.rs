@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::NamedTempFile;
 
-use crate::clock;
+use rig::clock;
 
 /// A running program.
 #[derive(Debug)]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use client::{AllocateOptions, Credentials, Event, TurnClient};
 use serde_json::Value;
 
-use crate::clock;
 use crate::edge::{
     AUTH_METRICS, Home, METRICS, RelayFile, connect, http_get, start_auth, start_relay,
 };
 use crate::netns::{Namespace, must};
 use crate::process::Process;
 use crate::site::{INTERNAL, PEER, Site};
+use rig::clock;
 
 /// Where Prometheus answers, on the DMZ host.
 const ADDRESS: &str = "127.0.0.1:9090";

@@ -15,12 +15,12 @@ use client::Event;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::clock;
 use crate::edge::{Home, METRICS, RelayFile, http_get, start_relay};
 use crate::line::Line;
 use crate::netns::{Namespace, must};
 use crate::process::Process;
 use crate::site::Site;
+use rig::clock;
 
 /// How long what waits may take to arrive: pauses between attempts are up to 30 s.
 const SOON: Duration = Duration::from_secs(60);

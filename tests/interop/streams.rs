@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
-use crate::clock;
 use crate::coturn::{Run, start_peers_at};
 use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, http_get, mint, start_relay};
 use crate::netns::{Namespace, must};
 use crate::site::{INTERNAL, INTERNAL6, PEER, PEER6, Site};
+use rig::clock;
 
 /// The relay's name in its certificate.
 const NAME: &str = "turn.example.org";

@@ -6,13 +6,13 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::clock;
 use crate::edge::{AUTH_METRICS, Home, METRICS, RelayFile, command, start_auth_with};
 use crate::monitoring::deploy;
 use crate::netns::{Namespace, must};
 use crate::process::Process;
 use crate::prometheus::Prometheus;
 use crate::site::Site;
+use rig::clock;
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use rig::Link;
 use rig::dice::Dice;
 
-use crate::clock;
 use crate::rtp::{Seen, Source};
+use rig::clock;
 
 /// A link at work. Whoever sends to [`Impaired::address`] reaches the other end, and is answered
 /// from there.

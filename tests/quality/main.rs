@@ -2,7 +2,6 @@
 //! a simulated network, and over real sockets behind a link that loses, delays and reorders.
 #![expect(clippy::unwrap_used, reason = "in a test, what fails shall be loud")]
 
-mod clock;
 mod impaired;
 mod real;
 mod rtp;

@@ -15,9 +15,9 @@ use proto::now::UnixTime;
 use relay::{Config, Observer};
 use rig::Link;
 
-use crate::clock;
 use crate::impaired::{Impaired, Plan};
 use crate::rtp::{Counted, Seen, Source};
+use rig::clock;
 
 const SECRET: &str = "a secret of more than sixteen bytes";
 const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3_478);

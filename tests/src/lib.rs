@@ -14,6 +14,7 @@
 
 pub mod books;
 pub mod client;
+pub mod clock;
 pub mod crew;
 pub mod dial;
 pub mod dice;

@@ -9,7 +9,7 @@ use proto::turn::view::{AllocationDetail, Bond, BondKind, PeerView};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::allocations::Row;
+use super::allocations::{Figures, Row};
 use super::explain::history;
 use super::{Desk, Problem, time_ms};
 use crate::clock;
@@ -129,33 +129,12 @@ impl Stream {
     }
 }
 
-/// Five seconds of it.
+/// Five seconds of it, and when.
 #[derive(Serialize)]
 struct Sample {
     time_ms: u64,
-    rate_to_peer: u32,
-    rate_to_client: u32,
-    loss_client: Option<f64>,
-    loss_peer: Option<f64>,
-    jitter_client_s: Option<f64>,
-    jitter_peer_s: Option<f64>,
-}
-
-impl Sample {
-    fn of(packed: &Packed, begun: u64) -> Self {
-        let [rate_to_peer, rate_to_client] = packed.rates;
-        let [loss_client, loss_peer] = packed.loss();
-        let [jitter_client_s, jitter_peer_s] = packed.jitter();
-        Self {
-            time_ms: time_ms(begun, packed.at()),
-            rate_to_peer,
-            rate_to_client,
-            loss_client,
-            loss_peer,
-            jitter_client_s,
-            jitter_peer_s,
-        }
-    }
+    #[serde(flatten)]
+    figures: Figures,
 }
 
 /// Shows one.
@@ -180,6 +159,7 @@ impl Desk {
         let age = u64::try_from(view.age.as_millis()).unwrap_or(u64::MAX);
         let begun = self.begun_ms();
         let session = Session { worker: id.worker, view };
+        let sample = |it: &Packed| Sample { time_ms: time_ms(begun, it.at()), figures: it.into() };
         Detail {
             row: Row::new(&session, self.watch.recent(id)),
             dialect: match dialect {
@@ -191,7 +171,7 @@ impl Desk {
             peers: peers.iter().map(Peer::from).collect(),
             measured: media.is_some(),
             streams: media.as_ref().map(Stream::all).unwrap_or_default(),
-            samples: self.watch.samples(id).iter().map(|it| Sample::of(it, begun)).collect(),
+            samples: self.watch.samples(id).iter().map(sample).collect(),
             history: history(&self.observer, id),
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allocation::id_of;
 use super::{Desk, Problem};
-use crate::office::watch::{Recent, Sort};
+use crate::office::watch::{Recent, Sample, Sort};
 use crate::session::{Session, SessionId};
 
 /// Allocations of a page, unless fewer are asked for.
@@ -91,13 +91,36 @@ pub(super) struct Row {
     packets_in_kernel: u64,
     /// Who relayed most of the last seconds: what the "kernel" relays is not measured.
     relayed_by: &'static str,
+    #[serde(flatten)]
+    figures: Figures,
+    spark: Vec<u64>,
+}
+
+/// Five seconds of an allocation: what it carried, and how well that came.
+#[derive(Default, Serialize)]
+pub(super) struct Figures {
     rate_to_peer: u32,
     rate_to_client: u32,
     loss_client: Option<f64>,
     loss_peer: Option<f64>,
     jitter_client_s: Option<f64>,
     jitter_peer_s: Option<f64>,
-    spark: Vec<u64>,
+}
+
+impl From<&Sample> for Figures {
+    fn from(sample: &Sample) -> Self {
+        let [rate_to_peer, rate_to_client] = sample.rates;
+        let [loss_client, loss_peer] = sample.loss();
+        let [jitter_client_s, jitter_peer_s] = sample.jitter();
+        Self {
+            rate_to_peer,
+            rate_to_client,
+            loss_client,
+            loss_peer,
+            jitter_client_s,
+            jitter_peer_s,
+        }
+    }
 }
 
 impl Row {
@@ -106,9 +129,6 @@ impl Row {
         let view = &session.view;
         let Usage { to_peer, to_client } = view.usage;
         let Recent { last, spark, in_kernel } = recent;
-        let [rate_to_peer, rate_to_client] = last.map(|it| it.rates).unwrap_or_default();
-        let [loss_client, loss_peer] = last.map(|it| it.loss()).unwrap_or_default();
-        let [jitter_client_s, jitter_peer_s] = last.map(|it| it.jitter()).unwrap_or_default();
         Self {
             id: session.id().to_string(),
             user: format!("{:016x}", view.user.0),
@@ -125,12 +145,7 @@ impl Row {
             packets_to_client: to_client.packets,
             packets_in_kernel: view.beside,
             relayed_by: if in_kernel { "kernel" } else { "relay" },
-            rate_to_peer,
-            rate_to_client,
-            loss_client,
-            loss_peer,
-            jitter_client_s,
-            jitter_peer_s,
+            figures: last.as_ref().map(Figures::from).unwrap_or_default(),
             spark,
         }
     }

@@ -1,21 +1,20 @@
 //! `/v1/allocations/ID/capture`: what one sends and gets, as a file of pcapng, while it happens.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::{Bytes, Frame};
 use proto::turn::tap::{Depth, Untapped};
 use serde::Deserialize;
 use tokio::time::{Sleep, sleep};
 
 use super::allocation::id_of;
+use super::growing::growing;
 use super::{Desk, Problem};
 use crate::capture::{Pcapng, Recording};
 use crate::clock::Clock;
@@ -84,13 +83,13 @@ pub(super) async fn capture(
     );
     let (file, begin) = Pcapng::begin(&format!("allocation {id} of a relay"), transport);
     let end = Box::pin(sleep(Duration::from_secs(seconds)));
-    let stream = Stream { recording: Some(recording), file, begin: Some(begin), end };
+    let mut stream = Stream { recording: Some(recording), file, begin: Some(begin), end };
     let name = format!("attachment; filename=\"{id}.pcapng\"");
     let headers = [
         (header::CONTENT_TYPE, "application/x-pcapng"),
         (header::CONTENT_DISPOSITION, name.as_str()),
     ];
-    Ok((headers, Body::new(stream)).into_response())
+    Ok((headers, growing(move |context| stream.next(context))).into_response())
 }
 
 /// The file, as it grows.
@@ -102,28 +101,21 @@ struct Stream {
     end: Pin<Box<Sleep>>,
 }
 
-impl HttpBody for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        let frame = |bytes: Vec<u8>| Poll::Ready(Some(Ok(Frame::data(bytes.into()))));
-        if let Some(begin) = this.begin.take() {
-            return frame(begin);
+impl Stream {
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let piece = |bytes: Vec<u8>| Poll::Ready(Some(bytes.into()));
+        if let Some(begin) = self.begin.take() {
+            return piece(begin);
         }
-        let Some(recording) = &mut this.recording else { return Poll::Ready(None) };
-        let batch = match this.end.as_mut().poll(context) {
+        let Some(recording) = &mut self.recording else { return Poll::Ready(None) };
+        let batch = match self.end.as_mut().poll(context) {
             Poll::Ready(()) => None,
             Poll::Pending => ready!(recording.poll_next(context)),
         };
         if let Some(batch) = batch {
-            return frame(this.file.packets(&batch));
+            return piece(self.file.packets(&batch));
         }
-        this.recording = None;
-        frame(this.file.end(Clock::new().last().mono))
+        self.recording = None;
+        piece(self.file.end(Clock::new().last().mono))
     }
 }

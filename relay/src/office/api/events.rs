@@ -6,24 +6,21 @@
 //! grows. A reader that comes back says where it was and goes on there, if the ring still knows.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::explain::told;
+use super::growing::growing;
 use super::overview::Finding;
 use super::{Desk, Problem};
 use crate::chronicle::{Below, Bookmark, Fresh, What};
@@ -224,10 +221,10 @@ pub(super) async fn events(
         let ring = desk.wire.ring();
         last.and_then(|name| ring.behind(name)).unwrap_or(ring.end())
     };
-    let (sender, lines) = mpsc::channel(1);
+    let (sender, mut lines) = mpsc::channel(1);
     tokio::spawn(tell(desk, begin, sender, place));
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((head, Body::new(Lines(lines))).into_response())
+    Ok((head, growing(move |context| lines.poll_recv(context))).into_response())
 }
 
 /// Goes through the ring with one reader until it has gone.
@@ -265,21 +262,6 @@ async fn tell(
         if said.elapsed() >= SILENCE {
             line = Some(Bytes::from_static(b":\n\n"));
         }
-    }
-}
-
-/// A body that grows line by line, as fast as it is read.
-struct Lines(mpsc::Receiver<Bytes>);
-
-impl HttpBody for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

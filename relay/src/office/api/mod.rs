@@ -9,6 +9,7 @@ mod allocations;
 mod capture;
 mod events;
 mod explain;
+mod growing;
 mod openapi;
 mod orders;
 mod overview;

@@ -1,4 +1,4 @@
-//! The clocks of this test: the only place that reads one or rests.
+//! The host's clock, for tests that meet real processes: the only place that reads it or rests.
 
 use std::time::{Duration, Instant};
 
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// The monotonic clock.
-#[expect(clippy::disallowed_methods, reason = "this is the clock of the test")]
-pub(crate) fn now() -> Instant {
+#[expect(clippy::disallowed_methods, reason = "this is the clock of these tests")]
+pub fn now() -> Instant {
     Instant::now()
 }
 
 /// Waits for a moment: the pace of a sender.
 #[expect(clippy::disallowed_methods, reason = "a sender is paced by the clock, not by an event")]
-pub(crate) fn rest_until(moment: Instant) {
+pub fn rest_until(moment: Instant) {
     std::thread::sleep(moment.saturating_duration_since(now()));
 }
 
@@ -22,12 +22,12 @@ fn rest(time: Duration) {
 }
 
 /// Looks until there is an answer, or panics after `limit` with what it waited for.
-pub(crate) fn await_some<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+pub fn await_some<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
     look_until(limit, look).unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
 }
 
 /// Looks until there is an answer, or `limit` has passed.
-pub(crate) fn look_until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn look_until<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = now() + limit;
     loop {
         let found = look();
