@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::edge::{Home, RelayFile, connect, mint, start_relay};
 use crate::netns::{Namespace, cable};
+use crate::rings::ringing;
 use crate::site::{INTERNAL, INTERNAL6, PEER, PEER6, Site};
 
 /// How long a test waits for what must come.
@@ -111,6 +112,12 @@ fn mark(socket: &UdpSocket, class: u8, hops: u8) {
     marked.expect("a socket that can be marked");
 }
 
+/// What is on the wire does not depend on what brings it there: sockets, or rings.
+fn by_each_engine(prove: fn(&RelayFile)) {
+    prove(&RelayFile::default());
+    prove(&ringing(RelayFile::default(), 0));
+}
+
 fn host(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
@@ -130,9 +137,13 @@ fn send_whole(client: &mut TurnClient, peer: SocketAddr, payload: &[u8]) {
 
 #[test]
 fn iphdr_008_class_and_hops_are_carried_on_the_wire_in_every_pairing() {
+    by_each_engine(carry_class_and_hops);
+}
+
+fn carry_class_and_hops(file: &RelayFile) {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &RelayFile::default());
+    let _relay = start_relay(&site, &home, file);
     let credential = mint(&home.path("pool.pem"), "alice");
     for (server, at) in [(INTERNAL, PEER), (INTERNAL6, PEER6), (INTERNAL, PEER6), (INTERNAL6, PEER)]
     {
@@ -167,9 +178,13 @@ fn iphdr_008_class_and_hops_are_carried_on_the_wire_in_every_pairing() {
 
 #[test]
 fn iphdr_003_df_on_the_wire_follows_the_attribute() {
+    by_each_engine(let_df_follow_the_attribute);
+}
+
+fn let_df_follow_the_attribute(file: &RelayFile) {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &RelayFile::default());
+    let _relay = start_relay(&site, &home, file);
     let credential = mint(&home.path("pool.pem"), "alice");
     let mut client = site.client.enter(|| connect(INTERNAL, &credential));
     let wish = AllocateOptions { dont_fragment: true, ..AllocateOptions::default() };
@@ -216,9 +231,13 @@ fn packet_with_options(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<
 
 #[test]
 fn iphdr_004_options_are_not_carried_on() {
+    by_each_engine(carry_no_options);
+}
+
+fn carry_no_options(file: &RelayFile) {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &RelayFile::default());
+    let _relay = start_relay(&site, &home, file);
     let credential = mint(&home.path("pool.pem"), "alice");
     let mut client = site.client.enter(|| connect(INTERNAL, &credential));
     let relayed = allocate(&mut client, host(PEER));
@@ -248,7 +267,7 @@ fn iphdr_004_options_are_not_carried_on() {
 }
 
 /// The site with one more machine behind the peer's, and a relay that may reach it.
-fn far_away() -> (Site, Namespace, RelayFile) {
+fn far_away(file: RelayFile) -> (Site, Namespace, RelayFile) {
     let site = Site::new();
     let far = Namespace::new("far");
     cable((&site.peer, "narrow"), (&far, "peer"));
@@ -263,7 +282,7 @@ fn far_away() -> (Site, Namespace, RelayFile) {
     far.ip("route add default via 10.25.3.1");
     far.ip("route add default via fd25:3::1");
     let allow = r#""10.25.2.0/24", "10.25.3.0/24", "fd25:2::/64", "fd25:3::/64""#;
-    (site, far, RelayFile { allow, ..RelayFile::default() })
+    (site, far, RelayFile { allow, ..file })
 }
 
 /// The report that must come: whom it is about and what it says.
@@ -279,9 +298,14 @@ fn report(client: &mut TurnClient) -> (SocketAddr, [u8; 8]) {
 
 #[test]
 fn icmp_004_closed_ports_narrow_links_and_short_lives_are_told_to_the_client() {
-    let (site, far, file) = far_away();
+    by_each_engine(tell_what_was_not_delivered);
+}
+
+fn tell_what_was_not_delivered(file: &RelayFile) {
+    let (site, far, file) = far_away(file.clone());
+    let file = &file;
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &file);
+    let _relay = start_relay(&site, &home, file);
     let credential = mint(&home.path("pool.pem"), "alice");
     let [_, _, m0, m1] = NARROW.to_be_bytes();
     for (server, at, closed, narrow, expired) in [
@@ -335,9 +359,13 @@ fn icmp_004_closed_ports_narrow_links_and_short_lives_are_told_to_the_client() {
 
 #[test]
 fn icmp_004_a_narrow_link_of_the_relay_itself_is_told_too() {
+    by_each_engine(tell_of_a_narrow_link);
+}
+
+fn tell_of_a_narrow_link(file: &RelayFile) {
     let site = Site::new();
     let home = Home::with_pool_key();
-    let _relay = start_relay(&site, &home, &RelayFile::default());
+    let _relay = start_relay(&site, &home, file);
     let credential = mint(&home.path("pool.pem"), "alice");
     site.relay.ip(&format!("link set external mtu {NARROW}"));
     let mut client = site.client.enter(|| connect(INTERNAL, &credential));

@@ -2,10 +2,11 @@
 //!
 //! The site is that of `offload.rs`. Requests go by sockets on purpose, so it is media that is counted.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use client::Event;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
@@ -16,13 +17,13 @@ use crate::edge::{
 use crate::line::Line;
 use crate::offload::{assert_mostly_offloaded, metric, page, relayed, site};
 use crate::process::Process;
-use crate::site::Site;
+use crate::site::{EXTERNAL, Site};
 
 /// Words of the call, each there and back.
 const WORDS: u64 = 500;
 
 /// A relay whose media comes by rings; with routes the kernel relays by itself what it can.
-fn ringing(file: RelayFile, routes: u32) -> RelayFile {
+pub(crate) fn ringing(file: RelayFile, routes: u32) -> RelayFile {
     let tables = format!(
         "[offload]\nmode = \"native\"\ninterfaces = [\"internal\", \"external\"]\n\
          engine = \"af_xdp\"\nroutes = {routes}\n"
@@ -121,7 +122,7 @@ fn rings_carry_everything_of_turnutils_uclient() {
         let user = format!("user-{number}");
         run.demand_all_back(&site.client, &["-u", &user, "-W", REST_SECRET]);
         let found = page(&site);
-        // What one client sends another is relayed twice, and only its ends are on a network.
+        // What one client sends another is relayed twice and leaves the relay once.
         let halves = if run.case.starts_with("client to client") { 2 } else { 1 };
         let all = (relayed(&found)[0] - before.1[0]) / halves;
         assert_by_rings(run.case, before.0, all, &found);
@@ -164,6 +165,8 @@ fn rings_carry_a_call_of_chromium_with_itself() {
     let found = page(&site);
     // Both ends are clients of the relay: each packet passes two relayed addresses.
     assert_by_rings("Chromium", [0; 3], relayed(&found)[0] / 2, &found);
+    let [.., strays] = carried(&found);
+    assert!(strays * 100 < relayed(&found)[0], "what is between them stays within: {found}");
     assert_eq!(relayed_sockets(&site), 0);
 }
 
@@ -182,6 +185,47 @@ fn rings_leave_other_processes_their_ports() {
     let mut bytes = [0; 64];
     let (length, _) = other.recv_from(&mut bytes).expect("it arrives");
     assert_eq!(&bytes[..length], b"for another");
+}
+
+/// Sends an IPv4 packet with a UDP datagram whose headers are all made up.
+fn make_up(site: &Site, (from, to): (SocketAddrV4, SocketAddrV4), checksum: u16) {
+    let payload = b"made up";
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend(from.ip().octets());
+    packet.extend(to.ip().octets());
+    for word in [from.port(), to.port(), 8 + 7, checksum] {
+        packet.extend(word.to_be_bytes());
+    }
+    packet.extend(payload);
+    let raw = site.peer.enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)));
+    let raw = raw.expect("a raw socket");
+    raw.set_header_included_v4(true).expect("headers of our own");
+    raw.send_to(&packet, &SocketAddr::from(to).into()).expect("it is sent");
+}
+
+#[test]
+fn sec_005_rings_take_nothing_that_is_damaged_or_claims_to_come_from_the_relay_itself() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let _relay = start_relay(&site, &home, &ringing(RelayFile::default(), 0));
+    let mut line = Line::open(&site, &home);
+    line.client.permit(&[EXTERNAL.parse().expect("an address")]).expect("a permission");
+    line.demand_echo("the way is open");
+    line.client.send_channel(line.channel, b"whence").expect("it is sent");
+    let (_, relayed) = line.peer.recv_from(&mut [0; 64]).expect("it arrives");
+    let SocketAddr::V4(to) = relayed else { panic!("IPv4, not {relayed}") };
+    let Ok(SocketAddr::V4(peer)) = line.peer.local_addr() else { panic!("IPv4") };
+    let itself = SocketAddrV4::new(*to.ip(), 5_000);
+    for (from, checksum, lost) in
+        [(peer, 0x1234, "damaged"), (itself, 0, "forged"), (peer, 0, "nothing")]
+    {
+        make_up(&site, (from, to), checksum);
+        let heard = line.client.recv(Duration::from_millis(300)).expect("the socket works");
+        assert_eq!(heard.is_some(), lost == "nothing", "{lost}: {heard:?}");
+        let reason = format!("reason=\"{lost}\"");
+        let count = metric(&page(&site), "av_edge_relay_ring_lost_total", &[&reason]);
+        assert_eq!(count, u64::from(lost != "nothing"), "{lost}");
+    }
 }
 
 #[test]

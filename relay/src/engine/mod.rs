@@ -111,6 +111,8 @@ pub(crate) struct EngineTally {
     pub(crate) strays: u64,
     /// Frames whose checksums were wrong.
     pub(crate) damaged: u64,
+    /// Frames that claim to come from this host, or from nobody.
+    pub(crate) forged: u64,
     /// Frames that a ring had no room for.
     pub(crate) lost_at_rings: u64,
 }

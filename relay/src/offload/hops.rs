@@ -85,10 +85,16 @@ impl Hops {
     pub(crate) fn hop(&mut self, path: &Path) -> Option<Hop> {
         let link = self.link(path.ifindex)?;
         let to_mac = self.neighbour(path.ifindex, path.via)?;
-        let mtu = path.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
-        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let mtu = self.mtu(path)?;
         let (ifindex, vlan) = link.vlan.unwrap_or((path.ifindex, 0));
         Some(Hop { ifindex, from_mac: link.mac, to_mac, vlan, is_cable: link.is_cable, mtu })
+    }
+
+    /// The largest IP packet that fits a path.
+    pub(crate) fn mtu(&mut self, path: &Path) -> Option<u16> {
+        let link = self.link(path.ifindex)?;
+        let mtu = path.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        Some(u16::try_from(mtu).unwrap_or(u16::MAX))
     }
 
     /// Tells what has shifted since it was asked last.

@@ -48,7 +48,7 @@ pub(crate) use socket::{
     take_marks, take_runs,
 };
 pub(crate) use steering::{Lane, Spoken, Steering, attach_steering};
-pub(crate) use strays::{Stray, open_receiver, open_sender, receive_stray, send_stray};
+pub(crate) use strays::{Stray, open_icmp, open_receiver, open_sender, receive_stray, send_stray};
 
 /// A length as the kernel takes it; what is longer than it can say is cut, not wrapped.
 fn length(bytes: usize) -> u32 {

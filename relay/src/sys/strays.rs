@@ -13,14 +13,16 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::control::{Control, Message, space};
 use super::name::Name;
-use super::socket::{relax_path_mtu, set, take_marks};
+use super::socket::{follow_path_mtu, relax_path_mtu, set, take_marks};
 use super::{length, set_buffers};
 
 /// Room for what is said of a datagram: class, hops, its address with a port or an interface.
 const CONTROL: usize = 2 * space(size_of::<libc::c_int>()) + space(Name::LENGTH);
 
-/// The instruction of a filter that says how much of a packet is wanted.
+/// Instructions of filters: one that says how much of a packet is wanted, and two that look at it.
 const RETURN: u16 = 0x06;
+const LOAD_BYTE: u16 = 0x30;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
 
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
@@ -116,8 +118,37 @@ pub(crate) fn open_sender(family: Family, dont_fragment: bool) -> io::Result<Soc
     if dont_fragment && family == Family::V4 {
         let probe = libc::IP_PMTUDISC_PROBE;
         set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, probe)?;
+    } else if family == Family::V6 {
+        follow_path_mtu(socket.as_fd())?;
     } else {
         relax_path_mtu(socket.as_fd(), family)?;
+    }
+    Ok(socket)
+}
+
+/// A socket that hears what ICMP says of datagrams that did not arrive: of IPv4 with the IP header.
+pub(crate) fn open_icmp(family: Family) -> io::Result<Socket> {
+    /// Of `linux/icmp.h`: types that are not wanted.
+    const FILTER: libc::c_int = 1;
+    const UNREACHABLE: u32 = 3;
+    const EXCEEDED: u32 = 11;
+    let protocol = match family {
+        Family::V4 => Protocol::ICMPV4,
+        Family::V6 => Protocol::ICMPV6,
+    };
+    let socket = Socket::new(domain(family), Type::RAW.nonblocking(), Some(protocol))?;
+    match family {
+        Family::V4 => {
+            let wanted = 1_u32 << UNREACHABLE | 1 << EXCEEDED;
+            set(socket.as_fd(), libc::SOL_RAW, FILTER, (!wanted).cast_signed())?;
+        }
+        // Errors, but none about parameters: types 1 to 3.
+        Family::V6 => socket.attach_filter(&[
+            SockFilter::new(LOAD_BYTE, 0, 0, 0),
+            SockFilter::new(JUMP_IF_AT_LEAST, 1, 0, 4),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+            SockFilter::new(RETURN, 0, 0, 0),
+        ])?,
     }
     Ok(socket)
 }

@@ -192,6 +192,7 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         ring_out,
         strays,
         damaged,
+        forged,
         lost_at_rings,
     } = tally;
     for word in [receives, sends, datagrams_in, datagrams_out, runs_out, send_queue_full] {
@@ -200,7 +201,10 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
     for word in [send_refused, send_closed, truncated, lost_at_relays] {
         each(word);
     }
-    for word in [restarts, diversions_failed, ring_in, ring_out, strays, damaged, lost_at_rings] {
+    for word in [restarts, diversions_failed, ring_in, ring_out, strays] {
+        each(word);
+    }
+    for word in [damaged, forged, lost_at_rings] {
         each(word);
     }
 }

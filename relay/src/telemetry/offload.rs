@@ -69,7 +69,7 @@ pub(super) const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_ring_lost_total",
         Unit::Count,
-        "frames that rings had no room for, and those whose checksum was wrong",
+        "frames that rings had no room for, whose checksum was wrong (damaged), or that claim to come from the relay's own host (forged)",
     ),
 ];
 
@@ -96,7 +96,9 @@ pub(super) fn rings(worker: &str, snapshot: &Snapshot) {
         count("av_edge_relay_ring_datagrams_total", &labels, value);
     }
     count("av_edge_relay_stray_datagrams_total", &[("worker", worker)], tally.strays);
-    for (reason, value) in [("queue_full", tally.lost_at_rings), ("damaged", tally.damaged)] {
+    let reasons =
+        [("queue_full", tally.lost_at_rings), ("damaged", tally.damaged), ("forged", tally.forged)];
+    for (reason, value) in reasons {
         let labels = [("worker", worker), ("reason", reason)];
         count("av_edge_relay_ring_lost_total", &labels, value);
     }

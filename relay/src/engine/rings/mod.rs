@@ -12,9 +12,11 @@
 
 mod checksum;
 mod frame;
+mod icmp;
 mod paths;
 mod places;
 mod stack;
+mod within;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,12 +42,13 @@ use crate::offload::Hops;
 use crate::sys::{FrameSocket, Undelivered};
 use frame::{Leaving, Unfit};
 use paths::Paths;
+use within::Within;
 
 /// The token of news about next hops; those of the stack's sockets follow, then those of rings. No
 /// stream and no relayed TCP address has them.
 const NEWS: usize = FOREIGN | 0x6800_0000;
 const STRAYS: usize = NEWS + 1;
-const RINGS: usize = STRAYS + 2;
+const RINGS: usize = STRAYS + 4;
 
 /// Slots that frames get in a turn; others are left for sockets.
 const FRAMES: usize = SLOTS * 3 / 4;
@@ -53,7 +56,10 @@ const FRAMES: usize = SLOTS * 3 / 4;
 /// Datagrams that the stack brings in a turn to relayed ports of a family.
 const MOST_STRAYS: usize = 4;
 
-/// Reports of what was too large, kept for the next turn.
+/// What clients of this relay send each other that is taken in a turn.
+const MOST_WITHIN: usize = SLOTS / 2;
+
+/// Reports of what was not delivered, kept for the next turn.
 const REPORTS: usize = 16;
 
 /// What the engine is made of, opened with privileges.
@@ -79,6 +85,7 @@ pub(crate) struct RingEngine {
     places: Places,
     stack: Stack,
     paths: Paths,
+    within: Within,
     clock: Clock,
     /// Which outlet is looked at first.
     first: usize,
@@ -113,6 +120,7 @@ impl RingEngine {
             places,
             stack,
             paths,
+            within: Within::new(),
             clock: Clock::new(),
             first: 0,
             id: u16::from_ne_bytes([i0, i1]),
@@ -138,6 +146,10 @@ impl RingEngine {
                     // The kernel program brings none.
                     Err(Unfit::Foreign) => return,
                 };
+                if !places.may_send(found.from.ip()) {
+                    tally.forged += 1;
+                    return;
+                }
                 // Closed meanwhile, if it is nothing's.
                 let Some(origin) = places.at(found.to) else { return };
                 let datagram = Datagram { marks: found.marks, bytes: found.payload };
@@ -150,6 +162,28 @@ impl RingEngine {
             tally.datagrams_in += tally.ring_in - before;
         }
         *first = first.wrapping_add(1);
+    }
+
+    /// Takes what clients of this relay sent each other.
+    fn receive_within(&mut self, batch: &mut Batch) {
+        let Self { within, tally, .. } = self;
+        within.take(MOST_WITHIN, &mut |at, from, datagram| {
+            tally.datagrams_in += u64::from(batch.take(Origin::Relay(at), from, datagram));
+        });
+    }
+
+    /// Hears what became of what was sent.
+    fn hear(&mut self) {
+        let Self { stack, places, paths, reports, .. } = self;
+        stack.hear(REPORTS, &mut |family, packet| {
+            let Some((from, to, icmp)) = icmp::read(family, packet) else { return };
+            let Some(Origin::Relay(id)) = places.at(from) else { return };
+            // The path may be narrower now.
+            paths.forget((from.ip(), to.ip()));
+            if reports.len() < REPORTS {
+                reports.push((id, Undelivered { to, icmp }));
+            }
+        });
     }
 
     /// Takes what the stack brought to relayed ports.
@@ -183,6 +217,12 @@ impl RingEngine {
             }
         };
         let (to, marks) = (run.way.to, run.way.marks);
+        if relay.is_some()
+            && let Some(Origin::Relay(other)) = self.places.at(to)
+        {
+            self.send_within(batch, run, (from, other));
+            return true;
+        }
         // What brings hops along is payload; answers to strangers are not worth a look.
         let is_payload = relay.is_some() || marks.hops.is_some();
         let now = self.clock.last().mono;
@@ -196,7 +236,7 @@ impl RingEngine {
             }
         }
         if let Some(id) = relay {
-            self.send_strays(batch, run, (id, from), hop.map_or(0, |hop| hop.mtu));
+            self.send_strays(batch, run, (id, from));
         }
         relay.is_some()
     }
@@ -223,10 +263,20 @@ impl RingEngine {
         }
     }
 
-    /// Gives the datagrams of a run to the stack; of a path something may be known.
+    /// Keeps the datagrams of a run for another client.
+    fn send_within(&mut self, batch: &Batch, run: &Run, (from, to): (SocketAddr, RelayId)) {
+        for pieces in datagrams(batch, run) {
+            if self.within.put(to, (from, run.way.marks), pieces) {
+                self.tally.datagrams_out += 1;
+            } else {
+                self.tally.send_queue_full += 1;
+            }
+        }
+    }
+
+    /// Gives the datagrams of a run to the stack.
     #[cold]
-    fn send_strays(&mut self, batch: &Batch, run: &Run, from: (RelayId, SocketAddr), mtu: u16) {
-        let (id, from) = from;
+    fn send_strays(&mut self, batch: &Batch, run: &Run, (id, from): (RelayId, SocketAddr)) {
         let (to, marks) = (run.way.to, run.way.marks);
         for pieces in datagrams(batch, run) {
             self.tally.sends += 1;
@@ -242,6 +292,7 @@ impl RingEngine {
                     self.tally.send_refused += 1;
                     let too_large = error.raw_os_error() == Some(libc::EMSGSIZE);
                     if too_large && self.reports.len() < REPORTS {
+                        let mtu = self.paths.mtu((from.ip(), to.ip()));
                         self.reports.push((id, Undelivered { to, icmp: too_big(to, mtu) }));
                     }
                 }
@@ -285,9 +336,10 @@ impl Engine for RingEngine {
         at_most: Option<Duration>,
         foreign: &mut dyn FnMut(&Event),
     ) -> io::Result<Wake> {
-        let Self { inner, outlets, stack, .. } = self;
+        let Self { inner, outlets, stack, within, .. } = self;
         let busy = outlets.iter_mut().any(|it| it.socket.has_received())
             || stack.is_ready()
+            || !within.is_empty()
             || !self.reports.is_empty();
         let at_most = if busy { Some(Duration::ZERO) } else { at_most };
         let mut news = false;
@@ -305,9 +357,11 @@ impl Engine for RingEngine {
     }
 
     fn receive(&mut self, batch: &mut Batch) {
+        self.hear();
         for (id, report) in self.reports.drain(..) {
             batch.report(id, report);
         }
+        self.receive_within(batch);
         self.receive_frames(batch);
         self.receive_strays(batch);
         // Last, because requests are the last in a batch.
@@ -336,6 +390,7 @@ impl Engine for RingEngine {
 
     fn close_relays(&mut self) {
         self.places.close_relays();
+        self.within.clear();
         self.reports.clear();
         self.inner.close_relays();
     }
@@ -371,6 +426,7 @@ impl Engine for RingEngine {
             ring_out: ours.ring_out,
             strays: ours.strays,
             damaged: ours.damaged,
+            forged: ours.forged,
             lost_at_rings: ours.lost_at_rings,
             ..sum
         }

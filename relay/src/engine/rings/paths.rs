@@ -73,6 +73,17 @@ impl Paths {
         hop
     }
 
+    /// The largest IP packet that fits between two addresses; zero if that is not known.
+    pub(super) fn mtu(&mut self, ends: (IpAddr, IpAddr)) -> u16 {
+        let path = self.hops.path(ends);
+        path.and_then(|path| self.hops.mtu(&path)).unwrap_or_default()
+    }
+
+    /// Forgets a hop, because something was said about what went there.
+    pub(super) fn forget(&mut self, ends: (IpAddr, IpAddr)) {
+        self.known.remove(&ends);
+    }
+
     /// Hears what has changed.
     pub(super) fn heed(&mut self) {
         let Self { hops, known } = self;

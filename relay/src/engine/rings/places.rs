@@ -123,6 +123,15 @@ impl Places {
         listeners.find(|(port, _)| *port == at.port()).map(|(_, id)| Origin::Listener(*id))
     }
 
+    /// Whether datagrams may come from an address over a network. The host's stack takes none that
+    /// claim to be from the host itself or from nobody in particular.
+    #[inline]
+    pub(super) fn may_send(&self, ip: IpAddr) -> bool {
+        let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        let is_nobody = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast();
+        !is_broadcast && !is_nobody && self.all.iter().all(|place| place.ip != ip)
+    }
+
     fn index(&self, ip: IpAddr) -> Option<usize> {
         self.all.iter().position(|place| place.ip == ip)
     }
@@ -155,6 +164,29 @@ mod tests {
 
     fn id(slot: u32, generation: u32) -> RelayId {
         RelayId { allocation: AllocationId { slot, generation }, family: Family::V4 }
+    }
+
+    #[test]
+    fn sec_005_nobody_sends_from_our_own_addresses_or_from_none() {
+        let ours = "192.0.2.1".parse().unwrap();
+        let open = Mapping::anonymous(WORDS_OF_ADDRESS * 8).unwrap();
+        let places = Places::new(&[ours], 50_000, open);
+        let refused = [
+            "192.0.2.1",
+            "127.0.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "ff02::1",
+        ];
+        for ip in refused {
+            assert!(!places.may_send(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["192.0.2.2", "10.0.0.1", "2001:db8::1", "fe80::1"] {
+            assert!(places.may_send(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     #[test]

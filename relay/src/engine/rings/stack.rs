@@ -3,7 +3,7 @@
 //! That is whatever rings cannot carry: fragments and IP options, packets too large for the link,
 //! next hops that are not known yet, other interfaces, this very host. It costs a system call each.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -37,6 +37,9 @@ struct Sockets {
     ready: bool,
     sender: Socket,
     whole_sender: Socket,
+    icmp: Socket,
+    /// Whether that may hold something.
+    told: bool,
 }
 
 impl Stack {
@@ -49,6 +52,8 @@ impl Stack {
                 ready: false,
                 sender: sys::open_sender(family, false)?,
                 whole_sender: sys::open_sender(family, true)?,
+                icmp: sys::open_icmp(family)?,
+                told: false,
             });
         }
         Ok(stack)
@@ -63,26 +68,30 @@ impl Stack {
         Family::ALL.into_iter().filter_map(move |family| receiver(&family))
     }
 
-    /// Has a poll wake for them, by the token and the next one.
+    /// Has a poll wake for all, by the token and three more.
     pub(super) fn register(&self, registry: &Registry, first: Token) -> io::Result<()> {
-        for (family, receiver) in self.receivers() {
-            let token = Token(first.0 + family.index());
-            let descriptor = receiver.as_raw_fd();
-            registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        for (index, sockets) in self.families.iter().enumerate() {
+            let Some(Sockets { receiver, icmp, .. }) = sockets else { continue };
+            for (kind, socket) in [receiver, icmp].into_iter().enumerate() {
+                let token = Token(first.0 + 2 * index + kind);
+                let descriptor = socket.as_raw_fd();
+                registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+            }
         }
         Ok(())
     }
 
     /// Something came, by the token counted from the first.
     pub(super) fn wake(&mut self, index: usize) {
-        if let Some(Some(sockets)) = self.families.get_mut(index) {
-            sockets.ready = true;
+        if let Some(Some(sockets)) = self.families.get_mut(index / 2) {
+            sockets.ready |= index.is_multiple_of(2);
+            sockets.told |= !index.is_multiple_of(2);
         }
     }
 
     /// Whether something may have come.
     pub(super) fn is_ready(&self) -> bool {
-        self.families.iter().flatten().any(|it| it.ready)
+        self.families.iter().flatten().any(|it| it.ready || it.told)
     }
 
     /// Shows what came, at most so many datagrams of each family.
@@ -95,6 +104,23 @@ impl Stack {
                     Ok(None) => {}
                     Err(error) => {
                         sockets.ready = error.kind() == io::ErrorKind::Interrupted;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shows messages of ICMP that came, at most so many of each family.
+    pub(super) fn hear(&mut self, most: usize, take: &mut dyn FnMut(Family, &[u8])) {
+        let Self { families, buffer } = self;
+        for (family, sockets) in Family::ALL.into_iter().zip(families) {
+            let Some(sockets) = sockets.as_mut().filter(|it| it.told) else { continue };
+            for _ in 0..most {
+                match (&sockets.icmp).read(buffer) {
+                    Ok(len) => take(family, &buffer[..len]),
+                    Err(error) => {
+                        sockets.told = error.kind() == io::ErrorKind::Interrupted;
                         break;
                     }
                 }
