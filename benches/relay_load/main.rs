@@ -36,7 +36,7 @@ use serde_json::json;
 use cpu::{Calibration, Spent};
 use fleet::Fleet;
 use report::{Row, Series, Window};
-use server::{Carrier, Kind, Order, Relay, Server};
+use server::{Carrier, Kind, Mover, Order, Relay, Server};
 use site::Site;
 use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
 
@@ -71,6 +71,9 @@ struct Args {
     /// Measure this server alone.
     #[arg(long, value_name = "ours|coturn", value_parser = kind)]
     server: Option<Kind>,
+    /// How our relay moves media; "af-xdp" wants --transport udp.
+    #[arg(long, value_enum, default_value = "sockets")]
+    engine: Mover,
     /// Packets a second of paced voice. Default: 50000 to clients on UDP, 15000 on streams.
     #[arg(long, value_parser = rate)]
     voice_pps: Option<f64>,
@@ -128,6 +131,7 @@ fn run(args: &Args) -> io::Result<()> {
         kind,
         carrier: args.transport,
         relay: args.relay,
+        engine: args.engine,
         allocations: most_allocations(args),
         core: args.relay_core,
         binary: &binary,
@@ -184,7 +188,7 @@ fn most_allocations(args: &Args) -> usize {
 fn describe(args: &Args) -> String {
     let cut = if args.segmentation_offload { "by the link" } else { "on the sender's core" };
     format!(
-        "Clients on {}. One core for the relay and its links' polling, another for load and sinks. \
+        "Clients on {}, ours by {}. One core for the relay and its links' polling, another for load and sinks. \
          Medians of {} rounds of {} s, servers in turn.\n\
          pps: flood, {} packets underway. ns/pkt: the relay core's time that is not idle, softirq \
          included, per packet that arrived, at {} voice or {} video packets/s in bursts of {}; \
@@ -195,6 +199,7 @@ fn describe(args: &Args) -> String {
          one allocation (UDP_SEGMENT, cut {cut}; on a stream one write). pipe: peers on connections \
          too (RFC 6062), where a packet is as many bytes.",
         args.transport.name(),
+        args.engine.name(),
         args.rounds,
         args.seconds,
         args.window,

@@ -112,6 +112,25 @@ pub(crate) enum Relay {
     Tcp,
 }
 
+/// How our relay moves media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mover {
+    /// By sockets.
+    Sockets,
+    /// By rings past the host's network stack.
+    AfXdp,
+}
+
+impl Mover {
+    /// The name in words and configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sockets => "sockets",
+            Self::AfXdp => "af_xdp",
+        }
+    }
+}
+
 /// The name in the certificate.
 const NAME: &str = "load.example";
 
@@ -124,6 +143,8 @@ pub(crate) struct Order<'a> {
     pub(crate) carrier: Carrier,
     /// How it speaks to peers.
     pub(crate) relay: Relay,
+    /// How media moves, if it is ours.
+    pub(crate) engine: Mover,
     /// How many allocations it must bear.
     pub(crate) allocations: usize,
     /// The core it runs on.
@@ -254,7 +275,7 @@ fn make_certificate(folder: &Path) -> io::Result<()> {
 }
 
 fn ours(order: Order<'_>) -> io::Result<Vec<String>> {
-    let Order { carrier, relay, allocations, binary, folder, .. } = order;
+    let Order { carrier, relay, engine, allocations, binary, folder, .. } = order;
     let (first, last) = Kind::Ours.ports();
     let listen = Kind::Ours.addr();
     // Room for those that come while others have not left.
@@ -298,11 +319,23 @@ handshakes_burst = 1000000
     if relay == Relay::Tcp {
         text += "\n[features]\ntcp_relays = true\n";
     }
+    if engine != Mover::Sockets {
+        text += &offload(engine);
+    }
     let path = folder.join("relay.toml");
     fs::write(&path, text)?;
     let words =
         [binary.to_string_lossy(), "relay".into(), "--config".into(), path.to_string_lossy()];
     Ok(words.map(Cow::into_owned).to_vec())
+}
+
+/// The table of an engine that wants the kernel program, which relays nothing by itself here.
+fn offload(engine: Mover) -> String {
+    let (interfaces, engine) = (site::NEAR, engine.name());
+    format!(
+        "\n[offload]\nmode = \"native\"\nroutes = 0\ninterfaces = {interfaces:?}\n\
+         engine = \"{engine}\"\n"
+    )
 }
 
 fn coturn(order: Order<'_>) -> Vec<String> {

@@ -28,9 +28,12 @@ pub(crate) const RELAYED: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 1);
 /// Where peers live.
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
 
+/// The relay's devices.
+pub(crate) const NEAR: [&str; 2] = ["avlc", "avlp"];
+
 /// The links: the device at the far end, the device at the relay, and their addresses.
 const LINKS: [(Room, &str, Ipv4Addr, &str, Ipv4Addr); 2] =
-    [(Room::Clients, "far", CLIENT, "avlc", LISTEN), (Room::Peers, "far", PEER, "avlp", RELAYED)];
+    [(Room::Clients, "far", CLIENT, NEAR[0], LISTEN), (Room::Peers, "far", PEER, NEAR[1], RELAYED)];
 
 /// What the names of namespaces start with.
 const PREFIX: &str = "client-load-";
