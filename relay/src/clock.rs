@@ -117,6 +117,11 @@ impl KernelClock {
         Ok(Self { at: Instant::now(), since_boot })
     }
 
+    /// When it was made.
+    pub(crate) fn made(&self) -> Instant {
+        self.at
+    }
+
     /// When something ends for the kernel that ends at this instant: a tick earlier, because the
     /// program reads the clock as it was at the last one.
     pub(crate) fn of(&self, end: Instant) -> u64 {

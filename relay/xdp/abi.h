@@ -72,7 +72,31 @@ struct leg {
 	u8 mixed;
 	/* Whether it does not even go back where it came from but by redirection. */
 	u8 redirects;
-	u8 zero[6];
+	u8 zero[2];
+	/* The index of its allocation's `limit`; zero for none. */
+	u32 limit;
+};
+
+/* What may be limited. */
+enum unit {
+	BYTES,
+	DATAGRAMS,
+	UNITS,
+};
+
+/* How many limits hold for a leg: its allocation's own, and those that the allocation shares with others. */
+#define LEVELS 4
+
+/* What may pass in one direction: of the legs of an allocation, or of several allocations together. */
+struct limit {
+	/* Until when everything that passed is paid for: CLOCK_MONOTONIC in nanoseconds. */
+	u64 due[UNITS];
+	/* What passes in a second; zero for whatever comes. */
+	u64 rate[UNITS];
+	/* Of an allocation: the indices of those it shares, from the second on; zero for none. */
+	u32 above[LEVELS];
+	/* Of an allocation: datagrams that were held back, by its own and those it shares. */
+	u32 dropped[LEVELS][UNITS];
 };
 
 /* What passed. */
@@ -133,5 +157,10 @@ AT(leg, course, 69);
 AT(leg, vlan, 70);
 AT(leg, mixed, 72);
 AT(leg, redirects, 73);
+AT(leg, limit, 76);
+_Static_assert(sizeof(struct limit) == 80, "limit");
+AT(limit, rate, 16);
+AT(limit, above, 32);
+AT(limit, dropped, 48);
 _Static_assert(sizeof(struct count) == 16, "count");
 _Static_assert(FIRST_LEG == 9, "FIRST_LEG");

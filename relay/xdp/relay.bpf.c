@@ -2,11 +2,12 @@
  *
  * It knows legs and nothing else: who may have one, and for how long, is the relay's business in user
  * space. Whatever is not plainly the payload of a live leg goes up to it unchanged: STUN, fragments, IP
- * options and extension headers, what is too large, what is odd. Nothing is ever dropped here, and nothing
- * is copied but headers. A leg may lead from one family to the other.
+ * options and extension headers, what is too large, what is odd. Nothing is dropped here but what is above
+ * the limit of its leg, and nothing is copied but headers. A leg may lead from one family to the other.
  *
  * Built by ./build with the compiler named there; relay.bpf.o is committed beside. */
 #include "kernel.h"
+#include "limit.h"
 #include "rings.h"
 
 /* Legs whose datagrams arrive over IPv4. */
@@ -162,7 +163,7 @@ INLINE struct leg *next(const struct leg *leg)
 INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, int strip)
 {
 	u16 payload = in->length - sizeof(struct udp) - strip;
-	u32 inward = 0;
+	const struct leg *inward = 0;
 
 	/* Nobody but ourselves sends from our relayed addresses. */
 	if (leg->course == OUTWARD)
@@ -174,7 +175,7 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 	if (now >= leg->expires)
 		return up(PASSED_EXPIRED, payload);
 	if (leg->course == INWARD) {
-		inward = leg->slot;
+		inward = leg;
 		leg = next(leg);
 		if (!leg || leg->course != OUTWARD)
 			return up(PASSED_WITHIN, payload);
@@ -198,6 +199,17 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 		return up(PASSED_PARTIAL, payload);
 	if (!in->check && (is6 || in->header != sizeof(struct ipv4)))
 		return up(PASSED_UNCHECKED, payload);
+	struct limit *outer = limit_of(leg), *inner = inward ? limit_of(inward) : 0;
+	if (inner && holds_back(inner, now))
+		return XDP_DROP;
+	if (outer && holds_back(outer, now)) {
+		/* The first client has sent it all the same. */
+		if (inner)
+			charge(inner, now, payload);
+		if (inward)
+			count(inward->slot, payload);
+		return XDP_DROP;
+	}
 	int less = (int)(in->link + in->header) - (int)(link + header) + strip - grow;
 	if (less && adjust_head(ctx, less))
 		return up(PASSED_ROOM, payload);
@@ -249,8 +261,12 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 	udp->length = HTONS(behind);
 	udp->check = mended(in, addresses, udp, &head);
 
+	if (inner)
+		charge(inner, now, payload);
+	if (outer)
+		charge(outer, now, payload);
 	if (inward)
-		count(inward, payload);
+		count(inward->slot, payload);
 	count(leg->slot, payload);
 	int back = leg->ifindex == ctx->ingress_ifindex && !leg->redirects;
 	return back ? XDP_TX : redirect(leg->ifindex, 0);

@@ -159,7 +159,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("request", &["addr"]),
     ("dialect", &["addr", "channel_data", "demux", "reject", "request", "stun"]),
     ("framing", &["channel_data", "demux", "stun"]),
-    ("policy", &["addr", "now", "reject"]),
+    ("policy", &["addr", "flow", "now", "reject"]),
     ("auth", &["addr", "now", "policy", "reject", "stun"]),
     (
         "turn",

@@ -1,17 +1,19 @@
 //! Two clients of one relay, whose packets never leave it between their relayed addresses.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use proto::addr::{ClientAddr, Family, FiveTuple, PeerAddr, RelayId};
 use proto::marks::Datagram;
+use proto::policy::Rates;
 use proto::turn::tally::Flow;
 use proto::turn::{Change, Route, Verdict, Wrap};
-use relay::offload::{Direction, Entry, Hop, Legs, PASSED, Program};
+use relay::offload::{Direction, Entry, Hop, Legs, Outcome, PASSED, Program, Terms};
 use rig::script::channel_data;
 use rig::{Draft, World, kind};
 
 use crate::frame::{ETHERNET, Frame, delivered, half};
-use crate::stage::{Did, OURS, frame};
+use crate::stage::{Did, OURS, ROOM, frame};
 use crate::{PAIRINGS, rtp};
 
 /// What each names the other.
@@ -30,6 +32,8 @@ struct Pair {
     legs: Legs,
     routes: [Route; 2],
     listeners: [SocketAddr; 2],
+    /// The indices of the limits of each client's legs; zero for none.
+    limits: [[u32; 2]; 2],
 }
 
 impl Pair {
@@ -59,10 +63,11 @@ impl Pair {
         let routes = [route(0), route(1)];
         let listener = |family: Family| rig::site::LISTENERS[family.index()].parse();
         let listeners = clients.map(|family| listener(family).expect("an address"));
-        let program = Program::load(16, [16; 2]);
+        let program = Program::load(ROOM);
         let program = program.expect("a kernel that takes the program: run as root");
         let legs = program.legs().expect("its legs");
-        let mut pair = Self { world, program, legs, routes, listeners };
+        let limits = [[0; 2]; 2];
+        let mut pair = Self { world, program, legs, routes, listeners, limits };
         for index in [0, 1] {
             for direction in [Direction::ToPeer, Direction::ToClient] {
                 pair.install(index, direction, u64::MAX);
@@ -80,7 +85,9 @@ impl Pair {
             }
         };
         let slot = SLOTS[index][direction as usize];
-        Entry::new((&self.routes[index], self.listeners[index]), direction, &hop, (slot, expires))
+        let limit = self.limits[index][direction as usize];
+        let terms = Terms { slot, limit, expires };
+        Entry::new((&self.routes[index], self.listeners[index]), direction, &hop, terms)
     }
 
     fn install(&mut self, index: usize, direction: Direction, expires: u64) {
@@ -101,7 +108,7 @@ impl Pair {
     /// Shows a frame of one of them to the program, and to the server at both allocations.
     fn show(&mut self, case: &str, index: usize, bytes: &[u8]) -> Did {
         let (outcome, left, _) = self.program.run(bytes, 1).expect("a frame that can be run");
-        if outcome == relay::offload::Outcome::Up {
+        if outcome == Outcome::Up {
             assert_eq!(left, bytes, "{case}: what goes up is unchanged");
             return Did::PassedUp;
         }
@@ -110,7 +117,7 @@ impl Pair {
         if expected.to.is_ipv4() {
             expected.id = half(&left, ETHERNET + 4);
         }
-        assert_eq!(outcome, relay::offload::Outcome::Back, "{case}");
+        assert_eq!(outcome, Outcome::Back, "{case}");
         assert_eq!(left, expected.bytes(), "{case}: both say the same");
         Did::Relayed
     }
@@ -229,6 +236,33 @@ fn nothing_passes_to_a_client_that_has_no_leg_back() {
 }
 
 #[test]
+fn a_packet_between_clients_is_held_to_the_limits_of_both() {
+    let outcome = |pair: &Pair| {
+        let frame = pair.of(0, &channel_data(CHANNELS[0], &rtp(160))).bytes();
+        pair.program.run(&frame, 1).expect("it can be run").0
+    };
+    for (case, [inward, outward]) in [("what one sends", [1, 0]), ("what one gets", [0, 2])] {
+        let mut pair = Pair::new(PAIRINGS[0], Family::V4);
+        // One datagram passes at once, and the next one in a tenth of a second at the earliest.
+        let rates = Rates { bytes: None, packets: NonZeroU64::new(10) };
+        for index in [1, 2] {
+            pair.program.limit(index, rates, &[]);
+        }
+        pair.limits = [[inward, 0], [0, outward]];
+        pair.install(0, Direction::ToPeer, u64::MAX);
+        pair.install(1, Direction::ToClient, u64::MAX);
+        assert_eq!([outcome(&pair), outcome(&pair)], [Outcome::Back, Outcome::Dropped], "{case}");
+        let held_back = [inward, outward].map(|index| pair.program.held_back(index)).concat();
+        assert_eq!(held_back.concat().iter().sum::<u32>(), 1, "{case}: {held_back:?}");
+        // What the second client may not get, the first has sent all the same.
+        let sent = if outward == 0 { 1 } else { 2 };
+        let carried = [(0, Direction::ToPeer), (1, Direction::ToClient)];
+        let carried = carried.map(|(index, direction)| pair.carried(index, direction).packets);
+        assert_eq!(carried, [sent, 1], "{case}");
+    }
+}
+
+#[test]
 fn nobody_speaks_from_a_relayed_address_but_the_relay() {
     for relayed in [Family::V4, Family::V6] {
         let pair = Pair::new(PAIRINGS[0], relayed);
@@ -236,7 +270,7 @@ fn nobody_speaks_from_a_relayed_address_but_the_relay() {
         for payload in [rtp(160), channel_data(CHANNELS[0], &rtp(160))] {
             let forged = frame(from, to, &payload).bytes();
             let (outcome, left, _) = pair.program.run(&forged, 1).expect("it can be run");
-            assert_eq!((outcome, left), (relay::offload::Outcome::Up, forged));
+            assert_eq!((outcome, left), (Outcome::Up, forged));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod frame;
 mod hairpin;
+mod limit;
 mod stage;
 
 use std::cell::{Cell, RefCell};

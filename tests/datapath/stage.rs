@@ -6,7 +6,7 @@ use std::ops::Range;
 use proto::addr::{ClientAddr, Family, FiveTuple, PeerAddr, RelayId};
 use proto::marks::Datagram;
 use proto::turn::{Change, Route, Verdict, Wrap};
-use relay::offload::{Direction, Entry, Hop, Legs, Outcome, Program};
+use relay::offload::{Direction, Entry, Hop, Legs, Outcome, Program, Room, Terms};
 use rig::{Draft, World, kind};
 
 use crate::frame::{ETHERNET, Frame, delivered, half, tagged, untagged};
@@ -22,16 +22,21 @@ const NEXT: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
 /// The loopback interface, by which test frames come, and one that is not there.
 const INTERFACES: [u32; 2] = [1, 2];
 
+/// Room enough for these tests.
+pub(crate) const ROOM: Room = Room { legs: 16, over: [16; 2], limits: 4 };
+
 /// A server with one call of a client and a peer.
 pub(crate) struct Stage {
     world: World,
     relay: RelayId,
-    program: Program,
+    pub(crate) program: Program,
     legs: Legs,
     pub(crate) route: Route,
     pub(crate) listener: SocketAddr,
     /// Toward the peer, and toward the client; zero for none.
     pub(crate) vlans: [u16; 2],
+    /// The indices of the limits; zero for none.
+    pub(crate) limits: [u32; 2],
 }
 
 /// What the program did.
@@ -79,12 +84,13 @@ impl Stage {
         let id = world.changes.iter().find_map(opened).expect("an allocation");
         let route = world.server.routes(id).next().expect("a route");
         let listener = rig::site::LISTENERS[client.index()].parse().expect("an address");
-        let program = Program::load(16, [16; 2]);
+        let program = Program::load(ROOM);
         let program = program.expect("a kernel that takes the program: run as root");
         let legs = program.legs().expect("its legs");
         let relay = RelayId { allocation: id, family: peer };
         let vlans = [0; 2];
-        let mut stage = Self { world, relay, program, legs, route, listener, vlans };
+        let limits = [0; 2];
+        let mut stage = Self { world, relay, program, legs, route, listener, vlans, limits };
         stage.install(u64::MAX);
         stage
     }
@@ -115,7 +121,12 @@ impl Stage {
             mtu: MTU[index],
         };
         let slot = 16 + u32::try_from(index).expect("0 or 1");
-        Entry::new((&self.route, self.listener), direction, &hop, (slot, expires))
+        Entry::new(
+            (&self.route, self.listener),
+            direction,
+            &hop,
+            Terms { slot, limit: self.limits[index], expires },
+        )
     }
 
     /// What the program sent up, by reason.

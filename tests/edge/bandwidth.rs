@@ -8,6 +8,7 @@ use proto::addr::ConnectionId;
 use proto::policy::bandwidth::{Allowance, Direction};
 use proto::policy::{Bandwidth, Rates};
 use proto::reject::DropReason;
+use proto::turn::tally::{Flow, Usage};
 use rig::site::{BEGIN, pool_key};
 use rig::{Login, World, site};
 
@@ -120,6 +121,100 @@ fn sec_010_datagrams_are_limited_as_well_and_indications_like_channels() {
     }
     within_2_percent("datagrams", heard_by_bob(&mut world, &relayed)[0], 10 * 200 * 10);
     assert_eq!(world.dropped_in_all(), world.dropped(DropReason::AllocationPackets));
+}
+
+#[test]
+fn sec_010_what_passes_beside_the_server_is_part_of_the_same_limit() {
+    let limits = Bandwidth { allocation: kbit(80), ..NONE };
+    let (mut world, relayed) = world(limits, &["alice"]);
+    let id = world.server.allocations(world.now()).next().expect("an allocation").id;
+    let route = world.server.routes(id).next().expect("a route");
+    let bounds = world.server.bounds(id);
+    assert_eq!((bounds.len(), bounds[0].rates), (1, limits.allocation));
+    let (mut beside, mut asked) = (0, 0);
+    // The kernel carries half the rate, the client offers the server as much as the rate.
+    for _ in 0..1_000 {
+        world.client("alice").send_channel(0x4000, &[7; 100]);
+        let to_peer = Flow { packets: 1, bytes: 50 };
+        beside += 50;
+        world.server.carried(id, &route, Usage { to_peer, ..Usage::default() });
+        asked += world.server.even(world.now().mono, id).to_peer.bytes;
+        world.advance(Duration::from_millis(10));
+    }
+    let by_server = heard_by_bob(&mut world, &relayed)[0];
+    assert_eq!(asked, by_server as u64, "what the server carried is told once");
+    within_2_percent("both together", beside + by_server, 100_000 + 1_000);
+    let before = world.dropped(DropReason::AllocationBandwidth);
+    let why = (Direction::ToPeer, DropReason::AllocationBandwidth);
+    world.server.held_back(world.now().mono, (id, &route), why, 3);
+    assert_eq!(world.dropped(DropReason::AllocationBandwidth), before + 3);
+    let view = world.server.allocations(world.now()).next().expect("an allocation");
+    assert!(view.pressure.above_peak, "it shows as any drop does");
+}
+
+#[test]
+fn sec_010_every_limit_but_the_worker_s_can_be_held_beside_the_server() {
+    let rates = kbit(80);
+    let four = Bandwidth { allocation: rates, user: rates, client: rates, relay: rates, ..NONE };
+    for (case, bandwidth, routes, reasons) in [
+        ("none", NONE, 1, &[][..]),
+        (
+            "all that can",
+            four,
+            1,
+            &[
+                DropReason::AllocationBandwidth,
+                DropReason::UserBandwidth,
+                DropReason::ClientBandwidth,
+                DropReason::RelayBandwidth,
+            ],
+        ),
+        ("the user's", Bandwidth { user: rates, ..NONE }, 1, &[DropReason::UserBandwidth]),
+        ("the worker's", Bandwidth { worker: rates, ..NONE }, 0, &[DropReason::WorkerBandwidth]),
+    ] {
+        let (world, _) = world(bandwidth, &["alice"]);
+        let id = world.server.allocations(world.now()).next().expect("an allocation").id;
+        assert_eq!(world.server.routes(id).count(), routes, "{case}");
+        let bounds = world.server.bounds(id);
+        let found: Vec<_> = bounds.iter().map(|bound| bound.reasons[0]).collect();
+        assert_eq!(found, reasons, "{case}");
+        assert!(bounds.iter().all(|bound| bound.rates == rates), "{case}");
+    }
+}
+
+#[test]
+fn sec_010_what_passes_beside_the_server_leaves_others_of_the_user_less() {
+    let limits = Bandwidth { user: kbit(80), ..NONE };
+    let world = World::configured(51, |config| config.terms.rfc.bandwidth = limits);
+    let mut world = world.with_client("alice").with_client("second").with_peer("bob");
+    let login = world.client("alice").state().login.clone();
+    let relayed = ["alice", "second"].map(|client| {
+        world.client(client).state().login = login.clone();
+        let relayed = world.client(client).relay();
+        world.client(client).bind(0x4000, "bob").expect_success();
+        relayed
+    });
+    world.advance_s(1);
+    let id = world.server.allocations(world.now()).next().expect("an allocation").id;
+    let route = world.server.routes(id).next().expect("a route");
+    let taken = |world: &World| {
+        let bounds = world.server.bounds(id);
+        bounds[0].pot.as_ref().expect("it is shared").taken()[0][0]
+    };
+    let (before, mut beside) = (taken(&world), 0);
+    for _ in 0..1_000 {
+        world.client("second").send_channel(0x4000, &[7; 100]);
+        let to_peer = Flow { packets: 1, bytes: 50 };
+        beside += 50;
+        world.server.carried(id, &route, Usage { to_peer, ..Usage::default() });
+        world.server.even(world.now().mono, id);
+        world.advance(Duration::from_millis(10));
+    }
+    let by_server = heard_by_bob(&mut world, &relayed)[1];
+    within_2_percent("both together", beside + by_server, 100_000 + 1_000);
+    // In nanoseconds at ten bytes a millisecond, give or take a slice.
+    let told = usize::try_from(taken(&world) - before).expect("it fits") / 100_000;
+    assert!(told.abs_diff(by_server) <= 100, "{told} of {by_server} are told to who holds it, too");
 }
 
 /// Streams of peers that give each of these connections whatever may pass, for so long; bytes of

@@ -83,16 +83,8 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
         .zip(tokens.chunks_exact(2))
         .map(|(call, tokens)| (call, call.start(&site, &program, tokens)))
         .collect();
-    for (call, mut agents) in calls {
-        let status = agents.wait(LIMIT);
-        let said = agents.output();
-        assert!(status.success(), "{}: {status}\n{said}{}", call.case, site.losses());
-        for agent in 0..2 {
-            let packets = call.packets;
-            let all =
-                format!("agent={agent} sent={packets} received={packets} missing=0 strange=0");
-            assert!(said.contains(&all), "{}: no `{all}` in\n{said}", call.case);
-        }
+    for (call, agents) in calls {
+        call.demand_whole(agents, &site);
     }
     // Agents give back what they hold, or close the connection it hangs on.
     clock::await_some(LIMIT, "allocations to end", || {
@@ -116,7 +108,27 @@ fn mst_078_libnice_agents_lose_nothing_over_two_refreshes_and_tshark_finds_nothi
     }
 }
 
+/// A call over UDP from which nothing is missing.
+pub(crate) fn demand_whole_call(site: &Site, tokens: &[Credentials]) {
+    let [call, ..] = &CALLS;
+    let agents = call.start(site, &agents(), tokens);
+    call.demand_whole(agents, site);
+}
+
 impl Call {
+    /// Waits for the end of the call: each agent got all that the other sent.
+    fn demand_whole(&self, mut agents: Process, site: &Site) {
+        let Self { case, packets, .. } = self;
+        let status = agents.wait(LIMIT);
+        let said = agents.output();
+        assert!(status.success(), "{case}: {status}\n{said}{}", site.losses());
+        for agent in 0..2 {
+            let all =
+                format!("agent={agent} sent={packets} received={packets} missing=0 strange=0");
+            assert!(said.contains(&all), "{case}: no `{all}` in\n{said}");
+        }
+    }
+
     /// Starts the agents, each with a token of its own.
     fn start(&self, site: &Site, program: &Path, tokens: &[Credentials]) -> Process {
         let mut command = site.client.command(program.to_str().expect("a path in UTF-8"));

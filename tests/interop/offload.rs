@@ -9,6 +9,7 @@ use std::time::Duration;
 use client::Event;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use proto::policy::bandwidth::BURST;
 use serde_json::Value;
 
 use crate::browser::Browser;
@@ -17,11 +18,13 @@ use crate::coturn::{RUNS, Run, for_coturn, start_peers};
 use crate::edge::{
     Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready, http_get, start_auth, start_relay,
 };
+use crate::libnice;
 use crate::line::Line;
+use crate::mras::{by_sipp, start_mras};
 use crate::netns::must;
 use crate::process::Process;
 use crate::site::Site;
-use rig::clock;
+use rig::clock::{self, now, rest_until};
 
 /// Words of the call, each there and back.
 const WORDS: u64 = 2_000;
@@ -152,6 +155,68 @@ fn offload_goes_on_while_the_relay_sleeps_and_ends_with_the_allocation() {
     assert!(line.peer.recv_from(&mut [0; 64]).is_err(), "nothing outlives the relay");
 }
 
+/// Datagrams of a second of the limited call, twice what its limit lets pass; and their octets.
+const OFFERED_PER_S: u32 = 1_000;
+const OCTETS: usize = 750;
+
+#[test]
+fn offload_holds_the_limit_of_an_allocation_together_with_the_relay() {
+    is_held("kbit_per_s_per_allocation", "allocation_bandwidth");
+}
+
+#[test]
+fn offload_holds_the_limit_of_a_user_together_with_the_relay() {
+    is_held("kbit_per_s_per_user", "user_bandwidth");
+}
+
+/// A limit of half of what is offered holds, to within two in a hundred.
+fn is_held(limit: &str, reason: &str) {
+    let site = site();
+    let home = Home::with_pool_key();
+    let file = offloading(RelayFile::default());
+    let tables = format!("{}[limits]\n{limit} = 3000\n", file.tables);
+    let _relay = start_relay(&site, &home, &RelayFile { tables, ..file });
+    let mut line = Line::open(&site, &home);
+    for word in 0..20 {
+        line.demand_echo(&format!("word {word}"));
+    }
+    let [_, before] = relayed(&page(&site));
+    assert!(before > 20, "the kernel relays in spite of the limit");
+    let to = line.peer.local_addr().expect("it is bound");
+    for (case, indications) in [("channel", 0), ("half of it indications", 2)] {
+        // Until a burst may pass.
+        rest_until(now() + Duration::from_millis(500));
+        let [all_before, kernel_before] = relayed(&page(&site));
+        let dropped = |page: &str| metric(page, "av_edge_relay_dropped_total", &[reason]);
+        let dropped_before = dropped(&page(&site));
+        let (begin, seconds) = (now(), 5);
+        for number in 0..OFFERED_PER_S * seconds {
+            rest_until(begin + Duration::from_secs(1) / OFFERED_PER_S * number);
+            let payload = [0x80; OCTETS];
+            if indications > 0 && number % indications == 0 {
+                line.client.send_indication(to, &payload).expect("it is sent");
+            } else {
+                line.client.send_channel(line.channel, &payload).expect("it is sent");
+            }
+        }
+        let took = now() - begin;
+        rest_until(now() + Duration::from_millis(200));
+        let found = page(&site);
+        let [all, kernel] = relayed(&found);
+        let passed = all - all_before;
+        // What a pause has saved passes as well: one every two milliseconds.
+        let allowed = (took + BURST).as_millis() / 2;
+        println!("{case}: {passed} passed, {allowed} were allowed");
+        let off = u128::from(passed).abs_diff(allowed);
+        assert!(off * 50 < allowed, "{case}: {passed} of {allowed}: {found}");
+        let lost = u64::from(OFFERED_PER_S * seconds) - passed;
+        assert_eq!(dropped(&found) - dropped_before, lost, "{case}: the rest is counted");
+        let percent = (kernel - kernel_before) * 100 / passed;
+        let least = if indications == 0 { 95 } else { 30 };
+        assert!(percent > least, "{case}: {percent} of a hundred by the kernel");
+    }
+}
+
 #[test]
 fn offload_rests_while_somebody_captures_the_call() {
     let site = site();
@@ -251,6 +316,19 @@ fn offload_carries_the_channels_of_turnutils_uclient() {
         run.demand_all_back(&site.client, &["-u", &user, "-W", REST_SECRET]);
         assert_mostly_offloaded(run.case, before, &page(&site));
     }
+}
+
+#[test]
+fn offload_carries_a_call_of_libnice_in_the_microsoft_dialect() {
+    let site = site();
+    let home = Home::with_pool_key();
+    // Its limits, of an allocation and of a user, are those that the original product has.
+    let file = RelayFile { features: "microsoft = true", ..offloading(RelayFile::default()) };
+    let _auth = start_mras(&site, &home);
+    let tokens = by_sipp(&site, &home, "intranet", 2);
+    let _relay = start_relay(&site, &home, &file);
+    libnice::demand_whole_call(&site, &tokens);
+    assert_mostly_offloaded("libnice", [0, 0], &page(&site));
 }
 
 #[test]

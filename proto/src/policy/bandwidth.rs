@@ -13,6 +13,10 @@
 //! Of a stream no byte may be dropped. It is told its [`Allowance`] before it reads, and pays for
 //! what it read; how many datagrams a second may pass says nothing about it.
 
+mod beside;
+
+pub use beside::Bound;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::flow::Flow;
 use crate::policy::limits::{Claim, UserKey};
 use crate::reject::DropReason;
 
@@ -126,6 +131,8 @@ pub enum Allowance {
 pub struct Pot {
     begin: Instant,
     due: [[AtomicU64; 2]; 2],
+    /// What was taken of them, for whoever holds the same limit elsewhere.
+    taken: [[AtomicU64; 2]; 2],
 }
 
 impl Pot {
@@ -133,7 +140,7 @@ impl Pot {
     /// nobody much.
     fn new(begin: Instant) -> Self {
         let empty = || AtomicU64::new(nanoseconds(BURST).saturating_sub(nanoseconds(SLICE)));
-        Self { begin, due: [[empty(), empty()], [empty(), empty()]] }
+        Self { begin, due: [[empty(), empty()], [empty(), empty()]], taken: Default::default() }
     }
 
     /// Takes so much time, unless too much is taken already.
@@ -142,7 +149,11 @@ impl Pot {
         let until = now.saturating_add(nanoseconds(BURST));
         let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
         let due = &self.due[direction as usize][kind as usize];
-        due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        let is_there = due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        if is_there {
+            self.taken[direction as usize][kind as usize].fetch_add(time, Ordering::Relaxed);
+        }
+        is_there
     }
 
     /// How long nothing is there that is worth waiting for; `None` if there is something.
@@ -209,6 +220,10 @@ enum Kind {
 pub(crate) struct Meter {
     lanes: [Lane; 2],
     refused: Option<Instant>,
+    /// Datagrams that it let pass since somebody asked.
+    admitted: [Flow; 2],
+    /// Those that have passed beside it, and are not paid for.
+    beside: [Flow; 2],
 }
 
 /// What all allocations of a worker carry together.
@@ -259,7 +274,12 @@ impl Meter {
             let of_client = Valve::shared(client, of_client, shares.client.as_ref());
             Lane(own.chain(of_user).chain(of_client).collect())
         });
-        Some(Box::new(Self { lanes, refused: None }))
+        Some(Box::new(Self {
+            lanes,
+            refused: None,
+            admitted: Default::default(),
+            beside: Default::default(),
+        }))
     }
 
     /// Whether a datagram may pass; counts it if so.
@@ -279,6 +299,7 @@ impl Meter {
         }
         own.spend(len as u64, 1);
         common.spend(len as u64, 1);
+        self.admitted[direction as usize].add(len);
         Ok(())
     }
 

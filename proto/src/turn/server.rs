@@ -168,7 +168,7 @@ impl<L: Ledger> Server<L> {
         match verdict {
             Verdict::Dropped(reason) => {
                 self.notices.dropped(Party::Client(from), reason);
-                self.lost_by(from.listener, reason);
+                self.lost_by(from.listener, reason, 1);
             }
             Verdict::ToPeer { .. }
             | Verdict::ToClient { .. }
@@ -197,7 +197,7 @@ impl<L: Ledger> Server<L> {
                 self.notices.dropped(Party::Relay { id: at, peer: from }, reason);
                 if let Some(allocation) = self.table.open(at.allocation) {
                     let listener = allocation.client.listener;
-                    self.lost_by(listener, reason);
+                    self.lost_by(listener, reason, 1);
                 }
             }
             Verdict::ToPeer { .. }
@@ -299,11 +299,11 @@ impl<L: Ledger> Server<L> {
         self.listeners.get_mut(listener.index()).map(|listener| &mut listener.demand)
     }
 
-    /// Counts a packet from or for a client of a listener.
+    /// Counts packets from or for a client of a listener.
     #[cold]
-    fn lost_by(&mut self, listener: ListenerId, reason: DropReason) {
+    pub(super) fn lost_by(&mut self, listener: ListenerId, reason: DropReason, count: u64) {
         if let Some(demand) = self.demand(listener) {
-            demand.drop(reason);
+            demand.drop(reason, count);
         }
     }
 

@@ -82,11 +82,11 @@ impl Demand {
         self.over_user_quota += u64::from(why == Why::UserQuota);
     }
 
-    /// Counts a packet that ends here.
-    pub(crate) fn drop(&mut self, reason: DropReason) {
+    /// Counts packets that end here.
+    pub(crate) fn drop(&mut self, reason: DropReason, count: u64) {
         let place =
             if reason.is_for_nobody() { &mut self.not_forwarded } else { &mut self.dropped };
-        *place += 1;
+        *place += count;
     }
 }
 

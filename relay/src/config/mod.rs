@@ -356,7 +356,11 @@ impl Config {
         let files = hardening::files(&file, directory, path);
         let limits = limits::limits(&file.limits, room)?;
         let bandwidth = limits::bandwidths(&file.limits)?;
-        let offload = offload::offload(&file.offload, limits.allocations, workers)?;
+        let offload = {
+            let served = if file.features.microsoft { 2 } else { 1 };
+            let terms = [bandwidth.rfc, bandwidth.ms];
+            offload::offload(&file.offload, limits.allocations, &terms[..served], workers)?
+        };
         Ok(Self {
             name: name.to_owned(),
             path: path.map(Path::to_owned),

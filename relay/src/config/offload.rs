@@ -1,6 +1,7 @@
 //! What the kernel shall relay by itself.
 
 use nix::net::if_::if_nametoindex;
+use proto::policy::{Bandwidth, Rates};
 
 use super::check;
 use super::error::Problem;
@@ -14,6 +15,7 @@ const MOST_ROUTES: u64 = 4_000_000;
 pub(super) fn offload(
     found: &file::Offload,
     allocations: u32,
+    limits: &[Bandwidth],
     workers: u16,
 ) -> Result<Option<Wish>, Problem> {
     let mode = match found.mode.as_deref() {
@@ -37,8 +39,9 @@ pub(super) fn offload(
     let routes =
         check::number("offload.routes", found.routes, allocations.into(), fewest..=MOST_ROUTES)?;
     let routes = u32::try_from(routes).unwrap_or(u32::MAX);
+    let limits = limits.iter().any(can_be_held);
     let (interfaces, keep_measured) = (found.interfaces.clone(), found.keep_measured);
-    Ok(mode.map(|mode| Wish { mode, interfaces, routes, keep_measured, rings }))
+    Ok(mode.map(|mode| Wish { mode, interfaces, routes, keep_measured, rings, limits }))
 }
 
 /// Whether media comes by rings.
@@ -59,4 +62,9 @@ fn rings(found: &file::Offload, mode: Option<Mode>, workers: u16) -> Result<bool
         _ => "not an engine. \"sockets\" works everywhere, \"af_xdp\" takes media by rings.",
     };
     Err(Problem::text(KEY, engine, why))
+}
+
+/// Whether there are limits that the kernel can hold.
+fn can_be_held(bandwidth: &Bandwidth) -> bool {
+    *bandwidth != Bandwidth::UNLIMITED && bandwidth.worker == Rates::UNLIMITED
 }

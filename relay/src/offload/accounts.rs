@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use proto::policy::bandwidth::Direction;
 use proto::turn::tally::{Flow, Usage};
 
-use super::entry::Direction;
 use super::program::Meter;
 
 /// Counters of what one worker has the kernel relay.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use proto::policy::bandwidth::Direction;
 use proto::turn::Route;
 
 use crate::sys::{Key4, Key6, Leg};
@@ -24,13 +25,15 @@ pub struct Hop {
     pub mtu: u16,
 }
 
-/// Which of the two directions of a route.
+/// What holds for a leg beside where it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client to the peer.
-    ToPeer,
-    /// From the peer to the client.
-    ToClient,
+pub struct Terms {
+    /// Where it is counted.
+    pub slot: u32,
+    /// The index of its limit; zero for none.
+    pub limit: u32,
+    /// When it ends: nanoseconds of the kernel's clock.
+    pub expires: u64,
 }
 
 /// Between what a leg leads, as `relay/xdp/abi.h` numbers it.
@@ -61,12 +64,12 @@ pub(super) enum Key {
 
 impl Entry {
     /// The leg of a route in one direction: `listener` is the address clients speak to, `hop` the
-    /// way out, `slot` where it is counted, `expires` the kernel's clock in nanoseconds.
+    /// way out.
     pub fn new(
         (route, listener): (&Route, SocketAddr),
         direction: Direction,
         hop: &Hop,
-        (slot, expires): (u32, u64),
+        Terms { slot, limit, expires }: Terms,
     ) -> Self {
         let (client, peer) = (route.client.client.socket(), route.peer.socket());
         let relayed = route.relayed.socket();
@@ -98,7 +101,8 @@ impl Entry {
             vlan: hop.vlan.to_be_bytes(),
             mixed: u8::from(route.channel.is_none() && direction == Direction::ToPeer),
             redirects: u8::from(hop.is_cable),
-            zero: [0; 6],
+            zero: [0; 2],
+            limit,
         };
         Self { key: key(arrives, was), leg }
     }

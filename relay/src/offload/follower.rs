@@ -1,6 +1,6 @@
 //! Keeps the kernel's legs what the server's routes are.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use proto::addr::AllocationId;
 use proto::policy::Ledger;
+use proto::policy::bandwidth::Direction;
 use proto::turn::tally::Usage;
 use proto::turn::{Route, Server};
 
 use super::accounts::{Account, Accounts, OffloadTally, usage};
-use super::entry::{Direction, Entry, Hop, ends};
+use super::entry::{Entry, Hop, Terms, ends};
 use super::hops::{Hops, Shift};
+use super::limits::{Limit, Limits};
 use super::netlink::Path;
 use super::program::{Legs, Meter, Unable};
 use crate::clock::KernelClock;
@@ -29,11 +31,16 @@ const SHIFT: Duration = Duration::from_secs(20);
 /// How long they rest: so long packets go through the relay and the stack.
 const REST: Duration = Duration::from_millis(100);
 
+/// How often kernel and server tell each other what passed, where both hold a limit: several times
+/// while a burst passes.
+const EVENING: Duration = Duration::from_millis(50);
+
 /// What a follower is made of.
 pub(super) struct Parts {
     pub(super) legs: Legs,
     pub(super) meter: Meter,
     pub(super) slots: Range<u32>,
+    pub(super) limits: Limits,
     pub(super) hops: Hops,
     pub(super) listeners: Arc<[SocketAddr]>,
     pub(super) clock: KernelClock,
@@ -44,6 +51,10 @@ pub(super) struct Parts {
 pub(crate) struct Follower {
     kernel: Kernel,
     mirrored: BTreeMap<AllocationId, Vec<Mirrored>>,
+    /// Of those among them that have one.
+    limits: BTreeMap<AllocationId, Limit>,
+    /// When what passed by kernel and server is made the same, if there are limits.
+    evens: Instant,
     /// Those with a destination, whose use prolongs them.
     aimed: BTreeSet<AllocationId>,
     /// Allocations that changed in this turn.
@@ -60,6 +71,7 @@ pub(crate) struct Follower {
 struct Kernel {
     legs: Legs,
     accounts: Accounts,
+    limits: Limits,
     hops: Hops,
     listeners: Arc<[SocketAddr]>,
     clock: KernelClock,
@@ -70,6 +82,8 @@ struct Kernel {
 #[derive(Debug)]
 struct Mirrored {
     route: Route,
+    /// Of its allocation, toward peer and client; zero for none.
+    limits: [u32; 2],
     sides: [Side; 2],
     /// When the legs end to rest.
     rests: Instant,
@@ -88,11 +102,13 @@ struct Side {
 impl Follower {
     /// Has no legs.
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { legs, meter, slots, hops, listeners, clock } = parts;
+        let Parts { legs, meter, slots, limits, hops, listeners, clock } = parts;
         let accounts = Accounts::new(meter, slots);
         Self {
-            kernel: Kernel { legs, accounts, hops, listeners, clock, refused: 0 },
+            kernel: Kernel { legs, accounts, limits, hops, listeners, clock, refused: 0 },
             mirrored: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            evens: clock.made(),
             aimed: BTreeSet::new(),
             touched: Vec::new(),
             shifted: BTreeSet::new(),
@@ -111,7 +127,9 @@ impl Follower {
         if !self.shifted.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.rested.front().map(|(at, _)| at.saturating_duration_since(now))
+        let evens = (!self.limits.is_empty()).then_some(self.evens);
+        let next = self.rested.front().map(|(at, _)| *at).into_iter().chain(evens).min();
+        next.map(|at| at.saturating_duration_since(now))
     }
 
     /// Counters, as fresh as the last [`Follower::settle`].
@@ -136,11 +154,17 @@ impl Follower {
 
     /// Takes out the legs of an allocation that ended; what they carried that the server had not
     /// heard of when it ended.
-    pub(crate) fn end<L: Ledger>(&mut self, id: AllocationId, server: &mut Server<L>) -> Usage {
+    pub(crate) fn end<L: Ledger>(
+        &mut self,
+        now: Instant,
+        id: AllocationId,
+        server: &mut Server<L>,
+    ) -> Usage {
         let mut sum = Usage::default();
         for mirrored in self.mirrored.remove(&id).unwrap_or_default() {
             sum += self.drop_route(id, mirrored, server);
         }
+        self.end_limit(now, id, server);
         sum
     }
 
@@ -163,7 +187,7 @@ impl Follower {
             }
         }
         for id in &touched {
-            self.install(now, *id, server.routes(*id));
+            self.install(now, *id, server);
         }
         touched.clear();
         self.touched = touched;
@@ -241,13 +265,31 @@ impl Follower {
         }
     }
 
+    /// Tells kernel and server what passed by the other, where both hold a limit.
+    pub(crate) fn even<L: Ledger>(&mut self, now: Instant, server: &mut Server<L>) {
+        if self.limits.is_empty() || now < self.evens {
+            return;
+        }
+        self.evens = now + EVENING;
+        let Self { kernel, mirrored, limits, tally, .. } = self;
+        for (id, limit) in limits {
+            for mirrored in mirrored.get_mut(id).into_iter().flatten() {
+                kernel.settle(*id, mirrored, tally, server);
+            }
+            kernel.limits.even(now, (*id, limit), server);
+        }
+    }
+
     /// Takes every leg out: the server begins anew.
     pub(crate) fn clear(&mut self) {
-        let Self { kernel, mirrored, tally, .. } = self;
+        let Self { kernel, mirrored, limits, tally, .. } = self;
         for mut mirrored in std::mem::take(mirrored).into_values().flatten() {
             kernel.remove(&mut mirrored);
             tally.carried += kernel.draw(&mut mirrored);
             kernel.close(&mirrored);
+        }
+        for limit in std::mem::take(limits).into_values() {
+            kernel.limits.close(&limit);
         }
         self.touched.clear();
         self.aimed.clear();
@@ -255,14 +297,19 @@ impl Follower {
         self.rested.clear();
     }
 
-    fn install(&mut self, now: Instant, id: AllocationId, wanted: impl Iterator<Item = Route>) {
+    fn install<L: Ledger>(&mut self, now: Instant, id: AllocationId, server: &mut Server<L>) {
+        let wanted: Vec<Route> = server.routes(id).collect();
+        let Some(first) = wanted.first() else {
+            self.mirrored.remove(&id);
+            self.end_limit(now, id, server);
+            return;
+        };
+        let Some(held_to) = self.limits_of(now, (id, first), server) else {
+            self.kernel.refused += 1;
+            return;
+        };
         let Self { kernel, mirrored, aimed, rested, .. } = self;
         let rests = now + SHIFT;
-        let mut wanted = wanted.peekable();
-        if wanted.peek().is_none() {
-            mirrored.remove(&id);
-            return;
-        }
         let routes = mirrored.entry(id).or_default();
         for route in wanted {
             let known = routes.iter_mut().find(|it| alike(&route, &it.route));
@@ -270,7 +317,7 @@ impl Follower {
                 known.route = route;
                 known.forget_paths();
                 kernel.set(known);
-            } else if let Some(mut new) = kernel.mirror(route, rests) {
+            } else if let Some(mut new) = kernel.mirror(route, held_to, rests) {
                 kernel.set(&mut new);
                 if route.channel.is_none() {
                     aimed.insert(id);
@@ -278,6 +325,38 @@ impl Follower {
                 rested.push_back((rests + REST, id));
                 routes.push(new);
             }
+        }
+    }
+
+    /// The limits that hold for the legs of an allocation, toward peer and client; zero for none.
+    /// `None` if there is no room for them.
+    fn limits_of<L: Ledger>(
+        &mut self,
+        now: Instant,
+        (id, route): (AllocationId, &Route),
+        server: &mut Server<L>,
+    ) -> Option<[u32; 2]> {
+        let limit = match self.limits.entry(id) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(place) => {
+                let bounds = server.bounds(id);
+                if bounds.is_empty() {
+                    return Some([0; 2]);
+                }
+                let limit = self.kernel.limits.open(now, route, bounds)?;
+                // What passed before is the server's alone.
+                server.even(now, id);
+                place.insert(limit)
+            }
+        };
+        Some([Direction::ToPeer, Direction::ToClient].map(|direction| limit.index(direction)))
+    }
+
+    /// Closes the limit of an allocation that has no routes any more.
+    fn end_limit<L: Ledger>(&mut self, now: Instant, id: AllocationId, server: &mut Server<L>) {
+        if let Some(mut limit) = self.limits.remove(&id) {
+            self.kernel.limits.even(now, (id, &mut limit), server);
+            self.kernel.limits.close(&limit);
         }
     }
 
@@ -307,7 +386,7 @@ impl Mirrored {
 
 impl Kernel {
     /// A route without legs; `None` if there are too many.
-    fn mirror(&mut self, route: Route, rests: Instant) -> Option<Mirrored> {
+    fn mirror(&mut self, route: Route, limits: [u32; 2], rests: Instant) -> Option<Mirrored> {
         let side = |direction, account| Side { direction, account, path: None, entry: None };
         let Some(up) = self.accounts.open() else {
             self.refused += 1;
@@ -319,12 +398,12 @@ impl Kernel {
             return None;
         };
         let sides = [side(Direction::ToPeer, up), side(Direction::ToClient, down)];
-        Some(Mirrored { route, sides, rests })
+        Some(Mirrored { route, limits, sides, rests })
     }
 
     /// Puts the legs of a route in as they are to be now, or takes them out.
     fn set(&mut self, mirrored: &mut Mirrored) {
-        let Mirrored { route, sides, rests } = mirrored;
+        let Mirrored { route, limits, sides, rests } = mirrored;
         let Some(&listener) = self.listeners.get(route.client.listener.index()) else { return };
         let expires = self.clock.of(route.expires.min(*rests));
         for side in sides {
@@ -336,8 +415,9 @@ impl Kernel {
                 }
                 side.path.and_then(|path| self.hops.hop(&path))
             };
-            let account = (side.account.slot, expires);
-            let entry = hop.map(|hop| Entry::new((route, listener), side.direction, &hop, account));
+            let limit = limits[side.direction as usize];
+            let terms = Terms { slot: side.account.slot, limit, expires };
+            let entry = hop.map(|hop| Entry::new((route, listener), side.direction, &hop, terms));
             if entry == side.entry {
                 continue;
             }

@@ -4,7 +4,8 @@
 //! of the configuration and hands each worker a [`Follower`]. That one asks the server for the
 //! routes of an allocation after each change of it, and keeps two legs in the kernel for each,
 //! once both next hops are known. A leg carries its own end and its own accounts; what the kernel
-//! carried is added to the server's when somebody asks, and when a route ends. Without all this
+//! carried is added to the server's when somebody asks, and when a route ends. What an allocation
+//! may carry, both hold. Without all this
 //! every packet takes the way through the engine, which stays open for whatever the program
 //! leaves.
 
@@ -13,6 +14,7 @@ mod entry;
 mod fitness;
 mod follower;
 mod hops;
+mod limits;
 mod netlink;
 mod program;
 mod rings;
@@ -25,16 +27,18 @@ use mio::Token;
 use proto::addr::Transport;
 
 pub use accounts::OffloadTally;
-pub use entry::{Direction, Entry, Hop};
+pub use entry::{Entry, Hop, Terms};
 pub(crate) use fitness::{Fitness, fitness};
 pub(crate) use follower::Follower;
 pub(crate) use hops::{Hops, below};
-pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Unable};
+pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Room, Unable};
+pub use proto::policy::bandwidth::Direction;
 
 use crate::clock::KernelClock;
 use crate::config::Config;
 use crate::engine::{FOREIGN, Gear};
 use follower::Parts;
+use limits::{Commons, Limits};
 use rings::RingRoom;
 
 /// The token of news about next hops: no stream and no relayed TCP address has it.
@@ -53,6 +57,8 @@ pub(crate) struct Wish {
     pub(crate) keep_measured: bool,
     /// Whether media the kernel does not relay by itself comes by rings.
     pub(crate) rings: bool,
+    /// Whether it has room for limits of bandwidth.
+    pub(crate) limits: bool,
 }
 
 /// What came of it.
@@ -119,7 +125,12 @@ fn launch(
     let room = |wanted| if wanted { legs } else { 0 };
     let rooms = [addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6())].map(room);
     let room = RingRoom::of(config, wish, standing)?;
-    let mut program = Program::load_with(legs, rooms, &room)?;
+    let each = legs / u32::from(config.workers.max(1));
+    // A pair for each route, should each be an allocation, and as many for what they share.
+    let each_limits = if wish.limits { each & !1 } else { 0 };
+    let own_limits = each_limits * u32::from(config.workers);
+    let limits = own_limits.saturating_mul(2);
+    let mut program = Program::load_with(Room { legs, over: rooms, limits }, &room)?;
     let mut indices = Vec::new();
     for (interface, _, stands) in &mut standing.interfaces {
         let mode = mode.name();
@@ -146,17 +157,21 @@ fn launch(
         return Err(Unable::Nowhere);
     }
     let listeners: Arc<[SocketAddr]> = config.listeners.iter().map(|it| it.local).collect();
-    let each = legs / u32::from(config.workers.max(1));
     let workers = if wish.routes == 0 { 0 } else { config.workers };
+    let clock = KernelClock::look()?;
+    let shared = program::FIRST_LIMIT + own_limits..program::FIRST_LIMIT + limits;
+    let commons = Arc::new(Commons::new(program.limits(), clock, shared));
     let follower = |worker: u16| {
         let first = program::FIRST_LEG + u32::from(worker) * each;
+        let first_limit = program::FIRST_LIMIT + u32::from(worker) * each_limits;
         Ok(Follower::new(Parts {
             legs: program.legs()?,
             meter: program.meter(),
             slots: first..first + each,
+            limits: Limits::new(&commons, first_limit..first_limit + each_limits),
             hops: Hops::new(&indices)?,
             listeners: Arc::clone(&listeners),
-            clock: KernelClock::look()?,
+            clock,
         }))
     };
     let followers = (0..workers).map(follower).collect::<Result<_, Unable>>()?;

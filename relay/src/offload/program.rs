@@ -14,11 +14,13 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, ProgramFd, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, TestRun, TestRunOptions};
 use nix::net::if_::if_nametoindex;
+use proto::policy::Rates;
+use proto::policy::bandwidth::BURST;
 use proto::turn::tally::Flow;
 
 use super::entry::{Entry, Key};
 use super::rings::RingRoom;
-use crate::sys::{self, Counts, Key4, Key6, Leg};
+use crate::sys::{self, Counts, Key4, Key6, LEVELS, Leg, Limits};
 
 /// The object that `relay/xdp/build` makes.
 const OBJECT: &[u8] =
@@ -26,6 +28,9 @@ const OBJECT: &[u8] =
 
 /// Slots before those of legs: what went up to the relay, by reason.
 pub(super) const FIRST_LEG: u32 = 9;
+
+/// The first index of limits that is one.
+pub(super) const FIRST_LIMIT: u32 = 1;
 
 /// Rows of counts at most: processors share them, so that a leg's memory does not grow with their
 /// number.
@@ -141,12 +146,24 @@ pub struct Program {
     slots: u32,
     rows: u32,
     counts: Arc<Counts>,
+    limits: Arc<Limits>,
 }
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Program").field("slots", &self.slots).finish_non_exhaustive()
     }
+}
+
+/// What the program has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Legs, two for each route.
+    pub legs: u32,
+    /// As many of them as may arrive over IPv4, and over IPv6.
+    pub over: [u32; 2],
+    /// Limits, two for each allocation that has one, and for what several share.
+    pub limits: u32,
 }
 
 /// What the program did with a frame.
@@ -158,27 +175,27 @@ pub enum Outcome {
     Back,
     /// It goes out by another interface.
     Across,
+    /// It was held back by a limit.
+    Dropped,
     /// Anything else, which the program never says.
     Other(u32),
 }
 
 impl Program {
-    /// Loads the program with room for so many legs, two for each route, among them as many that
-    /// arrive over IPv4 and over IPv6.
-    pub fn load(legs: u32, rooms: [u32; 2]) -> Result<Self, Unable> {
-        Self::load_with(legs, rooms, &RingRoom::default())
+    /// Loads the program.
+    pub fn load(room: Room) -> Result<Self, Unable> {
+        Self::load_with(room, &RingRoom::default())
     }
 
     /// The same, with room for rings.
-    pub(super) fn load_with(
-        legs: u32,
-        [over_ipv4, over_ipv6]: [u32; 2],
-        rings: &RingRoom,
-    ) -> Result<Self, Unable> {
+    pub(super) fn load_with(room: Room, rings: &RingRoom) -> Result<Self, Unable> {
+        let Room { legs, over: [over_ipv4, over_ipv6], limits } = room;
         let processors = aya::util::online_cpus().map_err(|(_, error)| error)?.len();
         let rows: u32 = if processors >= MOST_ROWS { 4 } else { 1 << (processors / 2) };
         let slots = FIRST_LEG.saturating_add(legs);
         let entries = slots.saturating_mul(rows);
+        let limits = limits.saturating_add(FIRST_LIMIT);
+        let burst = u64::try_from(BURST.as_nanos()).unwrap_or(u64::MAX);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("legs4", over_ipv4.max(1))
             .map_max_entries("legs6", over_ipv6.max(1))
@@ -187,15 +204,19 @@ impl Program {
             .map_max_entries("ports", rings.port_words())
             .map_max_entries("rings", rings.rings())
             .override_global("ring_interfaces", &rings.interfaces, true)
+            .map_max_entries("limits", limits)
+            .override_global("burst", &burst, true)
             .override_global("slots", &slots, true)
             .override_global("last_row", &(rows - 1), true)
             .load(OBJECT)?;
-        let Some(Map::Array(counts)) = ebpf.map("counts") else {
-            return Err(Unable::Lacks("counts"));
+        let array = |name| match ebpf.map(name) {
+            Some(Map::Array(map)) => Ok(map.fd().as_fd()),
+            _ => Err(Unable::Lacks(name)),
         };
-        let counts = Counts::map(counts.fd().as_fd(), entries as usize)?;
+        let counts = Arc::new(Counts::map(array("counts")?, entries as usize)?);
+        let limits = Arc::new(Limits::map(array("limits")?, limits as usize)?);
         xdp(&mut ebpf)?.load()?;
-        Ok(Self { ebpf, links: Vec::new(), slots, rows, counts: Arc::new(counts) })
+        Ok(Self { ebpf, links: Vec::new(), slots, rows, counts, limits })
     }
 
     /// Lets it see what an interface receives; the index of the interface.
@@ -234,6 +255,24 @@ impl Program {
         Meter { counts: Arc::clone(&self.counts), slots: self.slots, rows: self.rows }
     }
 
+    /// Sets a limit anew, which shares the others with these indices: nothing has passed.
+    pub fn limit(&self, index: u32, rates: Rates, shared: &[u32]) {
+        let mut above = [0; LEVELS];
+        above.iter_mut().skip(1).zip(shared).for_each(|(above, shared)| *above = *shared);
+        self.limits.begin(index, rates, above, 0);
+    }
+
+    /// How many datagrams a limit has held back, itself and by those it shares, and by what they were
+    /// too much of: bytes, datagrams.
+    pub fn held_back(&self, index: u32) -> [[u32; 2]; LEVELS] {
+        [0, 1, 2, 3].map(|level| self.limits.dropped(index, level))
+    }
+
+    /// The limits of its legs.
+    pub(super) fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits)
+    }
+
     /// Runs it on a frame as if it had come by the loopback interface, so many times; what became of
     /// it, the frame it left, and the time of one run.
     pub fn run(&self, frame: &[u8], times: u32) -> Result<(Outcome, Vec<u8>, Duration), Unable> {
@@ -249,6 +288,7 @@ impl Program {
         let result = program.test_run(options)?;
         left.truncate(result.data_size_out as usize);
         let outcome = match result.return_value {
+            1 => Outcome::Dropped,
             2 => Outcome::Up,
             3 => Outcome::Back,
             4 => Outcome::Across,

@@ -5,9 +5,12 @@
 
 use std::io;
 use std::mem::{offset_of, size_of};
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use proto::policy::Rates;
 
 /// How a leg whose datagrams arrive over IPv4 is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +56,24 @@ pub(crate) struct Leg {
     pub(crate) vlan: [u8; 2],
     pub(crate) mixed: u8,
     pub(crate) redirects: u8,
-    pub(crate) zero: [u8; 6],
+    pub(crate) zero: [u8; 2],
+    pub(crate) limit: u32,
+}
+
+/// What may be limited: bytes, and datagrams.
+pub(crate) const UNITS: usize = 2;
+
+/// How many limits hold for a leg: its allocation's own, and those that the allocation shares.
+pub(crate) const LEVELS: usize = 4;
+
+/// What may pass in one direction: of the legs of an allocation, or of several allocations. It lives
+/// in memory that is [`Shared`] alone.
+#[repr(C)]
+struct Limit {
+    due: [u64; UNITS],
+    rate: [u64; UNITS],
+    above: [u32; LEVELS],
+    dropped: [[u32; UNITS]; LEVELS],
 }
 
 /// What passed, on some processors or on all.
@@ -91,6 +111,11 @@ const _: () = {
     assert!(offset_of!(Leg, vlan) == 70);
     assert!(offset_of!(Leg, mixed) == 72);
     assert!(offset_of!(Leg, redirects) == 73);
+    assert!(offset_of!(Leg, limit) == 76);
+    assert!(size_of::<Limit>() == 80);
+    assert!(offset_of!(Limit, rate) == 16);
+    assert!(offset_of!(Limit, above) == 32);
+    assert!(offset_of!(Limit, dropped) == 48);
     assert!(size_of::<Count>() == 16);
 };
 
@@ -141,27 +166,27 @@ pub(crate) fn attach_xdp(
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }
 
-/// The counts of the kernel program, in memory that the kernel shares with us: reading them costs no
-/// system call.
+/// The values of an array map, in memory that the kernel shares with us: using them costs no system
+/// call.
 #[derive(Debug)]
-pub(crate) struct Counts {
+struct Shared {
     first: NonNull<AtomicU64>,
-    entries: usize,
+    words: usize,
 }
 
-// SAFETY: the memory is mapped until the value is dropped, and is read by atomic loads only.
+// SAFETY: the memory is mapped until the value is dropped, and is used by atomic operations only.
 #[expect(unsafe_code, reason = "see SAFETY")]
-unsafe impl Send for Counts {}
+unsafe impl Send for Shared {}
 
 // SAFETY: as above.
 #[expect(unsafe_code, reason = "see SAFETY")]
-unsafe impl Sync for Counts {}
+unsafe impl Sync for Shared {}
 
-impl Counts {
-    /// Maps the first `entries` values of an array map of [`Count`]s.
-    pub(crate) fn map(map: BorrowedFd<'_>, entries: usize) -> io::Result<Self> {
-        let (protection, flags) = (libc::PROT_READ, libc::MAP_SHARED);
-        let bytes = entries * size_of::<Count>();
+impl Shared {
+    /// Maps so many words from the first value on.
+    fn map(map: BorrowedFd<'_>, words: usize) -> io::Result<Self> {
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let bytes = words * WORD;
         // SAFETY: the kernel chooses a place that nothing else uses; the descriptor is open.
         #[expect(unsafe_code, reason = "see SAFETY")]
         let place =
@@ -170,30 +195,107 @@ impl Counts {
             return Err(io::Error::last_os_error());
         }
         let first = NonNull::new(place.cast()).ok_or(io::ErrorKind::Other)?;
-        Ok(Self { first, entries })
+        Ok(Self { first, words })
     }
 
-    /// The value at an index; zero behind the last one.
-    pub(crate) fn get(&self, index: usize) -> Count {
-        if index >= self.entries {
-            return Count::default();
+    /// A word; `None` behind the last one.
+    fn word(&self, index: usize) -> Option<&AtomicU64> {
+        if index >= self.words {
+            return None;
         }
-        let word = |at: usize| {
-            // SAFETY: `2 * entries` aligned words are mapped, and the index was compared with them.
-            // The program adds to them in one instruction each.
-            #[expect(unsafe_code, reason = "see SAFETY")]
-            let word = unsafe { self.first.add(2 * index + at).as_ref() };
-            word.load(Ordering::Relaxed)
-        };
-        Count { packets: word(0), bytes: word(1) }
+        // SAFETY: so many aligned words are mapped, and the index was compared with them. The
+        // program, too, changes each of them in one instruction.
+        #[expect(unsafe_code, reason = "see SAFETY")]
+        Some(unsafe { self.first.add(index).as_ref() })
     }
 }
 
-impl Drop for Counts {
+impl Drop for Shared {
     fn drop(&mut self) {
-        let bytes = self.entries * size_of::<Count>();
+        let bytes = self.words * WORD;
         // SAFETY: the memory was mapped with this length, and nobody refers to it any more.
         #[expect(unsafe_code, reason = "see SAFETY")]
         let _ = unsafe { libc::munmap(self.first.as_ptr().cast(), bytes) };
     }
+}
+
+/// The counts of the kernel program.
+#[derive(Debug)]
+pub(crate) struct Counts(Shared);
+
+impl Counts {
+    /// Those of the first `entries` values of an array map of [`Count`]s.
+    pub(crate) fn map(map: BorrowedFd<'_>, entries: usize) -> io::Result<Self> {
+        Ok(Self(Shared::map(map, entries * (size_of::<Count>() / WORD))?))
+    }
+
+    /// The value at an index; zero behind the last one.
+    pub(crate) fn get(&self, index: usize) -> Count {
+        let word = |at| self.0.word(2 * index + at).map_or(0, |it| it.load(Ordering::Relaxed));
+        Count { packets: word(0), bytes: word(1) }
+    }
+}
+
+/// The limits of the kernel program. What lies behind the last one is none.
+#[derive(Debug)]
+pub(crate) struct Limits(Shared);
+
+impl Limits {
+    /// The first `entries` values of an array map of limits.
+    pub(crate) fn map(map: BorrowedFd<'_>, entries: usize) -> io::Result<Self> {
+        Ok(Self(Shared::map(map, entries * (size_of::<Limit>() / WORD))?))
+    }
+
+    /// Sets one anew, which shares these: what passed is paid for at that time of the program's clock.
+    pub(crate) fn begin(&self, index: u32, rates: Rates, above: [u32; LEVELS], due: u64) {
+        let Rates { bytes, packets } = rates;
+        let rate = [bytes, packets].map(|rate| rate.map_or(0, NonZeroU64::get));
+        let words = [due; UNITS].into_iter().chain(rate).chain(halves(above));
+        let dropped = [0; LEVELS];
+        for (at, value) in words.chain(dropped).enumerate() {
+            self.word(index, at).inspect(|it| it.store(value, Ordering::Relaxed));
+        }
+    }
+
+    /// Has be paid for what passed by others since a moment of the program's clock.
+    pub(crate) fn charge(&self, index: u32, since: u64, passed: [u64; UNITS]) {
+        for (unit, passed) in passed.into_iter().enumerate() {
+            let rate = self.word(index, offset_of!(Limit, rate) / WORD + unit);
+            let rate = rate.map_or(0, |it| it.load(Ordering::Relaxed));
+            if rate > 0 {
+                let time = u128::from(passed) * 1_000_000_000 / u128::from(rate);
+                self.pay(index, since, (unit, u64::try_from(time).unwrap_or(u64::MAX / 4)));
+            }
+        }
+    }
+
+    /// The same of so much time.
+    pub(crate) fn pay(&self, index: u32, since: u64, (unit, time): (usize, u64)) {
+        if let Some(due) = self.word(index, unit).filter(|_| time > 0) {
+            due.fetch_max(since, Ordering::Relaxed);
+            due.fetch_add(time, Ordering::Relaxed);
+        }
+    }
+
+    /// How many datagrams were held back at a level, by what they were too much of: bytes, datagrams.
+    pub(crate) fn dropped(&self, index: u32, level: usize) -> [u32; UNITS] {
+        let word = self.word(index, offset_of!(Limit, dropped) / WORD + level);
+        let word = word.map_or(0, |it| it.load(Ordering::Relaxed)).to_ne_bytes();
+        let (halves, _) = word.as_chunks();
+        [0, 1].map(|unit| u32::from_ne_bytes(halves[unit]))
+    }
+
+    fn word(&self, index: u32, at: usize) -> Option<&AtomicU64> {
+        self.0.word(index as usize * (size_of::<Limit>() / WORD) + at)
+    }
+}
+
+/// Bytes of what is changed at once.
+const WORD: usize = size_of::<u64>();
+
+/// Pairs of halves as whole words, as they lie in memory.
+fn halves(halves: [u32; LEVELS]) -> impl Iterator<Item = u64> {
+    let bytes = halves.map(u32::to_ne_bytes);
+    let (words, _) = bytes.as_flattened().as_chunks();
+    [words[0], words[1]].into_iter().map(u64::from_ne_bytes)
 }

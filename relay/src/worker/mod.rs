@@ -198,6 +198,7 @@ impl<L: Ledger, E: Engine> Worker<L, E> {
             let due = self.server.poll_timeout().is_some_and(|at| at <= now.mono);
             if let Some(offload) = &mut self.hands.offload {
                 offload.turn(now.mono, shifted);
+                offload.even(now.mono, &mut self.server);
                 if due {
                     offload.settle_aimed(&mut self.server);
                 }

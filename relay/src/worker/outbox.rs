@@ -163,7 +163,7 @@ impl Outbox {
         }
         if let Some(offload) = &mut hands.offload {
             if let Change::AllocationClosed { id, usage, .. } = &mut change {
-                *usage += offload.end(*id, server);
+                *usage += offload.end(now.mono, *id, server);
             } else {
                 offload.touch(change.allocation());
             }
