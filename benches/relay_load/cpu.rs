@@ -40,7 +40,7 @@ pub(crate) struct Spent {
 impl Spent {
     /// Reads both: for a core, for all threads of `process` and for the kernel threads `pollers`.
     pub(crate) fn read(core: usize, process: u32, pollers: &[u32]) -> io::Result<Self> {
-        let mut tasks: Duration = pollers.iter().map(|id| run_time(&format!("/proc/{id}"))).sum();
+        let mut tasks = run_time_of(pollers);
         let mut user = Duration::ZERO;
         for entry in fs::read_dir(format!("/proc/{process}/task"))?.flatten() {
             let folder = entry.path();
@@ -58,6 +58,11 @@ impl Spent {
             user: self.user.saturating_sub(earlier.user),
         }
     }
+}
+
+/// Run time of some threads.
+pub(crate) fn run_time_of(threads: &[u32]) -> Duration {
+    threads.iter().map(|id| run_time(&format!("/proc/{id}"))).sum()
 }
 
 /// First field of `schedstat`; a thread that has ended counts nothing more.

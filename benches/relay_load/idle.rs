@@ -14,7 +14,7 @@ use crate::site::{CLIENT, Room, Site};
 /// First port of the clients of each server: a port rests after its connection.
 fn first_port(kind: Kind) -> u16 {
     match kind {
-        Kind::Ours => 2_000,
+        Kind::Ours | Kind::Kernel => 2_000,
         Kind::Coturn => 24_000,
     }
 }

@@ -4,8 +4,9 @@
 //! opens allocations ([`fleet`]) and loads them from the other core ([`traffic`]), server by
 //! server in turn, window after window, because the machine is noisy. [`cpu`] reads what the
 //! relay's core spent, [`report`] prints medians. Clients on TCP and TLS, and both ends of a TCP
-//! relay, are streams that are read here ([`streams`]); those that only stay connected are weighed ([`idle`]). Everything made here is removed at the end,
-//! also after Ctrl-C or a panic.
+//! relay, are streams that are read here ([`streams`]); those that only stay connected are weighed
+//! ([`idle`]); the kernel path alone is saturated ([`saturate`]). Everything made here is removed at
+//! the end, also after Ctrl-C or a panic.
 #![expect(
     clippy::cast_precision_loss,
     reason = "counts of packets are far below the 2^53 that a float holds exactly"
@@ -16,6 +17,7 @@ mod cpu;
 mod fleet;
 mod idle;
 mod report;
+mod saturate;
 mod server;
 mod site;
 mod streams;
@@ -35,9 +37,9 @@ use serde_json::json;
 
 use cpu::{Calibration, Spent};
 use fleet::Fleet;
-use report::{Row, Series, Window};
+use report::{Row, Window};
 use server::{Carrier, Kind, Mover, Order, Relay, Server};
-use site::Site;
+use site::{Links, Site};
 use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
 
 /// Relay packets through our relay and through coturn, and compare what one core carries.
@@ -49,7 +51,7 @@ struct Args {
     /// Length of each measured window, in seconds; each round has two a server.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
-    /// Rounds; each measures both servers once.
+    /// Rounds; each measures every server once.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
     /// Run only scenarios whose name contains this, as in voice, up or video-down-100.
@@ -68,8 +70,12 @@ struct Args {
     /// reach, leave them idle, and print the memory of the servers, one after the other.
     #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     idle: Option<u16>,
+    /// Saturate the kernel path alone, with frames that the kernel makes, beside a program that only
+    /// swaps addresses.
+    #[arg(long)]
+    saturate: bool,
     /// Measure this server alone.
-    #[arg(long, value_name = "ours|coturn", value_parser = kind)]
+    #[arg(long, value_name = "ours|kernel|coturn", value_parser = kind)]
     server: Option<Kind>,
     /// How our relay moves media; "af-xdp" wants --transport udp.
     #[arg(long, value_enum, default_value = "sockets")]
@@ -125,8 +131,32 @@ fn run(args: &Args) -> io::Result<()> {
     let binary = binary(args)?;
     let stop = Stop::on_signals()?;
     let folder = tempfile::tempdir()?;
-    let site = Site::build(args.relay_core, args.segmentation_offload)?;
-    let kinds = Kind::ALL.into_iter().filter(|kind| args.server.is_none_or(|only| only == *kind));
+    let links = Links {
+        relay_core: args.relay_core,
+        far_core: None,
+        segmentation_offload: args.segmentation_offload,
+    };
+    let far_core = Some(args.load_core);
+    if args.saturate {
+        let site = Site::build("k", Links { far_core, ..links })?;
+        site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
+        return saturate::saturate(&site, args.load_core, args.rounds, args.seconds);
+    }
+    let datagrams = args.transport == Carrier::Udp && args.idle.is_none();
+    let kinds = Kind::ALL
+        .into_iter()
+        .filter(|kind| args.server.is_none_or(|only| only == *kind))
+        .filter(|kind| *kind != Kind::Kernel || datagrams);
+    let site = Site::build("", links)?;
+    // A program at an interface makes everything dearer that goes on from there.
+    let of_kernel = datagrams.then(|| Site::build("k", Links { far_core, ..links })).transpose()?;
+    let has_rings = args.engine == Mover::AfXdp;
+    let of_rings = has_rings.then(|| Site::build("r", links)).transpose()?;
+    let place = |kind| match kind {
+        Kind::Ours => of_rings.as_ref().unwrap_or(&site),
+        Kind::Kernel => of_kernel.as_ref().unwrap_or(&site),
+        Kind::Coturn => &site,
+    };
     let order = |kind| Order {
         kind,
         carrier: args.transport,
@@ -140,8 +170,9 @@ fn run(args: &Args) -> io::Result<()> {
     if let Some(clients) = args.idle {
         return idle::weigh(&site, kinds.map(order), clients);
     }
-    let servers =
-        kinds.map(|kind| Server::start(&site, order(kind))).collect::<io::Result<Vec<_>>>()?;
+    let servers = kinds
+        .map(|kind| Server::start(place(kind), order(kind)))
+        .collect::<io::Result<Vec<_>>>()?;
     cpu::pin(args.load_core)?;
     site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
     if args.real_time {
@@ -150,7 +181,6 @@ fn run(args: &Args) -> io::Result<()> {
     }
     let mut bench = Bench {
         args,
-        site: &site,
         servers: &servers,
         stop,
         calibration: Calibration::default(),
@@ -194,7 +224,7 @@ fn describe(args: &Args) -> String {
          included, per packet that arrived, at {} voice or {} video packets/s in bursts of {}; \
          thread ns: run time of the server's threads and link pollers alone; kernel: the kernel's \
          part of ours, as a share of coturn's whole: what no code of ours can save with these \
-         system calls.\n\
+         system calls; in kernel: the same of a relay with [offload], and its share of coturn's.\n\
          voice: 160 B, each packet of a burst to another allocation. video: 1,200 B, a burst to \
          one allocation (UDP_SEGMENT, cut {cut}; on a stream one write). pipe: peers on connections \
          too (RFC 6062), where a packet is as many bytes.",
@@ -215,8 +245,7 @@ const FIRST_PORT: u16 = 2_000;
 /// Everything a measurement needs.
 struct Bench<'a> {
     args: &'a Args,
-    site: &'a Site,
-    servers: &'a [Server],
+    servers: &'a [Server<'a>],
     stop: Stop,
     calibration: Calibration,
     next_port: u16,
@@ -246,16 +275,21 @@ impl Bench<'_> {
         let mut fleets = Vec::new();
         for server in self.servers {
             let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
-            let server = (server.kind, relay);
-            fleets.push(Fleet::open(self.site, server, &transport, self.next_port..end)?);
+            let ports = self.next_port..end;
+            let spent = || Spent::read(self.args.relay_core, server.id(), &[]);
+            let before = spent()?;
+            fleets.push(Fleet::open(server.site, (server.kind, relay), &transport, ports)?);
+            let each = spent()?.since(before).tasks / u32::try_from(allocations).unwrap_or(1);
+            let name = server.kind.name();
+            println!("{name}: {} µs an allocation with its channel", each.as_micros());
             self.next_port = end;
         }
         let mut rows = Vec::new();
         for scenario in scenarios {
             fleets.iter_mut().try_for_each(Fleet::renew)?;
-            self.site.set_sinks(scenario.deaf_rooms(), true)?;
+            self.set_sinks(scenario, true)?;
             let row = self.row(scenario, &mut fleets);
-            self.site.set_sinks(scenario.deaf_rooms(), false)?;
+            self.set_sinks(scenario, false)?;
             let row = row?;
             row.print();
             rows.push(row);
@@ -264,8 +298,13 @@ impl Bench<'_> {
         Ok(rows)
     }
 
+    fn set_sinks(&self, scenario: Scenario, dropping: bool) -> io::Result<()> {
+        let mut sites = self.servers.iter().map(|server| server.site);
+        sites.try_for_each(|site| site.set_sinks(scenario.deaf_rooms(), dropping))
+    }
+
     fn row(&mut self, scenario: Scenario, fleets: &mut [Fleet]) -> io::Result<Row> {
-        let mut row = Row { scenario, series: [Series::default(), Series::default()] };
+        let mut row = Row { scenario, series: Default::default() };
         for round in 0..self.args.rounds {
             let mut turn: Vec<_> = self.servers.iter().zip(fleets.iter_mut()).collect();
             if round % 2 == 1 {
@@ -287,7 +326,7 @@ impl Bench<'_> {
     fn window(
         &mut self,
         scenario: Scenario,
-        server: &Server,
+        server: &Server<'_>,
         fleet: &mut Fleet,
     ) -> io::Result<Window> {
         let slowness = self.calibration.slowness(self.args.relay_core)?;
@@ -295,7 +334,7 @@ impl Bench<'_> {
             Media::Voice => self.args.voice_pps(),
             Media::Video => self.args.video_pps,
         };
-        let device = self.site.arrivals(scenario.sink())?;
+        let device = server.site.arrivals(scenario.sink())?;
         let mut generator = Generator::new(scenario, fleet, device);
         let (paced, spent) = self.measure(&mut generator, Mode::Paced(rate), server)?;
         let flood = Mode::Flood(self.args.window);
@@ -317,9 +356,9 @@ impl Bench<'_> {
         &self,
         generator: &mut Generator<'_>,
         mode: Mode,
-        server: &Server,
+        server: &Server<'_>,
     ) -> io::Result<(Counted, Spent)> {
-        let spent = || Spent::read(self.args.relay_core, server.id(), &self.site.pollers);
+        let spent = || Spent::read(self.args.relay_core, server.id(), &server.site.pollers);
         generator.run(mode, Duration::from_millis(150))?;
         let before = spent()?;
         let counted = generator.run(mode, Duration::from_secs_f64(self.args.seconds))?;
@@ -420,5 +459,5 @@ fn allocations(text: &str) -> Result<usize, String> {
 
 fn kind(text: &str) -> Result<Kind, String> {
     let known = Kind::ALL.into_iter().find(|kind| kind.name() == text);
-    known.ok_or_else(|| "must be ours or coturn".to_owned())
+    known.ok_or_else(|| "must be ours, kernel or coturn".to_owned())
 }

@@ -75,13 +75,13 @@ impl Series {
     }
 }
 
-/// A scenario and what both servers made of it.
+/// A scenario and what the servers made of it.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The scenario.
     pub(crate) scenario: Scenario,
     /// By [`Kind::ALL`]; empty when a server was left out.
-    pub(crate) series: [Series; 2],
+    pub(crate) series: [Series; 3],
 }
 
 /// From here on the core did more than this work and the interrupts that go with it.
@@ -106,7 +106,7 @@ impl Row {
     /// Prints the heading.
     pub(crate) fn print_heading() {
         println!(
-            "{:<20}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}{:>8}  aim",
+            "{:<20}{:>10}{:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}{:>8}{:>14}{:>8}  aim",
             "scenario",
             "ours pps",
             "coturn pps",
@@ -117,6 +117,8 @@ impl Row {
             "coturn thread ns",
             "ratio",
             "kernel",
+            "in kernel ns",
+            "ratio",
         );
     }
 
@@ -124,9 +126,11 @@ impl Row {
     pub(crate) fn print(&self) {
         let figure =
             |figure: fn(&Window) -> f64| self.series.each_ref().map(|series| series.median(figure));
-        let [our_pps, their_pps] = figure(|w| w.flood_pps).map(text);
-        let core = figure(|w| w.core_ns);
-        let task = figure(|w| w.task_ns);
+        let [our_pps, _, their_pps] = figure(|w| w.flood_pps).map(text);
+        let [core_of_ours, _, core_of_theirs] = figure(|w| w.core_ns);
+        let core = [core_of_ours, core_of_theirs];
+        let [ours, in_kernel, theirs] = figure(|w| w.task_ns);
+        let task = [ours, theirs];
         let aim = aim(self.scenario).map_or(String::new(), |aim| match self.ratio() {
             None => format!("{aim:.1}"),
             Some((ratio, shared)) => {
@@ -135,7 +139,7 @@ impl Row {
             }
         });
         println!(
-            "{:<20}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}{:>8}  {aim}{}",
+            "{:<20}{our_pps:>10}{their_pps:>11}{:>14}{:>15}{:>8}{:>15}{:>16}{:>8}{:>8}{:>14}{:>8}  {aim}{}",
             self.scenario.name(),
             text(core[0]),
             text(core[1]),
@@ -144,6 +148,8 @@ impl Row {
             text(task[1]),
             share(task),
             share([task[0].map(|ns| ns * (1.0 - self.series[0].user_share())), task[1]]),
+            text(in_kernel),
+            share([in_kernel, theirs]),
             self.warning(),
         );
     }
@@ -151,10 +157,10 @@ impl Row {
     /// Our time per packet as a share of coturn's, and whether it is the threads' time: that of
     /// the core says nothing when other work shared it.
     fn ratio(&self) -> Option<(f64, bool)> {
-        let shared = self.series.iter().any(|series| series.sharing() > SHARED);
+        let [ours, _, theirs] = &self.series;
+        let shared = [ours, theirs].into_iter().any(|series| series.sharing() > SHARED);
         let figure = |window: &Window| if shared { window.task_ns } else { window.core_ns };
-        let [ours, theirs] = self.series.each_ref().map(|series| series.median(figure));
-        Some((ours? / theirs?, shared))
+        Some((ours.median(figure)? / theirs.median(figure)?, shared))
     }
 
     /// What makes the line doubtful.
@@ -185,11 +191,12 @@ impl Row {
 
     /// For the JSON file.
     pub(crate) fn json(&self) -> Value {
-        let [ours, coturn] = self.series.each_ref().map(Series::json);
+        let [ours, kernel, coturn] = self.series.each_ref().map(Series::json);
         json!({
             "scenario": self.scenario.name(),
             "allocations": self.scenario.allocations,
             "ours": ours,
+            "kernel": kernel,
             "coturn": coturn,
             "ratio": self.ratio().map(|(ratio, _)| ratio),
             "ratio_of": self.ratio().map(|(_, shared)| if shared { "task_ns" } else { "core_ns" }),

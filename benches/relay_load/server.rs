@@ -1,4 +1,5 @@
-//! The servers under test: ours, and Debian's coturn. Both one relay thread, one core.
+//! The servers under test: ours, ours with the kernel relaying what it can, and Debian's coturn. All
+//! one relay thread, one core.
 
 use std::borrow::Cow;
 use std::fs;
@@ -39,18 +40,21 @@ pub(crate) fn make_real_time(process: u32) -> io::Result<()> {
 pub(crate) enum Kind {
     /// `av-edge relay`.
     Ours,
+    /// The same, with `[offload]`.
+    Kernel,
     /// coturn's `turnserver`.
     Coturn,
 }
 
 impl Kind {
-    /// Both, ours first.
-    pub(crate) const ALL: [Self; 2] = [Self::Ours, Self::Coturn];
+    /// All of them, ours first.
+    pub(crate) const ALL: [Self; 3] = [Self::Ours, Self::Kernel, Self::Coturn];
 
     /// The name in tables and JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Kernel => "kernel",
             Self::Coturn => "coturn",
         }
     }
@@ -58,7 +62,7 @@ impl Kind {
     /// Where it listens.
     pub(crate) fn addr(self) -> SocketAddr {
         let port = match self {
-            Self::Ours => 3478,
+            Self::Ours | Self::Kernel => 3478,
             Self::Coturn => 3479,
         };
         SocketAddrV4::new(LISTEN, port).into()
@@ -66,7 +70,7 @@ impl Kind {
 
     fn ports(self) -> (u16, u16) {
         match self {
-            Self::Ours => (10_000, 34_999),
+            Self::Ours | Self::Kernel => (10_000, 34_999),
             Self::Coturn => (35_000, 59_999),
         }
     }
@@ -157,21 +161,23 @@ pub(crate) struct Order<'a> {
 
 /// A running server; ended when dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct Server<'s> {
     /// Which.
     pub(crate) kind: Kind,
+    /// Where.
+    pub(crate) site: &'s Site,
     process: Child,
 }
 
-impl Server {
+impl<'s> Server<'s> {
     /// Starts one in the relay's namespace, on the relay's core, and waits until it answers.
-    pub(crate) fn start(site: &Site, order: Order<'_>) -> io::Result<Self> {
+    pub(crate) fn start(site: &'s Site, order: Order<'_>) -> io::Result<Self> {
         let Order { kind, carrier, core, folder, .. } = order;
         if carrier == Carrier::Tls {
             make_certificate(folder)?;
         }
         let arguments = match kind {
-            Kind::Ours => ours(order)?,
+            Kind::Ours | Kind::Kernel => ours(order)?,
             Kind::Coturn => coturn(order),
         };
         let log = fs::File::create(folder.join(format!("{}.log", kind.name())))?;
@@ -184,8 +190,8 @@ impl Server {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let mut server = Self { kind, process };
-        server.wait(site, carrier, folder)?;
+        let mut server = Self { kind, site, process };
+        server.wait(carrier, folder)?;
         server.pin(core)?;
         Ok(server)
     }
@@ -205,7 +211,7 @@ impl Server {
         kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("the kernel tells no VmRSS"))
     }
 
-    fn wait(&mut self, site: &Site, carrier: Carrier, folder: &Path) -> io::Result<()> {
+    fn wait(&mut self, carrier: Carrier, folder: &Path) -> io::Result<()> {
         let options = Options {
             transport: carrier.transport()?,
             retransmit_after: Duration::from_millis(50),
@@ -217,7 +223,7 @@ impl Server {
                 break;
             }
             let (addr, options) = (self.kind.addr(), options.clone());
-            let answers = site.enter(Room::Clients, move || {
+            let answers = self.site.enter(Room::Clients, move || {
                 TurnClient::connect_with(addr, credentials(0), options)
                     .is_ok_and(|mut client| client.binding().is_ok())
             })?;
@@ -248,7 +254,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Server<'_> {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
@@ -275,9 +281,9 @@ fn make_certificate(folder: &Path) -> io::Result<()> {
 }
 
 fn ours(order: Order<'_>) -> io::Result<Vec<String>> {
-    let Order { carrier, relay, engine, allocations, binary, folder, .. } = order;
-    let (first, last) = Kind::Ours.ports();
-    let listen = Kind::Ours.addr();
+    let Order { kind, carrier, relay, engine, allocations, binary, folder, .. } = order;
+    let (first, last) = kind.ports();
+    let listen = kind.addr();
     // Room for those that come while others have not left.
     let most = 2 * allocations + 64;
     let mut text = format!(
@@ -319,23 +325,25 @@ handshakes_burst = 1000000
     if relay == Relay::Tcp {
         text += "\n[features]\ntcp_relays = true\n";
     }
-    if engine != Mover::Sockets {
-        text += &offload(engine);
+    match (kind, engine) {
+        (Kind::Kernel, _) => text += &offload(None),
+        (Kind::Ours | Kind::Coturn, Mover::Sockets) => {}
+        (Kind::Ours | Kind::Coturn, Mover::AfXdp) => text += &offload(Some(engine)),
     }
-    let path = folder.join("relay.toml");
+    let path = folder.join(format!("{}.toml", kind.name()));
     fs::write(&path, text)?;
     let words =
         [binary.to_string_lossy(), "relay".into(), "--config".into(), path.to_string_lossy()];
     Ok(words.map(Cow::into_owned).to_vec())
 }
 
-/// The table of an engine that wants the kernel program, which relays nothing by itself here.
-fn offload(engine: Mover) -> String {
-    let (interfaces, engine) = (site::NEAR, engine.name());
-    format!(
-        "\n[offload]\nmode = \"native\"\nroutes = 0\ninterfaces = {interfaces:?}\n\
-         engine = \"{engine}\"\n"
-    )
+/// The table of a relay that wants the kernel program: to relay by itself, or for an engine alone.
+fn offload(engine: Option<Mover>) -> String {
+    let engine = match engine {
+        None => String::new(),
+        Some(engine) => format!("routes = 0\nengine = \"{}\"\n", engine.name()),
+    };
+    format!("\n[offload]\nmode = \"native\"\ninterfaces = {:?}\n{engine}", site::NEAR)
 }
 
 fn coturn(order: Order<'_>) -> Vec<String> {

@@ -52,27 +52,45 @@ pub(crate) enum Room {
     Peers,
 }
 
+/// What the links do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    /// The core where the relay's ends are polled.
+    pub(crate) relay_core: usize,
+    /// Where the far ends are, if they are: what a program in the kernel sends them does not arrive
+    /// otherwise. Then whoever sends computes checksums, as frames on a wire have them.
+    pub(crate) far_core: Option<usize>,
+    /// Whether they cut runs.
+    pub(crate) segmentation_offload: bool,
+}
+
 /// The namespaces; gone when dropped.
 #[derive(Debug)]
 pub(crate) struct Site {
-    id: u32,
+    id: String,
     /// The kernel threads that poll the relay's links.
     pub(crate) pollers: Vec<u32>,
 }
 
 impl Site {
-    /// Builds everything; `relay_core` is where links are polled.
-    pub(crate) fn build(relay_core: usize, segmentation_offload: bool) -> io::Result<Self> {
+    /// Builds everything; `tail` tells several of one run apart.
+    pub(crate) fn build(tail: &str, links: Links) -> io::Result<Self> {
         sweep();
-        let mut site = Self { id: std::process::id(), pollers: Vec::new() };
+        let mut site = Self { id: format!("{}-{tail}", std::process::id()), pollers: Vec::new() };
         for room in [Room::Clients, Room::Relay, Room::Peers] {
             sh(&format!("ip netns add {}", site.name(room)))?;
             site.within(room, "ip link set lo up")?;
         }
         for (room, far, far_ip, near, near_ip) in LINKS {
-            site.link((room, far, far_ip), (near, near_ip), segmentation_offload)?;
+            site.link((room, far, far_ip), (near, near_ip), links)?;
         }
-        site.pollers = site.poll_on(relay_core)?;
+        for (room, far, _, near, _) in LINKS {
+            let poller = site.poll_on((Room::Relay, near), links.relay_core)?;
+            site.pollers.push(poller);
+            if let Some(core) = links.far_core {
+                site.poll_on((room, far), core)?;
+            }
+        }
         Ok(site)
     }
 
@@ -83,19 +101,23 @@ impl Site {
             Room::Relay => "r",
             Room::Peers => "p",
         };
-        format!("{PREFIX}{}-{tail}", self.id)
+        format!("{PREFIX}{}{tail}", self.id)
     }
 
     fn link(
         &self,
         (room, far, far_ip): (Room, &str, Ipv4Addr),
         (near, near_ip): (&str, Ipv4Addr),
-        segmentation_offload: bool,
+        links: Links,
     ) -> io::Result<()> {
         let (there, here) = (self.name(room), self.name(Room::Relay));
         sh(&format!("ip link add {near} netns {here} type veth peer name {far} netns {there}"))?;
+        let (far_gro, checksums) = match links.far_core {
+            None => ("off", "on"),
+            Some(_) => ("on", "off"),
+        };
         let ends = [
-            (room, far, far_ip, near_ip, "off", mac(near_ip)),
+            (room, far, far_ip, near_ip, far_gro, mac(near_ip)),
             (Room::Relay, near, near_ip, far_ip, "on", mac(far_ip)),
         ];
         for (room, device, own, other, gro, other_mac) in ends {
@@ -103,28 +125,22 @@ impl Site {
             self.within(room, &format!("ip addr add {own}/24 dev {device}"))?;
             let neighbour = format!("{other} lladdr {other_mac} nud permanent dev {device}");
             self.within(room, &format!("ip neigh replace {neighbour}"))?;
-            let cut = if segmentation_offload { "on" } else { "off" };
-            let offloads = format!("gro {gro} tso off tx-udp-segmentation {cut}");
+            let cut = if links.segmentation_offload { "on" } else { "off" };
+            let offloads = format!("gro {gro} tx {checksums} tso off tx-udp-segmentation {cut}");
             self.within(room, &format!("ethtool -K {device} {offloads}"))?;
         }
         Ok(())
     }
 
-    /// Makes kernel threads of the relay's polling and pins them; returns their ids.
-    fn poll_on(&self, core: usize) -> io::Result<Vec<u32>> {
-        let before = kernel_pollers();
-        for (.., near, _) in LINKS {
-            self.within(Room::Relay, &format!("echo 1 > /sys/class/net/{near}/threaded"))?;
-        }
-        let mut pollers = kernel_pollers();
-        pollers.retain(|poller| !before.contains(poller));
-        if pollers.len() < LINKS.len() {
-            return Err(io::Error::other("the kernel cannot poll veth devices in threads"));
-        }
-        for poller in &pollers {
-            sh(&format!("taskset -c -p {core} {poller} && chrt -f -p 50 {poller}"))?;
-        }
-        Ok(pollers)
+    /// Makes a kernel thread of a device's polling and pins it; returns its id.
+    fn poll_on(&self, (room, device): (Room, &str), core: usize) -> io::Result<u32> {
+        let before = kernel_pollers(device);
+        self.within(room, &format!("echo 1 > /sys/class/net/{device}/threaded"))?;
+        let poller = kernel_pollers(device).into_iter().find(|poller| !before.contains(poller));
+        let poller = poller
+            .ok_or_else(|| io::Error::other("the kernel cannot poll veth devices in threads"))?;
+        sh(&format!("taskset -c -p {core} {poller} && chrt -f -p 50 {poller}"))?;
+        Ok(poller)
     }
 
     /// Counts and drops, or again delivers, what arrives at clients and peers: with another
@@ -190,15 +206,15 @@ fn mac(ip: Ipv4Addr) -> String {
     format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
-/// Kernel threads that poll the relay's links, of this or any other run.
-fn kernel_pollers() -> Vec<u32> {
+/// Kernel threads that poll devices of this name, here or anywhere.
+fn kernel_pollers(device: &str) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid: &u32| {
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            LINKS.iter().any(|(.., near, _)| name.starts_with(&format!("napi/{near}-")))
+            name.starts_with(&format!("napi/{device}-"))
         })
         .collect()
 }
