@@ -244,7 +244,7 @@ mod tests {
             socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         }
         let mut used = HashSet::new();
-        for _ in 0..32 {
+        for _ in 0..128 {
             let client = UdpSocket::bind(anywhere).unwrap();
             let from = client.local_addr().unwrap();
             let worker = steer(ClientAddr::new(from), workers);
@@ -260,7 +260,7 @@ mod tests {
                 assert_eq!((&buffer[..len], source), (&bytes[..], from), "{case}");
             }
         }
-        assert_eq!(used.len(), usize::from(workers), "32 clients meet every worker");
+        assert_eq!(used.len(), usize::from(workers), "128 clients meet every worker");
     }
 
     #[test]

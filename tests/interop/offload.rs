@@ -107,6 +107,22 @@ fn offload_carries_a_call_of_which_every_packet_is_counted() {
 }
 
 #[test]
+fn offload_carries_a_call_behind_the_driver() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let file = offloading(RelayFile::default());
+    let tables = file.tables.replace("native", "generic");
+    let _relay = start_relay(&site, &home, &RelayFile { tables, ..file });
+    let mut line = Line::open(&site, &home);
+    for word in 0..500 {
+        line.demand_echo(&format!("word {word}"));
+    }
+    let found = page(&site);
+    assert_eq!(metric(&found, "av_edge_relay_offload", &["mode=\"generic\""]), 2, "{found}");
+    assert_mostly_offloaded("generic", [0, 0], &found);
+}
+
+#[test]
 fn offload_is_foretold_by_the_doctor() {
     let site = site();
     let home = Home::with_pool_key();

@@ -15,8 +15,6 @@
 
 mod beside;
 
-pub use beside::Bound;
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -27,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::flow::Flow;
 use crate::policy::limits::{Claim, UserKey};
 use crate::reject::DropReason;
+pub use beside::Bound;
 
 /// What may pass at once after a pause, as time at the full rate.
 pub const BURST: Duration = Duration::from_millis(100);
@@ -149,11 +148,9 @@ impl Pot {
         let until = now.saturating_add(nanoseconds(BURST));
         let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
         let due = &self.due[direction as usize][kind as usize];
-        let is_there = due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
-        if is_there {
-            self.taken[direction as usize][kind as usize].fetch_add(time, Ordering::Relaxed);
-        }
-        is_there
+        let taken = due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let total = &self.taken[direction as usize][kind as usize];
+        taken.map(|_| total.fetch_add(time, Ordering::Relaxed)).is_ok()
     }
 
     /// How long nothing is there that is worth waiting for; `None` if there is something.
