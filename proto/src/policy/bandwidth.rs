@@ -221,6 +221,7 @@ pub(crate) struct Meter {
     admitted: [Flow; 2],
     /// Those that have passed beside it, and are not paid for.
     beside: [Flow; 2],
+    evened: Instant,
 }
 
 /// What all allocations of a worker carry together.
@@ -276,6 +277,7 @@ impl Meter {
             refused: None,
             admitted: Default::default(),
             beside: Default::default(),
+            evened: now,
         }))
     }
 

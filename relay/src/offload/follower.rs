@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,11 @@ const REST: Duration = Duration::from_millis(100);
 /// while a burst passes.
 const EVENING: Duration = Duration::from_millis(50);
 
+/// Allocations of which they do in one turn, and how long until the next turn at least: so thousands
+/// of them cost no more than a hundredth of a core, and are told a little later.
+const EVEN_AT_ONCE: usize = 64;
+const BREATH: Duration = Duration::from_millis(5);
+
 /// What a follower is made of.
 pub(super) struct Parts {
     pub(super) legs: Legs,
@@ -53,8 +58,10 @@ pub(crate) struct Follower {
     mirrored: BTreeMap<AllocationId, Vec<Mirrored>>,
     /// Of those among them that have one.
     limits: BTreeMap<AllocationId, Limit>,
-    /// When what passed by kernel and server is made the same, if there are limits.
+    /// When the accounts of more of them are made the same in kernel and server, and of which it was
+    /// done last.
     evens: Instant,
+    evened: Option<AllocationId>,
     /// Those with a destination, whose use prolongs them.
     aimed: BTreeSet<AllocationId>,
     /// Allocations that changed in this turn.
@@ -109,6 +116,7 @@ impl Follower {
             mirrored: BTreeMap::new(),
             limits: BTreeMap::new(),
             evens: clock.made(),
+            evened: None,
             aimed: BTreeSet::new(),
             touched: Vec::new(),
             shifted: BTreeSet::new(),
@@ -265,18 +273,27 @@ impl Follower {
         }
     }
 
-    /// Tells kernel and server what passed by the other, where both hold a limit.
+    /// Tells kernel and server what passed by the other, where both hold a limit: of some allocations
+    /// in one turn.
     pub(crate) fn even<L: Ledger>(&mut self, now: Instant, server: &mut Server<L>) {
         if self.limits.is_empty() || now < self.evens {
             return;
         }
-        self.evens = now + EVENING;
-        let Self { kernel, mirrored, limits, tally, .. } = self;
-        for (id, limit) in limits {
-            for mirrored in mirrored.get_mut(id).into_iter().flatten() {
-                kernel.settle(*id, mirrored, tally, server);
+        let turns = u32::try_from(self.limits.len().div_ceil(EVEN_AT_ONCE)).unwrap_or(u32::MAX);
+        self.evens = now + (EVENING / turns).max(BREATH);
+        let Self { kernel, mirrored, limits, evened, tally, .. } = self;
+        for _ in 0..EVEN_AT_ONCE.min(limits.len()) {
+            let behind = (evened.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+            let Some((&id, limit)) = limits.range_mut(behind).next() else {
+                *evened = None;
+                return;
+            };
+            for mirrored in mirrored.get_mut(&id).into_iter().flatten() {
+                kernel.settle(id, mirrored, tally, server);
             }
-            kernel.limits.even(now, (*id, limit), server);
+            kernel.limits.even(now, (id, limit), server);
+            let is_last = limits.last_key_value().is_some_and(|(last, _)| *last == id);
+            *evened = (!is_last).then_some(id);
         }
     }
 

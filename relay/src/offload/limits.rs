@@ -1,7 +1,7 @@
 //! Limits of bandwidth that the kernel holds.
 //!
 //! The server holds the same for what it relays itself; [`proto::policy::bandwidth`] says how they
-//! share them: each is charged at once what passes by it, and here, twenty times a second, what
+//! share them: each is charged at once what passes by it, and here, up to twenty times a second, what
 //! passed by the other. What allocations of several workers share is [`Commons`], which know nothing
 //! of allocations but how many there are.
 

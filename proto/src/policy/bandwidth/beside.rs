@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{BILLION, BURST, Direction, Kind, Lane, Meter, Pot, Rates, Source, Trunk, nanoseconds};
+use super::{BILLION, Direction, Kind, Lane, Meter, Pot, Rates, Source, Trunk, nanoseconds};
 use crate::flow::Flow;
 use crate::reject::DropReason;
 
@@ -63,9 +63,10 @@ impl Meter {
     /// Pays for what has passed beside it, and tells what it has admitted itself since it was asked last.
     pub(crate) fn even(&mut self, trunk: &mut Trunk, now: Instant) -> [Flow; 2] {
         let beside = std::mem::take(&mut self.beside);
+        let times = [std::mem::replace(&mut self.evened, now), now];
         for lanes in [&mut self.lanes, &mut trunk.lanes] {
             for (index, direction) in Direction::BOTH.into_iter().enumerate() {
-                lanes[index].pay(now, direction, beside[index]);
+                lanes[index].pay(times, direction, beside[index]);
             }
         }
         std::mem::take(&mut self.admitted)
@@ -78,9 +79,10 @@ impl Meter {
 }
 
 impl Lane {
-    /// Pays for what has passed elsewhere: of one's own first, and then the time is counted that has
-    /// passed meanwhile.
-    fn pay(&mut self, now: Instant, direction: Direction, Flow { packets, bytes }: Flow) {
+    /// Pays for what has passed elsewhere between these times: of one's own first, and then the time is
+    /// counted that has passed meanwhile.
+    fn pay(&mut self, times: [Instant; 2], direction: Direction, flow: Flow) {
+        let ([since, now], Flow { packets, bytes }) = (times, flow);
         for valve in &mut self.0 {
             let units = match valve.kind {
                 Kind::Bytes => bytes,
@@ -93,7 +95,7 @@ impl Lane {
                     valve.fill(now);
                 }
                 Source::Pot(pot) => {
-                    pot.pay(now, (direction, valve.kind), billionths.div_ceil(valve.rate));
+                    pot.pay(since, (direction, valve.kind), billionths.div_ceil(valve.rate));
                 }
             }
         }
@@ -107,15 +109,14 @@ impl Pot {
         self.taken.each_ref().map(|kinds| kinds.each_ref().map(each))
     }
 
-    /// Takes so much time, whatever is there: somebody else has let it pass.
-    fn pay(&self, now: Instant, (direction, kind): (Direction, Kind), time: u64) {
+    /// Takes so much time, whatever is there: somebody else has let it pass since then.
+    fn pay(&self, since: Instant, (direction, kind): (Direction, Kind), time: u64) {
         if time == 0 {
             return;
         }
-        let now = nanoseconds(now.saturating_duration_since(self.begin));
+        let since = nanoseconds(since.saturating_duration_since(self.begin));
         let due = &self.due[direction as usize][kind as usize];
-        // What was due before is paid for; what has passed since does not fill up more than there is.
-        due.fetch_max(now.saturating_sub(nanoseconds(BURST) / 2), Ordering::Relaxed);
+        due.fetch_max(since, Ordering::Relaxed);
         due.fetch_add(time, Ordering::Relaxed);
     }
 }
