@@ -15,6 +15,7 @@ use crate::edge::{
     Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready, start_auth, start_relay,
 };
 use crate::line::Line;
+use crate::netns::must;
 use crate::offload::{assert_mostly_offloaded, metric, page, relayed, site};
 use crate::process::Process;
 use crate::site::{EXTERNAL, Site};
@@ -225,6 +226,21 @@ fn sec_005_rings_take_nothing_that_is_damaged_or_claims_to_come_from_the_relay_i
         let reason = format!("reason=\"{lost}\"");
         let count = metric(&page(&site), "av_edge_relay_ring_lost_total", &[&reason]);
         assert_eq!(count, u64::from(lost != "nothing"), "{lost}");
+    }
+}
+
+#[test]
+fn rings_are_foretold_by_the_doctor() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let file = home.write("relay.toml", &ringing(RelayFile::default(), 0).toml());
+    let mut doctor = site.relay.command(av_edge().to_str().expect("a path in UTF-8"));
+    let said = must(doctor.args(["doctor", "--config"]).arg(file)).stdout;
+    let said = String::from_utf8(said).expect("it prints text");
+    for interface in ["internal", "external"] {
+        let wanted =
+            format!("{interface}: media comes by rings; of its packets the kernel copies each");
+        assert!(said.contains(&wanted), "{said}");
     }
 }
 

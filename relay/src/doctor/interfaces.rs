@@ -5,7 +5,7 @@ use std::io;
 use super::files::Files;
 use super::{Finding, Level};
 use crate::config::Config;
-use crate::offload::{Fitness, Mode, below, fitness, ours};
+use crate::offload::{Fitness, MOST_QUEUES, Mode, below, fitness, ours};
 
 /// Looks at the interfaces of a configuration, or at all but loopback.
 pub(super) fn look(host: &Files, config: Option<&Config>) -> Vec<Finding> {
@@ -30,17 +30,20 @@ pub(super) fn look(host: &Files, config: Option<&Config>) -> Vec<Finding> {
             "nobody but this host reaches it.",
         )];
     }
-    let wished = wish.map(|wish| wish.mode);
+    let (wished, rings) = (wish.map(|wish| wish.mode), wish.is_some_and(|wish| wish.rings));
     let one = |name: &String| {
         let driver = host.target(format!("sys/class/net/{name}/device/driver"));
         let rows = host.names(&format!("sys/class/net/{name}/queues"));
         let queues = rows.iter().filter(|row| row.starts_with("rx-")).count();
         let driver = driver.unwrap_or_else(|| "virtual".to_owned());
+        let fitness = fitness(name);
+        let of_rings =
+            fitness.as_ref().ok().filter(|_| rings).map(|it| judge_rings(name, *it, queues));
         let queues = if queues == 1 { "1 queue".to_owned() } else { format!("{queues} queues") };
         let who = format!("{name} ({driver}, {queues})");
-        judge(&who, fitness(name).as_ref(), wished, is_vouched)
+        [Some(judge(&who, fitness.as_ref(), wished, is_vouched)), of_rings]
     };
-    names.iter().map(one).collect()
+    names.iter().flat_map(one).flatten().collect()
 }
 
 fn is_hardware(host: &Files, name: &str) -> bool {
@@ -106,13 +109,41 @@ fn judge(
     }
 }
 
+/// What rings find at an interface where the program stands.
+fn judge_rings(name: &str, fitness: Fitness, queues: usize) -> Finding {
+    const SUBJECT: &str = "rings";
+    if queues > MOST_QUEUES {
+        let words = format!("{name}: {queues} queues are too many, so media comes by sockets here");
+        let advice = format!("`ethtool -L {name} combined {MOST_QUEUES}` makes them few enough.");
+        return Finding::new(Level::Warning, SUBJECT, words, advice);
+    }
+    let how =
+        if fitness.zero_copy { "the driver copies nothing" } else { "the kernel copies each" };
+    Finding::good(SUBJECT, format!("{name}: media comes by rings; of its packets {how}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn rings_are_judged_by_queues_and_driver() {
+        let slow = Fitness { native: Some(true), cable: false, taken: false, zero_copy: false };
+        let fast = Fitness { zero_copy: true, ..slow };
+        for (fitness, queues, level, word) in [
+            (slow, 1, Level::Good, "the kernel copies each"),
+            (fast, 64, Level::Good, "the driver copies nothing"),
+            (fast, 65, Level::Warning, "65 queues"),
+        ] {
+            let found = judge_rings("eth0", fitness, queues);
+            assert_eq!(found.level, level, "{found:?}");
+            assert!(found.words.contains(word), "{found:?}");
+        }
+    }
+
+    #[test]
     fn an_interface_is_judged_by_what_is_wished() {
-        let plain = Fitness { native: Some(true), cable: false, taken: false };
+        let plain = Fitness { native: Some(true), cable: false, taken: false, zero_copy: false };
         let poor = Fitness { native: Some(false), ..plain };
         let cable = Fitness { cable: true, ..plain };
         let taken = Fitness { taken: true, ..plain };

@@ -9,6 +9,9 @@ use super::netlink::{Netlink, driver_features};
 /// `NETDEV_XDP_ACT_BASIC`: the driver runs programs, drops, passes and sends back.
 const RUNS_PROGRAMS: u64 = 1;
 
+/// `NETDEV_XDP_ACT_XSK_ZEROCOPY`: it moves frames of rings without a copy.
+const MOVES_FRAMES: u64 = 8;
+
 /// How an interface suits the kernel program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fitness {
@@ -18,14 +21,19 @@ pub(crate) struct Fitness {
     pub(crate) cable: bool,
     /// Whether a program stands there.
     pub(crate) taken: bool,
+    /// Whether its driver reads and writes the frames of rings where they lie.
+    pub(crate) zero_copy: bool,
 }
 
 /// Looks at an interface, and changes nothing.
 pub(crate) fn fitness(name: &str) -> io::Result<Fitness> {
     let ifindex = if_nametoindex(name)?;
     let mut netlink = Netlink::open()?;
+    let features = driver_features(ifindex)?;
+    let can = |what| features.map(|bits| bits & what != 0);
     Ok(Fitness {
-        native: driver_features(ifindex)?.map(|bits| bits & RUNS_PROGRAMS != 0),
+        native: can(RUNS_PROGRAMS),
+        zero_copy: can(MOVES_FRAMES).unwrap_or_default(),
         cable: netlink.link(ifindex)?.is_some_and(|link| link.is_cable),
         taken: netlink.has_program(ifindex)?,
     })

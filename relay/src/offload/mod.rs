@@ -33,6 +33,7 @@ pub(crate) use follower::Follower;
 pub(crate) use hops::{Hops, below};
 pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Room, Unable};
 pub use proto::policy::bandwidth::Direction;
+pub(crate) use rings::MOST_QUEUES;
 
 use crate::clock::KernelClock;
 use crate::config::Config;

@@ -19,7 +19,10 @@ use crate::sys::{FrameSocket, Mapping};
 
 /// Interfaces with rings at most, and queues of each: as `relay/xdp/rings.h` says.
 const MOST_INTERFACES: usize = 8;
-const MOST_QUEUES: u32 = 64;
+pub(crate) const MOST_QUEUES: usize = 64;
+
+/// Places for the queues of one interface.
+const PLACES: u32 = 64;
 
 /// Bytes of a link header with a VLAN.
 const LINK: usize = 18;
@@ -55,7 +58,7 @@ impl RingRoom {
     /// Places for rings.
     pub(super) fn rings(&self) -> u32 {
         let count = self.interfaces.iter().take_while(|it| **it != 0).count();
-        u32::try_from(count).unwrap_or(0).saturating_mul(MOST_QUEUES).max(1)
+        u32::try_from(count).unwrap_or(0).saturating_mul(PLACES).max(1)
     }
 }
 
@@ -92,12 +95,11 @@ fn gear(config: &Config, program: &mut Program, standing: &mut Standing) -> Resu
     let stack = Stack::open(families(config).into_iter())?;
     let mut outlets = Vec::new();
     let mut indices = Vec::new();
-    let (mut place, mut zero_copy) = (0, 0);
-    for (name, _, stands) in &standing.interfaces {
-        // Places are counted whether the program stands there or not, as `RingRoom` does.
-        let first = place * MOST_QUEUES;
-        place += 1;
-        if !stands || first >= MOST_QUEUES * 8 {
+    let mut zero_copy = 0;
+    // Places are counted whether the program stands there or not, as `RingRoom` does.
+    let places = (0..).step_by(PLACES as usize).take(MOST_INTERFACES);
+    for (first, (name, _, stands)) in places.zip(&standing.interfaces) {
+        if !stands {
             continue;
         }
         match rings_at(name) {
@@ -137,14 +139,13 @@ fn rings_at(name: &str) -> std::io::Result<(u32, Vec<FrameSocket>)> {
     let mtu: usize = told.trim().parse().map_err(std::io::Error::other)?;
     let queues = fs::read_dir(format!("/sys/class/net/{name}/queues"))?.flatten();
     let queues = queues.filter(|it| it.file_name().to_string_lossy().starts_with("rx-")).count();
-    let queues = u32::try_from(queues).unwrap_or(u32::MAX);
     if queues > MOST_QUEUES {
         return Err(std::io::Error::other(format!(
             "it has {queues} queues; `ethtool -L {name} combined {MOST_QUEUES}` makes them few enough"
         )));
     }
     let open = |queue| FrameSocket::open(ifindex, queue, mtu + LINK);
-    Ok((ifindex, (0..queues).map(open).collect::<Result<_, _>>()?))
+    Ok((ifindex, (0..).take(queues).map(open).collect::<Result<_, _>>()?))
 }
 
 impl Program {

@@ -263,6 +263,13 @@ impl RingEngine {
         }
     }
 
+    /// Gets sent what was written into frames.
+    fn flush(&mut self) {
+        for outlet in &mut self.outlets {
+            self.tally.sends += u64::from(outlet.socket.flush());
+        }
+    }
+
     /// Keeps the datagrams of a run for another client.
     fn send_within(&mut self, batch: &Batch, run: &Run, (from, to): (SocketAddr, RelayId)) {
         for pieces in datagrams(batch, run) {
@@ -277,6 +284,8 @@ impl RingEngine {
     /// Gives the datagrams of a run to the stack.
     #[cold]
     fn send_strays(&mut self, batch: &Batch, run: &Run, (id, from): (RelayId, SocketAddr)) {
+        // What went before it by a ring leaves before it.
+        self.flush();
         let (to, marks) = (run.way.to, run.way.marks);
         for pieces in datagrams(batch, run) {
             self.tally.sends += 1;
@@ -372,9 +381,7 @@ impl Engine for RingEngine {
         if !batch.runs().is_empty() {
             self.clock.tick();
             batch.hand_out(|batch, run| self.send_run(batch, run));
-            for outlet in &mut self.outlets {
-                self.tally.sends += u64::from(outlet.socket.flush());
-            }
+            self.flush();
         }
         self.inner.send(batch);
     }
