@@ -134,6 +134,16 @@ fn the_busiest_have_series_of_their_own_and_the_rest_is_summed() {
 }
 
 #[test]
+fn a_hostile_name_stays_within_its_label() {
+    let name = "a\"} 1\nforged 2\\";
+    let scrape = Scrape { certificates: vec![(name.to_owned(), 1)], ..scrape(vec![]) };
+    let page = render(&scrape, &metrics(NAMED));
+    let escaped = r#"{file="a\"} 1\nforged 2\\"} 1"#;
+    assert!(page.lines().any(|line| line.ends_with(escaped)), "{page}");
+    assert!(!page.lines().any(|line| line.starts_with("forged")));
+}
+
+#[test]
 fn histograms_are_cumulative_and_end_with_what_has_no_bound() {
     let page = render(&scrape(vec![]), &metrics(NAMED));
     let name = "av_edge_relay_batch_datagrams";
