@@ -3,6 +3,7 @@
 //! One table of frames, valid, at the edge and hostile, and random ones, go through the kernel program by
 //! `BPF_PROG_TEST_RUN` and through the server. Needs root, or `CAP_BPF` and `CAP_NET_ADMIN`.
 
+mod day;
 mod frame;
 mod hairpin;
 mod limit;

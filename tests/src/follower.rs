@@ -6,6 +6,7 @@ use proto::addr::AllocationId;
 use proto::now::Now;
 use proto::turn::{Change, Route, Server};
 
+use crate::beside::Beside;
 use crate::books::Books;
 
 /// Knows what routes there are from changes alone.
@@ -21,9 +22,17 @@ impl Follower {
         self.touched.insert(change.allocation());
     }
 
-    /// Asks for the routes of what has changed.
-    pub(crate) fn follow(&mut self, server: &Server<Books>) {
+    /// Asks for the routes of what has changed, and tells who relays beside the server.
+    pub(crate) fn follow(
+        &mut self,
+        now: Now,
+        server: &mut Server<Books>,
+        beside: &mut Option<Box<dyn Beside>>,
+    ) {
         for id in std::mem::take(&mut self.touched) {
+            if let Some(beside) = beside {
+                beside.follow(now, id, server);
+            }
             let routes: Vec<Route> = server.routes(id).collect();
             if routes.is_empty() {
                 self.routes.remove(&id);

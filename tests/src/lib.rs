@@ -12,6 +12,7 @@
 //! [`ms`] does all three for clients of MS-TURN. [`crew::Crew`] is a relay with several workers.
 #![expect(clippy::missing_panics_doc, reason = "a rig reports what went wrong by panicking")]
 
+pub mod beside;
 pub mod books;
 pub mod client;
 pub mod clock;

@@ -15,6 +15,7 @@ use proto::reject::{DropReason, Why};
 use proto::stun::attribute::Icmp;
 use proto::turn::{Action, Change, Config, OpenFailure, Server, Span, Verdict, Wrap};
 
+use crate::beside::Beside;
 use crate::books::Books;
 use crate::client::{Arrived, Client};
 use crate::dial::Dials;
@@ -50,6 +51,8 @@ pub struct World {
     pub foreign_sockets: HashSet<SocketAddr>,
     /// Everything the server was told and answered, when somebody wants to know.
     pub record: Option<Vec<Seen>>,
+    /// Who relays beside the server, if anybody does.
+    pub beside: Option<Box<dyn Beside>>,
     /// What hosts write into the headers of the datagrams they send.
     pub marks: Marks,
     /// TCP connections of relayed addresses.
@@ -117,6 +120,7 @@ impl World {
             held: Vec::new(),
             given_up: 0,
             record: None,
+            beside: None,
             foreign_sockets: HashSet::new(),
             marks: Marks::PLAIN,
             diverted: HashSet::new(),
@@ -386,7 +390,13 @@ impl World {
         let datagram = Datagram { marks: flight.marks, bytes: &flight.bytes };
         match flight.to {
             Target::Stream(course) => self.arrive_on_stream(course, &flight.bytes),
-            Target::Server { from } => self.client_says(from, datagram),
+            Target::Server { from } => {
+                let to = self.config.edge.listener(from.listener).map(|listener| listener.local);
+                if !self.goes_by(from.client.socket(), to, datagram) {
+                    self.client_says(from, datagram);
+                }
+            }
+            Target::Relay { at, from } if self.goes_by(from, Some(at), datagram) => {}
             Target::Relay { at, from } => {
                 let open = self.sockets.iter().find(|(_, relayed)| relayed.socket() == at);
                 if let Some((&id, _)) = open {
@@ -451,7 +461,13 @@ impl World {
     }
 
     /// The kernel's part: a datagram to one of our own sockets never leaves the host.
-    fn leave_relay(&mut self, local: SocketAddr, to: SocketAddr, marks: Marks, payload: &[u8]) {
+    pub(crate) fn leave_relay(
+        &mut self,
+        local: SocketAddr,
+        to: SocketAddr,
+        marks: Marks,
+        payload: &[u8],
+    ) {
         let listeners = self.config.edge.listeners();
         assert!(
             !listeners.iter().any(|listener| listener.local == to),
@@ -508,7 +524,8 @@ impl World {
                 Action::HandOver { .. } => panic!("there is one worker here: {action:?}"),
             }
         }
-        self.follower.follow(&self.server);
+        let now = self.now();
+        self.follower.follow(now, &mut self.server, &mut self.beside);
         self.follower.check(&self.server, self.now());
         self.check();
     }
@@ -536,7 +553,7 @@ impl World {
         self.server.relay_opened(now, id, outcome);
     }
 
-    fn fly(&mut self, to: &Target, marks: Marks, bytes: &[u8]) {
+    pub(crate) fn fly(&mut self, to: &Target, marks: Marks, bytes: &[u8]) {
         for time in self.link.carry(&mut self.dice) {
             self.flights += 1;
             self.air.push(Reverse(Flight {
