@@ -26,7 +26,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use proto::addr::{FiveTuple, RelayId, RelayedAddr};
+use proto::addr::{Family, FiveTuple, RelayId, RelayedAddr};
 use proto::marks::Datagram;
 use proto::stun::attribute::Icmp;
 use proto::turn::OpenFailure;
@@ -61,6 +61,9 @@ const MOST_WITHIN: usize = SLOTS / 2;
 
 /// Reports of what was not delivered, kept for the next turn.
 const REPORTS: usize = 16;
+
+/// What routers say whose next link is too narrow, in IPv6.
+const PACKET_TOO_BIG: u8 = 2;
 
 /// What the engine is made of, opened with privileges.
 #[derive(Debug)]
@@ -178,8 +181,9 @@ impl RingEngine {
         stack.hear(REPORTS, &mut |family, packet| {
             let Some((from, to, icmp)) = icmp::read(family, packet) else { return };
             let Some(Origin::Relay(id)) = places.at(from) else { return };
-            // The path may be narrower now.
-            paths.forget((from.ip(), to.ip()));
+            if (family, icmp.kind) == (Family::V6, PACKET_TOO_BIG) {
+                paths.narrow((from.ip(), to.ip()), icmp.data);
+            }
             if reports.len() < REPORTS {
                 reports.push((id, Undelivered { to, icmp }));
             }
@@ -312,7 +316,7 @@ impl RingEngine {
 
 /// What a router would have said of a datagram that is too large for our own link.
 fn too_big(to: SocketAddr, mtu: u16) -> Icmp {
-    let (kind, code) = if to.is_ipv4() { (3, 4) } else { (2, 0) };
+    let (kind, code) = if to.is_ipv4() { (3, 4) } else { (PACKET_TOO_BIG, 0) };
     Icmp { kind, code, data: mtu.into() }
 }
 

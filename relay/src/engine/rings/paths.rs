@@ -21,6 +21,9 @@ const GOOD: Duration = Duration::from_secs(20);
 /// How long one that is not known is not asked for again, unless something is heard of it.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
+/// What every path of IPv6 takes (RFC 8200 §5).
+const LEAST_MTU: u32 = 1_280;
+
 /// Hops remembered; with more of them all are asked for again.
 const REMEMBERED: usize = 65_536;
 
@@ -79,14 +82,59 @@ impl Paths {
         path.and_then(|path| self.hops.mtu(&path)).unwrap_or_default()
     }
 
-    /// Forgets a hop, because something was said about what went there.
-    pub(super) fn forget(&mut self, ends: (IpAddr, IpAddr)) {
-        self.known.remove(&ends);
+    /// Hears that a path of IPv6 is narrower than it was thought to be, and asks again then: the
+    /// host's stack has heard it too. Whoever forges that cannot have it asked for over and over.
+    pub(super) fn narrow(&mut self, ends: (IpAddr, IpAddr), mtu: u32) {
+        let mtu = mtu.max(LEAST_MTU);
+        let known = self.known.get(&ends).and_then(|known| known.hop);
+        if known.is_some_and(|hop| u32::from(hop.mtu) > mtu) {
+            self.known.remove(&ends);
+        }
     }
 
     /// Hears what has changed.
     pub(super) fn heed(&mut self) {
         let Self { hops, known } = self;
         hops.news(&mut |_| known.clear());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn a_path_is_asked_for_again_when_it_is_narrower_and_only_then() {
+        let ends = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let mut paths = Paths::new(Hops::new(&[]).unwrap(), 7);
+        let now = Clock::new().last().mono;
+        let hop = Hop { mtu: 1_400, ..Hop::default() };
+        let mut known = |mtu, hops: Hop| {
+            paths.known.insert(ends, Known { hop: Some(hops), until: now + GOOD });
+            paths.narrow(ends, mtu);
+            paths.find(now, ends, false)
+        };
+        for mtu in [1_500, 1_400, u32::MAX] {
+            assert_eq!(known(mtu, hop), Some(hop), "{mtu} is no narrower");
+        }
+        for mtu in [1_399, 1_280, 0] {
+            assert_eq!(known(mtu, hop), None, "{mtu}");
+        }
+        let least = Hop { mtu: 1_280, ..hop };
+        assert_eq!(known(68, least), Some(least), "no path of IPv6 is narrower");
+    }
+
+    #[test]
+    fn a_path_is_good_for_a_while_and_strangers_are_not_worth_a_look() {
+        let ends = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let mut paths = Paths::new(Hops::new(&[]).unwrap(), 7);
+        let now = Clock::new().last().mono;
+        assert_eq!((paths.find(now, ends, false), paths.known.len()), (None, 0));
+        let hop = Hop { mtu: 1_500, ..Hop::default() };
+        paths.known.insert(ends, Known { hop: Some(hop), until: now + GOOD });
+        assert_eq!(paths.find(now + GOOD / 2, ends, false), Some(hop));
+        assert_eq!(paths.find(now + GOOD, ends, true), None, "one goes by the stack");
+        assert_eq!(paths.known.len(), 0, "and the next one asks");
     }
 }
