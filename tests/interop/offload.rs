@@ -38,10 +38,13 @@ pub(crate) fn site() -> Site {
     site
 }
 
+/// What has the kernel relay.
+pub(crate) const OFFLOAD: &str =
+    "[offload]\nmode = \"native\"\ninterfaces = [\"internal\", \"external\"]\n";
+
 /// A relay that has the kernel relay.
 fn offloading(file: RelayFile) -> RelayFile {
-    let interfaces = r#"interfaces = ["internal", "external"]"#;
-    RelayFile { tables: format!("[offload]\nmode = \"native\"\n{interfaces}\n"), ..file }
+    RelayFile { tables: OFFLOAD.to_owned(), ..file }
 }
 
 fn start(site: &Site, home: &Home) -> Process {

@@ -14,6 +14,7 @@ use client::{AllocateOptions, Credentials, TurnClient};
 use crate::browser::Browser;
 use crate::call::serve_page;
 use crate::edge::{Home, RelayFile, connect, mint, start_auth, start_relay};
+use crate::offload;
 use crate::process::Process;
 use crate::site::{INTERNAL, PEER, Site};
 use rig::clock;
@@ -311,6 +312,24 @@ fn page_asks_for_the_token_first_where_reading_wants_it() {
     // A tab that is read again goes on without asking.
     page.value("location.reload()", SOON);
     page.until(&format!("{rows} === 1 && !document.querySelector('#ask').open"), SOON);
+}
+
+#[test]
+fn page_says_of_what_the_kernel_relays_that_nobody_measures_it() {
+    let office = Office { site: offload::site(), ..Office::new(offload::OFFLOAD) };
+    let _relay = office.start();
+    let mut lossy = Lossy::open(&office.site, &mint(&office.home.path("pool.pem"), "alice"));
+    let mut page = office.browser();
+    let page = &mut page;
+    let loss = "document.querySelector('#allocations tbody tr')?.cells[5].textContent";
+    lossy.until(page, &format!("{loss} === 'kernel'"));
+    page.until("document.querySelector('#problems').innerText.includes('not measured')", SOON);
+    keep(page, "kernel.png");
+    page.value("document.querySelector('#allocations tbody tr').click()", SOON);
+    let measured = "document.querySelector('#measured').innerText";
+    lossy.until(page, &format!("{measured}.startsWith('relayed by the kernel: not measured')"));
+    lossy.until(page, "document.querySelector('#facts').innerText.includes('In the kernel')");
+    keep(page, "kernel-allocation.png");
 }
 
 #[test]

@@ -74,7 +74,8 @@ export const allocation = {
     }));
     for (const plot of plots) plot.set(samples);
     $("measured").textContent = measured(detail);
-    fill("streams", detail.streams.map(stream), "Nothing came yet.");
+    const none = detail.relayed_by === "kernel" ? "Nothing passed the relay." : "Nothing came yet.";
+    fill("streams", detail.streams.map(stream), none);
     fill("peers", detail.peers.map(peer), "It may reach nobody yet.");
     showHistory(detail.history);
   },

@@ -98,11 +98,12 @@ function keep(fresh) {
   samples = samples.filter((sample) => sample.time_ms > last - KEPT_MS);
 }
 
-function showProblems({ problems, allocations }) {
+function showProblems({ problems, allocations, offloaded_packets: unmeasured }) {
   const list = $("problems");
   if (!problems.length) {
     const served = allocations === 1 ? "1 allocation is" : `${count(allocations)} allocations are`;
-    const advice = allocations ? `${served} served well` : "nobody is served now";
+    const well = unmeasured ? `${served} served; what the kernel relays is not measured` : `${served} served well`;
+    const advice = allocations ? well : "nobody is served now";
     problems = [{ id: "none", severity: "good", text: "No problems", advice }];
   }
   const told = JSON.stringify(problems);
