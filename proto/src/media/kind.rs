@@ -144,6 +144,7 @@ fn rtp_head(payload: &[u8]) -> usize {
 }
 
 /// Whether what follows the fixed header of RTP has the sources and the extension it speaks of.
+#[inline(never)]
 fn is_complete(rest: &[u8], sources: usize, extended: bool) -> bool {
     let Some(behind) = rest.get(sources..) else { return false };
     if !extended {

@@ -79,13 +79,17 @@ impl Ear {
     /// A payload.
     #[inline]
     pub(super) fn hear(&mut self, at: u64, payload: &[u8]) -> Heard {
-        let Some(header) = Header::of(payload) else {
-            let kind = Kind::of(payload);
-            self.rest.kinds[kind.index()].add(payload.len());
-            return Heard { kind, expected: 0, received: 0 };
-        };
+        let Some(header) = Header::of(payload) else { return self.other(payload) };
         let (expected, received) = self.rtp(at, header, payload.len());
         Heard { kind: Kind::Rtp, expected, received }
+    }
+
+    /// What is no RTP.
+    #[inline(never)]
+    fn other(&mut self, payload: &[u8]) -> Heard {
+        let kind = Kind::of(payload);
+        self.rest.kinds[kind.index()].add(payload.len());
+        Heard { kind, expected: 0, received: 0 }
     }
 
     #[inline]
@@ -98,6 +102,7 @@ impl Ear {
     }
 
     /// A packet of another source than the last one.
+    #[inline(never)]
     fn turn(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
         let mut named = self.rest.names.iter().zip(&mut self.streams).zip(0..);
         match named.find(|((name, _), _)| **name == header.ssrc) {

@@ -107,11 +107,12 @@ impl Stream {
     #[inline]
     pub fn hear(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
         self.flow.add(bytes);
-        if !self.is_usual(at, header) {
+        let sent = self.clock.span(self.timestamp, header.timestamp);
+        if !self.is_usual(at, header, sent) {
             return self.judge(at, header);
         }
         self.numbers.add_next();
-        self.wobble(at, header);
+        self.wobble(at, header.timestamp, sent);
         self.heard = at;
         if header.marker {
             self.counted = self.counted.saturating_add(1);
@@ -120,18 +121,20 @@ impl Stream {
         (1, 1)
     }
 
-    /// Whether a packet is as most are: the next one, not late, and nothing is due. All that
-    /// [`Stream::judge`] would do then is what [`Stream::hear`] does.
+    /// Whether a packet is as most are: the next one, not late by what it says when it was `sent`
+    /// after the last one, and nothing is due. All that [`Stream::judge`] would do then is what
+    /// [`Stream::hear`] does.
     #[inline]
-    fn is_usual(&self, at: u64, header: Header) -> bool {
+    fn is_usual(&self, at: u64, header: Header, sent: i64) -> bool {
         let gap = at.saturating_sub(self.heard);
         self.numbers.is_next(header.sequence)
             && at < self.calm
             && self.payload_type == header.payload_type
-            && gap <= self.longest_gap.min(FREEZE)
+            && (gap <= self.longest_gap.min(FREEZE) || sent >= (gap / 2).cast_signed())
     }
 
     /// A packet of any kind.
+    #[inline(never)]
     fn judge(&mut self, at: u64, header: Header) -> (u64, u64) {
         let counts = self.weigh(at, header);
         let is_calm = self.proven && !self.skipped && self.others == 0;
@@ -160,13 +163,13 @@ impl Stream {
                         (self.jitter, self.longest_jitter) = (0, 0);
                         (self.shaken, self.shakes) = (0, 0);
                     }
-                    self.wobble(at, header);
+                    self.shake(at, header);
                 } else {
                     self.change(at, header);
                 }
             }
             Arrived::Late | Arrived::Duplicate if header.payload_type == self.payload_type => {
-                self.wobble(at, header);
+                self.shake(at, header);
             }
             Arrived::Late | Arrived::Duplicate => {}
             // Not yet believed, or nothing that could be compared with what was before.
@@ -204,12 +207,17 @@ impl Stream {
         self.frames += u64::from(header.marker);
     }
 
+    /// A packet whose timestamp can be compared with the last one.
+    fn shake(&mut self, at: u64, header: Header) {
+        let sent = self.clock.span(self.timestamp, header.timestamp);
+        self.wobble(at, header.timestamp, sent);
+    }
+
     /// RFC 3550 A.8: by how much packets came closer together or farther apart than they were sent.
     #[inline]
-    fn wobble(&mut self, at: u64, header: Header) {
+    fn wobble(&mut self, at: u64, timestamp: u32, sent: i64) {
         let gap = at.saturating_sub(self.stamped);
-        let sent = self.clock.span(self.timestamp, header.timestamp);
-        (self.timestamp, self.stamped) = (header.timestamp, at);
+        (self.timestamp, self.stamped) = (timestamp, at);
         let off = gap.wrapping_sub(sent.cast_unsigned()).cast_signed().unsigned_abs();
         if !self.clock.is_known() || off > LEAP {
             return;
