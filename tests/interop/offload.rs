@@ -365,13 +365,13 @@ fn offload_carries_a_call_of_chromium_with_itself() {
     assert_mostly_offloaded("Chromium", [0, 0], &page(&site));
 }
 
-#[test]
-fn offload_without_privilege_leaves_everything_to_the_relay_and_says_why() {
+/// A relay that was started without these capabilities, and a call of 20 words there and back.
+pub(crate) fn serve_without(capabilities: &str, file: &RelayFile) -> (Site, Process, Line) {
     let site = site();
     let home = Home::with_pool_key();
-    let path = home.write("relay.toml", &offloading(RelayFile::default()).toml());
+    let path = home.write("relay.toml", &file.toml());
     let mut command = site.relay.command("setpriv");
-    command.args(["--bounding-set=-bpf,-net_admin,-sys_admin", "--"]);
+    command.args([&format!("--bounding-set={capabilities}"), "--"]);
     command.arg(av_edge()).args(["relay", "--config"]).arg(path);
     let mut relay = Process::start(&mut command);
     await_ready(&site.relay, &mut relay, METRICS);
@@ -379,6 +379,13 @@ fn offload_without_privilege_leaves_everything_to_the_relay_and_says_why() {
     for word in 0..20 {
         line.demand_echo(&format!("word {word}"));
     }
+    (site, relay, line)
+}
+
+#[test]
+fn offload_without_privilege_leaves_everything_to_the_relay_and_says_why() {
+    let (site, relay, _line) =
+        serve_without("-bpf,-net_admin,-sys_admin", &offloading(RelayFile::default()));
     let found = page(&site);
     assert_eq!(metric(&found, "av_edge_relay_offload", &[]), 0, "{found}");
     assert_eq!(relayed(&found), [40, 0]);

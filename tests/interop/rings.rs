@@ -11,13 +11,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
 use crate::coturn::{RUNS, for_coturn, start_peers};
-use crate::edge::{
-    Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready, start_auth, start_relay,
-};
+use crate::edge::{Home, REST_SECRET, RelayFile, av_edge, start_auth, start_relay};
 use crate::line::Line;
 use crate::netns::must;
-use crate::offload::{assert_mostly_offloaded, metric, page, relayed, site};
-use crate::process::Process;
+use crate::offload::{assert_mostly_offloaded, metric, page, relayed, serve_without, site};
 use crate::site::{EXTERNAL, Site};
 
 /// Words of the call, each there and back.
@@ -246,18 +243,7 @@ fn rings_are_foretold_by_the_doctor() {
 
 #[test]
 fn rings_without_privilege_are_sockets_and_the_log_says_why() {
-    let site = site();
-    let home = Home::with_pool_key();
-    let path = home.write("relay.toml", &ringing(RelayFile::default(), 0).toml());
-    let mut command = site.relay.command("setpriv");
-    command.args(["--bounding-set=-net_raw", "--"]);
-    command.arg(av_edge()).args(["relay", "--config"]).arg(path);
-    let mut relay = Process::start(&mut command);
-    await_ready(&site.relay, &mut relay, METRICS);
-    let mut line = Line::open(&site, &home);
-    for word in 0..20 {
-        line.demand_echo(&format!("word {word}"));
-    }
+    let (site, relay, _line) = serve_without("-net_raw", &ringing(RelayFile::default(), 0));
     let found = page(&site);
     assert_eq!(metric(&found, "av_edge_relay_rings", &[]), 0, "{found}");
     assert_eq!(carried(&found), [0; 3]);
