@@ -81,6 +81,12 @@ fn host_bits_are_not_kept() {
 #[test]
 fn a_claim_that_minting_would_not_write_refuses_the_name() {
     for claims in [
+        // Numbers: padded.
+        "n=02",
+        "b=01",
+        "r=00",
+        "o=053",
+        "o=1-02",
         // Rates: none, too much, twice, signed.
         "b=0",
         "b=100000001",

@@ -225,7 +225,7 @@ impl Token {
         let (stamp, rest) = rest.split_first_chunk::<8>()?;
         let (lifetime, claims) = rest.split_first_chunk::<4>()?;
         // What is not understood refuses the token, so that none is taken for a wider one.
-        let claims = std::str::from_utf8(claims).ok()?;
+        let claims = std::str::from_utf8(claims).ok().filter(|it| it.len() <= CLAIMS_MAX)?;
         Claims::read(claims)?;
         // An empty key would sign for everybody.
         let mac_key = MessageKey::raw(key).filter(|_| !key.is_empty())?;

@@ -54,9 +54,9 @@ impl<'a> Claims<'a> {
         for claim in text.split(',').filter(|_| !text.is_empty()) {
             match claim.split_once('=')? {
                 ("s", letter) => set(side, side_of(letter)?)?,
-                ("n", count) => set(&mut limits.allocations, decimal(count)?.try_into().ok()?)?,
+                ("n", count) => set(&mut limits.allocations, number(count)?.try_into().ok()?)?,
                 ("b", kbit) => set(bytes, of_kbit(kbit)?)?,
-                ("r", count) => set(packets, rate(decimal(count)?)?)?,
+                ("r", count) => set(packets, rate(number(count)?)?)?,
                 ("p", list) => set(ranges, read_ranges(list, |_| {}).map(|()| list)?)?,
                 ("o", list) => set(ports, read_ports(list, |_| {}).map(|()| list)?)?,
                 ("t", text) => set(trace, text.parse().ok()?)?,
@@ -115,8 +115,13 @@ fn rate(rate: u64) -> Option<NonZeroU64> {
     NonZeroU64::new(rate).filter(|rate| rate.get() <= MOST_BYTES_PER_S)
 }
 
+/// A number as minting writes it: without zeros before it.
+fn number(digits: &str) -> Option<u64> {
+    decimal(digits).filter(|_| digits.len() == 1 || !digits.starts_with('0'))
+}
+
 fn of_kbit(digits: &str) -> Option<NonZeroU64> {
-    rate(decimal(digits)?.checked_mul(BYTES_PER_KBIT.get())?)
+    rate(number(digits)?.checked_mul(BYTES_PER_KBIT.get())?)
 }
 
 fn side_letter(side: Side) -> &'static str {
@@ -196,7 +201,7 @@ fn write_ports(ports: &[RangeInclusive<u16>]) -> Result<String, GrantError> {
 }
 
 fn read_ports(text: &str, mut take: impl FnMut(RangeInclusive<u16>)) -> Option<()> {
-    let port = |digits| u16::try_from(decimal(digits)?).ok();
+    let port = |digits| u16::try_from(number(digits)?).ok();
     for (index, range) in text.split('+').enumerate() {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let range = port(first)?..=port(last)?;
