@@ -8,6 +8,7 @@ mod api;
 mod control;
 mod door;
 mod entry;
+mod guestbook;
 mod levers;
 mod reload;
 mod visits;
@@ -34,6 +35,8 @@ use crate::config::{Admin, Config, ConfigError, Metrics};
 use crate::service::{Observer, StartError};
 use admin::Door;
 use door::Desk;
+pub(crate) use guestbook::Guestbook;
+use guestbook::{Page, Place};
 use levers::Pulled;
 use reload::Doors;
 use watch::Watch;
@@ -123,7 +126,10 @@ impl Vacant {
         let door = self
             .door
             .map(|(listener, metrics)| (listener, Arc::new(Desk::new(observer.clone(), metrics))));
-        let admin = self.admin.map(|(listener, config)| (listener, Arc::new(Door::new(&config))));
+        let book = observer.guestbook();
+        let admin = self.admin.map(|(listener, config)| {
+            (listener, Arc::new(Door::new(&config, book.page(Place::Admin))))
+        });
         let doors = Doors {
             metrics: door.as_ref().map(|(_, desk)| Arc::clone(&desk.entry)),
             admin: admin.as_ref().map(|(_, door)| Arc::clone(&door.entry)),
@@ -134,7 +140,7 @@ impl Vacant {
         let api = api::Desk::new(observer.clone(), lookout.clone(), levers, &self.node);
         let router = api::router(api);
         let admin = administer(admin, router.clone());
-        let control = control(self.control, router);
+        let control = control(self.control, router, book.page(Place::Control));
         let memory = observer.memory();
         let work = move || {
             runtime.block_on(async move {
@@ -219,10 +225,10 @@ async fn administer(door: Option<(TcpListener, Arc<Door>)>, router: Router) {
 }
 
 /// Is there for operators of this host as long as the relay lives.
-async fn control(listener: Option<UnixListener>, router: Router) {
+async fn control(listener: Option<UnixListener>, router: Router, page: Page) {
     let Some(listener) = listener else { return future::pending().await };
     match tokio::net::UnixListener::from_std(listener) {
-        Ok(listener) => control::serve(listener, router).await,
+        Ok(listener) => control::serve(listener, router, page).await,
         Err(error) => {
             tracing::error!(%error, "the control socket failed; relaying goes on");
             future::pending::<()>().await;

@@ -24,7 +24,7 @@ use crate::dtls::Sessions;
 use crate::engine::{Batch, MioEngine};
 use crate::ledger::SharedLedger;
 use crate::memory::Memory;
-use crate::office::{self, Office};
+use crate::office::{self, Guestbook, Office};
 use crate::offload::{self, Offload, Program, Standing};
 use crate::records::{self, Accounts, Records, Reopening};
 use crate::session::{Session, SessionId};
@@ -120,6 +120,8 @@ struct Shared {
     /// How often the configuration was read again, with and without success.
     reloads: [AtomicU64; 2],
     memory: Memory,
+    /// Visitors who were refused.
+    guestbook: Guestbook,
     /// What is counted of usage records, and what has their file opened anew.
     records: Option<(Arc<Accounts>, Reopening)>,
     /// Workers that still have allocations, or may get some.
@@ -282,6 +284,7 @@ impl Observer {
             hardening: self.0.hardening,
             offload: self.0.offload.clone(),
             reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
+            guestbook: self.0.guestbook.clone(),
             memory_tight: self.0.memory.is_tight(),
             certificates: self.0.config.certificates().map(|it| it.ends()).unwrap_or_default(),
             records: self.0.records.as_ref().map(|(accounts, _)| Arc::clone(accounts)),
@@ -318,6 +321,11 @@ impl Observer {
     /// Counts an attempt to read it again.
     pub(crate) fn count_reload(&self, good: bool) {
         self.0.reloads[usize::from(!good)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Who was refused by the office.
+    pub(crate) fn guestbook(&self) -> &Guestbook {
+        &self.0.guestbook
     }
 
     /// The memory budget.
@@ -509,6 +517,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         offload: standing,
         reloads: Default::default(),
         memory,
+        guestbook: Guestbook::default(),
         records: records.as_ref().map(|it| (it.accounts(), it.reopening())),
     }));
     let mut workers = Vec::new();

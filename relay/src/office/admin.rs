@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use super::api::{Problem, is_asset};
 use super::entry::Entry;
+use super::guestbook::Page;
 use crate::config::Admin;
 
 /// The door, and whether who is not known may look in.
@@ -29,8 +30,8 @@ pub(super) struct Door {
 
 impl Door {
     /// One with the access that the configuration grants.
-    pub(super) fn new(config: &Admin) -> Self {
-        let entry = Entry::new("administration", config.access.clone());
+    pub(super) fn new(config: &Admin, page: Page) -> Self {
+        let entry = Entry::new(page, config.access.clone());
         Self { entry: Arc::new(entry), local: !guard::needs_proof(config.address) }
     }
 

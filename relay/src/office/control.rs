@@ -4,20 +4,20 @@
 
 use axum::Router;
 use tokio::net::UnixListener;
-use tokio::time::sleep;
 
-use super::visits::{self, ACCEPT_PAUSE, Visits};
+use super::guestbook::Page;
+use super::visits::{self, Visits};
 
 /// Serves visitors for ever.
-pub(super) async fn serve(listener: UnixListener, router: Router) {
-    let mut visits = Visits::default();
+pub(super) async fn serve(listener: UnixListener, router: Router, page: Page) {
+    let mut visits = Visits::new(page.clone());
+    let router = visits::counting(router, page.clone());
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => visits.begin(visits::answer(stream, router.clone())),
-            Err(error) => {
-                tracing::warn!("no connection for control can be accepted: {error}");
-                sleep(ACCEPT_PAUSE).await;
+            Ok((stream, _)) => {
+                visits.begin(visits::answer(stream, router.clone(), page.clone()));
             }
+            Err(error) => visits.rest(&error).await,
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::entry::Entry;
+use super::guestbook::Place;
 use crate::config::Metrics;
 use crate::service::Observer;
 use crate::telemetry::exposition;
@@ -32,7 +33,8 @@ pub(super) struct Desk {
 impl Desk {
     /// One with the access that the configuration grants.
     pub(super) fn new(observer: Observer, metrics: Metrics) -> Self {
-        let entry = Arc::new(Entry::new("metrics", metrics.access.clone()));
+        let entry =
+            Arc::new(Entry::new(observer.guestbook().page(Place::Metrics), metrics.access.clone()));
         Self { entry, observer, metrics, looks: Arc::new(Semaphore::new(1)) }
     }
 

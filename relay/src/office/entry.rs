@@ -8,23 +8,23 @@ use guard::http::HEAD_TIMEOUT;
 use guard::tls::Tls;
 use guard::{Access, Denied};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::visits::{self, ACCEPT_PAUSE, Visits};
+use super::guestbook::{Page, Refusal};
+use super::visits::{self, Visits};
 
 /// One door. Its access may change while it is open.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// What is behind, in words.
-    what: &'static str,
+    page: Page,
     access: RwLock<Access>,
 }
 
 impl Entry {
     /// One with the access that the configuration grants.
-    pub(super) fn new(what: &'static str, access: Access) -> Self {
-        Self { what, access: RwLock::new(access) }
+    pub(super) fn new(page: Page, access: Access) -> Self {
+        Self { page, access: RwLock::new(access) }
     }
 
     /// Changes who may come in.
@@ -45,28 +45,28 @@ impl Entry {
 
     /// Serves visitors for ever.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, router: Router) {
-        let mut visits = Visits::default();
+        let mut visits = Visits::new(self.page.clone());
+        let router = visits::counting(router, self.page.clone());
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let tls = self.access().tls().cloned();
-                    visits.begin(visit(stream, tls, router.clone(), self.what));
+                    visits.begin(visit(stream, tls, router.clone(), self.page.clone()));
                 }
-                Err(error) => {
-                    tracing::warn!("no connection for {} can be accepted: {error}", self.what);
-                    sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => visits.rest(&error).await,
             }
         }
     }
 }
 
 /// Not a byte of HTTP is read of who fails the handshake.
-async fn visit(stream: TcpStream, tls: Option<Tls>, router: Router, what: &'static str) {
-    let Some(tls) = tls else { return visits::answer(stream, router).await };
-    match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.config()).accept(stream)).await {
-        Ok(Ok(stream)) => visits::answer(stream, router).await,
-        Ok(Err(error)) => tracing::debug!("no handshake with a visitor of {what}: {error}"),
-        Err(_) => tracing::debug!("no handshake with a visitor of {what}: too slow"),
-    }
+async fn visit(stream: TcpStream, tls: Option<Tls>, router: Router, page: Page) {
+    let Some(tls) = tls else { return visits::answer(stream, router, page).await };
+    let why = match timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls.config()).accept(stream)).await {
+        Ok(Ok(stream)) => return visits::answer(stream, router, page).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "too slow".to_owned(),
+    };
+    tracing::debug!("no handshake with a visitor of {}: {why}", page.place());
+    page.refused(Refusal::Handshake);
 }

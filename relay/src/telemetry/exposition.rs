@@ -21,6 +21,7 @@ use super::product;
 use super::records;
 use crate::config::Metrics;
 use crate::dtls::{Greeting, Loss, Parting};
+use crate::office::Guestbook;
 use crate::offload::Standing;
 use crate::records::Accounts;
 use crate::session::Session;
@@ -46,6 +47,8 @@ pub(crate) struct Scrape {
     pub(crate) offload: Standing,
     /// Attempts to read the configuration again: those that did, and those that failed.
     pub(crate) reloads: [u64; 2],
+    /// Visitors of the office who were refused.
+    pub(crate) guestbook: Guestbook,
     /// Whether they are because of memory.
     pub(crate) memory_tight: bool,
     /// Files of certificates, and when these end in Unix time.
@@ -106,6 +109,10 @@ fn process(scrape: &Scrape) {
     gauge!("av_edge_relay_draining").set(u8::from(scrape.draining));
     for (result, count) in ["done", "failed"].into_iter().zip(scrape.reloads) {
         counter!("av_edge_relay_reloads_total", "result" => result).absolute(count);
+    }
+    for (place, why, refused) in scrape.guestbook.counts() {
+        let labels = [("door", place.name()), ("reason", why.name())];
+        count("av_edge_relay_visitors_refused_total", &labels, refused);
     }
     for (measure, holds) in scrape.hardening.named() {
         gauge!("av_edge_relay_hardening", "measure" => measure).set(u8::from(holds));

@@ -14,6 +14,7 @@ use super::exposition::{Scrape, render};
 use super::process::Process;
 use crate::config::Metrics;
 use crate::engine::InletTally;
+use crate::office::Guestbook;
 use crate::offload::Standing;
 use crate::session::Session;
 
@@ -80,6 +81,7 @@ pub(super) fn scrape(sessions: Vec<Session>) -> Scrape {
         hardening: guard::Measures::default(),
         offload: Standing::default(),
         reloads: [0, 0],
+        guestbook: Guestbook::default(),
         memory_tight: false,
         certificates: vec![("turn.pem".to_owned(), 1_800_000_000)],
         records: Some(Arc::default()),

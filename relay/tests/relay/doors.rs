@@ -76,6 +76,18 @@ impl House {
         [("metrics", tcp(self.metrics)), ("admin", tcp(self.admin)), ("control", Box::new(unix))]
     }
 
+    /// How many visitors of a door were refused for a reason, as a scrape tells it.
+    fn refused(&self, door: &str, why: &str) -> u64 {
+        let mut line = TcpStream::connect(self.metrics).unwrap();
+        line.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let page = rest(&mut line);
+        let name =
+            format!("av_edge_relay_visitors_refused_total{{door=\"{door}\",reason=\"{why}\"}} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&name));
+        value.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
+    }
+
     fn close(self) {
         self.relay.stop();
         self.relay.wait().unwrap();
@@ -132,6 +144,40 @@ fn a_head_that_is_none_is_refused_in_words_at_every_door() {
             assert_eq!(found, status, "{case}");
             assert!(words.contains(word), "{case}: {words}");
         }
+    }
+    for (door, _) in house.lines() {
+        for (why, count) in [("malformed", 6), ("too_large", 3), ("token", 0)] {
+            assert_eq!(house.refused(door, why), count, "{why} at {door}");
+        }
+    }
+    house.close();
+}
+
+#[test]
+fn who_is_refused_or_pushed_out_is_counted_by_door_and_reason() {
+    let house = House::open(74, "", |_| {});
+    let answer = |request: &str| {
+        let [_, (_, mut admin), _] = house.lines();
+        admin.write_all(request.as_bytes()).unwrap();
+        rest(&mut *admin)
+    };
+    for (request, name, status, why) in [
+        ("GET /v1/state HTTP/1.1\r\n", "a.example", 421, "host"),
+        ("POST /v1/reload HTTP/1.1\r\n", "localhost", 403, "forbidden"),
+        ("GET /v1/nothing HTTP/1.1\r\n", "localhost", 404, "unknown"),
+        ("GET /v1/allocations/nonsense HTTP/1.1\r\n", "localhost", 400, "malformed"),
+    ] {
+        let before = house.refused("admin", why);
+        let found = answer(&format!("{request}Host: {name}\r\nConnection: close\r\n\r\n"));
+        assert!(found.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {found}");
+        assert_eq!(house.refused("admin", why), before + 1, "{request}");
+    }
+    // One more than there are places; the first gives up its own.
+    let mut visitors: Vec<_> = (0..33).map(|_| house.lines()).collect();
+    for (index, (door, first)) in visitors[0].iter_mut().enumerate() {
+        assert_eq!(rest(&mut **first), "", "{door}");
+        // The scrape is a visitor as well, who pushes out another at the door of metrics.
+        assert!(house.refused(door, "crowded") >= 1, "door {index}: {door}");
     }
     house.close();
 }
@@ -278,6 +324,8 @@ fn a_certificate_opens_administration_to_who_has_it_and_to_nobody_else() {
             assert!(alert || reset, "{case}: {refused}");
         }
     }
+    assert_eq!(house.refused("admin", "handshake"), 4);
+    assert_eq!(house.refused("admin", "token"), 1, "the reload without one");
     let mut plain = TcpStream::connect(house.admin).unwrap();
     plain.set_read_timeout(Some(PATIENCE)).unwrap();
     plain.write_all(request(read, "").as_bytes()).unwrap();
