@@ -65,19 +65,19 @@ impl Numbers {
         }
     }
 
-    /// Whether a number is the one behind the highest.
+    /// The number behind the highest.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "takes the lower half")]
-    pub fn is_next(&self, number: u16) -> bool {
-        number == (self.highest as u16).wrapping_add(1)
+    pub fn next(&self) -> u16 {
+        (self.highest as u16).wrapping_add(1)
     }
 
-    /// Another packet, whose number is the next one: what [`Numbers::add`] does then.
+    /// So many packets more, each with the next number: what [`Numbers::add`] does then.
     #[inline]
-    pub fn add_next(&mut self) {
-        self.window = self.window << 1 | 1;
-        self.highest += 1;
-        self.received += 1;
+    pub fn add_next(&mut self, packets: u32) {
+        self.window = !(!self.window).checked_shl(packets).unwrap_or(0);
+        self.highest += u64::from(packets);
+        self.received += u64::from(packets);
         self.stray = None;
     }
 

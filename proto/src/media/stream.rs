@@ -38,15 +38,21 @@ pub struct Stream {
     stamped: u64,
     /// The last timestamp of the clock.
     timestamp: u32,
+    /// The number of the next packet, if none is missing.
+    next: u16,
+    /// What the clock is of.
+    payload_type: u8,
+    /// Packets that came with the last one, as those of a picture do: see [`Stream::settle`].
+    company: u32,
     /// Frames since `counting`.
     counted: u32,
     /// Until when nothing is due; 0 while packets are not as most are.
     calm: u64,
+    /// Bytes of all that came.
+    bytes: u64,
+    /// Packets of all that came, without the company.
+    packets: u64,
     longest_gap: u64,
-    /// All that came.
-    flow: Flow,
-    /// What the clock is of.
-    payload_type: u8,
     /// Packets of another payload type since the last one of this.
     others: u8,
     /// Whether numbers have shown that it is a source.
@@ -63,6 +69,7 @@ pub struct Stream {
     clock: Clock,
     numbers: Numbers,
     counting: u64,
+    /// Frames before `counting`.
     frames: u64,
     frozen: u64,
     freezes: u32,
@@ -74,17 +81,18 @@ pub struct Stream {
 impl Stream {
     /// A source whose first packet came, with so many bytes.
     pub fn new(at: u64, header: Header, bytes: usize) -> Self {
-        let mut flow = Flow::default();
-        flow.add(bytes);
         Self {
             heard: at,
             stamped: at,
             timestamp: header.timestamp,
+            next: header.sequence.wrapping_add(1),
+            payload_type: header.payload_type,
+            company: 0,
             counted: u32::from(header.marker),
             calm: 0,
+            bytes: bytes as u64,
+            packets: 1,
             longest_gap: 0,
-            flow,
-            payload_type: header.payload_type,
             others: 0,
             proven: false,
             skipped: false,
@@ -95,7 +103,7 @@ impl Stream {
             clock: Clock::new(header.payload_type, header.timestamp, at),
             numbers: Numbers::new(header.sequence),
             counting: at,
-            frames: u64::from(header.marker),
+            frames: 0,
             frozen: 0,
             freezes: 0,
             frame_rate: 0,
@@ -106,37 +114,73 @@ impl Stream {
     /// Another packet; how many more are expected and received by it.
     #[inline]
     pub fn hear(&mut self, at: u64, header: Header, bytes: usize) -> (u64, u64) {
-        self.flow.add(bytes);
-        let sent = self.clock.span(self.timestamp, header.timestamp);
-        if !self.is_usual(at, header, sent) {
+        self.bytes += bytes as u64;
+        let is_next = header.sequence == self.next
+            && header.payload_type == self.payload_type
+            && at < self.calm;
+        if !is_next {
             return self.judge(at, header);
         }
-        self.numbers.add_next();
-        self.wobble(at, header.timestamp, sent);
-        self.heard = at;
-        if header.marker {
-            self.counted = self.counted.saturating_add(1);
-            self.frames += 1;
+        if at == self.stamped && header.timestamp == self.timestamp {
+            self.company += 1;
+        } else {
+            self.settle();
+            let sent = self.clock.span(self.timestamp, header.timestamp);
+            if !self.is_in_time(at, sent) {
+                return self.judge(at, header);
+            }
+            self.packets += 1;
+            self.numbers.add_next(1);
+            self.wobble(at, header.timestamp, sent);
+            self.heard = at;
         }
+        self.next = header.sequence.wrapping_add(1);
+        self.counted = self.counted.saturating_add(u32::from(header.marker));
         (1, 1)
     }
 
-    /// Whether a packet is as most are: the next one, not late by what it says when it was `sent`
-    /// after the last one, and nothing is due. All that [`Stream::judge`] would do then is what
+    /// Whether a packet is not late by what it says when it was `sent` after the last one. If it is
+    /// the next one and nothing is due, all that [`Stream::judge`] would do is what
     /// [`Stream::hear`] does.
     #[inline]
-    fn is_usual(&self, at: u64, header: Header, sent: i64) -> bool {
+    fn is_in_time(&self, at: u64, sent: i64) -> bool {
         let gap = at.saturating_sub(self.heard);
-        self.numbers.is_next(header.sequence)
-            && at < self.calm
-            && self.payload_type == header.payload_type
-            && (gap <= self.longest_gap.min(FREEZE) || sent >= (gap / 2).cast_signed())
+        gap <= self.longest_gap.min(FREEZE) || sent >= (gap / 2).cast_signed()
+    }
+
+    /// Takes in the packets that came together with the last one and were sent with it: what they
+    /// say of the network is what that one said, so they are only counted when they come.
+    #[inline]
+    fn settle(&mut self) {
+        if self.company > 0 {
+            self.take_company();
+        }
+    }
+
+    #[inline(never)]
+    fn take_company(&mut self) {
+        let company = std::mem::take(&mut self.company);
+        self.packets += u64::from(company);
+        self.numbers.add_next(company);
+        for _ in 0..company {
+            self.wobble(self.stamped, self.timestamp, 0);
+        }
+    }
+
+    /// As it is when nothing is put off.
+    fn settled(&self) -> Self {
+        let mut settled = *self;
+        settled.settle();
+        settled
     }
 
     /// A packet of any kind.
     #[inline(never)]
     fn judge(&mut self, at: u64, header: Header) -> (u64, u64) {
+        self.settle();
+        self.packets += 1;
         let counts = self.weigh(at, header);
+        self.next = self.numbers.next();
         let is_calm = self.proven && !self.skipped && self.others == 0;
         let due = self.clock.due().min(self.counting.saturating_add(COUNTED));
         self.calm = if is_calm { due } else { 0 };
@@ -182,7 +226,6 @@ impl Stream {
         self.heard = at;
         if header.marker && arrived != Arrived::Duplicate {
             self.counted = self.counted.saturating_add(1);
-            self.frames += 1;
         }
         if at.saturating_sub(self.counting) >= COUNTED {
             self.count(at);
@@ -192,6 +235,7 @@ impl Stream {
 
     /// Packets go by unheard.
     pub(super) fn skip(&mut self) {
+        self.settle();
         self.skipped = true;
         self.calm = 0;
     }
@@ -203,8 +247,8 @@ impl Stream {
         self.numbers.resume(header.sequence);
         self.adopt(at, header);
         (self.heard, self.counting) = (at, at);
+        self.frames += u64::from(self.counted);
         self.counted = u32::from(header.marker);
-        self.frames += u64::from(header.marker);
     }
 
     /// A packet whose timestamp can be compared with the last one.
@@ -272,6 +316,7 @@ impl Stream {
         let counted = u64::from(self.counted).saturating_mul(1_000_000_000_000);
         let thousandths = counted / at.saturating_sub(self.counting).max(1);
         self.frame_rate = u32::try_from(thousandths).unwrap_or(u32::MAX);
+        self.frames += u64::from(self.counted);
         (self.counted, self.counting) = (0, at);
     }
 
@@ -287,23 +332,22 @@ impl Stream {
 
     /// All that came of it.
     pub(super) fn flow(&self) -> Flow {
-        self.flow
-    }
-
-    /// Its packets.
-    pub fn numbers(&self) -> &Numbers {
-        &self.numbers
+        Flow { packets: self.packets + u64::from(self.company), bytes: self.bytes }
     }
 
     /// Everything about it.
     pub(super) fn report(&self, ssrc: u32, at: u64) -> StreamReport {
+        self.settled().tell(ssrc, at)
+    }
+
+    fn tell(&self, ssrc: u32, at: u64) -> StreamReport {
         let rate = self.clock.rate();
         StreamReport {
             ssrc,
             payload_type: self.payload_type,
             clock_rate: rate,
             video: rate.is_some_and(|rate| is_video(self.payload_type, rate)),
-            bytes: self.flow.bytes,
+            bytes: self.bytes,
             expected: self.numbers.expected(),
             received: self.numbers.received(),
             duplicates: self.numbers.duplicates(),
@@ -315,10 +359,58 @@ impl Stream {
             longest_gap: Duration::from_nanos(self.longest_gap),
             freezes: self.freezes,
             frozen: Duration::from_nanos(self.frozen),
-            frames: self.frames,
+            frames: self.frames + u64::from(self.counted),
             frame_rate: self.frame_rate,
             age: Duration::from_nanos(at.saturating_sub(self.begun)),
             silent: Duration::from_nanos(at.saturating_sub(self.heard)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One packet behind another: how much later, how many numbers and ticks on, whether it ends a
+    /// frame, and whether it is of another payload type.
+    fn step() -> impl Strategy<Value = (u64, u16, u32, bool, bool)> {
+        let later = prop_oneof![6 => Just(0), 3 => Just(33_000_000), 1 => 0..2_000_000_000_u64];
+        let on =
+            prop_oneof![12 => Just(1), 1 => 0..5_u16, 1 => 65_500..=65_535_u16, 1 => any::<u16>()];
+        let ticks = prop_oneof![6 => Just(0), 3 => Just(2_970), 1 => any::<u32>()];
+        (later, on, ticks, any::<bool>(), prop::bool::weighted(0.02))
+    }
+
+    proptest! {
+        /// What is put off, or not looked at, is what looking at every packet would have found.
+        #[test]
+        fn packets_that_are_as_most_are_need_no_judgement(
+            first: u16,
+            steps in prop::collection::vec(step(), 1..400),
+            skips in prop::collection::btree_set(0..400_usize, 0..3),
+        ) {
+            let mut header = Header { ssrc: 7, sequence: first, timestamp: 9, payload_type: 34, marker: false };
+            let (mut usual, mut judged) = (Stream::new(0, header, 100), Stream::new(0, header, 100));
+            let mut at = 0;
+            for (index, (later, on, ticks, marker, other)) in steps.into_iter().enumerate() {
+                at += later;
+                header.sequence = header.sequence.wrapping_add(on);
+                header.timestamp = header.timestamp.wrapping_add(ticks);
+                header.marker = marker;
+                let header = Header { payload_type: 34 - 8 * u8::from(other), ..header };
+                if skips.contains(&index) {
+                    usual.skip();
+                    judged.skip();
+                }
+                judged.bytes += 100;
+                prop_assert_eq!(usual.hear(at, header, 100), judged.judge(at, header));
+                prop_assert_eq!(usual.report(7, at), judged.report(7, at));
+                prop_assert_eq!((usual.flow(), usual.next), (judged.flow(), judged.next));
+            }
+            let settled = usual.settled();
+            prop_assert_eq!(format!("{settled:?}"), format!("{judged:?}"));
         }
     }
 }
