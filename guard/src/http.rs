@@ -92,13 +92,15 @@ pub struct Wording {
     pub body: String,
 }
 
-/// Answers the requests of one connection until it ends, or until something else does.
+/// Answers the requests of one connection until it ends, or until something else does; whether its
+/// last answer was given up because nobody read it.
 pub async fn serve<S, V, B>(
     stream: S,
     service: V,
     until: impl Future<Output = ()>,
     refuse: impl FnOnce(BrokenHead) -> Wording,
-) where
+) -> bool
+where
     S: AsyncRead + AsyncWrite + Unpin,
     V: Service<Request<Incoming>, Response = Response<B>>,
     V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -127,10 +129,11 @@ pub async fn serve<S, V, B>(
         }
     };
     // Any other error is the client's doing, and nobody is left to hear of it.
-    let Err(error) = ended else { return };
-    let Some(broken) = line.broken(&error) else { return };
+    let Err(error) = ended else { return line.is_unread() };
+    let Some(broken) = line.broken(&error) else { return false };
     let refusal = written(broken.status(), &refuse(broken));
     let _ = timeout(REFUSAL_TIMEOUT, farewell(line.into_stream(), refusal)).await;
+    false
 }
 
 /// Sends the last answer of a connection, and waits until the client has hung up.
@@ -153,4 +156,47 @@ fn written(status: StatusCode, Wording { kind, body }: &Wording) -> String {
          cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\
          date: {date}\r\n\r\n{body}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use hyper::service::service_fn;
+    use tokio::runtime::Builder;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Bytes of the answer's head.
+    const HEAD: usize = "HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n".len() + DATE;
+    const DATE: usize = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n".len();
+
+    /// Whether a visitor who reads so much of his answer leaves some of it unread.
+    fn leaves_unread(reads: usize) -> bool {
+        let runtime =
+            Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (mut visitor, ours) = tokio::io::duplex(64);
+            let answer =
+                service_fn(|_| ready(Ok::<_, hyper::Error>(Response::new("x".repeat(1 << 20)))));
+            let wording = |_| unreachable!("the head is good");
+            let served = tokio::spawn(async move {
+                serve(ours, answer, sleep(Duration::from_secs(300)), wording).await
+            });
+            visitor.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            visitor.read_exact(&mut vec![0; reads]).await.unwrap();
+            let unread = served.await.unwrap();
+            drop(visitor);
+            unread
+        })
+    }
+
+    #[test]
+    fn an_answer_that_nobody_reads_is_given_up_and_told_from_a_visit_that_ends() {
+        assert!(leaves_unread(0));
+        assert!(leaves_unread(1 << 19));
+        // Head and body: nothing is left when the visit ends.
+        assert!(!leaves_unread((1 << 20) + HEAD));
+    }
 }

@@ -59,6 +59,11 @@ impl<S> Line<S> {
         self.progress.clone()
     }
 
+    /// Whether an answer is complete, and not all of it was sent.
+    pub(super) fn is_unread(&self) -> bool {
+        self.progress.is(ANSWERED)
+    }
+
     pub(super) fn into_stream(self) -> S {
         self.stream
     }

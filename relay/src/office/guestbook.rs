@@ -53,11 +53,13 @@ pub(crate) enum Refusal {
     Forbidden,
     /// Nothing is there, or it cannot be done.
     Unknown,
+    /// The visit was over, and its answer not read.
+    Unread,
 }
 
 impl Refusal {
     /// Every reason, in order.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Unaccepted,
         Self::Crowded,
         Self::Handshake,
@@ -68,6 +70,7 @@ impl Refusal {
         Self::Token,
         Self::Forbidden,
         Self::Unknown,
+        Self::Unread,
     ];
 
     /// The label of metrics.
@@ -83,6 +86,7 @@ impl Refusal {
             Self::Token => "token",
             Self::Forbidden => "forbidden",
             Self::Unknown => "unknown",
+            Self::Unread => "unread",
         }
     }
 

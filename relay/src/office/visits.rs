@@ -79,7 +79,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = TowerToHyperService::new(router);
-    http::serve(stream, service, sleep(VISIT_TIMEOUT), |broken| refuse(broken, &page)).await;
+    let refuse = |broken| refuse(broken, &page);
+    if http::serve(stream, service, sleep(VISIT_TIMEOUT), refuse).await {
+        page.refused(Refusal::Unread);
+    }
 }
 
 fn refuse(broken: BrokenHead, page: &Page) -> Wording {
