@@ -1,7 +1,8 @@
 //! Addresses that cannot be mistaken for one another.
 //!
 //! A `SocketAddr` is never just an address here: it is a client's, a peer's or a relayed one.
-//! IPv4-mapped IPv6 sources are reported as IPv4 (RFC 8489 §14.1), scope and flow are dropped.
+//! IPv4-mapped IPv6 sources are reported as IPv4 (RFC 8489 §14.1), scope and flow are dropped, and with
+//! them a third of its size: an allocation keeps many of these.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -134,54 +135,57 @@ impl ListenerId {
     }
 }
 
-/// Canonical form of a socket address: IPv4-mapped becomes IPv4, scope and flow are zero.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name(SocketAddr);
+        pub struct $name {
+            ip: IpAddr,
+            port: u16,
+        }
 
         impl $name {
-            /// The address in canonical form.
+            /// The address in canonical form: IPv4-mapped becomes IPv4, scope and flow are dropped.
+            #[inline]
             pub fn new(addr: SocketAddr) -> Self {
-                Self(canonical(addr))
+                Self { ip: addr.ip().to_canonical(), port: addr.port() }
             }
 
             /// As a socket address.
+            #[inline]
             pub fn socket(self) -> SocketAddr {
-                self.0
+                SocketAddr::new(self.ip, self.port)
             }
 
             /// The host part.
+            #[inline]
             pub fn ip(self) -> IpAddr {
-                self.0.ip()
+                self.ip
             }
 
             /// The port.
+            #[inline]
             pub fn port(self) -> u16 {
-                self.0.port()
+                self.port
             }
 
             /// The address family.
+            #[inline]
             pub fn family(self) -> Family {
-                Family::of(self.0.ip())
+                Family::of(self.ip)
             }
         }
 
         // One or two integers instead of octet by octet: this hash is on the packet path.
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                match self.0.ip() {
+                match self.ip {
                     IpAddr::V4(ip) => {
-                        state.write_u64(u64::from(u32::from(ip)) << 16 | u64::from(self.0.port()));
+                        state.write_u64(u64::from(u32::from(ip)) << 16 | u64::from(self.port));
                     }
                     IpAddr::V6(ip) => {
                         state.write_u128(u128::from(ip));
-                        state.write_u16(self.0.port());
+                        state.write_u16(self.port);
                     }
                 }
             }
@@ -189,13 +193,13 @@ macro_rules! address {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), self.0)
+                write!(f, "{}({})", stringify!($name), self.socket())
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                self.socket().fmt(f)
             }
         }
     };

@@ -19,8 +19,7 @@ use crate::reject::{Reject, Why};
 use crate::request::{Allocated, Parity, Reply, Wish};
 use crate::stun::MessageKey;
 use crate::turn::action::{Action, Change, OpenFailure};
-use crate::turn::allocation::{Allocation, Owner, Relay};
-use crate::turn::brake::Brake;
+use crate::turn::allocation::{Allocation, Bearer, Owner, Relay};
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::Authenticated;
 use crate::turn::redirect::Cause;
@@ -76,8 +75,7 @@ impl<L: Ledger> Server<L> {
         let digest = self.digest(request.bytes);
         // Step 2: the five-tuple is free; or this is a retransmission, which is answered alike.
         if let Some((id, allocation)) = self.table.open_of(client) {
-            let owner = &allocation.owner;
-            if owner.call != request.exchange.call || owner.digest != digest {
+            if allocation.owner.digest != digest {
                 return Err(Why::AllocationExists.into());
             }
             self.announce(now, id, &request.exchange, None);
@@ -301,26 +299,26 @@ impl<L: Ledger> Server<L> {
         self.trunk.begin(&bandwidth, &opening.lease.shares, now.mono);
         let owner = Owner {
             username: opening.username,
-            identity: opening.identity,
-            bearer: opening.bearer,
+            peers: opening.identity.peers.clone(),
+            bearer: opening.bearer.map(|key| Box::new(Bearer { key, identity: opening.identity })),
             lease: opening.lease,
-            call: exchange.call,
             digest: opening.digest,
             opened: now.mono,
             last_refresh: opening.last_refresh,
             token,
             missing,
-            brake: Brake::default(),
+            brake: None,
             reports: None,
-            mobility: opening.mobile.then(|| self.mobility(id)),
+            mobility: opening.mobile.then(|| Box::new(self.mobility(id))),
             connections: BTreeSet::new(),
             beside: 0,
             session: opening.nonce.and_then(|nonce| self.session(&exchange, nonce)),
         };
-        let mut allocation = Allocation::new(exchange.client, relays, owner);
+        let mut allocation =
+            Allocation::new((exchange.client, exchange.call.dialect()), relays, owner);
         allocation.relays_tcp = opening.tcp;
         allocation.meter = meter;
-        allocation.media = self.begin_media(now);
+        allocation.measured = self.measures_next();
         self.expiry.arm(allocation.armed, id);
         self.table.settle(id, allocation);
         self.divert(exchange.client);

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::addr::{Carried, ConnectionId, Family, FiveTuple, PeerAddr, RelayedAddr};
 use crate::auth::Identity;
-use crate::dialect::{Call, Dialect};
+use crate::dialect::Dialect;
 use crate::media::Media;
 use crate::policy::bandwidth::Meter;
-use crate::policy::{AdmittedPeer, Lease, Reach};
+use crate::policy::{AdmittedPeer, Lease, Reach, SealedPeers};
 use crate::reject::Why;
 use crate::stun::MessageKey;
 use crate::turn::brake::Brake;
@@ -25,8 +26,9 @@ use crate::turn::tally::Usage;
 
 /// What one client holds.
 ///
-/// In the order the packet path wants it: uplink reads the numbers and one channel, downlink one
-/// permission and one peer; the rest is asked for rarely.
+/// In the order the packet path wants it: uplink reads one channel, downlink one permission and one
+/// peer; the rest is asked for rarely. Most allocations carry nothing most of the time, and there may
+/// be a hundred thousand: what not all of them need stands behind a pointer.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Allocation {
@@ -34,7 +36,7 @@ pub(crate) struct Allocation {
     pub(crate) usage: Usage,
     /// What it may carry; `None` without a limit.
     pub(crate) meter: Option<Box<Meter>>,
-    /// How well its media arrives; `None` if that is not measured.
+    /// How well its media arrives; `None` if that is not measured, or nothing has come yet.
     pub(crate) media: Option<Box<Media>>,
     channels: Few<Way, Channel>,
     /// The client.
@@ -45,6 +47,8 @@ pub(crate) struct Allocation {
     pub(crate) dialect: Dialect,
     /// Whether it relays TCP connections, and no datagrams.
     pub(crate) relays_tcp: bool,
+    /// Whether it is measured how well its media arrives.
+    pub(crate) measured: bool,
     permissions: Few<IpAddr, Permission>,
     /// The inverse of `channels`.
     ways: Few<PeerAddr, Way>,
@@ -70,16 +74,13 @@ pub(crate) struct Relay {
 pub(crate) struct Owner {
     /// The user name every further request must bring (RFC 8656 §5).
     pub(crate) username: Box<[u8]>,
-    /// What it proved.
-    pub(crate) identity: Identity,
-    /// The key of the access token in force, which also signs requests without a token; `None`
-    /// for every other credential.
-    pub(crate) bearer: Option<MessageKey>,
+    /// The only peers its credential is good for; `None`: all that the configuration allows.
+    pub(crate) peers: Option<Arc<SealedPeers>>,
+    /// The access token in force; `None` for every other credential.
+    pub(crate) bearer: Option<Box<Bearer>>,
     /// What the ledger charged.
     pub(crate) lease: Lease,
-    /// The Allocate that opened it, to know a retransmission.
-    pub(crate) call: Call,
-    /// Keyed hash of that request's bytes.
+    /// Keyed hash of the Allocate that opened it, to know a retransmission.
     pub(crate) digest: u64,
     /// When it was opened.
     pub(crate) opened: Instant,
@@ -90,12 +91,12 @@ pub(crate) struct Owner {
     pub(crate) token: Option<[u8; 8]>,
     /// The family of a dual request that could not be served, and why.
     pub(crate) missing: Option<(Family, Why)>,
-    /// How many peers it turned to lately.
-    pub(crate) brake: Brake,
+    /// How many peers it turned to lately; `None` before the first one.
+    pub(crate) brake: Option<Box<Brake>>,
     /// How many ICMP messages it heard of lately: the bucket of a [`crate::turn::Rate`].
     pub(crate) reports: Option<Instant>,
     /// How it follows its client, if that may be.
-    pub(crate) mobility: Option<Mobility>,
+    pub(crate) mobility: Option<Box<Mobility>>,
     /// Its connections to peers.
     pub(crate) connections: BTreeSet<ConnectionId>,
     /// Packets that its routes carried beside the server.
@@ -104,9 +105,22 @@ pub(crate) struct Owner {
     pub(crate) session: Option<Box<Session>>,
 }
 
+/// What an access token left behind.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    /// Signs requests with the token, and without.
+    pub(crate) key: MessageKey,
+    /// What the token proved that opened the allocation.
+    pub(crate) identity: Identity,
+}
+
 impl Allocation {
     /// An allocation without permissions and channels (RFC 8656 §7.2).
-    pub(crate) fn new(client: FiveTuple, relays: [Option<Relay>; 2], owner: Owner) -> Self {
+    pub(crate) fn new(
+        (client, dialect): (FiveTuple, Dialect),
+        relays: [Option<Relay>; 2],
+        owner: Owner,
+    ) -> Self {
         let mut allocation = Self {
             usage: Usage::default(),
             meter: None,
@@ -114,8 +128,9 @@ impl Allocation {
             channels: Few::new(),
             client,
             away: false,
-            dialect: owner.call.dialect(),
+            dialect,
             relays_tcp: false,
+            measured: false,
             permissions: Few::new(),
             ways: Few::new(),
             relays,

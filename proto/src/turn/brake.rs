@@ -4,7 +4,6 @@
 //! which a permission is made, and new addresses, ports included, are counted apart; the address
 //! of a bound channel or one that was used a minute ago is not new.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::addr::PeerAddr;
@@ -20,8 +19,8 @@ const REMEMBERED: usize = 4_096;
 pub(crate) struct Brake {
     hosts: Bucket,
     addresses: Bucket,
-    /// Addresses used since `turned`, and in the minute before.
-    met: [BTreeSet<PeerAddr>; 2],
+    /// Addresses used since `turned`, and in the minute before, each in order.
+    met: [Vec<PeerAddr>; 2],
     turned: Option<Instant>,
 }
 
@@ -43,14 +42,16 @@ impl Brake {
         let Some(after_hosts) = self.hosts.with(limit, now, hosts) else { return false };
         if let Some(address) = address {
             self.turn(now);
-            let known = self.met.iter().any(|met| met.contains(&address));
-            if !known {
+            let [recent, before] = self.met.each_ref().map(|met| met.binary_search(&address));
+            if recent.is_err() && before.is_err() {
                 let Some(after) = self.addresses.with(limit, now, 1) else { return false };
                 self.addresses = after;
             }
-            let [recent, _] = &mut self.met;
-            if recent.len() < REMEMBERED {
-                recent.insert(address);
+            let [met, _] = &mut self.met;
+            if let Err(place) = recent
+                && met.len() < REMEMBERED
+            {
+                met.insert(place, address);
             }
         }
         self.hosts = after_hosts;
@@ -65,7 +66,7 @@ impl Brake {
             return;
         }
         let recent = std::mem::take(&mut self.met[0]);
-        self.met[1] = if elapsed < 2 * MINUTE { recent } else { BTreeSet::new() };
+        self.met[1] = if elapsed < 2 * MINUTE { recent } else { Vec::new() };
         self.turned = Some(now);
     }
 }

@@ -89,7 +89,7 @@ impl<L: Ledger> Server<L> {
         }
         let (hosts, address) = (usize::from(!permitted), (!renewed).then_some(peer.addr()));
         let most = limits.new_peers_per_minute;
-        if !allocation.owner.brake.lets(most, now.mono, hosts, address) {
+        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, hosts, address) {
             return Err(Why::TooManyNewPeers.into());
         }
         allocation.bind(now.mono, way, peer);

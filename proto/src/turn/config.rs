@@ -143,7 +143,7 @@ impl Config {
         let client = allocation.newest().unwrap_or(allocation.client);
         let listener = self.edge.listener(client.listener);
         let side = listener.map_or(Side::External, |listener| listener.side);
-        Asker { side, peers: allocation.owner.identity.peers.as_deref() }
+        Asker { side, peers: allocation.owner.peers.as_deref() }
     }
 
     /// The lifetime of an allocation whose client names none, and the least that is granted.

@@ -58,7 +58,7 @@ impl<L: Ledger> Server<L> {
             return Err(Why::TooManyConnections.into());
         }
         let most = self.config.limits.new_peers_per_minute;
-        if !allocation.owner.brake.lets(most, now.mono, 0, Some(peer)) {
+        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, 0, Some(peer)) {
             return Err(Why::TooManyNewPeers.into());
         }
         let state = State::Calling {

@@ -47,7 +47,12 @@ impl<L: Ledger> Server<L> {
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
         if allocation.way_to(peer.addr()) != Some(Way::Bare) {
             let most = self.config.limits.new_peers_per_minute;
-            if !allocation.owner.brake.lets(most, now.mono, 0, Some(peer.addr())) {
+            if !allocation.owner.brake.get_or_insert_default().lets(
+                most,
+                now.mono,
+                0,
+                Some(peer.addr()),
+            ) {
                 return Err(Why::TooManyNewPeers.into());
             }
             let first = allocation.channel(Way::Bare).is_none();

@@ -91,6 +91,7 @@ impl<L: Ledger> Server<L> {
         for client in allocation.seats() {
             self.end_diversion(client);
         }
+        let media = allocation.media_report(now.mono).map(Box::new);
         let owner = *allocation.owner;
         self.ledger.release(owner.lease);
         self.tally.allocations -= 1;
@@ -100,7 +101,6 @@ impl<L: Ledger> Server<L> {
         }
         let lived = now.mono.saturating_duration_since(owner.opened);
         let usage = allocation.usage;
-        let media = allocation.media.map(|media| Box::new(media.report(now.mono)));
         self.actions.push_back(Action::Changed(Change::AllocationClosed {
             id,
             reason,

@@ -1,75 +1,81 @@
-//! A map that keeps its first entries inside itself.
+//! A map that keeps its first entry inside itself.
 //!
-//! A media session has one to four peers: they lie in the allocation, keys together, so that the
-//! packet path finds one by a scan of a cache line. The fifth entry opens an ordered map.
+//! Most calls have one peer: it lies in the allocation, where the packet path finds it without a
+//! further fetch, and an allocation without peers pays for no more than one. The second entry opens a
+//! list in the order of keys.
 
-use std::collections::BTreeMap;
-
-/// How many entries lie inside.
-const INLINE: usize = 4;
-
-/// A small map; iteration follows the place of insertion inside, then the order of keys.
+/// A small map; iteration begins with the entry inside, the others follow in the order of keys.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct Few<K, V> {
-    keys: [Option<K>; INLINE],
-    values: [Option<V>; INLINE],
-    more: BTreeMap<K, V>,
+    first: Option<(K, V)>,
+    more: Vec<(K, V)>,
 }
 
 impl<K: Copy + Ord, V: Copy> Few<K, V> {
     pub(crate) fn new() -> Self {
-        Self { keys: [None; INLINE], values: [None; INLINE], more: BTreeMap::new() }
+        Self { first: None, more: Vec::new() }
     }
 
     /// The value of a key.
     #[inline]
     pub(crate) fn find(&self, key: K) -> Option<&V> {
-        match self.keys.iter().position(|inside| *inside == Some(key)) {
-            Some(place) => self.values[place].as_ref(),
-            None => self.more.get(&key),
+        match &self.first {
+            Some((inside, value)) if *inside == key => Some(value),
+            _ => self.more.get(self.place(key).ok()?).map(|(_, value)| value),
         }
     }
 
     /// Sets the value of a key, and returns the one it had.
     pub(crate) fn set(&mut self, key: K, value: V) -> Option<V> {
-        if let Some(old) = self.more.get_mut(&key) {
-            return Some(std::mem::replace(old, value));
-        }
-        let place = self.keys.iter().position(|inside| *inside == Some(key));
-        match place.or_else(|| self.keys.iter().position(Option::is_none)) {
-            Some(place) => {
-                self.keys[place] = Some(key);
-                self.values[place].replace(value)
+        let place = self.place(key);
+        match (&mut self.first, place) {
+            (Some((inside, old)), _) if *inside == key => Some(std::mem::replace(old, value)),
+            (_, Ok(place)) => Some(std::mem::replace(&mut self.more[place].1, value)),
+            (Some(_), Err(place)) => {
+                self.more.insert(place, (key, value));
+                None
             }
-            None => self.more.insert(key, value),
+            (None, Err(_)) => {
+                self.first = Some((key, value));
+                None
+            }
         }
     }
 
     /// Removes a key.
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
-        if let Some(place) = self.keys.iter().position(|inside| *inside == Some(key)) {
-            self.keys[place] = None;
-            return self.values[place].take();
+        let removed = match self.first {
+            Some((inside, _)) if inside == key => {
+                std::mem::replace(&mut self.first, self.more.pop())
+            }
+            _ => Some(self.more.remove(self.place(key).ok()?)),
+        };
+        if self.more.is_empty() {
+            self.more = Vec::new();
         }
-        self.more.remove(&key)
+        removed.map(|(_, value)| value)
     }
 
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
-        self.keys.iter().flatten().count() + self.more.len()
+        usize::from(self.first.is_some()) + self.more.len()
     }
 
     /// Every entry.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        let inside = self.keys.iter().zip(&self.values);
-        let inside = inside.filter_map(|(key, value)| Some(((*key)?, value.as_ref()?)));
-        inside.chain(self.more.iter().map(|(key, value)| (*key, value)))
+        self.first.iter().chain(&self.more).map(|(key, value)| (*key, value))
+    }
+
+    /// Where a key is in the list, or would be.
+    fn place(&self, key: K) -> Result<usize, usize> {
+        self.more.binary_search_by_key(&key, |(key, _)| *key)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -88,5 +94,17 @@ mod tests {
         let mut seen: Vec<_> = few.iter().map(|(key, value)| (key, *value)).collect();
         seen.sort_unstable();
         assert_eq!(seen, model.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_is_left_alone_lies_inside_and_nothing_else_is_kept() {
+        let mut few = Few::new();
+        for key in 0..100 {
+            few.set(key, key);
+        }
+        for key in 0..99 {
+            few.remove(key);
+        }
+        assert_eq!((few.first, few.more.capacity()), (Some((99, 99)), 0));
     }
 }

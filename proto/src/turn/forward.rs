@@ -228,7 +228,7 @@ pub(super) fn carry(
     if let Some(meter) = &mut allocation.meter {
         meter.admit(trunk, now.mono, direction, payload.len())?;
     }
-    if let Some(media) = &mut allocation.media {
+    if let Some(media) = allocation.listen() {
         let leg = match direction {
             Direction::ToPeer => Leg::Client,
             Direction::ToClient => Leg::Peer,

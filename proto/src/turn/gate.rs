@@ -19,7 +19,7 @@ use crate::policy::Ledger;
 use crate::reject::{Reject, Why};
 use crate::stun::attribute::{ChosenAlgorithm, Nonce, PasswordAlgorithms, UserHash};
 use crate::stun::{AttributeType, BadValue, Integrity, Message, MessageKey, PasswordAlgorithm};
-use crate::turn::allocation::Owner;
+use crate::turn::allocation::{Bearer, Owner};
 use crate::turn::exchange::Exchange;
 use crate::turn::nonce::offers_algorithms;
 use crate::turn::server::Server;
@@ -202,8 +202,9 @@ impl<L: Ledger> Server<L> {
             return None;
         }
         let owner = self.table.owner_of(exchange.client)?;
-        let key = owner.bearer.as_ref().filter(|_| *owner.username == *name.as_bytes())?;
-        let verified = || Verified { identity: owner.identity.clone(), key: key.clone() };
+        let bearer = owner.bearer.as_ref().filter(|_| *owner.username == *name.as_bytes())?;
+        let Bearer { key, identity } = &**bearer;
+        let verified = || Verified { identity: identity.clone(), key: key.clone() };
         verify(key).then(|| (Cow::Borrowed(name), verified()))
     }
 

@@ -96,7 +96,7 @@ impl<L: Ledger> Server<L> {
         // A channel's peer was counted when it was bound.
         let most = self.config.limits.new_peers_per_minute;
         if allocation.way_to(peer).is_none()
-            && !allocation.owner.brake.lets(most, now.mono, 0, Some(peer))
+            && !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, 0, Some(peer))
         {
             return Err(DropReason::TooManyNewPeers);
         }

@@ -178,7 +178,7 @@ impl<L: Ledger> Server<L> {
             allocation.away = false;
         }
         let mobility = allocation.owner.mobility.as_mut()?;
-        *mobility =
+        **mobility =
             Mobility { ticket, serial, arriving: arriving.then_some(client), last: Some(last) };
         if !returns {
             self.table.sit(client, id, arriving);

@@ -72,7 +72,7 @@ impl<L: Ledger> Server<L> {
             return Err(Why::TooManyPermissions.into());
         }
         let most = self.config.limits.new_peers_per_minute;
-        if !allocation.owner.brake.lets(most, now.mono, new, None) {
+        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, new, None) {
             return Err(Why::TooManyNewPeers.into());
         }
         for peer in hosts.into_values() {
@@ -112,7 +112,7 @@ impl<L: Ledger> Server<L> {
             return Err(Why::TooManyPermissions);
         }
         let most = self.config.limits.new_peers_per_minute;
-        if !allocation.owner.brake.lets(most, now.mono, 1, None) {
+        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, 1, None) {
             return Err(Why::TooManyNewPeers);
         }
         allocation.permit(now.mono, admitted);

@@ -58,9 +58,9 @@ impl<L: Ledger> Server<L> {
         if allocation.owner.last_refresh.is_some_and(|last| last <= now.mono) {
             return Err(Why::Expired.into());
         }
-        if let Some(key) = request.bearer() {
+        if let (Some(key), Some(bearer)) = (request.bearer(), &mut allocation.owner.bearer) {
+            bearer.key = key;
             allocation.owner.username = request.username.as_ref().into();
-            allocation.owner.bearer = Some(key);
         }
         let lifetime = granted(wanted, self.lifetimes(request), request.identity.term);
         self.prolong(now, id, families, lifetime);

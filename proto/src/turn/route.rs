@@ -51,7 +51,7 @@ impl<L: Ledger> Server<L> {
             let udp = self.transport(allocation.client) == Transport::Udp;
             let datagrams = udp && !allocation.away && !allocation.relays_tcp;
             let whole = self.config.measured.is_some_and(|it| it.whole);
-            let heard = whole && allocation.media.is_some();
+            let heard = whole && allocation.measured;
             let is_held = allocation.meter.is_none() || !self.trunk.is_limited();
             datagrams && !self.is_tapped(id) && !heard && is_held
         });

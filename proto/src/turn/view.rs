@@ -86,7 +86,7 @@ impl<L: Ledger> Server<L> {
             view: self.view_of(now, id, allocation),
             dialect: allocation.dialect,
             peers: self.peers_of(now, allocation),
-            media: allocation.media.as_ref().map(|media| media.report(now.mono)),
+            media: allocation.media_report(now.mono),
         })
     }
 
@@ -98,7 +98,7 @@ impl<L: Ledger> Server<L> {
             id,
             client: allocation.client,
             transport: self.transport(allocation.client),
-            user: allocation.owner.identity.user,
+            user: allocation.owner.lease.user,
             relayed: Family::ALL
                 .map(|family| relay(family).map(|it| self.config.edge.advertise(it.addr))),
             age: now.mono.saturating_duration_since(allocation.owner.opened),
@@ -110,7 +110,7 @@ impl<L: Ledger> Server<L> {
             usage: allocation.usage,
             beside: allocation.owner.beside,
             pressure: meter.map(|meter| meter.pressure(now.mono)).unwrap_or_default(),
-            media: allocation.media.as_ref().map(|media| media.summary(now.mono)),
+            media: allocation.media_summary(now.mono),
         }
     }
 

@@ -3,6 +3,8 @@
 mod hire;
 mod inbox;
 mod outbox;
+#[cfg(test)]
+mod weight;
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};

@@ -116,7 +116,7 @@ fn the_kernel_relays_nothing_of_what_is_measured_where_measuring_comes_first() {
     let measured = Some(Measured { every: NonZeroU32::MIN, whole: true });
     Arc::make_mut(&mut stage.server.config).measured = measured;
     assert_eq!(stage.server.routes(id).count(), 0);
-    stage.server.table.open(id).unwrap().media = None;
+    stage.server.table.open(id).unwrap().measured = false;
     assert_eq!(stage.server.routes(id).count(), 1, "the kernel relays what nobody measures");
 }
 

@@ -59,7 +59,7 @@ impl Places {
     }
 
     /// Opens a relayed port; false if its address or port is none that may be.
-    pub(super) fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> bool {
+    pub(crate) fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> bool {
         let at = at.socket();
         let Some(place) = self.index(at.ip()) else { return false };
         let Some(port) = at.port().checked_sub(self.first) else { return false };
@@ -78,7 +78,7 @@ impl Places {
     }
 
     /// Closes it.
-    pub(super) fn close_relay(&mut self, id: RelayId) {
+    pub(crate) fn close_relay(&mut self, id: RelayId) {
         let Some(at) = self.relay(id) else { return };
         self.by_id[id.allocation.slot as usize][id.family.index()] = None;
         if let Some(place) = self.index(at.ip()) {
