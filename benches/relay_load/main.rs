@@ -38,7 +38,7 @@ use serde_json::json;
 use cpu::{Calibration, Spent};
 use fleet::Fleet;
 use report::{Row, Window};
-use server::{Carrier, Kind, Mover, Order, Relay, Server};
+use server::{Carrier, Kernel, Kind, Mover, Order, Relay, Server};
 use site::{Links, Site};
 use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
 
@@ -80,6 +80,9 @@ struct Args {
     /// How our relay moves media; "af-xdp" wants --transport udp.
     #[arg(long, value_enum, default_value = "sockets")]
     engine: Mover,
+    /// Where the kernel relays.
+    #[arg(long, value_enum, default_value = "native")]
+    kernel: Kernel,
     /// Packets a second of paced voice. Default: 50000 to clients on UDP, 15000 on streams.
     #[arg(long, value_parser = rate)]
     voice_pps: Option<f64>,
@@ -162,6 +165,7 @@ fn run(args: &Args) -> io::Result<()> {
         carrier: args.transport,
         relay: args.relay,
         engine: args.engine,
+        kernel: args.kernel,
         allocations: most_allocations(args),
         core: args.relay_core,
         binary: &binary,

@@ -302,8 +302,8 @@ fn relay_by(scenario: Scenario, routes: u16) -> io::Result<(Program, std::ops::R
     let legs = u32::from(routes) * 2;
     let over = if scenario.v6 { [0, legs] } else { [legs, 0] };
     let space = Space { legs, over, limits: 0 };
-    let mut program = Program::load(space).map_err(io::Error::other)?;
-    let ifindex = program.attach(NEAR, Mode::Native).map_err(io::Error::other)?;
+    let mut program = Program::load(Mode::Native, space).map_err(io::Error::other)?;
+    let ifindex = program.attach(NEAR).map_err(io::Error::other)?;
     let mut doors = program.legs().map_err(io::Error::other)?;
     let hop = Hop {
         ifindex,

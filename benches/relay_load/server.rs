@@ -135,6 +135,25 @@ impl Mover {
     }
 }
 
+/// Where the kernel relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kernel {
+    /// In the driver.
+    Native,
+    /// Behind it.
+    Tc,
+}
+
+impl Kernel {
+    /// The name in words and configuration.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Tc => "tc",
+        }
+    }
+}
+
 /// The name in the certificate.
 const NAME: &str = "load.example";
 
@@ -149,6 +168,7 @@ pub(crate) struct Order<'a> {
     pub(crate) relay: Relay,
     /// How media moves, if it is ours.
     pub(crate) engine: Mover,
+    pub(crate) kernel: Kernel,
     /// How many allocations it must bear.
     pub(crate) allocations: usize,
     /// The core it runs on.
@@ -281,7 +301,7 @@ fn make_certificate(folder: &Path) -> io::Result<()> {
 }
 
 fn ours(order: Order<'_>) -> io::Result<Vec<String>> {
-    let Order { kind, carrier, relay, engine, allocations, binary, folder, .. } = order;
+    let Order { kind, carrier, relay, engine, kernel, allocations, binary, folder, .. } = order;
     let (first, last) = kind.ports();
     let listen = kind.addr();
     // Room for those that come while others have not left.
@@ -326,9 +346,11 @@ handshakes_burst = 1000000
         text += "\n[features]\ntcp_relays = true\n";
     }
     match (kind, engine) {
-        (Kind::Kernel, _) => text += &offload(None),
+        (Kind::Kernel, _) => text += &offload(kernel, None),
         (Kind::Ours | Kind::Coturn, Mover::Sockets) => {}
-        (Kind::Ours | Kind::Coturn, Mover::AfXdp) => text += &offload(Some(engine)),
+        (Kind::Ours | Kind::Coturn, Mover::AfXdp) => {
+            text += &offload(Kernel::Native, Some(engine));
+        }
     }
     let path = folder.join(format!("{}.toml", kind.name()));
     fs::write(&path, text)?;
@@ -338,12 +360,13 @@ handshakes_burst = 1000000
 }
 
 /// The table of a relay that wants the kernel program: to relay by itself, or for an engine alone.
-fn offload(engine: Option<Mover>) -> String {
+fn offload(kernel: Kernel, engine: Option<Mover>) -> String {
     let engine = match engine {
         None => String::new(),
         Some(engine) => format!("routes = 0\nengine = \"{}\"\n", engine.name()),
     };
-    format!("\n[offload]\nmode = \"native\"\ninterfaces = {:?}\n{engine}", site::NEAR)
+    let mode = kernel.name();
+    format!("\n[offload]\nmode = \"{mode}\"\ninterfaces = {:?}\n{engine}", site::NEAR)
 }
 
 fn coturn(order: Order<'_>) -> Vec<String> {

@@ -125,6 +125,8 @@ enum passed {
 	PASSED_UNCHECKED,
 	/* It is for another client of this relay, who has no leg for it. */
 	PASSED_WITHIN,
+	/* Several datagrams in one buffer, which the kernel has put together. */
+	PASSED_RUN,
 	/* The slot of the first leg. */
 	FIRST_LEG,
 };
@@ -163,4 +165,4 @@ AT(limit, rate, 16);
 AT(limit, above, 32);
 AT(limit, dropped, 48);
 _Static_assert(sizeof(struct count) == 16, "count");
-_Static_assert(FIRST_LEG == 9, "FIRST_LEG");
+_Static_assert(FIRST_LEG == 10, "FIRST_LEG");

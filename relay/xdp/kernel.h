@@ -27,6 +27,47 @@ struct xdp_md {
 	u32 egress_ifindex;
 };
 
+/* What a program sees of a packet behind the driver, as far as ours looks. */
+struct sk_buff {
+	u32 len;
+	u32 pkt_type;
+	u32 mark;
+	u32 queue_mapping;
+	u32 protocol;
+	u32 vlan_present;
+	u32 vlan_tci;
+	u32 vlan_proto;
+	u32 priority;
+	u32 ingress_ifindex;
+	u32 ifindex;
+	u32 tc_index;
+	u32 cb[5];
+	u32 hash;
+	u32 tc_classid;
+	u32 data;
+	u32 data_end;
+	u32 napi_id;
+	u32 family;
+	u32 remote_ip4;
+	u32 local_ip4;
+	u32 remote_ip6[4];
+	u32 local_ip6[4];
+	u32 remote_port;
+	u32 local_port;
+	u32 data_meta;
+	u64 flow_keys;
+	u64 tstamp;
+	u32 wire_len;
+	u32 gso_segs;
+	u64 sk;
+	u32 gso_size;
+};
+
+AT(sk_buff, data, 76);
+AT(sk_buff, gso_size, 176);
+
+enum tc_verdict { TC_NEXT = -1, TC_DROP = 2 };
+
 /* What a program sees that says which socket gets a datagram. Addresses are in network order, the local port
  * in the machine's. */
 struct sk_lookup {
@@ -48,13 +89,19 @@ enum sk_verdict { SK_DROP, SK_PASS };
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
 static u32 (*const random)(void) = (void *)7;
+static long (*const store_bytes)(struct sk_buff *ctx, u32 at, const void *bytes, u32 length, u64 flags) = (void *)9;
 static u32 (*const processor)(void) = (void *)8;
 static long (*const tail_call)(void *ctx, void *programs, u32 index) = (void *)12;
+static long (*const vlan_push)(struct sk_buff *ctx, be16 type, u16 number) = (void *)18;
+static long (*const vlan_pop)(struct sk_buff *ctx) = (void *)19;
 static long (*const redirect)(u32 ifindex, u64 flags) = (void *)23;
+static long (*const change_protocol)(struct sk_buff *ctx, be16 type, u64 flags) = (void *)31;
+static long (*const pull_data)(struct sk_buff *ctx, u32 length) = (void *)39;
 static long (*const redirect_map)(void *map, u32 key, u64 otherwise) = (void *)51;
 static long (*const sk_release)(void *socket) = (void *)86;
 static long (*const sk_assign)(struct sk_lookup *ctx, void *socket, u64 flags) = (void *)124;
 static long (*const adjust_head)(struct xdp_md *ctx, int delta) = (void *)44;
+static long (*const adjust_room)(struct sk_buff *ctx, int delta, u32 where, u64 flags) = (void *)50;
 /* CLOCK_MONOTONIC as of the last tick: never ahead of it. */
 static u64 (*const coarse_ns)(void) = (void *)160;
 

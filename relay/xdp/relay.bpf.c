@@ -5,6 +5,9 @@
  * options and extension headers, what is too large, what is odd. Nothing is dropped here but what is above
  * the limit of its leg, and nothing is copied but headers. A leg may lead from one family to the other.
  *
+ * There are two programs, which do the same at two places: in the driver (XDP), where a packet is a frame in the
+ * driver's memory, and behind it (TC), where it is a buffer of the kernel's, for drivers that know nothing of XDP.
+ *
  * Built by ./build with the compiler named there; relay.bpf.o is committed beside. */
 #include "kernel.h"
 #include "limit.h"
@@ -38,6 +41,12 @@ struct {
 /* The length of a row, and how many there are less one, a power of two; set by the loader. */
 const volatile u32 slots = 0;
 const volatile u32 last_row = 0;
+
+enum place { IN_DRIVER, BEHIND };
+
+/* Bytes of the longest headers that are written, and of ChannelData. */
+#define LONGEST (sizeof(struct ethernet) + sizeof(struct vlan) + sizeof(struct ipv6) + sizeof(struct udp) + \
+		 sizeof(struct channel_data))
 
 /* What a datagram says before anything is moved. */
 struct arrived {
@@ -159,8 +168,103 @@ INLINE struct leg *next(const struct leg *leg)
 	return map_lookup(&legs4, &key);
 }
 
+/* Writes the headers of a datagram that has so many bytes behind IP, and the head of ChannelData, from `start` on;
+ * their length. Zero cannot be: there was as much before. */
+INLINE u32 dress(const struct arrived *in, const struct leg *leg, u16 behind, void *start, const void *end, int vlan)
+{
+	struct ethernet *ethernet = start;
+	void *behind_link = ethernet + 1;
+	int is6 = leg->family == 6;
+	be16 type = is6 ? ETHERNET_IPV6 : ETHERNET_IPV4;
+	struct udp *udp;
+	u16 addresses;
+	if (behind_link + sizeof(struct vlan) > end)
+		return 0;
+	if (vlan) {
+		struct vlan *tag = behind_link;
+		tag->number = leg->vlan;
+		tag->type = type;
+		type = ETHERNET_VLAN;
+		behind_link = tag + 1;
+	}
+	ethernet->type = type;
+	if (is6) {
+		struct ipv6 *ip = behind_link;
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end)
+			return 0;
+		addresses = write_ipv6(ip, in, leg, behind);
+	} else {
+		struct ipv4 *ip = behind_link;
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end)
+			return 0;
+		addresses = write_ipv4(ip, in, leg, behind);
+	}
+	__builtin_memcpy(ethernet->to, leg->to_mac, 6);
+	__builtin_memcpy(ethernet->from, leg->from_mac, 6);
+
+	u32 length = (is6 ? sizeof(struct ipv6) : sizeof(struct ipv4)) + sizeof(struct ethernet) + sizeof(struct udp) +
+		     (vlan ? sizeof(struct vlan) : 0);
+	struct channel_data head = {};
+	if (leg->channel) {
+		struct channel_data *data = (void *)(udp + 1);
+		head.number = leg->channel;
+		head.length = HTONS((u16)(behind - sizeof(struct udp) - sizeof(struct channel_data)));
+		if ((void *)(data + 1) > end)
+			return 0;
+		*data = head;
+		length += sizeof(struct channel_data);
+	}
+	udp->from = leg->from_port;
+	udp->to = leg->to_port;
+	udp->length = HTONS(behind);
+	udp->check = mended(in, addresses, udp, &head);
+	return length;
+}
+
+enum moved { MOVED, NO_ROOM, BROKEN };
+
+/* Gives a frame in the driver's memory its new headers, where `less` bytes go away before the payload. */
+INLINE enum moved move_frame(struct xdp_md *ctx, const struct arrived *in, const struct leg *leg, u16 behind, int less)
+{
+	if (less && adjust_head(ctx, less))
+		return NO_ROOM;
+	void *start = (void *)(long)ctx->data;
+	const void *end = (void *)(long)ctx->data_end;
+	return dress(in, leg, behind, start, end, leg->vlan != 0) ? MOVED : BROKEN;
+}
+
+#define ROOM_BEHIND_LINK 1
+#define RECOMPUTE_CHECKSUM 1
+
+/* The same of a buffer of the kernel's, which knows by itself what protocol it is and its VLAN. */
+INLINE enum moved move_buffer(struct sk_buff *ctx, const struct arrived *in, const struct leg *leg, u16 behind,
+			      int less)
+{
+	int is6 = leg->family == 6;
+	int turns = is6 != (in->header == sizeof(struct ipv6));
+	if (turns) {
+		if (change_protocol(ctx, is6 ? ETHERNET_IPV6 : ETHERNET_IPV4, 0))
+			return NO_ROOM;
+		less += is6 ? (int)(sizeof(struct ipv6) - sizeof(struct ipv4)) :
+			      (int)(sizeof(struct ipv4) - sizeof(struct ipv6));
+	}
+	if (less && adjust_room(ctx, -less, ROOM_BEHIND_LINK, 0))
+		return turns ? BROKEN : NO_ROOM;
+	u8 head[LONGEST];
+	u32 length = dress(in, leg, behind, head, head + LONGEST, 0);
+	if (!length || length > LONGEST || store_bytes(ctx, 0, head, length, RECOMPUTE_CHECKSUM))
+		return BROKEN;
+	if (ctx->vlan_present && vlan_pop(ctx))
+		return BROKEN;
+	if (leg->vlan && vlan_push(ctx, ETHERNET_VLAN, HTONS(leg->vlan)))
+		return BROKEN;
+	return MOVED;
+}
+
 /* Sends payload on by its leg. `strip` is the length of what it was dressed with. */
-INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, int strip)
+INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct leg *leg, int strip)
 {
 	u16 payload = in->length - sizeof(struct udp) - strip;
 	const struct leg *inward = 0;
@@ -187,7 +291,7 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 	}
 	int grow = leg->channel ? (int)sizeof(struct channel_data) : 0;
 	int is6 = leg->family == 6;
-	u32 link = sizeof(struct ethernet) + (leg->vlan ? sizeof(struct vlan) : 0);
+	u32 link = sizeof(struct ethernet) + (place == IN_DRIVER && leg->vlan ? sizeof(struct vlan) : 0);
 	u32 header = is6 ? sizeof(struct ipv6) : sizeof(struct ipv4);
 	u16 behind = sizeof(struct udp) + payload + grow;
 
@@ -195,6 +299,8 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 		return up(PASSED_HOPS, payload);
 	if (header + behind > leg->mtu)
 		return up(PASSED_SIZE, payload);
+	if (place == BEHIND && ((struct sk_buff *)ctx)->gso_size)
+		return up(PASSED_RUN, payload);
 	if (is_partial(in))
 		return up(PASSED_PARTIAL, payload);
 	if (!in->check && (is6 || in->header != sizeof(struct ipv4)))
@@ -211,55 +317,12 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 		return XDP_DROP;
 	}
 	int less = (int)(in->link + in->header) - (int)(link + header) + strip - grow;
-	if (less && adjust_head(ctx, less))
+	enum moved moved = place == IN_DRIVER ? move_frame(ctx, in, leg, behind, less) :
+						move_buffer(ctx, in, leg, behind, less);
+	if (moved == NO_ROOM)
 		return up(PASSED_ROOM, payload);
-
-	struct ethernet *ethernet = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	void *behind_link = ethernet + 1;
-	be16 type = is6 ? ETHERNET_IPV6 : ETHERNET_IPV4;
-	struct udp *udp;
-	u16 addresses;
-	/* Cannot be, here and below: there was as much before. */
-	if (behind_link + sizeof(struct vlan) > end)
+	if (moved == BROKEN)
 		return XDP_ABORTED;
-	if (leg->vlan) {
-		struct vlan *vlan = behind_link;
-		vlan->number = leg->vlan;
-		vlan->type = type;
-		type = ETHERNET_VLAN;
-		behind_link = vlan + 1;
-	}
-	ethernet->type = type;
-	if (is6) {
-		struct ipv6 *ip = behind_link;
-		udp = (void *)(ip + 1);
-		if ((void *)(udp + 1) > end)
-			return XDP_ABORTED;
-		addresses = write_ipv6(ip, in, leg, behind);
-	} else {
-		struct ipv4 *ip = behind_link;
-		udp = (void *)(ip + 1);
-		if ((void *)(udp + 1) > end)
-			return XDP_ABORTED;
-		addresses = write_ipv4(ip, in, leg, behind);
-	}
-	__builtin_memcpy(ethernet->to, leg->to_mac, 6);
-	__builtin_memcpy(ethernet->from, leg->from_mac, 6);
-
-	struct channel_data head = {};
-	if (grow) {
-		struct channel_data *data = (void *)(udp + 1);
-		head.number = leg->channel;
-		head.length = HTONS(payload);
-		if ((void *)(data + 1) > end)
-			return XDP_ABORTED;
-		*data = head;
-	}
-	udp->from = leg->from_port;
-	udp->to = leg->to_port;
-	udp->length = HTONS(behind);
-	udp->check = mended(in, addresses, udp, &head);
 
 	if (inner)
 		charge(inner, now, payload);
@@ -268,19 +331,30 @@ INLINE int relay(struct xdp_md *ctx, struct arrived *in, const struct leg *leg, 
 	if (inward)
 		count(inward->slot, payload);
 	count(leg->slot, payload);
-	int back = leg->ifindex == ctx->ingress_ifindex && !leg->redirects;
-	return back ? XDP_TX : redirect(leg->ifindex, 0);
+	if (place == IN_DRIVER && leg->ifindex == ((struct xdp_md *)ctx)->ingress_ifindex && !leg->redirects)
+		return XDP_TX;
+	return redirect(leg->ifindex, 0);
+}
+
+/* Why a datagram that should be one and is longer than its first goes up. */
+INLINE enum passed why_odd(void *ctx, enum place place)
+{
+	return place == BEHIND && ((struct sk_buff *)ctx)->gso_size ? PASSED_RUN : PASSED_LENGTH;
 }
 
 /* Reads what stands in UDP, if it is whole; whether it may be payload of a leg. */
-INLINE int read_udp(struct arrived *in, const struct udp *udp, const void *end)
+INLINE int read_udp(void *ctx, enum place place, struct arrived *in, const struct udp *udp, const void *end)
 {
 	const struct channel_data *data = (const void *)(udp + 1);
 	in->from_port = udp->from;
 	in->to_port = udp->to;
 	in->length = HTONS(udp->length);
 	in->check = udp->check;
-	if (in->length < sizeof(struct udp) || (const void *)udp + in->length > end)
+	if (in->length < sizeof(struct udp))
+		return 0;
+	/* Of a buffer `end` is the end of its first piece. */
+	if (place == IN_DRIVER ? (const void *)udp + in->length > end :
+				 in->link + in->header + in->length > ((struct sk_buff *)ctx)->len)
 		return 0;
 	const u8 *first = (const u8 *)data;
 	if (in->length > sizeof(struct udp) && (const void *)(first + 1) <= end)
@@ -298,7 +372,7 @@ INLINE int fills(const struct arrived *in)
 	return HTONS(in->head.length) == in->length - sizeof(struct udp) - sizeof(struct channel_data);
 }
 
-INLINE int over_ipv4(struct xdp_md *ctx, u32 link, const struct ipv4 *ip, const void *end)
+INLINE int over_ipv4(void *ctx, enum place place, u32 link, const struct ipv4 *ip, const void *end)
 {
 	const struct udp *udp = (const void *)(ip + 1);
 	if ((const void *)(udp + 1) > end)
@@ -307,7 +381,7 @@ INLINE int over_ipv4(struct xdp_md *ctx, u32 link, const struct ipv4 *ip, const 
 	if (ip->version_length != 0x45 || ip->protocol != PROTOCOL_UDP || ip->fragment & HTONS(0xbfff))
 		return XDP_PASS;
 	struct arrived in = { .class = ip->class, .hops = ip->hops, .link = link, .header = sizeof(struct ipv4) };
-	if (!read_udp(&in, udp, end) || HTONS(ip->length) != sizeof(struct ipv4) + in.length)
+	if (!read_udp(ctx, place, &in, udp, end) || HTONS(ip->length) != sizeof(struct ipv4) + in.length)
 		return XDP_PASS;
 
 	struct key4 key = {
@@ -320,12 +394,14 @@ INLINE int over_ipv4(struct xdp_md *ctx, u32 link, const struct ipv4 *ip, const 
 	struct leg *leg = key.channel ? map_lookup(&legs4, &key) : 0;
 	int strip = leg ? sizeof(struct channel_data) : 0;
 	if (leg && !fills(&in))
-		return up(PASSED_LENGTH, in.length);
+		return up(why_odd(ctx, place), in.length);
 	if (!leg) {
 		in.head = (struct channel_data){};
 		key.channel = 0;
 		leg = map_lookup(&legs4, &key);
 		if (!leg) {
+			if (place == BEHIND)
+				return XDP_PASS;
 			struct address local = { .octets = { [10] = 0xff, [11] = 0xff } };
 			__builtin_memcpy(local.octets + 12, &ip->to, 4);
 			return to_ring(ctx, &local, udp, end);
@@ -334,10 +410,10 @@ INLINE int over_ipv4(struct xdp_md *ctx, u32 link, const struct ipv4 *ip, const 
 	if (sum_of(ip, 10) != 0xffff)
 		return up(PASSED_DAMAGED, in.length);
 	in.addresses = sum_of(&ip->from, 4);
-	return relay(ctx, &in, leg, strip);
+	return relay(ctx, place, &in, leg, strip);
 }
 
-INLINE int over_ipv6(struct xdp_md *ctx, u32 link, const struct ipv6 *ip, const void *end)
+INLINE int over_ipv6(void *ctx, enum place place, u32 link, const struct ipv6 *ip, const void *end)
 {
 	const struct udp *udp = (const void *)(ip + 1);
 	if ((const void *)(udp + 1) > end)
@@ -347,7 +423,7 @@ INLINE int over_ipv6(struct xdp_md *ctx, u32 link, const struct ipv6 *ip, const 
 	if (start >> 28 != 6 || ip->protocol != PROTOCOL_UDP)
 		return XDP_PASS;
 	struct arrived in = { .class = start >> 20, .hops = ip->hops, .link = link, .header = sizeof(struct ipv6) };
-	if (!read_udp(&in, udp, end) || HTONS(ip->length) != in.length)
+	if (!read_udp(ctx, place, &in, udp, end) || HTONS(ip->length) != in.length)
 		return XDP_PASS;
 
 	struct key6 key = {
@@ -360,26 +436,25 @@ INLINE int over_ipv6(struct xdp_md *ctx, u32 link, const struct ipv6 *ip, const 
 	struct leg *leg = key.channel ? map_lookup(&legs6, &key) : 0;
 	int strip = leg ? sizeof(struct channel_data) : 0;
 	if (leg && !fills(&in))
-		return up(PASSED_LENGTH, in.length);
+		return up(why_odd(ctx, place), in.length);
 	if (!leg) {
 		in.head = (struct channel_data){};
 		key.channel = 0;
 		leg = map_lookup(&legs6, &key);
 		if (!leg) {
+			if (place == BEHIND)
+				return XDP_PASS;
 			struct address local;
 			__builtin_memcpy(local.octets, ip->to, 16);
 			return to_ring(ctx, &local, udp, end);
 		}
 	}
 	in.addresses = sum_of(ip->from, 16);
-	return relay(ctx, &in, leg, strip);
+	return relay(ctx, place, &in, leg, strip);
 }
 
-SEC("xdp")
-int relay_xdp(struct xdp_md *ctx)
+INLINE int over_ethernet(void *ctx, enum place place, const struct ethernet *ethernet, const void *end)
 {
-	const struct ethernet *ethernet = (void *)(long)ctx->data;
-	const void *end = (void *)(long)ctx->data_end;
 	/* To this host alone. */
 	if ((const void *)(ethernet + 1) > end || ethernet->to[0] & 1)
 		return XDP_PASS;
@@ -387,7 +462,7 @@ int relay_xdp(struct xdp_md *ctx)
 	const void *ip = ethernet + 1;
 	be16 type = ethernet->type;
 	u32 link = sizeof(struct ethernet);
-	if (type == ETHERNET_VLAN) {
+	if (place == IN_DRIVER && type == ETHERNET_VLAN) {
 		const struct vlan *vlan = ip;
 		if ((const void *)(vlan + 1) > end)
 			return XDP_PASS;
@@ -396,10 +471,28 @@ int relay_xdp(struct xdp_md *ctx)
 		link += sizeof(struct vlan);
 	}
 	if (type == ETHERNET_IPV4)
-		return over_ipv4(ctx, link, ip, end);
+		return over_ipv4(ctx, place, link, ip, end);
 	if (type == ETHERNET_IPV6)
-		return over_ipv6(ctx, link, ip, end);
+		return over_ipv6(ctx, place, link, ip, end);
 	return XDP_PASS;
+}
+
+SEC("xdp")
+int relay_xdp(struct xdp_md *ctx)
+{
+	return over_ethernet(ctx, IN_DRIVER, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+}
+
+SEC("classifier")
+int relay_tc(struct sk_buff *ctx)
+{
+	u32 need = ctx->len < LONGEST ? ctx->len : LONGEST;
+	if ((void *)(long)ctx->data + need > (void *)(long)ctx->data_end && pull_data(ctx, need))
+		return TC_NEXT;
+	int verdict = over_ethernet(ctx, BEHIND, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	if (verdict == XDP_PASS)
+		return TC_NEXT;
+	return verdict == XDP_DROP || verdict == XDP_ABORTED ? TC_DROP : verdict;
 }
 
 char licence[] SEC("license") = "MIT";

@@ -13,7 +13,7 @@ use proto::now::Now;
 use proto::policy::bandwidth::Direction;
 use proto::turn::tally::{Flow, Tally, Usage};
 use proto::turn::{Change, Route, Server};
-use relay::offload::{Entry, Hop, Legs, Meter, Outcome, Program, Room, Terms};
+use relay::offload::{Entry, Hop, Legs, Meter, Mode, Outcome, Program, Room, Terms};
 use rig::beside::{Beside, Left};
 use rig::books::Books;
 use rig::dice::Dice;
@@ -60,7 +60,7 @@ struct Side {
 impl Kernel {
     fn new() -> Self {
         let legs = SLOTS.end;
-        let program = Program::load(Room { legs, over: [legs; 2], limits: 0 });
+        let program = Program::load(Mode::Native, Room { legs, over: [legs; 2], limits: 0 });
         let program = program.expect("a kernel that takes the program: run as root");
         Self {
             legs: program.legs().expect("its legs"),

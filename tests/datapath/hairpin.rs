@@ -8,12 +8,12 @@ use proto::marks::Datagram;
 use proto::policy::Rates;
 use proto::turn::tally::Flow;
 use proto::turn::{Change, Route, Verdict, Wrap};
-use relay::offload::{Direction, Entry, Hop, Legs, Outcome, PASSED, Program, Terms};
+use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, PASSED, Program, Terms};
 use rig::script::channel_data;
 use rig::{Draft, World, kind};
 
 use crate::frame::{ETHERNET, Frame, delivered, half};
-use crate::stage::{Did, OURS, ROOM, frame};
+use crate::stage::{Did, MODES, OURS, ROOM, frame};
 use crate::{PAIRINGS, rtp};
 
 /// What each names the other.
@@ -28,6 +28,8 @@ const SLOTS: [[u32; 2]; 2] = [[20, 21], [22, 23]];
 /// Two clients that are each other's peers.
 struct Pair {
     world: World,
+    /// What the program says of a frame that goes on.
+    on: Outcome,
     program: Program,
     legs: Legs,
     routes: [Route; 2],
@@ -38,7 +40,7 @@ struct Pair {
 
 impl Pair {
     /// Clients of these families whose relayed addresses are of another.
-    fn new(clients: [Family; 2], relayed: Family) -> Self {
+    fn new(mode: Mode, clients: [Family; 2], relayed: Family) -> Self {
         let names = ["alice", "bob"];
         let mut world = World::seeded(8);
         for (name, family) in names.iter().zip(clients) {
@@ -63,11 +65,12 @@ impl Pair {
         let routes = [route(0), route(1)];
         let listener = |family: Family| rig::site::LISTENERS[family.index()].parse();
         let listeners = clients.map(|family| listener(family).expect("an address"));
-        let program = Program::load(ROOM);
+        let program = Program::load(mode, ROOM);
         let program = program.expect("a kernel that takes the program: run as root");
         let legs = program.legs().expect("its legs");
         let limits = [[0; 2]; 2];
-        let mut pair = Self { world, program, legs, routes, listeners, limits };
+        let on = if mode == Mode::Tc { Outcome::Across } else { Outcome::Back };
+        let mut pair = Self { world, on, program, legs, routes, listeners, limits };
         for index in [0, 1] {
             for direction in [Direction::ToPeer, Direction::ToClient] {
                 pair.install(index, direction, u64::MAX);
@@ -117,7 +120,7 @@ impl Pair {
         if expected.to.is_ipv4() {
             expected.id = half(&left, ETHERNET + 4);
         }
-        assert_eq!(outcome, Outcome::Back, "{case}");
+        assert_eq!(outcome, self.on, "{case}");
         assert_eq!(left, expected.bytes(), "{case}: both say the same");
         Did::Relayed
     }
@@ -170,24 +173,26 @@ impl Pair {
 
 #[test]
 fn clients_of_one_relay_hear_each_other_as_the_server_says() {
-    for relayed in [Family::V4, Family::V6] {
-        for clients in PAIRINGS {
-            let mut pair = Pair::new(clients, relayed);
-            let mut bytes = 0;
-            for length in [0, 1, 2, 19, 160, 1_200] {
-                bytes += length as u64;
-                for index in [0, 1] {
-                    let payload = channel_data(CHANNELS[index], &rtp(length));
-                    let frame = pair.of(index, &payload).bytes();
-                    let case = format!("{clients:?} by {relayed:?}: {length} bytes of {index}");
-                    assert_eq!(pair.show(&case, index, &frame), Did::Relayed, "{case}");
+    for mode in MODES {
+        for relayed in [Family::V4, Family::V6] {
+            for clients in PAIRINGS {
+                let mut pair = Pair::new(mode, clients, relayed);
+                let mut bytes = 0;
+                for length in [0, 1, 2, 19, 160, 1_200] {
+                    bytes += length as u64;
+                    for index in [0, 1] {
+                        let payload = channel_data(CHANNELS[index], &rtp(length));
+                        let frame = pair.of(index, &payload).bytes();
+                        let case = format!("{clients:?} by {relayed:?}: {length} bytes of {index}");
+                        assert_eq!(pair.show(&case, index, &frame), Did::Relayed, "{case}");
+                    }
                 }
-            }
-            // Both allocations have carried each packet.
-            for index in [0, 1] {
-                for direction in [Direction::ToPeer, Direction::ToClient] {
-                    let carried = pair.carried(index, direction);
-                    assert_eq!((carried.packets, carried.bytes), (6, bytes), "{direction:?}");
+                // Both allocations have carried each packet.
+                for index in [0, 1] {
+                    for direction in [Direction::ToPeer, Direction::ToClient] {
+                        let carried = pair.carried(index, direction);
+                        assert_eq!((carried.packets, carried.bytes), (6, bytes), "{direction:?}");
+                    }
                 }
             }
         }
@@ -196,81 +201,89 @@ fn clients_of_one_relay_hear_each_other_as_the_server_says() {
 
 #[test]
 fn a_packet_between_clients_passes_two_relayed_addresses() {
-    let mut pair = Pair::new(PAIRINGS[0], Family::V4);
-    let frame = pair.of(0, &channel_data(CHANNELS[0], &rtp(160)));
-    for (hops, did) in [
-        (0, Did::PassedUp),
-        (1, Did::PassedUp),
-        (2, Did::PassedUp),
-        (3, Did::Relayed),
-        (255, Did::Relayed),
-    ] {
-        let bytes = Frame { hops, ..frame.clone() }.bytes();
-        let case = format!("{hops} hops");
-        assert_eq!(pair.show(&case, 0, &bytes), did, "{case}");
-        // A limit of zero looks to the server as if no header had been seen.
-        let said = hops > 0 && pair.expected(0, &bytes).is_some();
-        assert_eq!(said, did == Did::Relayed, "{case}");
+    for mode in MODES {
+        let mut pair = Pair::new(mode, PAIRINGS[0], Family::V4);
+        let frame = pair.of(0, &channel_data(CHANNELS[0], &rtp(160)));
+        for (hops, did) in [
+            (0, Did::PassedUp),
+            (1, Did::PassedUp),
+            (2, Did::PassedUp),
+            (3, Did::Relayed),
+            (255, Did::Relayed),
+        ] {
+            let bytes = Frame { hops, ..frame.clone() }.bytes();
+            let case = format!("{hops} hops");
+            assert_eq!(pair.show(&case, 0, &bytes), did, "{case}");
+            // A limit of zero looks to the server as if no header had been seen.
+            let said = hops > 0 && pair.expected(0, &bytes).is_some();
+            assert_eq!(said, did == Did::Relayed, "{case}");
+        }
+        assert_eq!(pair.passed("hop_limit"), 3);
     }
-    assert_eq!(pair.passed("hop_limit"), 3);
 }
 
 #[test]
 fn nothing_passes_to_a_client_that_has_no_leg_back() {
-    let mut pair = Pair::new(PAIRINGS[0], Family::V4);
-    let bytes = pair.of(0, &channel_data(CHANNELS[0], &rtp(160))).bytes();
-    pair.install(1, Direction::ToClient, 1);
-    assert_eq!(pair.show("expired there", 0, &bytes), Did::PassedUp);
-    assert_eq!(pair.passed("expired"), 1);
-    pair.remove(1, Direction::ToClient);
-    assert_eq!(pair.show("none there", 0, &bytes), Did::PassedUp);
-    assert_eq!(pair.passed("other_client"), 1);
-    pair.install(1, Direction::ToClient, u64::MAX);
-    assert_eq!(pair.show("there again", 0, &bytes), Did::Relayed);
-    pair.install(0, Direction::ToPeer, 1);
-    assert_eq!(pair.show("expired here", 0, &bytes), Did::PassedUp);
-    assert_eq!(pair.passed("expired"), 2);
-    let carried = [(0, Direction::ToPeer), (1, Direction::ToClient)];
-    let carried = carried.map(|(index, direction)| pair.carried(index, direction).packets);
-    assert_eq!(carried, [1, 1], "what went up is counted by the relay");
+    for mode in MODES {
+        let mut pair = Pair::new(mode, PAIRINGS[0], Family::V4);
+        let bytes = pair.of(0, &channel_data(CHANNELS[0], &rtp(160))).bytes();
+        pair.install(1, Direction::ToClient, 1);
+        assert_eq!(pair.show("expired there", 0, &bytes), Did::PassedUp);
+        assert_eq!(pair.passed("expired"), 1);
+        pair.remove(1, Direction::ToClient);
+        assert_eq!(pair.show("none there", 0, &bytes), Did::PassedUp);
+        assert_eq!(pair.passed("other_client"), 1);
+        pair.install(1, Direction::ToClient, u64::MAX);
+        assert_eq!(pair.show("there again", 0, &bytes), Did::Relayed);
+        pair.install(0, Direction::ToPeer, 1);
+        assert_eq!(pair.show("expired here", 0, &bytes), Did::PassedUp);
+        assert_eq!(pair.passed("expired"), 2);
+        let carried = [(0, Direction::ToPeer), (1, Direction::ToClient)];
+        let carried = carried.map(|(index, direction)| pair.carried(index, direction).packets);
+        assert_eq!(carried, [1, 1], "what went up is counted by the relay");
+    }
 }
 
 #[test]
 fn a_packet_between_clients_is_held_to_the_limits_of_both() {
-    let outcome = |pair: &Pair| {
-        let frame = pair.of(0, &channel_data(CHANNELS[0], &rtp(160))).bytes();
-        pair.program.run(&frame, 1).expect("it can be run").0
-    };
-    for (case, [inward, outward]) in [("what one sends", [1, 0]), ("what one gets", [0, 2])] {
-        let mut pair = Pair::new(PAIRINGS[0], Family::V4);
-        // One datagram passes at once, and the next one in a tenth of a second at the earliest.
-        let rates = Rates { bytes: None, packets: NonZeroU64::new(10) };
-        for index in [1, 2] {
-            pair.program.limit(index, rates, &[]);
+    for mode in MODES {
+        let outcome = |pair: &Pair| {
+            let frame = pair.of(0, &channel_data(CHANNELS[0], &rtp(160))).bytes();
+            pair.program.run(&frame, 1).expect("it can be run").0
+        };
+        for (case, [inward, outward]) in [("what one sends", [1, 0]), ("what one gets", [0, 2])] {
+            let mut pair = Pair::new(mode, PAIRINGS[0], Family::V4);
+            // One datagram passes at once, and the next one in a tenth of a second at the earliest.
+            let rates = Rates { bytes: None, packets: NonZeroU64::new(10) };
+            for index in [1, 2] {
+                pair.program.limit(index, rates, &[]);
+            }
+            pair.limits = [[inward, 0], [0, outward]];
+            pair.install(0, Direction::ToPeer, u64::MAX);
+            pair.install(1, Direction::ToClient, u64::MAX);
+            assert_eq!([outcome(&pair), outcome(&pair)], [pair.on, Outcome::Dropped], "{case}");
+            let held_back = [inward, outward].map(|index| pair.program.held_back(index)).concat();
+            assert_eq!(held_back.concat().iter().sum::<u32>(), 1, "{case}: {held_back:?}");
+            // What the second client may not get, the first has sent all the same.
+            let sent = if outward == 0 { 1 } else { 2 };
+            let carried = [(0, Direction::ToPeer), (1, Direction::ToClient)];
+            let carried = carried.map(|(index, direction)| pair.carried(index, direction).packets);
+            assert_eq!(carried, [sent, 1], "{case}");
         }
-        pair.limits = [[inward, 0], [0, outward]];
-        pair.install(0, Direction::ToPeer, u64::MAX);
-        pair.install(1, Direction::ToClient, u64::MAX);
-        assert_eq!([outcome(&pair), outcome(&pair)], [Outcome::Back, Outcome::Dropped], "{case}");
-        let held_back = [inward, outward].map(|index| pair.program.held_back(index)).concat();
-        assert_eq!(held_back.concat().iter().sum::<u32>(), 1, "{case}: {held_back:?}");
-        // What the second client may not get, the first has sent all the same.
-        let sent = if outward == 0 { 1 } else { 2 };
-        let carried = [(0, Direction::ToPeer), (1, Direction::ToClient)];
-        let carried = carried.map(|(index, direction)| pair.carried(index, direction).packets);
-        assert_eq!(carried, [sent, 1], "{case}");
     }
 }
 
 #[test]
 fn nobody_speaks_from_a_relayed_address_but_the_relay() {
-    for relayed in [Family::V4, Family::V6] {
-        let pair = Pair::new(PAIRINGS[0], relayed);
-        let [from, to] = [0, 1].map(|index| pair.routes[index].relayed.socket());
-        for payload in [rtp(160), channel_data(CHANNELS[0], &rtp(160))] {
-            let forged = frame(from, to, &payload).bytes();
-            let (outcome, left, _) = pair.program.run(&forged, 1).expect("it can be run");
-            assert_eq!((outcome, left), (Outcome::Up, forged));
+    for mode in MODES {
+        for relayed in [Family::V4, Family::V6] {
+            let pair = Pair::new(mode, PAIRINGS[0], relayed);
+            let [from, to] = [0, 1].map(|index| pair.routes[index].relayed.socket());
+            for payload in [rtp(160), channel_data(CHANNELS[0], &rtp(160))] {
+                let forged = frame(from, to, &payload).bytes();
+                let (outcome, left, _) = pair.program.run(&forged, 1).expect("it can be run");
+                assert_eq!((outcome, left), (Outcome::Up, forged));
+            }
         }
     }
 }

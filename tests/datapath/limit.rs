@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use proto::policy::Rates;
 use proto::policy::bandwidth::BURST;
-use relay::offload::Outcome;
+use relay::offload::{Mode, Outcome};
 use rig::clock::now;
 use rig::script::channel_data;
 
-use crate::stage::{CHANNEL, Stage};
+use crate::stage::{CHANNEL, MODES, Stage};
 use crate::{PAIRINGS, rtp};
 
 /// Payload of each datagram.
@@ -19,8 +19,8 @@ const LENGTH: usize = 160;
 const LIMITS: [u32; 2] = [1, 2];
 
 /// A call with these limits, and a frame of each side.
-fn limited(rates: [Rates; 2]) -> (Stage, [Vec<u8>; 2]) {
-    let mut stage = Stage::new(PAIRINGS[0]);
+fn limited(mode: Mode, rates: [Rates; 2]) -> (Stage, [Vec<u8>; 2]) {
+    let mut stage = Stage::new(mode, PAIRINGS[0]);
     stage.limits = LIMITS;
     for (index, rates) in LIMITS.into_iter().zip(rates) {
         stage.program.limit(index, rates, &[]);
@@ -49,76 +49,84 @@ const fn packets(rate: u64) -> Rates {
 
 #[test]
 fn a_limited_leg_carries_its_rate_each_way_and_counts_the_rest() {
-    let datagrams_per_s = 1_000;
-    let rate = datagrams_per_s * LENGTH as u64;
-    for (case, rates) in [
-        ("bytes", bytes(rate)),
-        ("datagrams", packets(datagrams_per_s)),
-        ("both", Rates { packets: NonZeroU64::new(1_000_000), ..bytes(rate) }),
-    ] {
-        let (stage, frames) = limited([rates; 2]);
-        let begin = now();
-        let (mut offered, mut relayed) = (0_u64, [0_u64; 2]);
-        while now() - begin < Duration::from_secs(2) {
-            offered += 1;
-            for (frame, relayed) in frames.iter().zip(&mut relayed) {
-                *relayed += u64::from(is_relayed(&stage, frame));
+    for mode in MODES {
+        let datagrams_per_s = 1_000;
+        let rate = datagrams_per_s * LENGTH as u64;
+        for (case, rates) in [
+            ("bytes", bytes(rate)),
+            ("datagrams", packets(datagrams_per_s)),
+            ("both", Rates { packets: NonZeroU64::new(1_000_000), ..bytes(rate) }),
+        ] {
+            let (stage, frames) = limited(mode, [rates; 2]);
+            let begin = now();
+            let (mut offered, mut relayed) = (0_u64, [0_u64; 2]);
+            while now() - begin < Duration::from_secs(2) {
+                offered += 1;
+                for (frame, relayed) in frames.iter().zip(&mut relayed) {
+                    *relayed += u64::from(is_relayed(&stage, frame));
+                }
             }
-        }
-        // One every millisecond.
-        let allowed = ((now() - begin) + BURST).as_millis();
-        for (relayed, index) in relayed.into_iter().zip(LIMITS) {
-            let off = u128::from(relayed).abs_diff(allowed);
-            assert!(
-                off * 50 < allowed,
-                "{case}: {relayed} of {offered} passed, {allowed} were allowed"
-            );
-            let held_back: u32 = stage.program.held_back(index).concat().iter().sum();
-            assert_eq!(u64::from(held_back), offered - relayed, "{case}: the rest is counted");
+            // One every millisecond.
+            let allowed = ((now() - begin) + BURST).as_millis();
+            for (relayed, index) in relayed.into_iter().zip(LIMITS) {
+                let off = u128::from(relayed).abs_diff(allowed);
+                assert!(
+                    off * 50 < allowed,
+                    "{case}: {relayed} of {offered} passed, {allowed} were allowed"
+                );
+                let held_back: u32 = stage.program.held_back(index).concat().iter().sum();
+                assert_eq!(u64::from(held_back), offered - relayed, "{case}: the rest is counted");
+            }
         }
     }
 }
 
 #[test]
 fn a_limit_is_counted_by_what_was_too_much() {
-    for (rates, too_much) in [(bytes(100), [1, 0]), (packets(1), [0, 1])] {
-        let (stage, [frame, _]) = limited([rates; 2]);
-        // Any size passes once, and is owed.
-        assert!(is_relayed(&stage, &frame));
-        assert!(!is_relayed(&stage, &frame));
-        assert_eq!(stage.program.held_back(LIMITS[0]), [too_much, [0; 2], [0; 2], [0; 2]]);
-        assert_eq!(stage.program.held_back(LIMITS[1]), [[0; 2]; 4]);
+    for mode in MODES {
+        for (rates, too_much) in [(bytes(100), [1, 0]), (packets(1), [0, 1])] {
+            let (stage, [frame, _]) = limited(mode, [rates; 2]);
+            // Any size passes once, and is owed.
+            assert!(is_relayed(&stage, &frame));
+            assert!(!is_relayed(&stage, &frame));
+            assert_eq!(stage.program.held_back(LIMITS[0]), [too_much, [0; 2], [0; 2], [0; 2]]);
+            assert_eq!(stage.program.held_back(LIMITS[1]), [[0; 2]; 4]);
+        }
     }
 }
 
 #[test]
 fn each_direction_has_its_own_limit_and_without_one_all_passes() {
-    let (stage, [up, down]) = limited([packets(1), Rates::UNLIMITED]);
-    for round in 0..10_000 {
-        assert_eq!(is_relayed(&stage, &up), round == 0, "{round}");
-        assert!(is_relayed(&stage, &down), "{round}");
+    for mode in MODES {
+        let (stage, [up, down]) = limited(mode, [packets(1), Rates::UNLIMITED]);
+        for round in 0..10_000 {
+            assert_eq!(is_relayed(&stage, &up), round == 0, "{round}");
+            assert!(is_relayed(&stage, &down), "{round}");
+        }
     }
 }
 
 #[test]
 fn a_leg_is_held_to_what_its_allocation_shares_with_others() {
-    // Both legs stand for allocations of one user here, and of one client address.
-    for (case, [user, client], level) in [
-        ("the user's", [packets(10), packets(1_000)], 1),
-        ("the client's", [packets(1_000), packets(10)], 2),
-    ] {
-        let (stage, frames) = limited([Rates::UNLIMITED; 2]);
-        for (index, rates) in [(3, user), (4, client)] {
-            stage.program.limit(index, rates, &[]);
+    for mode in MODES {
+        // Both legs stand for allocations of one user here, and of one client address.
+        for (case, [user, client], level) in [
+            ("the user's", [packets(10), packets(1_000)], 1),
+            ("the client's", [packets(1_000), packets(10)], 2),
+        ] {
+            let (stage, frames) = limited(mode, [Rates::UNLIMITED; 2]);
+            for (index, rates) in [(3, user), (4, client)] {
+                stage.program.limit(index, rates, &[]);
+            }
+            for index in LIMITS {
+                stage.program.limit(index, Rates::UNLIMITED, &[3, 4]);
+            }
+            let relayed = frames.each_ref().map(|frame| is_relayed(&stage, frame));
+            assert_eq!(relayed, [true, false], "{case}: it has passed what they share");
+            let mut held_back = [[0; 2]; 4];
+            held_back[level] = [0, 1];
+            assert_eq!(stage.program.held_back(LIMITS[1]), held_back, "{case}");
+            assert_eq!(stage.program.held_back(LIMITS[0]), [[0; 2]; 4], "{case}");
         }
-        for index in LIMITS {
-            stage.program.limit(index, Rates::UNLIMITED, &[3, 4]);
-        }
-        let relayed = frames.each_ref().map(|frame| is_relayed(&stage, frame));
-        assert_eq!(relayed, [true, false], "{case}: it has passed what they share");
-        let mut held_back = [[0; 2]; 4];
-        held_back[level] = [0, 1];
-        assert_eq!(stage.program.held_back(LIMITS[1]), held_back, "{case}");
-        assert_eq!(stage.program.held_back(LIMITS[0]), [[0; 2]; 4], "{case}");
     }
 }

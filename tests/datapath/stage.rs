@@ -6,7 +6,7 @@ use std::ops::Range;
 use proto::addr::{ClientAddr, Family, FiveTuple, PeerAddr, RelayId};
 use proto::marks::Datagram;
 use proto::turn::{Change, Route, Verdict, Wrap};
-use relay::offload::{Direction, Entry, Hop, Legs, Outcome, Program, Room, Terms};
+use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, Program, Room, Terms};
 use rig::{Draft, World, kind};
 
 use crate::frame::{ETHERNET, Frame, delivered, half, tagged, untagged};
@@ -25,10 +25,14 @@ const INTERFACES: [u32; 2] = [1, 2];
 /// Room enough for these tests.
 pub(crate) const ROOM: Room = Room { legs: 16, over: [16; 2], limits: 4 };
 
+/// The places of the program: each has one of its own.
+pub(crate) const MODES: [Mode; 2] = [Mode::Native, Mode::Tc];
+
 /// A server with one call of a client and a peer.
 pub(crate) struct Stage {
     world: World,
     relay: RelayId,
+    pub(crate) mode: Mode,
     pub(crate) program: Program,
     legs: Legs,
     pub(crate) route: Route,
@@ -50,7 +54,7 @@ pub(crate) enum Did {
 
 impl Stage {
     /// A call between these families, whose legs live for ever.
-    pub(crate) fn new([client, peer]: [Family; 2]) -> Self {
+    pub(crate) fn new(mode: Mode, [client, peer]: [Family; 2]) -> Self {
         let world = World::seeded(6);
         let world = match client {
             Family::V4 => world.with_client("alice"),
@@ -63,20 +67,20 @@ impl Stage {
         let wish = Draft::allocate().raw(kind::FAMILY, &[peer as u8, 0, 0, 0]);
         world.client("alice").allocate_with(wish);
         world.client("alice").bind(CHANNEL, "bob");
-        Self::of(world, client, peer)
+        Self::of(mode, world, [client, peer])
     }
 
     /// A call of a client of MS-TURN, whose destination is the peer.
-    pub(crate) fn aimed() -> Self {
+    pub(crate) fn aimed(mode: Mode) -> Self {
         let world = World::configured(6, |config| config.microsoft = true);
         let mut world = world.with_client("alice").with_peer("bob");
         world.ms("alice").allocate();
         world.ms("alice").aim("bob").expect_success();
-        Self::of(world, Family::V4, Family::V4)
+        Self::of(mode, world, [Family::V4; 2])
     }
 
     /// The first call of a world.
-    fn of(world: World, client: Family, peer: Family) -> Self {
+    fn of(mode: Mode, world: World, [client, peer]: [Family; 2]) -> Self {
         let opened = |change: &Change| match change {
             Change::AllocationOpened { id, .. } => Some(*id),
             _ => None,
@@ -84,13 +88,13 @@ impl Stage {
         let id = world.changes.iter().find_map(opened).expect("an allocation");
         let route = world.server.routes(id).next().expect("a route");
         let listener = rig::site::LISTENERS[client.index()].parse().expect("an address");
-        let program = Program::load(ROOM);
+        let program = Program::load(mode, ROOM);
         let program = program.expect("a kernel that takes the program: run as root");
         let legs = program.legs().expect("its legs");
         let relay = RelayId { allocation: id, family: peer };
         let vlans = [0; 2];
         let limits = [0; 2];
-        let mut stage = Self { world, relay, program, legs, route, listener, vlans, limits };
+        let mut stage = Self { world, relay, mode, program, legs, route, listener, vlans, limits };
         stage.install(u64::MAX);
         stage
     }
@@ -163,8 +167,13 @@ impl Stage {
         if unused {
             expected[udp + 6..udp + 8].fill(0);
         }
-        let expected = tagged(&expected, self.vlans[index]);
-        assert_eq!(outcome, [Outcome::Back, Outcome::Across][index], "{case}");
+        // Of a buffer the VLAN stands beside the frame.
+        let (vlan, outcomes) = match self.mode {
+            Mode::Tc => (0, [Outcome::Across; 2]),
+            _ => (self.vlans[index], [Outcome::Back, Outcome::Across]),
+        };
+        let expected = tagged(&expected, vlan);
+        assert_eq!(outcome, outcomes[index], "{case}");
         let (left, behind) = left.split_at(expected.len());
         assert_eq!(left, expected, "{case}: both say the same");
         let whole = match bytes[12..14] {

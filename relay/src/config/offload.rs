@@ -18,13 +18,18 @@ pub(super) fn offload(
     limits: &[Bandwidth],
     workers: u16,
 ) -> Result<Option<Wish>, Problem> {
-    let mode = match found.mode.as_deref() {
-        None | Some("off") => None,
-        Some("native") => Some(Mode::Native),
-        Some("generic") => Some(Mode::Generic),
+    let modes: &[Mode] = match found.mode.as_deref() {
+        None | Some("off") => &[],
+        Some("native") => &[Mode::Native],
+        Some("tc") => &[Mode::Tc],
+        // Behind drivers there are no rings.
+        Some("auto") if found.engine.as_deref() == Some("af_xdp") => &[Mode::Native],
+        Some("auto") => &[Mode::Native, Mode::Tc],
+        Some("generic") => &[Mode::Generic],
         Some(other) => {
-            let why = "not a place in the kernel. \"native\" is in the driver, \"generic\" works \
-                       with every driver and gains less, \"off\" leaves everything to the relay.";
+            let why = "not a place in the kernel. \"native\" is in the driver, \"tc\" works with \
+                       every driver and gains less, \"auto\" is \"native\" where that is possible \
+                       and else \"tc\", \"off\" leaves everything to the relay.";
             return Err(Problem::text("offload.mode", other, why));
         }
     };
@@ -34,25 +39,30 @@ pub(super) fn offload(
             return Err(Problem::text(&format!("offload.interfaces[{index}]"), name, why));
         }
     }
-    let rings = rings(found, mode, workers)?;
+    let rings = rings(found, modes, workers)?;
     let fewest = if rings { 0 } else { 16 };
     let routes =
         check::number("offload.routes", found.routes, allocations.into(), fewest..=MOST_ROUTES)?;
     let routes = u32::try_from(routes).unwrap_or(u32::MAX);
     let limits = limits.iter().any(can_be_held);
     let (interfaces, keep_measured) = (found.interfaces.clone(), found.keep_measured);
-    Ok(mode.map(|mode| Wish { mode, interfaces, routes, keep_measured, rings, limits }))
+    let wish = Wish { modes, interfaces, routes, keep_measured, rings, limits };
+    Ok((!modes.is_empty()).then_some(wish))
 }
 
 /// Whether media comes by rings.
-fn rings(found: &file::Offload, mode: Option<Mode>, workers: u16) -> Result<bool, Problem> {
+fn rings(found: &file::Offload, modes: &[Mode], workers: u16) -> Result<bool, Problem> {
     const KEY: &str = "offload.engine";
     let Some(engine) = found.engine.as_deref() else { return Ok(false) };
     let why = match engine {
         "sockets" => return Ok(false),
-        "af_xdp" if mode.is_none() => {
+        "af_xdp" if modes.is_empty() => {
             "the kernel program brings what rings get: say with offload.mode where it shall stand. \
              offload.routes = 0 keeps it from relaying by itself."
+        }
+        "af_xdp" if modes == [Mode::Tc] => {
+            "rings get their packets from the driver, and offload.mode = \"tc\" stands behind it. Say \
+             \"native\"."
         }
         "af_xdp" if workers != 1 => {
             "a ring has one worker, and an interface does not know whose a packet is. Set \

@@ -5,7 +5,7 @@ use std::io;
 use super::files::Files;
 use super::{Finding, Level};
 use crate::config::Config;
-use crate::offload::{Fitness, MOST_QUEUES, Mode, below, fitness, ours};
+use crate::offload::{Fitness, MOST_QUEUES, Mode, Wish, below, fitness, ours};
 
 /// Looks at the interfaces of a configuration, or at all but loopback.
 pub(super) fn look(host: &Files, config: Option<&Config>) -> Vec<Finding> {
@@ -30,7 +30,15 @@ pub(super) fn look(host: &Files, config: Option<&Config>) -> Vec<Finding> {
             "nobody but this host reaches it.",
         )];
     }
-    let (wished, rings) = (wish.map(|wish| wish.mode), wish.is_some_and(|wish| wish.rings));
+    let in_driver = |name: &String| {
+        let fitness = fitness(name);
+        fitness.is_ok_and(|it| it.native != Some(false) && (is_vouched || !it.cable))
+    };
+    let mode = |wish: &Wish| match wish.modes {
+        [first, rest @ ..] if rest.is_empty() || names.iter().all(in_driver) => Some(*first),
+        modes => modes.last().copied(),
+    };
+    let (wished, rings) = (wish.and_then(mode), wish.is_some_and(|wish| wish.rings));
     let one = |name: &String| {
         let driver = host.target(format!("sys/class/net/{name}/device/driver"));
         let rows = host.names(&format!("sys/class/net/{name}/queues"));
@@ -74,13 +82,22 @@ fn judge(
         let advice = "that may be this very relay, running; another program would keep it out.";
         return Finding::new(Level::Note, SUBJECT, words, advice);
     }
-    if fitness.cable && !is_vouched {
+    if fitness.cable && !is_vouched && wished != Some(Mode::Tc) {
         let words = format!("{who}: one end of a virtual cable");
         let advice = "the kernel relays here only if the other end has GRO on (`ethtool -K … gro \
-                      on`) and offload.interfaces names it.";
+                      on`) and offload.interfaces names it; or with offload.mode = \"tc\".";
         return Finding::new(level, SUBJECT, words, advice);
     }
     match (fitness.native, wished) {
+        (Some(true), Some(Mode::Tc)) if !fitness.cable => {
+            let words = format!("{who}: the kernel relays here, behind the driver");
+            let advice = "the driver could have the program itself, for less: offload.mode = \
+                          \"native\".";
+            Finding::new(Level::Note, SUBJECT, words, advice)
+        }
+        (_, Some(Mode::Tc)) => {
+            Finding::good(SUBJECT, format!("{who}: the kernel relays here, behind the driver"))
+        }
         (Some(true), Some(Mode::Native)) => {
             Finding::good(SUBJECT, format!("{who}: the kernel relays here, in the driver"))
         }
@@ -89,13 +106,13 @@ fn judge(
         }
         (Some(false), Some(Mode::Generic)) => {
             let words = format!("{who}: the kernel relays here behind the driver");
-            let advice = "little is gained: the driver knows nothing of programs.";
+            let advice = "offload.mode = \"tc\" is the better way behind a driver.";
             Finding::new(Level::Note, SUBJECT, words, advice)
         }
         (Some(false), Some(Mode::Native)) => {
             let words = format!("{who}: its driver knows nothing of programs");
             let advice = "the relay does everything itself here, which works; offload.mode = \
-                          \"generic\" gains a little.";
+                          \"auto\" has the kernel relay behind the driver.";
             Finding::new(Level::Warning, SUBJECT, words, advice)
         }
         (Some(false), None) => {
@@ -153,6 +170,9 @@ mod tests {
             (plain, None, false, Level::Good),
             (poor, Some(Mode::Native), false, Level::Warning),
             (poor, Some(Mode::Generic), false, Level::Note),
+            (poor, Some(Mode::Tc), false, Level::Good),
+            (plain, Some(Mode::Tc), false, Level::Note),
+            (cable, Some(Mode::Tc), false, Level::Good),
             (poor, None, false, Level::Good),
             (cable, Some(Mode::Native), false, Level::Warning),
             (cable, Some(Mode::Native), true, Level::Good),

@@ -48,8 +48,8 @@ pub(crate) const TOKEN: Token = Token(FOREIGN | 0x6000_0000);
 /// What the operator wishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
-    /// Where the program shall stand.
-    pub(crate) mode: Mode,
+    /// Where the program shall stand: the first of these that every interface has.
+    pub(crate) modes: &'static [Mode],
     /// The interfaces; none named means those that have the relay's addresses.
     pub(crate) interfaces: Vec<String>,
     /// How many routes the kernel keeps.
@@ -97,7 +97,14 @@ impl Standing {
 pub(crate) fn open(config: &Config) -> Offload {
     let Some(wish) = &config.offload else { return Offload::default() };
     let mut standing = Standing::default();
-    match launch(config, wish, &mut standing) {
+    let mut launched = Err(Unable::Nowhere);
+    for mode in wish.modes {
+        launched = launch(config, wish, *mode, &mut standing);
+        if !matches!(launched, Err(Unable::Driver | Unable::Cable)) {
+            break;
+        }
+    }
+    match launched {
         Ok((mut program, followers)) => {
             let gear = rings::open(config, wish, &mut program, &mut standing);
             Offload { program: Some(program), standing, followers, gear }
@@ -114,10 +121,10 @@ pub(crate) fn open(config: &Config) -> Offload {
 fn launch(
     config: &Config,
     wish: &Wish,
+    mode: Mode,
     standing: &mut Standing,
 ) -> Result<(Program, Vec<Follower>), Unable> {
     let names = if wish.interfaces.is_empty() { ours(config)? } else { wish.interfaces.clone() };
-    let mode = wish.mode;
     let names = below(names)?;
     standing.interfaces = names.into_iter().map(|name| (name, mode, false)).collect();
     let legs = wish.routes.saturating_mul(2);
@@ -131,17 +138,20 @@ fn launch(
     let each_limits = if wish.limits { each & !1 } else { 0 };
     let own_limits = each_limits * u32::from(config.workers);
     let limits = own_limits.saturating_mul(2);
-    let mut program = Program::load_with(Room { legs, over: rooms, limits }, &room)?;
+    let mut program = Program::load_with(mode, Room { legs, over: rooms, limits }, &room)?;
     let mut indices = Vec::new();
     for (interface, _, stands) in &mut standing.interfaces {
-        let mode = mode.name();
-        let is_vouched = !wish.interfaces.is_empty() || wish.mode == Mode::Generic;
+        let is_vouched = !wish.interfaces.is_empty() || mode != Mode::Native;
         let attached = if is_vouched || !hops::is_cable(interface)? {
-            program.attach(interface, wish.mode)
+            program.attach(interface)
         } else {
             Err(Unable::Cable)
         };
+        // From a driver a frame goes on to drivers alone: either all interfaces have one, or none.
+        let is_last = wish.modes.last() == Some(&mode);
+        let mode = mode.name();
         match attached {
+            Err(why @ (Unable::Driver | Unable::Cable)) if !is_last => return Err(why),
             Ok(index) => {
                 let (routes, does) =
                     (wish.routes, if wish.routes == 0 { "listens" } else { "relays" });

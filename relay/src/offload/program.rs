@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, MapError};
-use aya::programs::{ProgramError, ProgramFd, Xdp};
+use aya::programs::{ProgramError, ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, TestRun, TestRunOptions};
 use nix::net::if_::if_nametoindex;
 use proto::policy::Rates;
@@ -20,14 +20,14 @@ use proto::turn::tally::Flow;
 
 use super::entry::{Entry, Key};
 use super::rings::RingRoom;
-use crate::sys::{self, Counts, Key4, Key6, LEVELS, Leg, Limits};
+use crate::sys::{self, Counts, Key4, Key6, LEVELS, Leg, Limits, Place};
 
 /// The object that `relay/xdp/build` makes.
 const OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/xdp/relay.bpf.o"));
 
 /// Slots before those of legs: what went up to the relay, by reason.
-pub(super) const FIRST_LEG: u32 = 9;
+pub(super) const FIRST_LEG: u32 = 10;
 
 /// The first index of limits that is one.
 pub(super) const FIRST_LIMIT: u32 = 1;
@@ -37,7 +37,7 @@ pub(super) const FIRST_LIMIT: u32 = 1;
 const MOST_ROWS: usize = 4;
 
 /// Why the program sends up what belongs to a leg, in order of its slots.
-pub const PASSED: [&str; 9] = [
+pub const PASSED: [&str; 10] = [
     "expired",
     "hop_limit",
     "too_large",
@@ -47,6 +47,7 @@ pub const PASSED: [&str; 9] = [
     "no_room",
     "no_checksum",
     "other_client",
+    "run",
 ];
 
 /// Why the kernel relays nothing.
@@ -68,12 +69,16 @@ pub enum Unable {
     #[error("the kernel does not run the program: {}", whole(.0))]
     Program(ProgramError),
     /// An interface has no driver for it.
-    #[error("its driver knows nothing of this; offload.mode = \"generic\" works with every one")]
+    #[error("its driver knows nothing of this; offload.mode = \"tc\" works with every one")]
     Driver,
+    /// The kernel cannot attach it behind drivers.
+    #[error("behind drivers it stands from Linux 6.6 on; offload.mode = \"native\" needs less")]
+    Old,
     /// An interface is a virtual cable that nobody has vouched for.
     #[error(
         "it is one end of a virtual cable (veth): frames for the other end vanish unless that has \
-         GRO on (`ethtool -K … gro on`). If it has, name the interface in offload.interfaces"
+         GRO on (`ethtool -K … gro on`). If it has, name the interface in offload.interfaces; \
+         offload.mode = \"tc\" needs neither"
     )]
     Cable,
     /// An interface has another program.
@@ -125,6 +130,8 @@ pub enum Mode {
     /// In the driver.
     Native,
     /// Behind it, for every driver and at a higher price.
+    Tc,
+    /// The program of drivers, behind one that knows nothing of it.
     Generic,
 }
 
@@ -133,7 +140,16 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Tc => "tc",
             Self::Generic => "generic",
+        }
+    }
+
+    /// Which of the two programs stands there.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Native | Self::Generic => "relay_xdp",
+            Self::Tc => "relay_tc",
         }
     }
 }
@@ -141,6 +157,7 @@ impl Mode {
 /// The program, loaded.
 pub struct Program {
     pub(super) ebpf: Ebpf,
+    mode: Mode,
     links: Vec<OwnedFd>,
     /// Slots of a row.
     slots: u32,
@@ -173,7 +190,7 @@ pub enum Outcome {
     Up,
     /// It goes out by the interface it came by.
     Back,
-    /// It goes out by another interface.
+    /// It goes out by another interface; from behind drivers, by any.
     Across,
     /// It was held back by a limit.
     Dropped,
@@ -182,13 +199,13 @@ pub enum Outcome {
 }
 
 impl Program {
-    /// Loads the program.
-    pub fn load(room: Room) -> Result<Self, Unable> {
-        Self::load_with(room, &RingRoom::default())
+    /// Loads the program for a place.
+    pub fn load(mode: Mode, room: Room) -> Result<Self, Unable> {
+        Self::load_with(mode, room, &RingRoom::default())
     }
 
     /// The same, with room for rings.
-    pub(super) fn load_with(room: Room, rings: &RingRoom) -> Result<Self, Unable> {
+    pub(super) fn load_with(mode: Mode, room: Room, rings: &RingRoom) -> Result<Self, Unable> {
         let Room { legs, over: [over_ipv4, over_ipv6], limits } = room;
         let processors = aya::util::online_cpus().map_err(|(_, error)| error)?.len();
         let rows: u32 = if processors >= MOST_ROWS { 4 } else { 1 << (processors / 2) };
@@ -215,17 +232,27 @@ impl Program {
         };
         let counts = Arc::new(Counts::map(array("counts")?, entries as usize)?);
         let limits = Arc::new(Limits::map(array("limits")?, limits as usize)?);
-        xdp(&mut ebpf)?.load()?;
-        Ok(Self { ebpf, links: Vec::new(), slots, rows, counts, limits })
+        let name = mode.program();
+        let program = ebpf.program_mut(name).ok_or(Unable::Lacks(name))?;
+        match mode {
+            Mode::Native | Mode::Generic => <&mut Xdp>::try_from(program)?.load()?,
+            Mode::Tc => <&mut SchedClassifier>::try_from(program)?.load()?,
+        }
+        Ok(Self { ebpf, mode, links: Vec::new(), slots, rows, counts, limits })
     }
 
     /// Lets it see what an interface receives; the index of the interface.
-    pub fn attach(&mut self, interface: &str, mode: Mode) -> Result<u32, Unable> {
+    pub fn attach(&mut self, interface: &str) -> Result<u32, Unable> {
         let ifindex = if_nametoindex(interface).map_err(io::Error::from)?;
-        let program = xdp(&mut self.ebpf)?.fd()?;
-        let link = sys::attach_xdp(program.as_fd(), ifindex, mode == Mode::Native);
+        let place = match self.mode {
+            Mode::Native => Place::Driver,
+            Mode::Generic => Place::Any,
+            Mode::Tc => Place::Ingress,
+        };
+        let link = sys::attach(self.descriptor()?.as_fd(), ifindex, place);
         self.links.push(link.map_err(|error| match error.raw_os_error() {
             Some(libc::EOPNOTSUPP) => Unable::Driver,
+            Some(libc::EINVAL) if self.mode == Mode::Tc => Unable::Old,
             Some(libc::EBUSY | libc::EEXIST) => Unable::Taken,
             Some(libc::EPERM) => Unable::Privilege,
             _ => Unable::System(error),
@@ -246,8 +273,12 @@ impl Program {
 
     /// What others may call it by.
     pub fn descriptor(&self) -> Result<&ProgramFd, Unable> {
-        let program = self.ebpf.program("relay_xdp").ok_or(Unable::Lacks("relay_xdp"))?;
-        Ok(<&Xdp>::try_from(program)?.fd()?)
+        let name = self.mode.program();
+        let program = self.ebpf.program(name).ok_or(Unable::Lacks(name))?;
+        Ok(match self.mode {
+            Mode::Native | Mode::Generic => <&Xdp>::try_from(program)?.fd()?,
+            Mode::Tc => <&SchedClassifier>::try_from(program)?.fd()?,
+        })
     }
 
     /// A view of what it counted.
@@ -276,31 +307,57 @@ impl Program {
     /// Runs it on a frame as if it had come by the loopback interface, so many times; what became of
     /// it, the frame it left, and the time of one run.
     pub fn run(&self, frame: &[u8], times: u32) -> Result<(Outcome, Vec<u8>, Duration), Unable> {
-        let program = self.ebpf.program("relay_xdp").ok_or(Unable::Lacks("relay_xdp"))?;
-        let program: &Xdp = program.try_into()?;
+        self.run_as(frame, times, None)
+    }
+
+    /// The same behind a driver, on a frame that the kernel has put together of datagrams with so many
+    /// bytes each.
+    pub fn run_joined(&self, frame: &[u8], each: u32) -> Result<(Outcome, Vec<u8>), Unable> {
+        let mut buffer = [0; sys::BUFFER];
+        buffer[sys::BUFFER_JOINED..][..4].copy_from_slice(&each.to_ne_bytes());
+        let (outcome, left, _) = self.run_as(frame, 1, Some(&buffer))?;
+        Ok((outcome, left))
+    }
+
+    fn run_as(
+        &self,
+        frame: &[u8],
+        times: u32,
+        buffer: Option<&[u8]>,
+    ) -> Result<(Outcome, Vec<u8>, Duration), Unable> {
+        let name = self.mode.program();
+        let program = self.ebpf.program(name).ok_or(Unable::Lacks(name))?;
         let mut left = vec![0; frame.len() + 64];
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut left),
+            ctx_in: buffer,
             repeat: times,
             ..TestRunOptions::new()
         };
-        let result = program.test_run(options)?;
-        left.truncate(result.data_size_out as usize);
-        let outcome = match result.return_value {
-            1 => Outcome::Dropped,
-            2 => Outcome::Up,
-            3 => Outcome::Back,
-            4 => Outcome::Across,
-            other => Outcome::Other(other),
+        let (result, outcome) = if self.mode == Mode::Tc {
+            let result = <&SchedClassifier>::try_from(program)?.test_run(options)?;
+            let outcome = match result.return_value {
+                2 => Outcome::Dropped,
+                7 => Outcome::Across,
+                u32::MAX => Outcome::Up,
+                other => Outcome::Other(other),
+            };
+            (result, outcome)
+        } else {
+            let result = <&Xdp>::try_from(program)?.test_run(options)?;
+            let outcome = match result.return_value {
+                1 => Outcome::Dropped,
+                2 => Outcome::Up,
+                3 => Outcome::Back,
+                4 => Outcome::Across,
+                other => Outcome::Other(other),
+            };
+            (result, outcome)
         };
+        left.truncate(result.data_size_out as usize);
         Ok((outcome, left, result.duration))
     }
-}
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Unable> {
-    let program = ebpf.program_mut("relay_xdp").ok_or(Unable::Lacks("relay_xdp"))?;
-    Ok(program.try_into()?)
 }
 
 /// The legs in the kernel, as one thread changes them.

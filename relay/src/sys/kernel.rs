@@ -76,6 +76,11 @@ struct Limit {
     dropped: [[u32; UNITS]; LEVELS],
 }
 
+/// Bytes of what a program sees of a buffer, and where among them stands how many each of several
+/// datagrams in it has.
+pub(crate) const BUFFER: usize = 192;
+pub(crate) const BUFFER_JOINED: usize = 176;
+
 /// What passed, on some processors or on all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -140,17 +145,29 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// Attaches a program to an interface, in its driver or behind it, for as long as the descriptor is
-/// open: unlike what netlink attaches, it ends with the process, however that ends.
-pub(crate) fn attach_xdp(
-    program: BorrowedFd<'_>,
-    ifindex: u32,
-    in_driver: bool,
-) -> io::Result<OwnedFd> {
+/// Where a program sees what an interface receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the driver: XDP.
+    Driver,
+    /// Where every interface has a place for programs of drivers: generic XDP.
+    Any,
+    /// Behind the driver: TC.
+    Ingress,
+}
+
+/// Attaches a program to an interface for as long as the descriptor is open: unlike what netlink
+/// attaches, it ends with the process, however that ends.
+pub(crate) fn attach(program: BorrowedFd<'_>, ifindex: u32, place: Place) -> io::Result<OwnedFd> {
     const LINK_CREATE: libc::c_long = 28;
     const XDP: u32 = 37;
-    let flags = if in_driver { 1 << 2 } else { 1 << 1 };
-    let attributes = LinkCreate { program: program.as_raw_fd(), ifindex, place: XDP, flags };
+    const TCX_INGRESS: u32 = 46;
+    let (place, flags) = match place {
+        Place::Driver => (XDP, 1 << 2),
+        Place::Any => (XDP, 1 << 1),
+        Place::Ingress => (TCX_INGRESS, 0),
+    };
+    let attributes = LinkCreate { program: program.as_raw_fd(), ifindex, place, flags };
     // SAFETY: the kernel reads as many bytes of `attributes` as are told, and writes none.
     #[expect(unsafe_code, reason = "see SAFETY")]
     let made = unsafe {

@@ -39,7 +39,9 @@ pub(crate) use host::{
     raise_descriptor_limit,
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
-pub(crate) use kernel::{Counts, Key4, Key6, LEVELS, Leg, Limits, UNITS, attach_xdp};
+pub(crate) use kernel::{
+    BUFFER, BUFFER_JOINED, Counts, Key4, Key6, LEVELS, Leg, Limits, Place, UNITS, attach,
+};
 pub(crate) use mapping::Mapping;
 pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use rings::FrameSocket;
