@@ -17,6 +17,12 @@ use crate::site::{CLIENT, PEER, Room, Site};
 /// How long an allocation is to last.
 const LIFETIME: Duration = Duration::from_secs(600);
 
+/// Channels more of each client, as far as servers and kernel have room for them, and the first of
+/// the peer's ports for them: nobody is there.
+const MORE: u16 = 8;
+const MOST_WITH_MORE: usize = 100;
+const FIRST_SILENT: u16 = 64_000;
+
 /// How long a proof may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -127,6 +133,22 @@ impl Fleet {
             }
         }
         Ok(())
+    }
+
+    /// Binds more channels, to other ports of each client's peer; how many.
+    pub(crate) fn bind_more(&mut self) -> io::Result<u32> {
+        let Self::Datagrams(lanes) = self else { return Ok(0) };
+        let mut bound = 0;
+        for (lane, _) in lanes.iter_mut().take(MOST_WITH_MORE) {
+            for port in FIRST_SILENT..FIRST_SILENT + MORE {
+                let peer = SocketAddr::new(lane.peer.ip(), port);
+                lane.client.bind_channel(peer).map_err(|error| {
+                    io::Error::other(format!("binding one more channel: {error}"))
+                })?;
+                bound += 1;
+            }
+        }
+        Ok(bound)
     }
 
     /// Renews everything, so that it outlives the next measurement.

@@ -243,6 +243,9 @@ fn describe(args: &Args) -> String {
     )
 }
 
+/// Fewer channels say nothing about what one costs.
+const ENOUGH_CHANNELS: u32 = 400;
+
 /// First port of clients and peers.
 const FIRST_PORT: u16 = 2_000;
 
@@ -288,6 +291,7 @@ impl Bench<'_> {
             println!("{name}: {} µs an allocation with its channel", each.as_micros());
             self.next_port = end;
         }
+        self.bind(&mut fleets)?;
         let mut rows = Vec::new();
         for scenario in scenarios {
             fleets.iter_mut().try_for_each(Fleet::renew)?;
@@ -300,6 +304,20 @@ impl Bench<'_> {
         }
         fleets.into_iter().for_each(Fleet::close);
         Ok(rows)
+    }
+
+    /// What a channel costs beside those that carry the load, its route in the kernel included.
+    fn bind(&self, fleets: &mut [Fleet]) -> io::Result<()> {
+        for (server, fleet) in self.servers.iter().zip(fleets) {
+            let spent = || Spent::read(self.args.relay_core, server.id(), &[]);
+            let before = spent()?;
+            let bound = fleet.bind_more()?;
+            if bound >= ENOUGH_CHANNELS {
+                let each = spent()?.since(before).tasks.as_secs_f64() * 1e6 / f64::from(bound);
+                println!("{}: {each:.1} µs a channel of {bound}", server.kind.name());
+            }
+        }
+        Ok(())
     }
 
     fn set_sinks(&self, scenario: Scenario, dropping: bool) -> io::Result<()> {
