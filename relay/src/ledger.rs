@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use proto::addr::{Carried, ClientAddr, RelayedAddr};
-use proto::policy::bandwidth::Pots;
+use proto::policy::bandwidth::{Pots, Shares};
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
 use proto::turn::Throttle;
@@ -39,6 +39,11 @@ struct LivePorts {
     words: [Box<[AtomicU64]>; 2],
 }
 
+/// By port, one more than the number of the worker that serves it; nothing of an address takes memory
+/// but the ports that were alive once.
+#[derive(Debug)]
+struct Servers(Box<[u16]>);
+
 /// Counts of one kind of owner; an owner without allocations has no entry.
 #[derive(Debug)]
 struct Counts<K>(HashMap<K, u32>);
@@ -51,8 +56,8 @@ struct Books {
     pots: Pots,
     /// Leases by worker, so that those of one that failed can be credited.
     held: HashMap<(u16, UserKey, IpAddr), u32>,
-    /// Live relayed addresses and the worker that serves each.
-    live: HashMap<(RelayedAddr, Carried), u16>,
+    /// By relay address, who serves its live ports.
+    servers: HashMap<(IpAddr, Carried), Servers>,
     /// Connections without an allocation, by client network.
     strangers: Counts<IpAddr>,
     strangers_in_all: u32,
@@ -95,8 +100,11 @@ impl SharedLedger {
                 books.credit(user, client);
             }
         }
-        for ((relayed, carried), _) in books.live.extract_if(|_, of| *of == worker) {
-            self.mark(relayed, carried, false);
+        for ((ip, carried), servers) in &mut books.servers {
+            for port in servers.forget(worker) {
+                let relayed = RelayedAddr::new((*ip, port).into());
+                self.mark(relayed, *carried, false);
+            }
         }
         let visitors: Vec<_> = books.visitors.extract_if(|&(of, _), _| of == worker).collect();
         for ((_, network), count) in visitors {
@@ -174,7 +182,7 @@ impl SharedLedger {
 }
 
 impl Ledger for SharedLedger {
-    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why> {
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let mut books = self.books();
         let per_user = claim
             .user_limit
@@ -196,7 +204,7 @@ impl Ledger for SharedLedger {
         books.clients.add(claim.client);
         *books.held.entry((self.worker, claim.user, claim.client)).or_default() += 1;
         let shares = books.pots.of(claim);
-        Ok(Lease { user: claim.user, client: claim.client, shares })
+        Ok((Lease { user: claim.user, client: claim.client }, shares))
     }
 
     fn release(&mut self, lease: Lease) {
@@ -213,11 +221,8 @@ impl Ledger for SharedLedger {
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         let mut books = self.books();
-        if live {
-            books.live.insert((relayed, carried), self.worker);
-        } else {
-            books.live.remove(&(relayed, carried));
-        }
+        let servers = books.servers.entry((relayed.ip(), carried)).or_default();
+        servers.set(relayed.port(), live.then_some(self.worker));
         self.mark(relayed, carried, live);
     }
 
@@ -273,6 +278,29 @@ impl LivePorts {
         self.words[carried as usize][usize::from(port / 64)].load(Ordering::Acquire) >> (port % 64)
             & 1
             == 1
+    }
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self(vec![0; 1 << 16].into())
+    }
+}
+
+impl Servers {
+    fn set(&mut self, port: u16, worker: Option<u16>) {
+        self.0[usize::from(port)] = worker.map_or(0, |worker| worker + 1);
+    }
+
+    /// The ports of a worker, which serves them no more.
+    fn forget(&mut self, worker: u16) -> impl Iterator<Item = u16> {
+        (0..=u16::MAX).zip(&mut self.0).filter_map(move |(port, server)| {
+            let its = *server == worker + 1;
+            its.then(|| {
+                *server = 0;
+                port
+            })
+        })
     }
 }
 
@@ -385,7 +413,7 @@ mod tests {
             for _ in 0..3 {
                 assert_eq!(ledger.lease(&wanted, &LIMITS).unwrap_err(), why, "{case}");
             }
-            while let Some(lease) = leases.pop() {
+            while let Some((lease, _)) = leases.pop() {
                 ledger.release(lease);
             }
             assert!(ledger.lease(&wanted, &LIMITS).is_ok(), "{case}: a refusal was charged");

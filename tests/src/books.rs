@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use proto::addr::{Carried, RelayedAddr};
-use proto::policy::bandwidth::Pots;
+use proto::policy::bandwidth::{Pots, Shares};
 use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
 
@@ -52,7 +52,7 @@ fn one_less<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: &K) {
 }
 
 impl Ledger for Books {
-    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why> {
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let mut pages = self.0.borrow_mut();
         let per_user = claim.user_limit.map_or(limits.allocations_per_user, |narrower| {
             narrower.min(limits.allocations_per_user)
@@ -70,7 +70,7 @@ impl Ledger for Books {
         *pages.clients.entry(claim.client).or_default() += 1;
         pages.total += 1;
         let shares = pages.pots.of(claim);
-        Ok(Lease { user: claim.user, client: claim.client, shares })
+        Ok((Lease { user: claim.user, client: claim.client }, shares))
     }
 
     fn release(&mut self, lease: Lease) {

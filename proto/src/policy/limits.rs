@@ -65,8 +65,6 @@ pub struct Lease {
     pub user: UserKey,
     /// The client network charged.
     pub client: IpAddr,
-    /// The bandwidth that it shares with others.
-    pub shares: Shares,
 }
 
 /// A relayed port kept for a later Allocate (RFC 8656 §7.2).
@@ -82,8 +80,9 @@ pub struct Reservation {
 
 /// What workers share: quotas, live relayed ports, reservations.
 pub trait Ledger {
-    /// Charges one allocation; nothing is charged on refusal.
-    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why>;
+    /// Charges one allocation, and says what bandwidth it shares with others; nothing is charged on
+    /// refusal.
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why>;
     /// Credits it again.
     fn release(&mut self, lease: Lease);
     /// Records that a relayed address came to life or ended.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::addr::{Carried, RelayedAddr};
-use crate::policy::bandwidth::Pots;
+use crate::policy::bandwidth::{Pots, Shares};
 use crate::policy::limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
 use crate::reject::Why;
 
@@ -41,7 +41,7 @@ impl LocalLedger {
 }
 
 impl Ledger for LocalLedger {
-    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why> {
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let of_user = self.users.get(&claim.user).copied().unwrap_or(0);
         let of_client = self.clients.get(&claim.client).copied().unwrap_or(0);
         let user_limit = limits.allocations_per_user.min(claim.user_limit.unwrap_or(u32::MAX));
@@ -58,7 +58,7 @@ impl Ledger for LocalLedger {
         self.users.insert(claim.user, of_user + 1);
         self.clients.insert(claim.client, of_client + 1);
         let shares = self.pots.of(claim);
-        Ok(Lease { user: claim.user, client: claim.client, shares })
+        Ok((Lease { user: claim.user, client: claim.client }, shares))
     }
 
     fn release(&mut self, lease: Lease) {
@@ -152,17 +152,17 @@ mod tests {
     fn alloc_018_each_quota_is_exact_and_freed_by_release() {
         let (a, b) = ([192, 0, 2, 1], [192, 0, 2, 2]);
         let mut ledger = LocalLedger::new();
-        let first = ledger.lease(&claim(1, a, None), &LIMITS).unwrap();
-        let second = ledger.lease(&claim(1, a, None), &LIMITS).unwrap();
+        let (first, _) = ledger.lease(&claim(1, a, None), &LIMITS).unwrap();
+        let (second, _) = ledger.lease(&claim(1, a, None), &LIMITS).unwrap();
         for (case, who, expected) in [
             ("user", claim(1, b, None), Why::UserQuota),
             ("credential's own limit", claim(2, b, Some(0)), Why::UserQuota),
         ] {
             assert_eq!(ledger.lease(&who, &LIMITS).unwrap_err(), expected, "{case}");
         }
-        let third = ledger.lease(&claim(2, a, None), &LIMITS).unwrap();
+        let (third, _) = ledger.lease(&claim(2, a, None), &LIMITS).unwrap();
         assert_eq!(ledger.lease(&claim(3, a, None), &LIMITS).unwrap_err(), Why::ClientQuota);
-        let fourth = ledger.lease(&claim(3, b, None), &LIMITS).unwrap();
+        let (fourth, _) = ledger.lease(&claim(3, b, None), &LIMITS).unwrap();
         assert_eq!(ledger.lease(&claim(4, b, None), &LIMITS).unwrap_err(), Why::TotalQuota);
         for lease in [first, second, third, fourth] {
             ledger.release(lease);

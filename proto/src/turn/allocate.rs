@@ -13,7 +13,7 @@ use crate::addr::{AllocationId, Carried, Family, FiveTuple, RelayId, RelayedAddr
 use crate::auth::Identity;
 use crate::dialect::Dialect;
 use crate::now::Now;
-use crate::policy::bandwidth::Meter;
+use crate::policy::bandwidth::{Meter, Shares};
 use crate::policy::{Bandwidth, Claim, Lease, Ledger, UserKey};
 use crate::reject::{Reject, Why};
 use crate::request::{Allocated, Parity, Reply, Wish};
@@ -40,6 +40,7 @@ pub(crate) struct Opening {
     /// The nonce that stays good as long as the allocation lives.
     nonce: Option<Box<[u8]>>,
     lease: Lease,
+    shares: Shares,
     lifetime: Duration,
     last_refresh: Option<Instant>,
     parity: Parity,
@@ -107,12 +108,13 @@ impl<L: Ledger> Server<L> {
             user_limit: request.identity.limits.allocations,
             at: now.mono,
         };
-        let lease = self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {
-            Why::TotalQuota | Why::OutOfMemory => {
-                self.redirected(client, Cause::Full).unwrap_or(why)
-            }
-            other => other,
-        })?;
+        let (lease, shares) =
+            self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {
+                Why::TotalQuota | Why::OutOfMemory => {
+                    self.redirected(client, Cause::Full).unwrap_or(why)
+                }
+                other => other,
+            })?;
         let wants = match wish.token {
             Some(token) => {
                 let holder = self.holder(client, &request.identity);
@@ -132,6 +134,7 @@ impl<L: Ledger> Server<L> {
             bearer: request.bearer(),
             nonce: request.lasting_nonce.map(Into::into),
             lease,
+            shares,
             lifetime: granted(wish.lifetime, self.lifetimes(request), request.identity.term),
             last_refresh: self.last_refresh(now, request.identity.term),
             parity: wish.parity,
@@ -295,8 +298,8 @@ impl<L: Ledger> Server<L> {
         }
         let (user, trace) = (opening.identity.user, opening.identity.trace);
         let bandwidth = self.bandwidth(exchange.call.dialect(), &opening.identity);
-        let meter = Meter::new(&bandwidth, &opening.lease.shares, now.mono);
-        self.trunk.begin(&bandwidth, &opening.lease.shares, now.mono);
+        let meter = Meter::new(&bandwidth, &opening.shares, now.mono);
+        self.trunk.begin(&bandwidth, &opening.shares, now.mono);
         let owner = Owner {
             username: opening.username,
             peers: opening.identity.peers.clone(),

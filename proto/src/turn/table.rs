@@ -105,6 +105,17 @@ impl Table {
         self.open_at(self.seat(client)?)
     }
 
+    /// The same as [`Table::open_of`], by its name.
+    pub(crate) fn id_of(&self, client: FiveTuple) -> Option<AllocationId> {
+        let Seat { slot, .. } = self.seat(client)?;
+        match self.slots.get(slot as usize)? {
+            Slot { generation, state: State::Open(_) } => {
+                Some(AllocationId { slot, generation: *generation })
+            }
+            Slot { state: State::Free | State::Opening(_), .. } => None,
+        }
+    }
+
     /// The allocation that gave its client this connection.
     pub(crate) fn of_connection(&self, connection: [u8; 20]) -> Option<AllocationId> {
         self.by_connection.get(&connection).copied()

@@ -20,6 +20,7 @@ use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
 use crate::dialect::PerDialect;
 use crate::now::Now;
 use crate::now::tests::start;
+use crate::policy::bandwidth::Shares;
 use crate::policy::{
     Bandwidth, Claim, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl, RelayAddress,
     Reservation, UserKey,
@@ -45,7 +46,7 @@ const REALM: &str = "turn.example.org";
 struct Shared(Rc<RefCell<LocalLedger>>);
 
 impl Ledger for Shared {
-    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<Lease, Why> {
+    fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         self.0.borrow_mut().lease(claim, limits)
     }
     fn release(&mut self, lease: Lease) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::addr::{AllocationId, Family, PeerAddr};
+use crate::addr::{AllocationId, Family, FiveTuple, PeerAddr};
 use crate::dialect::Dialect;
 use crate::media::MediaReport;
 use crate::now::Now;
@@ -77,6 +77,11 @@ impl<L: Ledger> Server<L> {
     /// One allocation as an observer sees it; `None` if it is over.
     pub fn allocation(&self, now: Now, id: AllocationId) -> Option<AllocationView> {
         Some(self.view_of(now, id, self.table.get(id)?))
+    }
+
+    /// The allocation of a client, if it is open.
+    pub fn allocation_of(&self, client: FiveTuple) -> Option<AllocationId> {
+        self.table.id_of(client)
     }
 
     /// Everything about one allocation; `None` if it is over.

@@ -89,6 +89,14 @@ impl What {
         matches!(self, Self::Opened | Self::Moved)
     }
 
+    /// Why the allocation ended, if it did.
+    pub(crate) fn end(self) -> Option<CloseReason> {
+        match self {
+            Self::Closed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Whether it is a refusal or drop for this reason.
     pub(crate) fn is_for(self, reason: &str) -> bool {
         self.kind() != "change" && self.name() == reason
@@ -112,7 +120,12 @@ pub(crate) struct Entry {
 impl Entry {
     /// Something that happened once, now.
     pub(crate) fn new(now: Now, what: What, about: Option<SocketAddr>) -> Self {
-        Self { what, about, first: now.mono, last: now.mono, count: 1, burst: 1 }
+        Self::at(now.mono, what, about)
+    }
+
+    /// Something that happened once, then.
+    pub(super) fn at(then: Instant, what: What, about: Option<SocketAddr>) -> Self {
+        Self { what, about, first: then, last: then, count: 1, burst: 1 }
     }
 
     /// What a notice tells.

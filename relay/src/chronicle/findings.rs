@@ -208,7 +208,8 @@ fn moved_nat_port(view: View<'_>) -> Option<Finding> {
     let advice = "Let the client use TCP or TLS, or send to the relay more often than the NAT's UDP \
                   timeout; clients that know mobility (RFC 8016) keep their allocation, if \
                   features.mobility allows it.";
-    let live: Vec<_> = view.account.lives.iter().filter(|(_, life)| life.ended.is_none()).collect();
+    let live: Vec<_> =
+        view.account.lives.iter().filter(|(_, life)| life.ended().is_none()).collect();
     let was_once_at =
         |at: SocketAddr| view.account.lives.iter().any(|(_, life)| life.was_at(|it| it == at));
     let strays = view.account.strangers.iter().filter(|it| looks_moved(it.entry.what));

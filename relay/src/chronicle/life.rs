@@ -1,6 +1,9 @@
 //! The lives of allocations: of all that live, and of those that ended last.
+//!
+//! Most that live have done nothing but begin. That is not written down until something else
+//! happens: client and time say it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -26,16 +29,39 @@ pub(crate) struct Life {
     pub(crate) client: FiveTuple,
     pub(crate) user: UserKey,
     pub(crate) opened: Instant,
-    pub(crate) ended: Option<(Instant, CloseReason)>,
-    /// In the order in which they happened last.
+    /// In the order in which they happened last; none where it has only begun, unless it is
+    /// [told](Life::told).
     pub(crate) entries: Vec<Entry>,
     /// Entries that were pushed out.
     pub(crate) omitted: u64,
 }
 
 impl Life {
+    /// As it is told: with its beginning.
+    pub(super) fn told(&self) -> Self {
+        let mut life = self.clone();
+        life.write_beginning();
+        life
+    }
+
+    /// When it ended and why, if it did.
+    pub(crate) fn ended(&self) -> Option<(Instant, CloseReason)> {
+        let mut latest = self.entries.iter().rev();
+        latest.find_map(|entry| Some((entry.last, entry.what.end()?)))
+    }
+
+    /// Writes down where it began, before anything else is, and before that is another place.
+    fn write_beginning(&mut self) {
+        if self.entries.is_empty() {
+            let begun = Entry::at(self.opened, What::Opened, Some(self.client.client.socket()));
+            self.entries.reserve_exact(2);
+            self.entries.push(begun);
+        }
+    }
+
     /// Adds an entry; whether it is the first of its kind.
     fn note(&mut self, entry: Entry) -> bool {
+        self.write_beginning();
         if let Some(at) = self.entries.iter_mut().rposition(|it| it.absorb(&entry)) {
             self.entries[at..].rotate_left(1);
             return false;
@@ -58,8 +84,8 @@ impl Life {
 /// The lives of a worker's allocations.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
-    live: HashMap<AllocationId, Life>,
-    by_client: HashMap<FiveTuple, AllocationId>,
+    /// By slot.
+    live: Vec<Option<Box<Life>>>,
     ended: VecDeque<Life>,
 }
 
@@ -69,18 +95,13 @@ impl Lives {
         let entry = |what, about| Entry::new(now, what, about);
         match *change {
             Change::AllocationOpened { id, client, user, .. } => {
-                let first = entry(What::Opened, Some(client.client.socket()));
-                let life = Life {
-                    id,
-                    client,
-                    user,
-                    opened: now.mono,
-                    ended: None,
-                    entries: vec![first],
-                    omitted: 0,
-                };
-                self.by_client.insert(client, id);
-                self.live.insert(id, life);
+                let (opened, entries) = (now.mono, Vec::new());
+                let life = Life { id, client, user, opened, entries, omitted: 0 };
+                let slot = id.slot as usize;
+                if self.live.len() <= slot {
+                    self.live.resize_with(slot + 1, || None);
+                }
+                self.live[slot] = Some(Box::new(life));
             }
             Change::AllocationClosed { id, reason, .. } => self.end(now, id, reason),
             Change::ClientMoved { id, client } => self.move_to(now, id, client),
@@ -98,53 +119,46 @@ impl Lives {
     }
 
     fn end(&mut self, now: Now, id: AllocationId, reason: CloseReason) {
-        let Some(mut life) = self.live.remove(&id) else { return };
-        self.leave(&life);
+        if self.living(id).is_none() {
+            return;
+        }
+        let Some(mut life) = self.live[id.slot as usize].take() else { return };
         life.note(Entry::new(now, What::Closed(reason), None));
-        life.ended = Some((now.mono, reason));
         if self.ended.len() == ENDED {
             self.ended.pop_front();
         }
-        self.ended.push_back(life);
+        self.ended.push_back(*life);
     }
 
     fn move_to(&mut self, now: Now, id: AllocationId, client: FiveTuple) {
-        let Some(mut life) = self.live.remove(&id) else { return };
-        self.leave(&life);
+        let Some(life) = self.living(id) else { return };
+        life.write_beginning();
         life.client = client;
         life.note(Entry::new(now, What::Moved, Some(client.client.socket())));
-        self.by_client.insert(client, id);
-        self.live.insert(id, life);
     }
 
-    /// Lets the client's address find nothing, unless it finds another by now.
-    fn leave(&mut self, life: &Life) {
-        if self.by_client.get(&life.client) == Some(&life.id) {
-            self.by_client.remove(&life.client);
-        }
+    fn living(&mut self, id: AllocationId) -> Option<&mut Life> {
+        self.live.get_mut(id.slot as usize)?.as_deref_mut().filter(|life| life.id == id)
     }
 
     /// Adds to the life of an allocation, even of one that has just ended; whether that is new.
     pub(super) fn note(&mut self, id: AllocationId, entry: Entry) -> bool {
-        if let Some(life) = self.live.get_mut(&id) {
+        if let Some(life) = self.living(id) {
             return life.note(entry);
         }
         let ended = self.ended.iter_mut().rev().find(|life| life.id == id);
         ended.is_some_and(|life| life.note(entry))
     }
 
-    /// The allocation of a client.
-    pub(super) fn of(&self, client: FiveTuple) -> Option<AllocationId> {
-        self.by_client.get(&client).copied()
-    }
-
     /// All of them, those that ended first, in order of their end.
     pub(super) fn all(&self) -> impl Iterator<Item = &Life> {
-        self.ended.iter().chain(self.live.values())
+        self.ended.iter().chain(self.live.iter().flatten().map(|life| &**life))
     }
 
     /// The life of an allocation.
     pub(super) fn get(&self, id: AllocationId) -> Option<&Life> {
-        self.live.get(&id).or_else(|| self.ended.iter().rev().find(|life| life.id == id))
+        let live = self.live.get(id.slot as usize).and_then(Option::as_deref);
+        let mut all = live.into_iter().chain(self.ended.iter().rev());
+        all.find(|life| life.id == id)
     }
 }

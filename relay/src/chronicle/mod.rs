@@ -123,18 +123,23 @@ impl Chronicle {
     /// Takes the refusals of a turn.
     pub(crate) fn take_refusals<L: Ledger>(&mut self, now: Now, server: &mut Server<L>) {
         while let Some(notice) = server.poll_notice() {
-            self.note(now, &notice);
+            self.note(now, &notice, |client| server.allocation_of(client));
         }
     }
 
     /// Takes the drops since this was done last.
     pub(crate) fn take_drops<L: Ledger>(&mut self, now: Now, server: &mut Server<L>) {
         while let Some(notice) = server.poll_drops() {
-            self.note(now, &notice);
+            self.note(now, &notice, |client| server.allocation_of(client));
         }
     }
 
-    fn note(&mut self, now: Now, notice: &Notice) {
+    fn note(
+        &mut self,
+        now: Now,
+        notice: &Notice,
+        allocation_of: impl FnOnce(FiveTuple) -> Option<AllocationId>,
+    ) {
         let entry = Entry::of(now, notice);
         let client = match notice.party {
             Party::Relay { id, .. } => {
@@ -144,7 +149,7 @@ impl Chronicle {
             Party::Client(client) => client,
         };
         if notice.is_proven()
-            && let Some(id) = self.lives.of(client)
+            && let Some(id) = allocation_of(client)
         {
             if self.lives.note(id, entry) && entry.what.why().is_some() {
                 self.announce(id, entry);
@@ -169,7 +174,9 @@ impl Chronicle {
     pub(crate) fn account(&self, now: Now, subject: Subject) -> Account {
         let strangers = self.refusals.all().chain(self.drops.all());
         let (lives, mut strangers): (Vec<Life>, Vec<Stranger>) = match subject {
-            Subject::Allocation(id) => (self.lives.get(id).into_iter().cloned().collect(), vec![]),
+            Subject::Allocation(id) => {
+                (self.lives.get(id).into_iter().map(Life::told).collect(), vec![])
+            }
             Subject::Client(ip) => {
                 let is_there = |at: SocketAddr| at.ip() == ip;
                 let strangers = strangers.filter(|it| it.client.client.ip() == ip).copied();
@@ -190,7 +197,8 @@ impl Chronicle {
                 let mut lives =
                     latest(self.lives.all().filter(|it| it.entries.iter().any(is_about)));
                 for life in &mut lives {
-                    life.entries.retain(|it| is_about(it) || it.what.is_station());
+                    let is_frame = |what: What| what.is_station() || what.end().is_some();
+                    life.entries.retain(|it| is_about(it) || is_frame(it.what));
                 }
                 (lives, strangers.filter(|it| is_about(&it.entry)).copied().collect())
             }
@@ -237,7 +245,7 @@ impl Chronicle {
 fn latest<'a>(lives: impl Iterator<Item = &'a Life>) -> Vec<Life> {
     let mut lives: Vec<_> = lives.collect();
     lives.sort_by_key(|life| Reverse(life.opened));
-    lives.into_iter().take(ANSWER).cloned().collect()
+    lives.into_iter().take(ANSWER).map(Life::told).collect()
 }
 
 impl Account {

@@ -19,6 +19,8 @@ use crate::stream::{Ending, Refusal};
 struct Story {
     now: Now,
     chronicle: Chronicle,
+    /// Where the server has clients.
+    seats: Vec<(FiveTuple, AllocationId)>,
 }
 
 /// A client's address.
@@ -37,7 +39,7 @@ fn peer(port: u16) -> PeerAddr {
 
 impl Story {
     fn new() -> Self {
-        Self { now: Clock::new().last(), chronicle: Chronicle::new(0) }
+        Self { now: Clock::new().last(), chronicle: Chronicle::new(0), seats: Vec::new() }
     }
 
     /// A second passes.
@@ -64,8 +66,24 @@ impl Story {
     }
 
     fn change(&mut self, change: &Change) -> &mut Self {
+        match *change {
+            Change::AllocationOpened { id, client, .. } => self.seats.push((client, id)),
+            Change::AllocationClosed { id, .. } => self.seats.retain(|(_, of)| *of != id),
+            Change::ClientMoved { id, client } => {
+                self.seats.retain(|(_, of)| *of != id);
+                self.seats.push((client, id));
+            }
+            _ => {}
+        }
         self.chronicle.follow(self.now, change);
         self
+    }
+
+    fn tell(&mut self, notice: &Notice) {
+        let Self { now, chronicle, seats } = self;
+        chronicle.note(*now, notice, |client| {
+            seats.iter().find(|(at, _)| *at == client).map(|(_, id)| *id)
+        });
     }
 
     /// Refused so often, one by one; with proof of who asks, or without.
@@ -80,14 +98,14 @@ impl Story {
         };
         for _ in 0..times {
             let notice = Notice { party: Party::Client(client), what, count: 1 };
-            self.chronicle.note(self.now, &notice);
+            self.tell(&notice);
         }
         self
     }
 
     fn lose(&mut self, party: Party, reason: DropReason, count: u32) -> &mut Self {
         let what = Occurrence::Dropped(reason);
-        self.chronicle.note(self.now, &Notice { party, what, count });
+        self.tell(&Notice { party, what, count });
         self
     }
 

@@ -50,7 +50,7 @@ fn cause(reason: CloseReason) -> &'static str {
 pub(crate) fn life(name: &str, life: &Life, calendar: Calendar) -> String {
     let client = life.client.client.socket();
     let whose = format!("allocation {name} of user {:016x} at {client}", life.user.0);
-    match life.ended {
+    match life.ended() {
         None => {
             let age = calendar.age(life.opened).as_secs();
             format!("{whose} lives, for {age} s so far.")

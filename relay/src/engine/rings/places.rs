@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::atomic::Ordering;
 
 use proto::addr::{AllocationId, ListenerId, RelayId, RelayedAddr};
@@ -26,14 +27,22 @@ struct Place {
     listeners: Vec<(u16, ListenerId)>,
 }
 
+/// Where a relayed address is, in little room: by the number of its place, and its port.
+#[derive(Clone, Copy, Debug)]
+struct Whereabouts {
+    generation: u32,
+    place: u16,
+    port: NonZeroU16,
+}
+
 /// All of one worker's.
 #[derive(Debug)]
 pub(crate) struct Places {
     all: Vec<Place>,
     /// The first port that may be relayed.
     first: u16,
-    /// By slot and family: where a relayed address is.
-    by_id: Vec<[Option<(u32, SocketAddr)>; 2]>,
+    /// By slot and family.
+    by_id: Vec<[Option<Whereabouts>; 2]>,
     listeners: Vec<Option<SocketAddr>>,
     open: Mapping,
 }
@@ -62,17 +71,21 @@ impl Places {
     pub(crate) fn open_relay(&mut self, id: RelayId, at: RelayedAddr) -> bool {
         let at = at.socket();
         let Some(place) = self.index(at.ip()) else { return false };
-        let Some(port) = at.port().checked_sub(self.first) else { return false };
+        let Some(nth) = at.port().checked_sub(self.first).map(usize::from) else { return false };
+        let (Ok(number), Ok(port)) = (u16::try_from(place), NonZeroU16::try_from(at.port())) else {
+            return false;
+        };
         let relays = &mut self.all[place].relays;
-        if relays.len() <= usize::from(port) {
-            relays.resize(usize::from(port) + 1, None);
+        if relays.len() <= nth {
+            relays.resize(nth + 1, None);
         }
-        relays[usize::from(port)] = Some(id);
+        relays[nth] = Some(id);
         let slot = id.allocation.slot as usize;
         if self.by_id.len() <= slot {
             self.by_id.resize(slot + 1, [None; 2]);
         }
-        self.by_id[slot][id.family.index()] = Some((id.allocation.generation, at));
+        let here = Whereabouts { generation: id.allocation.generation, place: number, port };
+        self.by_id[slot][id.family.index()] = Some(here);
         self.mark(place, 0, at.port(), true);
         true
     }
@@ -101,8 +114,9 @@ impl Places {
     #[inline]
     pub(super) fn relay(&self, RelayId { allocation, family }: RelayId) -> Option<SocketAddr> {
         let AllocationId { slot, generation } = allocation;
-        let (of, at) = self.by_id.get(slot as usize)?[family.index()]?;
-        (of == generation).then_some(at)
+        let here = self.by_id.get(slot as usize)?[family.index()]?;
+        let place = self.all.get(usize::from(here.place))?;
+        (here.generation == generation).then_some(SocketAddr::new(place.ip, here.port.get()))
     }
 
     /// Where a listener is.

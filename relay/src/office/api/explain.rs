@@ -215,7 +215,8 @@ impl Inquiry {
             Named::Client(..) => {
                 let lives = self.account.lives.iter().map(|(_, life)| life);
                 let lives = lives.filter(|it| self.focus.is_none_or(|at| it.was_at(|it| it == at)));
-                let (live, ended): (Vec<_>, Vec<_>) = lives.partition(|life| life.ended.is_none());
+                let (live, ended): (Vec<_>, Vec<_>) =
+                    lives.partition(|life| life.ended().is_none());
                 match (live.len(), ended.len(), clients()) {
                     (0, 0, 0) => "nothing is known of this client: its packets do not arrive, or \
                                   it was long ago."
