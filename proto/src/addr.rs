@@ -1,8 +1,7 @@
 //! Addresses that cannot be mistaken for one another.
 //!
 //! A `SocketAddr` is never just an address here: it is a client's, a peer's or a relayed one.
-//! IPv4-mapped IPv6 sources are reported as IPv4 (RFC 8489 §14.1), scope and flow are dropped, and with
-//! them a third of its size: an allocation keeps many of these.
+//! IPv4-mapped IPv6 sources are reported as IPv4 (RFC 8489 §14.1), scope and flow are dropped.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -135,57 +134,54 @@ impl ListenerId {
     }
 }
 
+/// Canonical form of a socket address: IPv4-mapped becomes IPv4, scope and flow are zero.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name {
-            ip: IpAddr,
-            port: u16,
-        }
+        pub struct $name(SocketAddr);
 
         impl $name {
-            /// The address in canonical form: IPv4-mapped becomes IPv4, scope and flow are dropped.
-            #[inline]
+            /// The address in canonical form.
             pub fn new(addr: SocketAddr) -> Self {
-                Self { ip: addr.ip().to_canonical(), port: addr.port() }
+                Self(canonical(addr))
             }
 
             /// As a socket address.
-            #[inline]
             pub fn socket(self) -> SocketAddr {
-                SocketAddr::new(self.ip, self.port)
+                self.0
             }
 
             /// The host part.
-            #[inline]
             pub fn ip(self) -> IpAddr {
-                self.ip
+                self.0.ip()
             }
 
             /// The port.
-            #[inline]
             pub fn port(self) -> u16 {
-                self.port
+                self.0.port()
             }
 
             /// The address family.
-            #[inline]
             pub fn family(self) -> Family {
-                Family::of(self.ip)
+                Family::of(self.0.ip())
             }
         }
 
         // One or two integers instead of octet by octet: this hash is on the packet path.
         impl Hash for $name {
             fn hash<H: Hasher>(&self, state: &mut H) {
-                match self.ip {
+                match self.0.ip() {
                     IpAddr::V4(ip) => {
-                        state.write_u64(u64::from(u32::from(ip)) << 16 | u64::from(self.port));
+                        state.write_u64(u64::from(u32::from(ip)) << 16 | u64::from(self.0.port()));
                     }
                     IpAddr::V6(ip) => {
                         state.write_u128(u128::from(ip));
-                        state.write_u16(self.port);
+                        state.write_u16(self.0.port());
                     }
                 }
             }
@@ -193,13 +189,13 @@ macro_rules! address {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), self.socket())
+                write!(f, "{}({})", stringify!($name), self.0)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.socket().fmt(f)
+                self.0.fmt(f)
             }
         }
     };

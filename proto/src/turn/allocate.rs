@@ -285,7 +285,7 @@ impl<L: Ledger> Server<L> {
         for (family, want) in Family::ALL.into_iter().zip(opening.wants) {
             match want {
                 Want::Open(addr) => {
-                    relays[family.index()] = Some(Relay { addr, expires });
+                    relays[family.index()] = Some(Relay::new(addr, expires));
                     self.ledger.set_live(addr, carried, true);
                     if opening.parity == Parity::Pair {
                         let holder = self.holder(exchange.client, &opening.identity);
@@ -307,6 +307,7 @@ impl<L: Ledger> Server<L> {
             lease: opening.lease,
             digest: opening.digest,
             opened: now.mono,
+            armed: now.mono,
             last_refresh: opening.last_refresh,
             token,
             missing,
@@ -322,7 +323,7 @@ impl<L: Ledger> Server<L> {
         allocation.relays_tcp = opening.tcp;
         allocation.meter = meter;
         allocation.measured = self.measures_next();
-        self.expiry.arm(allocation.armed, id);
+        self.expiry.arm(allocation.owner.armed, id);
         self.table.settle(id, allocation);
         self.divert(exchange.client);
         self.tally.opened += 1;
@@ -330,7 +331,7 @@ impl<L: Ledger> Server<L> {
             demand.opened += 1;
         }
         self.tally.allocations += 1;
-        let relayed = relays.map(|relay| relay.map(|relay| relay.addr));
+        let relayed = relays.map(|relay| relay.map(|relay| relay.addr()));
         let client = exchange.client;
         let waited = self.arrivals.take(&self.digests, client, now.mono);
         let opened = Change::AllocationOpened { id, client, user, relayed, waited, trace };
@@ -353,7 +354,7 @@ impl<L: Ledger> Server<L> {
         let (token, missing) = (allocation.owner.token, allocation.owner.missing);
         let ticket = allocation.owner.mobility.as_ref().map(|mobility| mobility.ticket);
         let left = relays.iter().map(|relay| relay.expires.duration_since(now.mono)).max();
-        let relayed = relays.iter().map(|relay| self.config.edge.advertise(relay.addr));
+        let relayed = relays.iter().map(|relay| self.config.edge.advertise(relay.addr()));
         let relayed: Vec<SocketAddr> = relayed.collect();
         let held = Allocated {
             relayed: &relayed,

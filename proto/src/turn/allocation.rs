@@ -53,9 +53,6 @@ pub(crate) struct Allocation {
     /// The inverse of `channels`.
     ways: Few<PeerAddr, Way>,
     relays: [Option<Relay>; 2],
-    /// The instant under which [`crate::turn::expiry::Expiry`] knows the allocation: no later
-    /// than its first deadline.
-    pub(crate) armed: Instant,
     /// Whose it is, and how it began.
     pub(crate) owner: Box<Owner>,
 }
@@ -63,10 +60,22 @@ pub(crate) struct Allocation {
 /// A relayed address and when it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Relay {
-    /// Local form.
-    pub(crate) addr: RelayedAddr,
+    /// Its parts, which take a third less than the whole.
+    ip: IpAddr,
+    port: u16,
     /// When it ends unless refreshed.
     pub(crate) expires: Instant,
+}
+
+impl Relay {
+    pub(crate) fn new(addr: RelayedAddr, expires: Instant) -> Self {
+        Self { ip: addr.ip(), port: addr.port(), expires }
+    }
+
+    /// Local form.
+    pub(crate) fn addr(&self) -> RelayedAddr {
+        RelayedAddr::new((self.ip, self.port).into())
+    }
 }
 
 /// Whose an allocation is, and how it began.
@@ -84,6 +93,9 @@ pub(crate) struct Owner {
     pub(crate) digest: u64,
     /// When it was opened.
     pub(crate) opened: Instant,
+    /// The instant under which [`crate::turn::expiry::Expiry`] knows the allocation: no later
+    /// than its first deadline.
+    pub(crate) armed: Instant,
     /// When its credential has expired so long ago that nothing prolongs it any more. By the
     /// monotonic clock: a step of the wall clock ends no call.
     pub(crate) last_refresh: Option<Instant>,
@@ -134,10 +146,10 @@ impl Allocation {
             permissions: Few::new(),
             ways: Few::new(),
             relays,
-            armed: owner.opened,
             owner: Box::new(owner),
         };
-        allocation.armed = allocation.first_deadline().unwrap_or(allocation.armed);
+        let first = allocation.first_deadline();
+        allocation.owner.armed = first.unwrap_or(allocation.owner.opened);
         allocation
     }
 
@@ -229,7 +241,7 @@ impl Allocation {
         let relay = self.relays[family.index()].take()?;
         self.drop_permissions(|ip, _| Family::of(ip) == family);
         self.drop_channels(|channel| channel.peer.family() == family);
-        Some(relay.addr)
+        Some(relay.addr())
     }
 
     /// Drops permissions and channels that are over; relayed addresses are the server's to close.
@@ -309,6 +321,6 @@ impl Allocation {
             assert!(self.relay(Family::of(ip)).is_some(), "a permission needs its family");
         }
         let first = self.first_deadline().expect("an allocation has a relayed address");
-        assert!(self.armed <= first, "armed no later than the first deadline");
+        assert!(self.owner.armed <= first, "armed no later than the first deadline");
     }
 }

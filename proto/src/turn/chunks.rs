@@ -62,7 +62,7 @@ impl<L: Ledger> Server<L> {
     /// Calls a peer from the relayed address.
     fn reach(&mut self, id: AllocationId, to: PeerAddr) -> Result<ConnectionId, DropReason> {
         let allocation = self.table.open(id).ok_or(DropReason::NoAllocation)?;
-        let from = allocation.relay(to.family()).ok_or(DropReason::PeerFamily)?.addr;
+        let from = allocation.relay(to.family()).ok_or(DropReason::PeerFamily)?.addr();
         if !self.connections.has_room(&allocation.owner.connections, &self.config.limits) {
             return Err(DropReason::TooManyConnections);
         }

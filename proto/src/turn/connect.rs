@@ -45,7 +45,7 @@ impl<L: Ledger> Server<L> {
             return Err(denied(Why::PeerDenied));
         }
         let peer = peer.addr();
-        let from = allocation.relay(peer.family()).ok_or(Why::PeerFamily)?.addr;
+        let from = allocation.relay(peer.family()).ok_or(Why::PeerFamily)?.addr();
         let connections = &allocation.owner.connections;
         let begun = |id: &ConnectionId| {
             let found = self.connections.find(*id);

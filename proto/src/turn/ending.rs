@@ -15,10 +15,10 @@ impl<L: Ledger> Server<L> {
     /// Makes sure that an allocation is looked at by then.
     pub(super) fn arm_by(&mut self, id: AllocationId, at: Instant) {
         if let Some(allocation) = self.table.open(id)
-            && at < allocation.armed
+            && at < allocation.owner.armed
         {
-            self.expiry.disarm(allocation.armed, id);
-            allocation.armed = at;
+            self.expiry.disarm(allocation.owner.armed, id);
+            allocation.owner.armed = at;
             self.expiry.arm(at, id);
         }
     }
@@ -34,7 +34,7 @@ impl<L: Ledger> Server<L> {
         let after = (allocation.permissions(), allocation.channels());
         // Taken out of the order of deadlines already; in again, so that closing finds it.
         let next = allocation.first_deadline().unwrap_or(now.mono);
-        allocation.armed = next;
+        allocation.owner.armed = next;
         self.expiry.arm(next, id);
         self.count_gone(before, after);
         self.routes_changed(id);
@@ -72,7 +72,7 @@ impl<L: Ledger> Server<L> {
         let before = (allocation.permissions(), allocation.channels());
         let Some(port) = allocation.forget(family) else { return };
         let after = (allocation.permissions(), allocation.channels());
-        let (armed, carried) = (allocation.armed, allocation.carried());
+        let (armed, carried) = (allocation.owner.armed, allocation.carried());
         let next = allocation.first_deadline();
         self.count_gone(before, after);
         self.actions.push_back(Action::CloseRelay(RelayId { allocation: id, family }));
@@ -81,7 +81,7 @@ impl<L: Ledger> Server<L> {
         self.expiry.disarm(armed, id);
         if let Some(next) = next {
             if let Some(allocation) = self.table.open(id) {
-                allocation.armed = next;
+                allocation.owner.armed = next;
             }
             self.expiry.arm(next, id);
             self.routes_changed(id);

@@ -43,7 +43,8 @@ impl<L: Ledger> Server<L> {
     pub(super) fn remember(&mut self, now: Now, id: AllocationId, request: &Authenticated<'_>) {
         let digest = self.digest(request.bytes);
         let Some(allocation) = self.table.open(id) else { return };
-        let relayed = allocation.relays().map(|(_, relay)| self.config.edge.advertise(relay.addr));
+        let relayed =
+            allocation.relays().map(|(_, relay)| self.config.edge.advertise(relay.addr()));
         let farewell = Farewell {
             client: request.exchange.client,
             call: request.exchange.call,

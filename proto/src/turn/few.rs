@@ -4,16 +4,16 @@
 //! further fetch, and an allocation without peers pays for no more than one. The second entry opens a
 //! list in the order of keys.
 
-/// A small map; iteration begins with the entry inside, the others follow in the order of keys.
+/// A small map, with no room to spare; iteration begins with the entry inside, the others follow in the order of keys.
 #[derive(Debug)]
 pub(crate) struct Few<K, V> {
     first: Option<(K, V)>,
-    more: Vec<(K, V)>,
+    more: Box<[(K, V)]>,
 }
 
 impl<K: Copy + Ord, V: Copy> Few<K, V> {
     pub(crate) fn new() -> Self {
-        Self { first: None, more: Vec::new() }
+        Self { first: None, more: Box::default() }
     }
 
     /// The value of a key.
@@ -32,7 +32,7 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
             (Some((inside, old)), _) if *inside == key => Some(std::mem::replace(old, value)),
             (_, Ok(place)) => Some(std::mem::replace(&mut self.more[place].1, value)),
             (Some(_), Err(place)) => {
-                self.more.insert(place, (key, value));
+                self.change(1, |more| more.insert(place, (key, value)));
                 None
             }
             (None, Err(_)) => {
@@ -44,16 +44,12 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
 
     /// Removes a key.
     pub(crate) fn remove(&mut self, key: K) -> Option<V> {
-        let removed = match self.first {
-            Some((inside, _)) if inside == key => {
-                std::mem::replace(&mut self.first, self.more.pop())
-            }
-            _ => Some(self.more.remove(self.place(key).ok()?)),
-        };
-        if self.more.is_empty() {
-            self.more = Vec::new();
+        if self.first.is_some_and(|(inside, _)| inside == key) {
+            let next = if self.more.is_empty() { None } else { self.change(0, Vec::pop) };
+            return std::mem::replace(&mut self.first, next).map(|(_, value)| value);
         }
-        removed.map(|(_, value)| value)
+        let place = self.place(key).ok()?;
+        Some(self.change(0, |more| more.remove(place)).1)
     }
 
     /// How many entries there are.
@@ -63,7 +59,16 @@ impl<K: Copy + Ord, V: Copy> Few<K, V> {
 
     /// Every entry.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.first.iter().chain(&self.more).map(|(key, value)| (*key, value))
+        self.first.iter().chain(&*self.more).map(|(key, value)| (*key, value))
+    }
+
+    /// Changes the list, which may grow by so many entries.
+    fn change<R>(&mut self, by: usize, change: impl FnOnce(&mut Vec<(K, V)>) -> R) -> R {
+        let mut more = std::mem::take(&mut self.more).into_vec();
+        more.reserve_exact(by);
+        let result = change(&mut more);
+        self.more = more.into_boxed_slice();
+        result
     }
 
     /// Where a key is in the list, or would be.
@@ -105,6 +110,6 @@ mod tests {
         for key in 0..99 {
             few.remove(key);
         }
-        assert_eq!((few.first, few.more.capacity()), (Some((99, 99)), 0));
+        assert_eq!((few.first, few.more.len()), (Some((99, 99)), 0));
     }
 }

@@ -12,12 +12,12 @@ impl<L: Ledger> Server<L> {
         let (mut gauges, mut connections) = ((0, 0, 0), 0);
         for (id, allocation) in self.table.iter_from(0) {
             allocation.check();
-            assert!(self.expiry.is_armed(allocation.armed, id), "{id:?} is armed");
+            assert!(self.expiry.is_armed(allocation.owner.armed, id), "{id:?} is armed");
             for (_, relay) in allocation.relays() {
                 assert!(
-                    self.ledger.is_live(relay.addr, allocation.carried()),
+                    self.ledger.is_live(relay.addr(), allocation.carried()),
                     "{} is live",
-                    relay.addr
+                    relay.addr()
                 );
             }
             connections += allocation.owner.connections.len();

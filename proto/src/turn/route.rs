@@ -141,7 +141,7 @@ fn routes(allocation: &Allocation) -> impl Iterator<Item = Route> + '_ {
         (channel.hairpin == permission.hairpin()).then_some(Route {
             client: allocation.client,
             channel: number,
-            relayed: relay.addr,
+            relayed: relay.addr(),
             peer: channel.peer,
             hairpin: channel.hairpin,
             expires: channel.expires.min(permission.expires).min(relay.expires),

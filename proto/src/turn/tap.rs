@@ -186,7 +186,7 @@ impl<L: Ledger> Server<L> {
         let bytes = tap.cut(message, Some(payload.start as usize)).into();
         tap.see(Sight { bytes, ..sight });
         let Some(relay) = allocation.and_then(|it| it.relay(via.family)) else { return };
-        let (from, to) = (relay.addr.socket(), peer.socket());
+        let (from, to) = (relay.addr().socket(), peer.socket());
         let payload = part(message, payload);
         let (bytes, len) = (tap.cut(payload, Some(0)).into(), length(payload));
         tap.see(Sight { leg: Leg::Peer, sent: true, from, to, len, bytes, ..sight });
@@ -209,7 +209,7 @@ impl<L: Ledger> Server<L> {
             leg: Leg::Peer,
             sent: false,
             from: from.socket(),
-            to: relay.addr.socket(),
+            to: relay.addr().socket(),
             wrap: Wrap::Raw,
             len: length(payload),
             bytes: tap.cut(payload, Some(0)).into(),

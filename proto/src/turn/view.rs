@@ -105,7 +105,7 @@ impl<L: Ledger> Server<L> {
             transport: self.transport(allocation.client),
             user: allocation.owner.lease.user,
             relayed: Family::ALL
-                .map(|family| relay(family).map(|it| self.config.edge.advertise(it.addr))),
+                .map(|family| relay(family).map(|it| self.config.edge.advertise(it.addr()))),
             age: now.mono.saturating_duration_since(allocation.owner.opened),
             expires_in: expires
                 .map(|at| at.saturating_duration_since(now.mono))
