@@ -331,10 +331,11 @@ impl Follower {
         for route in wanted {
             let known = routes.iter_mut().find(|it| alike(&route, &it.route));
             if let Some(known) = known {
+                // Its paths are as old as its last rest at most.
                 known.route = route;
-                known.forget_paths();
                 kernel.set(known);
             } else if let Some(mut new) = kernel.mirror(route, held_to, rests) {
+                new.share_paths(routes);
                 kernel.set(&mut new);
                 if route.channel.is_none() {
                     aimed.insert(id);
@@ -395,6 +396,12 @@ impl Follower {
 }
 
 impl Mirrored {
+    /// Goes to the client as the others of its allocation do.
+    fn share_paths(&mut self, others: &[Self]) {
+        let side = |it: &Self| it.sides[Direction::ToClient as usize].path;
+        self.sides[Direction::ToClient as usize].path = others.first().and_then(side);
+    }
+
     /// Has paths be looked up again: their MTU may be another, which nobody tells.
     fn forget_paths(&mut self) {
         self.sides.iter_mut().for_each(|side| side.path = None);
