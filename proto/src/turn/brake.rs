@@ -51,6 +51,9 @@ impl Brake {
             if let Err(place) = recent
                 && met.len() < REMEMBERED
             {
+                if met.len() == met.capacity() {
+                    met.reserve_exact(met.len().max(1));
+                }
                 met.insert(place, address);
             }
         }

@@ -219,7 +219,7 @@ fn moved_nat_port(view: View<'_>) -> Option<Finding> {
         .map(|it| (it.client.client.socket(), it.entry))
         .collect();
     for (_, life) in &live {
-        let own = life.client.client.socket();
+        let own = life.client().client.socket();
         // Only an entry since the allocation began can be of its client.
         let stray = strays.iter().find(|(at, entry)| {
             at.ip() == own.ip()

@@ -4,10 +4,10 @@
 //! happens: client and time say it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use proto::addr::{AllocationId, FiveTuple};
+use proto::addr::{AllocationId, ClientAddr, FiveTuple, ListenerId};
 use proto::now::Now;
 use proto::policy::UserKey;
 use proto::turn::{Change, CloseReason};
@@ -25,8 +25,8 @@ const ENDED: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) id: AllocationId,
-    /// Where the client is, or was last.
-    pub(crate) client: FiveTuple,
+    /// Where the client is, or was last: its parts take a third less than the whole.
+    client: (IpAddr, u16, ListenerId),
     pub(crate) user: UserKey,
     pub(crate) opened: Instant,
     /// In the order in which they happened last; none where it has only begun, unless it is
@@ -37,6 +37,12 @@ pub(crate) struct Life {
 }
 
 impl Life {
+    /// Where the client is, or was last.
+    pub(crate) fn client(&self) -> FiveTuple {
+        let (ip, port, listener) = self.client;
+        FiveTuple { listener, client: ClientAddr::new((ip, port).into()) }
+    }
+
     /// As it is told: with its beginning.
     pub(super) fn told(&self) -> Self {
         let mut life = self.clone();
@@ -53,7 +59,7 @@ impl Life {
     /// Writes down where it began, before anything else is, and before that is another place.
     fn write_beginning(&mut self) {
         if self.entries.is_empty() {
-            let begun = Entry::at(self.opened, What::Opened, Some(self.client.client.socket()));
+            let begun = Entry::at(self.opened, What::Opened, Some(self.client().client.socket()));
             self.entries.reserve_exact(2);
             self.entries.push(begun);
         }
@@ -77,8 +83,13 @@ impl Life {
     /// Whether the client is or was at one of these addresses.
     pub(crate) fn was_at(&self, is_there: impl Fn(SocketAddr) -> bool) -> bool {
         let stations = self.entries.iter().filter(|it| it.what.is_station());
-        is_there(self.client.client.socket()) || stations.filter_map(|it| it.about).any(is_there)
+        is_there(self.client().client.socket()) || stations.filter_map(|it| it.about).any(is_there)
     }
+}
+
+/// What a life keeps of where its client is.
+fn parts(FiveTuple { listener, client }: FiveTuple) -> (IpAddr, u16, ListenerId) {
+    (client.ip(), client.port(), listener)
 }
 
 /// The lives of a worker's allocations.
@@ -96,7 +107,7 @@ impl Lives {
         match *change {
             Change::AllocationOpened { id, client, user, .. } => {
                 let (opened, entries) = (now.mono, Vec::new());
-                let life = Life { id, client, user, opened, entries, omitted: 0 };
+                let life = Life { id, client: parts(client), user, opened, entries, omitted: 0 };
                 let slot = id.slot as usize;
                 if self.live.len() <= slot {
                     self.live.resize_with(slot + 1, || None);
@@ -133,7 +144,7 @@ impl Lives {
     fn move_to(&mut self, now: Now, id: AllocationId, client: FiveTuple) {
         let Some(life) = self.living(id) else { return };
         life.write_beginning();
-        life.client = client;
+        life.client = parts(client);
         life.note(Entry::new(now, What::Moved, Some(client.client.socket())));
     }
 

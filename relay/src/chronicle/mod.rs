@@ -115,9 +115,9 @@ impl Chronicle {
     fn announce(&mut self, allocation: AllocationId, entry: Entry) {
         let Some(life) = self.lives.get(allocation) else { return };
         let id = SessionId { worker: self.worker, allocation };
-        let about = entry.what.is_station().then(|| life.client.client.socket());
+        let about = entry.what.is_station().then(|| life.client().client.socket());
         let entry = Entry { about: entry.about.or(about), ..entry };
-        self.news.add(Item { id, client: life.client, entry });
+        self.news.add(Item { id, client: life.client(), entry });
     }
 
     /// Takes the refusals of a turn.
@@ -263,7 +263,7 @@ impl Account {
     pub(crate) fn entries(&self) -> impl Iterator<Item = (FiveTuple, Option<SessionId>, &Entry)> {
         let of_lives = self.lives.iter().flat_map(|(worker, life)| {
             let id = SessionId { worker: *worker, allocation: life.id };
-            life.entries.iter().map(move |entry| (life.client, Some(id), entry))
+            life.entries.iter().map(move |entry| (life.client(), Some(id), entry))
         });
         of_lives.chain(self.strangers.iter().map(|it| (it.client, None, &it.entry)))
     }

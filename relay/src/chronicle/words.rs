@@ -48,7 +48,7 @@ fn cause(reason: CloseReason) -> &'static str {
 
 /// An allocation in one sentence.
 pub(crate) fn life(name: &str, life: &Life, calendar: Calendar) -> String {
-    let client = life.client.client.socket();
+    let client = life.client().client.socket();
     let whose = format!("allocation {name} of user {:016x} at {client}", life.user.0);
     match life.ended() {
         None => {

@@ -144,7 +144,7 @@ impl Inquiry {
                 let answers = observer.ask(|answer| Question::Account(subject, answer));
                 let own = answers.into_iter().nth(usize::from(id.worker));
                 let own = own.unwrap_or_else(|| Some(Account::default()))?;
-                match own.lives.first().map(|(_, life)| life.client.client) {
+                match own.lives.first().map(|(_, life)| life.client().client) {
                     None => (own, None),
                     Some(at) => (gather(observer, Subject::Client(at.ip()))?, Some(at.socket())),
                 }
