@@ -162,9 +162,23 @@ impl Stream {
         let company = std::mem::take(&mut self.company);
         self.packets += u64::from(company);
         self.numbers.add_next(company);
-        for _ in 0..company {
-            self.wobble(self.stamped, self.timestamp, 0);
+        if !self.clock.is_known() {
+            return;
         }
+        // What [`Stream::wobble`] makes of packets that came as they were sent: jitter fades, until so
+        // little is left that it stays.
+        let (mut jitter, mut shaken) = (self.jitter, self.shaken);
+        for left in (1..=u64::from(company)).rev() {
+            let fades = (jitter + 8) >> 4;
+            if fades == 0 {
+                shaken = shaken.saturating_add((jitter >> 4) * left);
+                break;
+            }
+            jitter -= fades;
+            shaken = shaken.saturating_add(jitter >> 4);
+        }
+        (self.jitter, self.shaken) = (jitter, shaken);
+        self.shakes = self.shakes.saturating_add(company);
     }
 
     /// As it is when nothing is put off.
