@@ -4,7 +4,8 @@
 //! further fetch, and an allocation without peers pays for no more than one. The second entry opens a
 //! list in the order of keys.
 
-/// A small map, with no room to spare; iteration begins with the entry inside, the others follow in the order of keys.
+/// A small map, with no room to spare; iteration begins with the entry inside, the others follow in
+/// the order of keys.
 #[derive(Debug)]
 pub(crate) struct Few<K, V> {
     first: Option<(K, V)>,
