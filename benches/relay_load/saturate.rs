@@ -6,8 +6,6 @@
 //! addresses and ports and sends back. What a frame costs is the run time of the kernel thread that polls the
 //! link, for each frame that the program passed on. Programs take turns, round by round.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -19,7 +17,7 @@ use nix::net::if_::if_nametoindex;
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayedAddr};
 use proto::channel_data::{self, ChannelNumber};
 use proto::turn::Route;
-use relay::offload::{Direction, Entry, Hop, Mode, PASSED, Program, Room as Space, Terms};
+use relay::offload::{Direction, Entry, Hop, Mode, PASSED, Program, Room as Space, Terms, ways_of};
 
 use crate::clock;
 use crate::cpu;
@@ -79,8 +77,8 @@ pub(crate) fn saturate(site: &Site, load_core: usize, rounds: u16, seconds: f64)
     );
     for v6 in [false, true] {
         let scenario = Scenario { direction: Direction::ToPeer, v6, payload: 0 };
-        let (_program, _) = site.enter(Room::Relay, || relay_by(scenario, MOST))??;
-        let bytes = memory_of(MOST)? / u64::from(MOST);
+        let (program, _) = site.enter(Room::Relay, || relay_by(scenario, MOST))??;
+        let bytes = program.memory().map_err(io::Error::other)? / u64::from(MOST);
         println!("A route over IPv{} takes {bytes} bytes.", if v6 { 6 } else { 4 });
     }
     for v6 in [false, true] {
@@ -301,10 +299,11 @@ fn number() -> ChannelNumber {
 fn relay_by(scenario: Scenario, routes: u16) -> io::Result<(Program, std::ops::Range<u32>)> {
     let legs = u32::from(routes) * 2;
     let over = if scenario.v6 { [0, legs] } else { [legs, 0] };
-    let space = Space { legs, over, limits: 0 };
+    let ways = ways_of(legs);
+    let space = Space { legs, over, ways, limits: 0 };
     let mut program = Program::load(Mode::Native, space).map_err(io::Error::other)?;
     let ifindex = program.attach(NEAR).map_err(io::Error::other)?;
-    let mut doors = program.legs().map_err(io::Error::other)?;
+    let mut doors = program.legs(0..ways).map_err(io::Error::other)?;
     let hop = Hop {
         ifindex,
         from_mac: NEAR_MAC,
@@ -331,7 +330,7 @@ fn relay_by(scenario: Scenario, routes: u16) -> io::Result<(Program, std::ops::R
             let slot = slots.next().ok_or_else(lacks)?;
             let terms = Terms { slot, limit: 0, expires: u64::MAX };
             let entry = Entry::new((&route, listener), direction, &hop, terms);
-            doors.insert(&entry).map_err(io::Error::other)?;
+            doors.set(clock::now(), &mut None, Some(entry)).map_err(io::Error::other)?;
         }
     }
     Ok((program, first..first + legs))
@@ -381,24 +380,4 @@ fn sum(bytes: &[u8]) -> u16 {
         Ok(sum) => sum,
         Err(_) => 0,
     }
-}
-
-/// Bytes of the kernel's memory that the maps of so many routes take, by what the kernel says of
-/// this process's descriptors.
-fn memory_of(routes: u16) -> io::Result<u64> {
-    let mut maps = BTreeMap::new();
-    for file in fs::read_dir("/proc/self/fdinfo")?.flatten() {
-        let text = fs::read_to_string(file.path()).unwrap_or_default();
-        let field = |name: &str| {
-            let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
-            lines.next().and_then(|value| value.trim().parse::<u64>().ok())
-        };
-        if let (Some(id), Some(entries), Some(bytes)) =
-            (field("map_id:"), field("max_entries:"), field("memlock:"))
-            && entries >= u64::from(routes)
-        {
-            maps.insert(id, bytes);
-        }
-    }
-    Ok(maps.values().sum())
 }

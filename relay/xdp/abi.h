@@ -38,44 +38,56 @@ enum course {
 	/* From a network to a network. */
 	ACROSS,
 	/* From a network to another client of this relay: it goes on by the leg that is found by its own
-	 * `from` and `to`. Its hop is none. */
+	 * `from` and `to`. Its way has an address alone. */
 	INWARD,
 	/* The second half of such a way: it is found so alone, never by what comes from a network. */
 	OUTWARD,
 };
 
-/* Where payload goes on. Addresses are IPv6 or IPv4-mapped. */
-struct leg {
+/* A way out, which many legs share. It never changes while a leg names it, so no packet sees half of one.
+ * Addresses are IPv6 or IPv4-mapped. */
+struct way {
+	/* The address of ours it leaves from. */
 	u8 from[16];
-	u8 to[16];
-	/* CLOCK_MONOTONIC in nanoseconds: from then on the leg is none. */
-	u64 expires;
 	/* The interface it leaves by, and the next hop there. */
 	u32 ifindex;
-	/* Where it is counted: see `counts`. */
-	u32 slot;
 	u8 from_mac[6];
 	u8 to_mac[6];
+	/* The largest IP packet that fits. */
+	u16 mtu;
+	/* The VLAN it leaves in; zero for none. */
+	be16 vlan;
+	/* What it leaves over: 4 or 6. */
+	u8 family;
+	/* Whether it does not even go back where it came from but by redirection. */
+	u8 redirects;
+	u8 zero[2];
+};
+
+/* Where payload goes on. */
+struct leg {
+	/* IPv6 or IPv4-mapped. */
+	u8 to[16];
+	/* CLOCK_MONOTONIC in nanoseconds: from then on the leg is none. The last bits are not of the time, and name
+	 * its way: so an end may be told a millisecond early. */
+	u64 expires_way;
+	/* Where it is counted: see `counts`. */
+	u32 slot;
+	/* The index of its allocation's `limit`; zero for none. */
+	u32 limit;
 	be16 from_port;
 	be16 to_port;
 	/* What the payload is dressed with; zero for nothing. */
 	be16 channel;
-	/* The largest IP packet that fits. */
-	u16 mtu;
-	/* What it leaves over: 4 or 6. */
-	u8 family;
 	/* One of `course`. */
 	u8 course;
-	/* The VLAN it leaves in; zero for none. */
-	be16 vlan;
 	/* Whether messages to the relay come the same way, told apart by their first byte alone. */
 	u8 mixed;
-	/* Whether it does not even go back where it came from but by redirection. */
-	u8 redirects;
-	u8 zero[2];
-	/* The index of its allocation's `limit`; zero for none. */
-	u32 limit;
 };
+
+/* Those bits, which also say how many ways there can be. */
+#define WAY_BITS 20
+#define WAY_MASK ((1ull << WAY_BITS) - 1)
 
 /* What may be limited. */
 enum unit {
@@ -143,23 +155,23 @@ AT(key6, local, 16);
 AT(key6, remote_port, 32);
 AT(key6, local_port, 34);
 AT(key6, channel, 36);
-_Static_assert(sizeof(struct leg) == 80, "leg");
-AT(leg, to, 16);
-AT(leg, expires, 32);
-AT(leg, ifindex, 40);
-AT(leg, slot, 44);
-AT(leg, from_mac, 48);
-AT(leg, to_mac, 54);
-AT(leg, from_port, 60);
-AT(leg, to_port, 62);
-AT(leg, channel, 64);
-AT(leg, mtu, 66);
-AT(leg, family, 68);
-AT(leg, course, 69);
-AT(leg, vlan, 70);
-AT(leg, mixed, 72);
-AT(leg, redirects, 73);
-AT(leg, limit, 76);
+_Static_assert(sizeof(struct way) == 40, "way");
+AT(way, ifindex, 16);
+AT(way, from_mac, 20);
+AT(way, to_mac, 26);
+AT(way, mtu, 32);
+AT(way, vlan, 34);
+AT(way, family, 36);
+AT(way, redirects, 37);
+_Static_assert(sizeof(struct leg) == 40, "leg");
+AT(leg, expires_way, 16);
+AT(leg, slot, 24);
+AT(leg, limit, 28);
+AT(leg, from_port, 32);
+AT(leg, to_port, 34);
+AT(leg, channel, 36);
+AT(leg, course, 38);
+AT(leg, mixed, 39);
 _Static_assert(sizeof(struct limit) == 80, "limit");
 AT(limit, rate, 16);
 AT(limit, above, 32);

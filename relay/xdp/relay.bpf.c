@@ -29,6 +29,14 @@ struct {
 	TYPE(value, struct leg);
 } legs6 SEC(".maps");
 
+/* Ways out: a leg names its own by index. */
+struct {
+	UINT(type, MAP_ARRAY);
+	UINT(max_entries, 1);
+	TYPE(key, u32);
+	TYPE(value, struct way);
+} ways SEC(".maps");
+
 /* A few rows, `slots` long: what went up, by reason, then what each leg carried. Processors share them evenly. */
 struct {
 	UINT(type, MAP_ARRAY);
@@ -124,8 +132,26 @@ INLINE int is_partial(const struct arrived *in)
 	return in->check == folded((u64)in->addresses + HTONS(PROTOCOL_UDP) + HTONS(in->length));
 }
 
+/* Where payload goes on, and how. */
+struct onward {
+	const struct leg *leg;
+	const struct way *way;
+};
+
+/* The way of a leg. */
+INLINE const struct way *way_of(const struct leg *leg)
+{
+	u32 at = leg->expires_way & WAY_MASK;
+	return map_lookup(&ways, &at);
+}
+
+INLINE int has_expired(const struct leg *leg, u64 now)
+{
+	return now >= (leg->expires_way & ~WAY_MASK);
+}
+
 /* Writes a header of IPv4 for so many bytes behind it; the sum of its addresses. */
-INLINE u16 write_ipv4(struct ipv4 *ip, const struct arrived *in, const struct leg *leg, u16 behind)
+INLINE u16 write_ipv4(struct ipv4 *ip, const struct arrived *in, struct onward on, u16 behind)
 {
 	ip->version_length = 0x45;
 	ip->class = in->class;
@@ -135,46 +161,46 @@ INLINE u16 write_ipv4(struct ipv4 *ip, const struct arrived *in, const struct le
 	ip->hops = in->hops - 1;
 	ip->protocol = PROTOCOL_UDP;
 	ip->check = 0;
-	__builtin_memcpy(&ip->from, &leg->from[12], 4);
-	__builtin_memcpy(&ip->to, &leg->to[12], 4);
+	__builtin_memcpy(&ip->from, &on.way->from[12], 4);
+	__builtin_memcpy(&ip->to, &on.leg->to[12], 4);
 	ip->check = ~sum_of(ip, 10);
 	return sum_of(&ip->from, 4);
 }
 
 /* The same of IPv6. */
-INLINE u16 write_ipv6(struct ipv6 *ip, const struct arrived *in, const struct leg *leg, u16 behind)
+INLINE u16 write_ipv6(struct ipv6 *ip, const struct arrived *in, struct onward on, u16 behind)
 {
 	ip->start = HTONL(6u << 28 | (u32)in->class << 20);
 	ip->length = HTONS(behind);
 	ip->protocol = PROTOCOL_UDP;
 	ip->hops = in->hops - 1;
-	__builtin_memcpy(ip->from, leg->from, 16);
-	__builtin_memcpy(ip->to, leg->to, 16);
+	__builtin_memcpy(ip->from, on.way->from, 16);
+	__builtin_memcpy(ip->to, on.leg->to, 16);
 	return sum_of(ip->from, 16);
 }
 
 /* The leg by which payload goes on that one leg brings to another client of this relay, if there is one. */
-INLINE struct leg *next(const struct leg *leg)
+INLINE struct leg *next(struct onward on)
 {
-	if (leg->family == 6) {
-		struct key6 key = { .remote_port = leg->from_port, .local_port = leg->to_port };
-		__builtin_memcpy(key.remote, leg->from, 16);
-		__builtin_memcpy(key.local, leg->to, 16);
+	if (on.way->family == 6) {
+		struct key6 key = { .remote_port = on.leg->from_port, .local_port = on.leg->to_port };
+		__builtin_memcpy(key.remote, on.way->from, 16);
+		__builtin_memcpy(key.local, on.leg->to, 16);
 		return map_lookup(&legs6, &key);
 	}
-	struct key4 key = { .remote_port = leg->from_port, .local_port = leg->to_port };
-	__builtin_memcpy(&key.remote, &leg->from[12], 4);
-	__builtin_memcpy(&key.local, &leg->to[12], 4);
+	struct key4 key = { .remote_port = on.leg->from_port, .local_port = on.leg->to_port };
+	__builtin_memcpy(&key.remote, &on.way->from[12], 4);
+	__builtin_memcpy(&key.local, &on.leg->to[12], 4);
 	return map_lookup(&legs4, &key);
 }
 
 /* Writes the headers of a datagram that has so many bytes behind IP, and the head of ChannelData, from `start` on;
  * their length. Zero cannot be: there was as much before. */
-INLINE u32 dress(const struct arrived *in, const struct leg *leg, u16 behind, void *start, const void *end, int vlan)
+INLINE u32 dress(const struct arrived *in, struct onward on, u16 behind, void *start, const void *end, int vlan)
 {
 	struct ethernet *ethernet = start;
 	void *behind_link = ethernet + 1;
-	int is6 = leg->family == 6;
+	int is6 = on.way->family == 6;
 	be16 type = is6 ? ETHERNET_IPV6 : ETHERNET_IPV4;
 	struct udp *udp;
 	u16 addresses;
@@ -182,7 +208,7 @@ INLINE u32 dress(const struct arrived *in, const struct leg *leg, u16 behind, vo
 		return 0;
 	if (vlan) {
 		struct vlan *tag = behind_link;
-		tag->number = leg->vlan;
+		tag->number = on.way->vlan;
 		tag->type = type;
 		type = ETHERNET_VLAN;
 		behind_link = tag + 1;
@@ -193,31 +219,31 @@ INLINE u32 dress(const struct arrived *in, const struct leg *leg, u16 behind, vo
 		udp = (void *)(ip + 1);
 		if ((void *)(udp + 1) > end)
 			return 0;
-		addresses = write_ipv6(ip, in, leg, behind);
+		addresses = write_ipv6(ip, in, on, behind);
 	} else {
 		struct ipv4 *ip = behind_link;
 		udp = (void *)(ip + 1);
 		if ((void *)(udp + 1) > end)
 			return 0;
-		addresses = write_ipv4(ip, in, leg, behind);
+		addresses = write_ipv4(ip, in, on, behind);
 	}
-	__builtin_memcpy(ethernet->to, leg->to_mac, 6);
-	__builtin_memcpy(ethernet->from, leg->from_mac, 6);
+	__builtin_memcpy(ethernet->to, on.way->to_mac, 6);
+	__builtin_memcpy(ethernet->from, on.way->from_mac, 6);
 
 	u32 length = (is6 ? sizeof(struct ipv6) : sizeof(struct ipv4)) + sizeof(struct ethernet) + sizeof(struct udp) +
 		     (vlan ? sizeof(struct vlan) : 0);
 	struct channel_data head = {};
-	if (leg->channel) {
+	if (on.leg->channel) {
 		struct channel_data *data = (void *)(udp + 1);
-		head.number = leg->channel;
+		head.number = on.leg->channel;
 		head.length = HTONS((u16)(behind - sizeof(struct udp) - sizeof(struct channel_data)));
 		if ((void *)(data + 1) > end)
 			return 0;
 		*data = head;
 		length += sizeof(struct channel_data);
 	}
-	udp->from = leg->from_port;
-	udp->to = leg->to_port;
+	udp->from = on.leg->from_port;
+	udp->to = on.leg->to_port;
 	udp->length = HTONS(behind);
 	udp->check = mended(in, addresses, udp, &head);
 	return length;
@@ -226,23 +252,22 @@ INLINE u32 dress(const struct arrived *in, const struct leg *leg, u16 behind, vo
 enum moved { MOVED, NO_ROOM, BROKEN };
 
 /* Gives a frame in the driver's memory its new headers, where `less` bytes go away before the payload. */
-INLINE enum moved move_frame(struct xdp_md *ctx, const struct arrived *in, const struct leg *leg, u16 behind, int less)
+INLINE enum moved move_frame(struct xdp_md *ctx, const struct arrived *in, struct onward on, u16 behind, int less)
 {
 	if (less && adjust_head(ctx, less))
 		return NO_ROOM;
 	void *start = (void *)(long)ctx->data;
 	const void *end = (void *)(long)ctx->data_end;
-	return dress(in, leg, behind, start, end, leg->vlan != 0) ? MOVED : BROKEN;
+	return dress(in, on, behind, start, end, on.way->vlan != 0) ? MOVED : BROKEN;
 }
 
 #define ROOM_BEHIND_LINK 1
 #define RECOMPUTE_CHECKSUM 1
 
 /* The same of a buffer of the kernel's, which knows by itself what protocol it is and its VLAN. */
-INLINE enum moved move_buffer(struct sk_buff *ctx, const struct arrived *in, const struct leg *leg, u16 behind,
-			      int less)
+INLINE enum moved move_buffer(struct sk_buff *ctx, const struct arrived *in, struct onward on, u16 behind, int less)
 {
-	int is6 = leg->family == 6;
+	int is6 = on.way->family == 6;
 	int turns = is6 != (in->header == sizeof(struct ipv6));
 	if (turns) {
 		if (change_protocol(ctx, is6 ? ETHERNET_IPV6 : ETHERNET_IPV4, 0))
@@ -253,12 +278,12 @@ INLINE enum moved move_buffer(struct sk_buff *ctx, const struct arrived *in, con
 	if (less && adjust_room(ctx, -less, ROOM_BEHIND_LINK, 0))
 		return turns ? BROKEN : NO_ROOM;
 	u8 head[LONGEST];
-	u32 length = dress(in, leg, behind, head, head + LONGEST, 0);
+	u32 length = dress(in, on, behind, head, head + LONGEST, 0);
 	if (!length || length > LONGEST || store_bytes(ctx, 0, head, length, RECOMPUTE_CHECKSUM))
 		return BROKEN;
 	if (ctx->vlan_present && vlan_pop(ctx))
 		return BROKEN;
-	if (leg->vlan && vlan_push(ctx, ETHERNET_VLAN, HTONS(leg->vlan)))
+	if (on.way->vlan && vlan_push(ctx, ETHERNET_VLAN, HTONS(on.way->vlan)))
 		return BROKEN;
 	return MOVED;
 }
@@ -276,28 +301,34 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 	if (leg->mixed && (in->first & 0xc0) != 0x80)
 		return XDP_PASS;
 	u64 now = coarse_ns();
-	if (now >= leg->expires)
+	if (has_expired(leg, now))
 		return up(PASSED_EXPIRED, payload);
+	const struct way *way = way_of(leg);
+	if (!way)
+		return XDP_PASS;
 	if (leg->course == INWARD) {
 		inward = leg;
-		leg = next(leg);
+		leg = next((struct onward){ leg, way });
 		if (!leg || leg->course != OUTWARD)
 			return up(PASSED_WITHIN, payload);
-		if (now >= leg->expires)
+		if (has_expired(leg, now))
 			return up(PASSED_EXPIRED, payload);
+		way = way_of(leg);
+		if (!way)
+			return XDP_PASS;
 		/* It passes two relayed addresses. */
 		if (!in->hops--)
 			return up(PASSED_HOPS, payload);
 	}
 	int grow = leg->channel ? (int)sizeof(struct channel_data) : 0;
-	int is6 = leg->family == 6;
-	u32 link = sizeof(struct ethernet) + (place == IN_DRIVER && leg->vlan ? sizeof(struct vlan) : 0);
+	int is6 = way->family == 6;
+	u32 link = sizeof(struct ethernet) + (place == IN_DRIVER && way->vlan ? sizeof(struct vlan) : 0);
 	u32 header = is6 ? sizeof(struct ipv6) : sizeof(struct ipv4);
 	u16 behind = sizeof(struct udp) + payload + grow;
 
 	if (in->hops <= 1)
 		return up(PASSED_HOPS, payload);
-	if (header + behind > leg->mtu)
+	if (header + behind > way->mtu)
 		return up(PASSED_SIZE, payload);
 	if (place == BEHIND && ((struct sk_buff *)ctx)->gso_size)
 		return up(PASSED_RUN, payload);
@@ -317,8 +348,9 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 		return XDP_DROP;
 	}
 	int less = (int)(in->link + in->header) - (int)(link + header) + strip - grow;
-	enum moved moved = place == IN_DRIVER ? move_frame(ctx, in, leg, behind, less) :
-						move_buffer(ctx, in, leg, behind, less);
+	struct onward on = { leg, way };
+	enum moved moved = place == IN_DRIVER ? move_frame(ctx, in, on, behind, less) :
+						move_buffer(ctx, in, on, behind, less);
 	if (moved == NO_ROOM)
 		return up(PASSED_ROOM, payload);
 	if (moved == BROKEN)
@@ -331,9 +363,9 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 	if (inward)
 		count(inward->slot, payload);
 	count(leg->slot, payload);
-	if (place == IN_DRIVER && leg->ifindex == ((struct xdp_md *)ctx)->ingress_ifindex && !leg->redirects)
+	if (place == IN_DRIVER && way->ifindex == ((struct xdp_md *)ctx)->ingress_ifindex && !way->redirects)
 		return XDP_TX;
-	return redirect(leg->ifindex, 0);
+	return redirect(way->ifindex, 0);
 }
 
 /* Why a datagram that should be one and is longer than its first goes up. */

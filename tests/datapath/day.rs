@@ -54,16 +54,17 @@ struct Side {
     slot: u32,
     /// What its slot had counted before.
     before: Flow,
-    entry: Entry,
+    entry: Option<Entry>,
 }
 
 impl Kernel {
     fn new() -> Self {
         let legs = SLOTS.end;
-        let program = Program::load(Mode::Native, Room { legs, over: [legs; 2], limits: 0 });
+        let program =
+            Program::load(Mode::Native, Room { legs, over: [legs; 2], ways: legs, limits: 0 });
         let program = program.expect("a kernel that takes the program: run as root");
         Self {
-            legs: program.legs().expect("its legs"),
+            legs: program.legs(0..legs).expect("its legs"),
             meter: program.meter(),
             program,
             free: SLOTS.collect(),
@@ -73,7 +74,7 @@ impl Kernel {
         }
     }
 
-    fn install(&mut self, route: &Route) -> [Side; 2] {
+    fn install(&mut self, now: Now, route: &Route) -> [Side; 2] {
         let listener = rig::site::LISTENERS[route.client.listener.index()].parse();
         let listener: SocketAddr = listener.expect("an address");
         [Direction::ToPeer, Direction::ToClient].map(|direction| {
@@ -86,25 +87,26 @@ impl Kernel {
             };
             let terms = Terms { slot, limit: 0, expires: u64::MAX };
             let entry = Entry::new((route, listener), direction, &hop, terms);
-            self.legs.insert(&entry).expect("room for a leg");
-            Side { direction, slot, before: self.meter.carried(slot), entry }
+            let mut side = Side { direction, slot, before: self.meter.carried(slot), entry: None };
+            self.legs.set(now.mono, &mut side.entry, Some(entry)).expect("room for a leg");
+            side
         })
     }
 
     /// Takes the legs of a route out; what they carried.
-    fn remove(&mut self, sides: &[Side; 2]) -> Usage {
+    fn remove(&mut self, now: Now, sides: [Side; 2]) -> Usage {
         let mut usage = Usage::default();
-        for Side { direction, slot, before, entry } in sides {
-            self.legs.remove(entry).expect("a leg");
-            let now = self.meter.carried(*slot);
-            let packets = now.packets - before.packets;
-            let flow = Flow { packets, bytes: now.bytes - before.bytes };
+        for Side { direction, slot, before, mut entry } in sides {
+            self.legs.set(now.mono, &mut entry, None).expect("a leg");
+            let total = self.meter.carried(slot);
+            let packets = total.packets - before.packets;
+            let flow = Flow { packets, bytes: total.bytes - before.bytes };
             match direction {
                 Direction::ToPeer => usage.to_peer = flow,
                 Direction::ToClient => usage.to_client = flow,
             }
             self.carried += packets;
-            self.free.insert(0, *slot);
+            self.free.insert(0, slot);
         }
         usage
     }
@@ -119,7 +121,7 @@ impl Kernel {
                 after.push((route, sides));
                 continue;
             }
-            let usage = self.remove(&sides);
+            let usage = self.remove(now, sides);
             server.carried(id, &route, usage);
             if !server.allocations(now).any(|view| view.id == id) {
                 *self.late.entry(id).or_default() += usage;
@@ -127,7 +129,7 @@ impl Kernel {
         }
         for route in wanted {
             if !after.iter().any(|(it, _)| alike(it, &route)) {
-                let sides = self.install(&route);
+                let sides = self.install(now, &route);
                 after.push((route, sides));
             }
         }

@@ -32,6 +32,8 @@ struct Pair {
     on: Outcome,
     program: Program,
     legs: Legs,
+    /// Of each client, by direction.
+    standing: [[Option<Entry>; 2]; 2],
     routes: [Route; 2],
     listeners: [SocketAddr; 2],
     /// The indices of the limits of each client's legs; zero for none.
@@ -67,10 +69,11 @@ impl Pair {
         let listeners = clients.map(|family| listener(family).expect("an address"));
         let program = Program::load(mode, ROOM);
         let program = program.expect("a kernel that takes the program: run as root");
-        let legs = program.legs().expect("its legs");
+        let legs = program.legs(0..ROOM.ways).expect("its legs");
         let limits = [[0; 2]; 2];
         let on = if mode == Mode::Tc { Outcome::Across } else { Outcome::Back };
-        let mut pair = Self { world, on, program, legs, routes, listeners, limits };
+        let standing = [[None; 2]; 2];
+        let mut pair = Self { world, on, program, legs, standing, routes, listeners, limits };
         for index in [0, 1] {
             for direction in [Direction::ToPeer, Direction::ToClient] {
                 pair.install(index, direction, u64::MAX);
@@ -95,12 +98,16 @@ impl Pair {
 
     fn install(&mut self, index: usize, direction: Direction, expires: u64) {
         let entry = self.entry(index, direction, expires);
-        self.legs.insert(&entry).expect("room for a leg");
+        self.set(index, direction, Some(entry));
     }
 
     fn remove(&mut self, index: usize, direction: Direction) {
-        let entry = self.entry(index, direction, 0);
-        self.legs.remove(&entry).expect("a leg");
+        self.set(index, direction, None);
+    }
+
+    fn set(&mut self, index: usize, direction: Direction, wanted: Option<Entry>) {
+        let stands = &mut self.standing[index][direction as usize];
+        self.legs.set(self.world.now().mono, stands, wanted).expect("room for a leg");
     }
 
     /// What one of them sends to the relay.

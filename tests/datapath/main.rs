@@ -7,6 +7,7 @@ mod day;
 mod frame;
 mod hairpin;
 mod limit;
+mod room;
 mod stage;
 
 use std::cell::{Cell, RefCell};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use proto::addr::{ClientAddr, Family, FiveTuple, PeerAddr, RelayId};
 use proto::marks::Datagram;
 use proto::turn::{Change, Route, Verdict, Wrap};
-use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, Program, Room, Terms};
+use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, Program, Room, Terms, Unable};
 use rig::{Draft, World, kind};
 
 use crate::frame::{ETHERNET, Frame, delivered, half, tagged, untagged};
@@ -23,7 +23,7 @@ const NEXT: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
 const INTERFACES: [u32; 2] = [1, 2];
 
 /// Room enough for these tests.
-pub(crate) const ROOM: Room = Room { legs: 16, over: [16; 2], limits: 4 };
+pub(crate) const ROOM: Room = Room { legs: 16, over: [16; 2], ways: 16, limits: 4 };
 
 /// The places of the program: each has one of its own.
 pub(crate) const MODES: [Mode; 2] = [Mode::Native, Mode::Tc];
@@ -34,9 +34,12 @@ pub(crate) struct Stage {
     relay: RelayId,
     pub(crate) mode: Mode,
     pub(crate) program: Program,
-    legs: Legs,
+    pub(crate) legs: Legs,
+    standing: [Option<Entry>; 2],
     pub(crate) route: Route,
     pub(crate) listener: SocketAddr,
+    /// The hardware addresses of the next hops toward the peer, and toward the client.
+    pub(crate) next: [[u8; 6]; 2],
     /// Toward the peer, and toward the client; zero for none.
     pub(crate) vlans: [u16; 2],
     /// The indices of the limits; zero for none.
@@ -90,11 +93,23 @@ impl Stage {
         let listener = rig::site::LISTENERS[client.index()].parse().expect("an address");
         let program = Program::load(mode, ROOM);
         let program = program.expect("a kernel that takes the program: run as root");
-        let legs = program.legs().expect("its legs");
+        let legs = program.legs(0..ROOM.ways).expect("its legs");
         let relay = RelayId { allocation: id, family: peer };
         let vlans = [0; 2];
         let limits = [0; 2];
-        let mut stage = Self { world, relay, mode, program, legs, route, listener, vlans, limits };
+        let mut stage = Self {
+            world,
+            relay,
+            mode,
+            program,
+            legs,
+            standing: [None; 2],
+            route,
+            listener,
+            next: NEXT,
+            vlans,
+            limits,
+        };
         stage.install(u64::MAX);
         stage
     }
@@ -102,24 +117,28 @@ impl Stage {
     /// Puts both legs in, until then.
     pub(crate) fn install(&mut self, expires: u64) {
         for (index, entry) in [0, 1].map(|index| (index, self.entry(index, expires))) {
-            self.legs.insert(&entry).unwrap_or_else(|error| panic!("leg {index}: {error}"));
+            self.set(index, Some(entry)).unwrap_or_else(|error| panic!("leg {index}: {error}"));
         }
     }
 
     /// Takes both legs out.
     pub(crate) fn remove(&mut self) {
         for index in [0, 1] {
-            let entry = self.entry(index, 0);
-            self.legs.remove(&entry).unwrap_or_else(|error| panic!("leg {index}: {error}"));
+            self.set(index, None).unwrap_or_else(|error| panic!("leg {index}: {error}"));
         }
     }
 
-    fn entry(&self, index: usize, expires: u64) -> Entry {
+    /// Makes of one of them what is wanted.
+    pub(crate) fn set(&mut self, index: usize, wanted: Option<Entry>) -> Result<(), Unable> {
+        self.legs.set(self.world.now().mono, &mut self.standing[index], wanted)
+    }
+
+    pub(crate) fn entry(&self, index: usize, expires: u64) -> Entry {
         let direction = [Direction::ToPeer, Direction::ToClient][index];
         let hop = Hop {
             ifindex: INTERFACES[index],
             from_mac: OURS,
-            to_mac: NEXT[index],
+            to_mac: self.next[index],
             vlan: self.vlans[index],
             is_cable: false,
             mtu: MTU[index],
@@ -228,7 +247,7 @@ impl Stage {
         };
         let hops = marks.hops.expect("a header was seen").get();
         let frame = Frame {
-            macs: [NEXT[index], OURS],
+            macs: [self.next[index], OURS],
             class: marks.class,
             hops,
             dont_fragment: marks.dont_fragment,

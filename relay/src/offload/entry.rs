@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use proto::policy::bandwidth::Direction;
 use proto::turn::Route;
 
-use crate::sys::{Key4, Key6, Leg};
+use crate::sys::{Key4, Key6, Leg, MOST_WAYS, Way};
 
 /// The way out to one of the two ends of a route; that to another client of this relay has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,9 @@ enum Course {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub(super) key: Key,
-    pub(super) leg: Leg,
+    /// Without its way.
+    leg: Leg,
+    pub(super) way: Way,
 }
 
 /// How it is found, by the family it arrives over.
@@ -84,29 +86,40 @@ impl Entry {
             Direction::ToPeer => Course::Inward,
             Direction::ToClient => Course::Outward,
         };
-        let leg = Leg {
+        let way = Way {
             from: mapped(from.ip()),
-            to: mapped(to.ip()),
-            expires,
             ifindex: hop.ifindex,
-            slot,
             from_mac: hop.from_mac,
             to_mac: hop.to_mac,
+            mtu: hop.mtu,
+            vlan: hop.vlan.to_be_bytes(),
+            family: if to.is_ipv4() { 4 } else { 6 },
+            redirects: u8::from(hop.is_cable),
+            zero: [0; 2],
+        };
+        let leg = Leg {
+            to: mapped(to.ip()),
+            expires_way: expires & !WAY_MASK,
+            slot,
+            limit,
             from_port: from.port().to_be_bytes(),
             to_port: to.port().to_be_bytes(),
             channel: is,
-            mtu: hop.mtu,
-            family: if to.is_ipv4() { 4 } else { 6 },
             course: course as u8,
-            vlan: hop.vlan.to_be_bytes(),
             mixed: u8::from(route.channel.is_none() && direction == Direction::ToPeer),
-            redirects: u8::from(hop.is_cable),
-            zero: [0; 2],
-            limit,
         };
-        Self { key: key(arrives, was), leg }
+        Self { key: key(arrives, was), leg, way }
+    }
+
+    /// The leg by its way, which stands at an index.
+    pub(super) fn leg(&self, way: u32) -> Leg {
+        let way = u64::from(way) & WAY_MASK;
+        Leg { expires_way: self.leg.expires_way | way, ..self.leg }
     }
 }
+
+/// The bits of a leg's end that name its way.
+const WAY_MASK: u64 = MOST_WAYS as u64 - 1;
 
 fn key((remote, local): (SocketAddr, SocketAddr), channel: [u8; 2]) -> Key {
     let (remote_port, local_port) = (remote.port().to_be_bytes(), local.port().to_be_bytes());

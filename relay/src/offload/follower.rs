@@ -16,9 +16,10 @@ use proto::turn::{Route, Server};
 use super::accounts::{Account, Accounts, OffloadTally, usage};
 use super::entry::{Entry, Hop, Terms, ends};
 use super::hops::{Hops, Shift};
+use super::legs::Legs;
 use super::limits::{Limit, Limits};
 use super::netlink::Path;
-use super::program::{Legs, Meter, Unable};
+use super::program::{Meter, Unable};
 use crate::clock::KernelClock;
 
 /// Allocations whose next hops are looked up anew in one turn.
@@ -170,7 +171,7 @@ impl Follower {
     ) -> Usage {
         let mut sum = Usage::default();
         for mirrored in self.mirrored.remove(&id).unwrap_or_default() {
-            sum += self.drop_route(id, mirrored, server);
+            sum += self.drop_route(now, id, mirrored, server);
         }
         self.end_limit(now, id, server);
         sum
@@ -191,7 +192,7 @@ impl Follower {
             let is_over = |it: &mut Mirrored| !wanted.iter().any(|route| alike(route, &it.route));
             let over: Vec<Mirrored> = mirrored.extract_if(.., is_over).collect();
             for mirrored in over {
-                self.drop_route(*id, mirrored, server);
+                self.drop_route(now, *id, mirrored, server);
             }
         }
         for id in &touched {
@@ -244,7 +245,7 @@ impl Follower {
                     mirrored.rests = now + SHIFT;
                     self.rested.push_back((mirrored.rests + REST, id));
                 }
-                self.kernel.set(mirrored);
+                self.kernel.set(now, mirrored);
             }
         }
     }
@@ -298,10 +299,10 @@ impl Follower {
     }
 
     /// Takes every leg out: the server begins anew.
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self, now: Instant) {
         let Self { kernel, mirrored, limits, tally, .. } = self;
         for mut mirrored in std::mem::take(mirrored).into_values().flatten() {
-            kernel.remove(&mut mirrored);
+            kernel.remove(now, &mut mirrored);
             tally.carried += kernel.draw(&mut mirrored);
             kernel.close(&mirrored);
         }
@@ -333,10 +334,10 @@ impl Follower {
             if let Some(known) = known {
                 // Its paths are as old as its last rest at most.
                 known.route = route;
-                kernel.set(known);
+                kernel.set(now, known);
             } else if let Some(mut new) = kernel.mirror(route, held_to, rests) {
                 new.share_paths(routes);
-                kernel.set(&mut new);
+                kernel.set(now, &mut new);
                 if route.channel.is_none() {
                     aimed.insert(id);
                 }
@@ -381,11 +382,12 @@ impl Follower {
     /// Takes a route out of the kernel and adds what it carried to the server's accounts.
     fn drop_route<L: Ledger>(
         &mut self,
+        now: Instant,
         id: AllocationId,
         mut mirrored: Mirrored,
         server: &mut Server<L>,
     ) -> Usage {
-        self.kernel.remove(&mut mirrored);
+        self.kernel.remove(now, &mut mirrored);
         if mirrored.route.channel.is_none() {
             self.aimed.remove(&id);
         }
@@ -426,7 +428,7 @@ impl Kernel {
     }
 
     /// Puts the legs of a route in as they are to be now, or takes them out.
-    fn set(&mut self, mirrored: &mut Mirrored) {
+    fn set(&mut self, now: Instant, mirrored: &mut Mirrored) {
         let Mirrored { route, limits, sides, rests } = mirrored;
         let Some(&listener) = self.listeners.get(route.client.listener.index()) else { return };
         let expires = self.clock.of(route.expires.min(*rests));
@@ -441,28 +443,19 @@ impl Kernel {
             };
             let limit = limits[side.direction as usize];
             let terms = Terms { slot: side.account.slot, limit, expires };
-            let entry = hop.map(|hop| Entry::new((route, listener), side.direction, &hop, terms));
-            if entry == side.entry {
-                continue;
-            }
-            let outcome = match (&entry, &side.entry) {
-                (Some(entry), _) => self.legs.insert(entry),
-                (None, Some(before)) => self.legs.remove(before),
-                (None, None) => Ok(()),
-            };
-            match outcome {
-                Ok(()) => side.entry = entry,
-                Err(error) => self.refuse(&error),
+            let wanted = hop.map(|hop| Entry::new((route, listener), side.direction, &hop, terms));
+            if wanted != side.entry
+                && let Err(error) = self.legs.set(now, &mut side.entry, wanted)
+            {
+                self.refuse(&error);
             }
         }
     }
 
     /// Takes the legs of a route out.
-    fn remove(&mut self, mirrored: &mut Mirrored) {
+    fn remove(&mut self, now: Instant, mirrored: &mut Mirrored) {
         for side in &mut mirrored.sides {
-            if let Some(entry) = side.entry.take()
-                && let Err(error) = self.legs.remove(&entry)
-            {
+            if let Err(error) = self.legs.set(now, &mut side.entry, None) {
                 self.refuse(&error);
             }
         }

@@ -3,7 +3,7 @@
 //! When the relay starts, [`open`] loads the program of `relay/xdp/`, attaches it to the interfaces
 //! of the configuration and hands each worker a [`Follower`]. That one asks the server for the
 //! routes of an allocation after each change of it, and keeps two legs in the kernel for each,
-//! once both next hops are known. A leg carries its own end and its own accounts; what the kernel
+//! once both next hops are known; legs that leave by the same way share it. A leg carries its own end and its own accounts; what the kernel
 //! carried is added to the server's when somebody asks, and when a route ends. What an allocation
 //! may carry, both hold. Without all this
 //! every packet takes the way through the engine, which stays open for whatever the program
@@ -14,10 +14,12 @@ mod entry;
 mod fitness;
 mod follower;
 mod hops;
+mod legs;
 mod limits;
 mod netlink;
 mod program;
 mod rings;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -31,13 +33,16 @@ pub use entry::{Entry, Hop, Terms};
 pub(crate) use fitness::{Fitness, fitness};
 pub(crate) use follower::Follower;
 pub(crate) use hops::{Hops, below};
-pub use program::{Legs, Meter, Mode, Outcome, PASSED, Program, Room, Unable};
+pub use legs::Legs;
+pub use program::{Meter, Mode, Outcome, PASSED, Program, Room, Unable};
 pub use proto::policy::bandwidth::Direction;
 pub(crate) use rings::MOST_QUEUES;
+pub use ways::ways_of;
 
 use crate::clock::KernelClock;
 use crate::config::Config;
 use crate::engine::{FOREIGN, Gear};
+use crate::sys::MOST_WAYS;
 use follower::Parts;
 use limits::{Commons, Limits};
 use rings::RingRoom;
@@ -138,7 +143,9 @@ fn launch(
     let each_limits = if wish.limits { each & !1 } else { 0 };
     let own_limits = each_limits * u32::from(config.workers);
     let limits = own_limits.saturating_mul(2);
-    let mut program = Program::load_with(mode, Room { legs, over: rooms, limits }, &room)?;
+    let each_ways = ways_of(each).min(MOST_WAYS / u32::from(config.workers.max(1)));
+    let ways = each_ways * u32::from(config.workers);
+    let mut program = Program::load_with(mode, Room { legs, over: rooms, ways, limits }, &room)?;
     let mut indices = Vec::new();
     for (interface, _, stands) in &mut standing.interfaces {
         let is_vouched = !wish.interfaces.is_empty() || mode != Mode::Native;
@@ -174,9 +181,10 @@ fn launch(
     let commons = Arc::new(Commons::new(program.limits(), clock, shared));
     let follower = |worker: u16| {
         let first = program::FIRST_LEG + u32::from(worker) * each;
+        let first_way = u32::from(worker) * each_ways;
         let first_limit = program::FIRST_LIMIT + u32::from(worker) * each_limits;
         Ok(Follower::new(Parts {
-            legs: program.legs()?,
+            legs: program.legs(first_way..first_way + each_ways)?,
             meter: program.meter(),
             slots: first..first + each,
             limits: Limits::new(&commons, first_limit..first_limit + each_limits),

@@ -5,12 +5,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{Map, MapData, MapError};
 use aya::programs::{ProgramError, ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, TestRun, TestRunOptions};
 use nix::net::if_::if_nametoindex;
@@ -18,9 +20,10 @@ use proto::policy::Rates;
 use proto::policy::bandwidth::BURST;
 use proto::turn::tally::Flow;
 
-use super::entry::{Entry, Key};
+use super::legs::Legs;
 use super::rings::RingRoom;
-use crate::sys::{self, Counts, Key4, Key6, LEVELS, Leg, Limits, Place};
+use super::ways::Ways;
+use crate::sys::{self, Counts, LEVELS, Limits, Place};
 
 /// The object that `relay/xdp/build` makes.
 const OBJECT: &[u8] =
@@ -87,6 +90,12 @@ pub enum Unable {
     /// No interface takes it.
     #[error("it stands at no interface")]
     Nowhere,
+    /// Ways out are as many as there is room for.
+    #[error(
+        "legs lead by more next hops than there is room for beside offload.routes: raise it, or what \
+         goes by these is relayed by sockets"
+    )]
+    Ways,
     /// Its maps cannot be used.
     #[error("its maps: {}", whole(.0))]
     Map(#[from] MapError),
@@ -179,6 +188,8 @@ pub struct Room {
     pub legs: u32,
     /// As many of them as may arrive over IPv4, and over IPv6.
     pub over: [u32; 2],
+    /// Ways out: see [`ways_of`](super::ways_of).
+    pub ways: u32,
     /// Limits, two for each allocation that has one, and for what several share.
     pub limits: u32,
 }
@@ -206,7 +217,7 @@ impl Program {
 
     /// The same, with room for rings.
     pub(super) fn load_with(mode: Mode, room: Room, rings: &RingRoom) -> Result<Self, Unable> {
-        let Room { legs, over: [over_ipv4, over_ipv6], limits } = room;
+        let Room { legs, over: [over_ipv4, over_ipv6], ways, limits } = room;
         let processors = aya::util::online_cpus().map_err(|(_, error)| error)?.len();
         let rows: u32 = if processors >= MOST_ROWS { 4 } else { 1 << (processors / 2) };
         let slots = FIRST_LEG.saturating_add(legs);
@@ -216,6 +227,7 @@ impl Program {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("legs4", over_ipv4.max(1))
             .map_max_entries("legs6", over_ipv6.max(1))
+            .map_max_entries("ways", ways.max(1))
             .map_max_entries("counts", entries)
             .map_max_entries("addresses", rings.addresses.max(1))
             .map_max_entries("ports", rings.port_words())
@@ -260,15 +272,25 @@ impl Program {
         Ok(ifindex)
     }
 
-    /// A door to its legs, for one thread.
-    pub fn legs(&self) -> Result<Legs, Unable> {
-        let map = |name| {
-            let Some(Map::HashMap(legs)) = self.ebpf.map(name) else {
-                return Err(Unable::Lacks(name));
-            };
-            Ok(Map::HashMap(MapData::from_fd(legs.fd().as_fd().try_clone_to_owned()?)?))
+    /// A door to its legs, for one thread, which has these of the ways to itself.
+    pub fn legs(&self, ways: Range<u32>) -> Result<Legs, Unable> {
+        let again = |map: &MapData| {
+            Ok::<_, Unable>(MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?)
         };
-        Ok(Legs { v4: map("legs4")?.try_into()?, v6: map("legs6")?.try_into()? })
+        let legs = |name| match self.ebpf.map(name) {
+            Some(Map::HashMap(legs)) => Ok(Map::HashMap(again(legs)?)),
+            _ => Err(Unable::Lacks(name)),
+        };
+        let Some(Map::Array(table)) = self.ebpf.map("ways") else {
+            return Err(Unable::Lacks("ways"));
+        };
+        let table = Map::Array(again(table)?);
+        Ok(Legs {
+            v4: legs("legs4")?.try_into()?,
+            v6: legs("legs6")?.try_into()?,
+            table: table.try_into()?,
+            ways: Ways::new(ways),
+        })
     }
 
     /// What others may call it by.
@@ -279,6 +301,20 @@ impl Program {
             Mode::Native | Mode::Generic => <&Xdp>::try_from(program)?.fd()?,
             Mode::Tc => <&SchedClassifier>::try_from(program)?.fd()?,
         })
+    }
+
+    /// Bytes of memory that the kernel charges for its tables.
+    pub fn memory(&self) -> Result<u64, Unable> {
+        let mut sum = 0;
+        for (_, map) in self.ebpf.maps() {
+            let (Map::HashMap(table) | Map::Array(table)) = map else { continue };
+            let descriptor = table.fd().as_fd().as_raw_fd();
+            let told = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"))?;
+            let charged = told.lines().find_map(|line| line.strip_prefix("memlock:"));
+            let bytes = charged.and_then(|bytes| bytes.trim().parse::<u64>().ok());
+            sum += bytes.ok_or(Unable::Lacks("memory"))?;
+        }
+        Ok(sum)
     }
 
     /// A view of what it counted.
@@ -357,33 +393,6 @@ impl Program {
         };
         left.truncate(result.data_size_out as usize);
         Ok((outcome, left, result.duration))
-    }
-}
-
-/// The legs in the kernel, as one thread changes them.
-#[derive(Debug)]
-pub struct Legs {
-    v4: HashMap<MapData, Key4, Leg>,
-    v6: HashMap<MapData, Key6, Leg>,
-}
-
-impl Legs {
-    /// Puts a leg in, in place of what was found by its key before: no packet sees half of it.
-    pub fn insert(&mut self, Entry { key, leg }: &Entry) -> Result<(), Unable> {
-        match key {
-            Key::V4(key) => self.v4.insert(key, leg, 0)?,
-            Key::V6(key) => self.v6.insert(key, leg, 0)?,
-        }
-        Ok(())
-    }
-
-    /// Takes a leg out.
-    pub fn remove(&mut self, entry: &Entry) -> Result<(), Unable> {
-        match &entry.key {
-            Key::V4(key) => self.v4.remove(key)?,
-            Key::V6(key) => self.v6.remove(key)?,
-        }
-        Ok(())
     }
 }
 

@@ -36,29 +36,38 @@ pub(crate) struct Key6 {
     pub(crate) zero: [u8; 2],
 }
 
-/// Where payload goes on, in what dress and until when.
+/// A way out, which many legs share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub(crate) struct Way {
+    pub(crate) from: [u8; 16],
+    pub(crate) ifindex: u32,
+    pub(crate) from_mac: [u8; 6],
+    pub(crate) to_mac: [u8; 6],
+    pub(crate) mtu: u16,
+    pub(crate) vlan: [u8; 2],
+    pub(crate) family: u8,
+    pub(crate) redirects: u8,
+    pub(crate) zero: [u8; 2],
+}
+
+/// Where payload goes on, in what dress, until when and by which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Leg {
-    pub(crate) from: [u8; 16],
     pub(crate) to: [u8; 16],
-    pub(crate) expires: u64,
-    pub(crate) ifindex: u32,
+    pub(crate) expires_way: u64,
     pub(crate) slot: u32,
-    pub(crate) from_mac: [u8; 6],
-    pub(crate) to_mac: [u8; 6],
+    pub(crate) limit: u32,
     pub(crate) from_port: [u8; 2],
     pub(crate) to_port: [u8; 2],
     pub(crate) channel: [u8; 2],
-    pub(crate) mtu: u16,
-    pub(crate) family: u8,
     pub(crate) course: u8,
-    pub(crate) vlan: [u8; 2],
     pub(crate) mixed: u8,
-    pub(crate) redirects: u8,
-    pub(crate) zero: [u8; 2],
-    pub(crate) limit: u32,
 }
+
+/// How many ways there can be: so many of the last bits of a leg's end name its own.
+pub(crate) const MOST_WAYS: u32 = 1 << 20;
 
 /// What may be limited: bytes, and datagrams.
 pub(crate) const UNITS: usize = 2;
@@ -100,23 +109,23 @@ const _: () = {
     assert!(offset_of!(Key6, remote_port) == 32);
     assert!(offset_of!(Key6, local_port) == 34);
     assert!(offset_of!(Key6, channel) == 36);
-    assert!(size_of::<Leg>() == 80);
-    assert!(offset_of!(Leg, to) == 16);
-    assert!(offset_of!(Leg, expires) == 32);
-    assert!(offset_of!(Leg, ifindex) == 40);
-    assert!(offset_of!(Leg, slot) == 44);
-    assert!(offset_of!(Leg, from_mac) == 48);
-    assert!(offset_of!(Leg, to_mac) == 54);
-    assert!(offset_of!(Leg, from_port) == 60);
-    assert!(offset_of!(Leg, to_port) == 62);
-    assert!(offset_of!(Leg, channel) == 64);
-    assert!(offset_of!(Leg, mtu) == 66);
-    assert!(offset_of!(Leg, family) == 68);
-    assert!(offset_of!(Leg, course) == 69);
-    assert!(offset_of!(Leg, vlan) == 70);
-    assert!(offset_of!(Leg, mixed) == 72);
-    assert!(offset_of!(Leg, redirects) == 73);
-    assert!(offset_of!(Leg, limit) == 76);
+    assert!(size_of::<Way>() == 40);
+    assert!(offset_of!(Way, ifindex) == 16);
+    assert!(offset_of!(Way, from_mac) == 20);
+    assert!(offset_of!(Way, to_mac) == 26);
+    assert!(offset_of!(Way, mtu) == 32);
+    assert!(offset_of!(Way, vlan) == 34);
+    assert!(offset_of!(Way, family) == 36);
+    assert!(offset_of!(Way, redirects) == 37);
+    assert!(size_of::<Leg>() == 40);
+    assert!(offset_of!(Leg, expires_way) == 16);
+    assert!(offset_of!(Leg, slot) == 24);
+    assert!(offset_of!(Leg, limit) == 28);
+    assert!(offset_of!(Leg, from_port) == 32);
+    assert!(offset_of!(Leg, to_port) == 34);
+    assert!(offset_of!(Leg, channel) == 36);
+    assert!(offset_of!(Leg, course) == 38);
+    assert!(offset_of!(Leg, mixed) == 39);
     assert!(size_of::<Limit>() == 80);
     assert!(offset_of!(Limit, rate) == 16);
     assert!(offset_of!(Limit, above) == 32);
@@ -135,6 +144,10 @@ unsafe impl aya::Pod for Key6 {}
 // SAFETY: as above.
 #[expect(unsafe_code, reason = "see SAFETY")]
 unsafe impl aya::Pod for Leg {}
+
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "see SAFETY")]
+unsafe impl aya::Pod for Way {}
 
 /// What `bpf(2)` is told to make a link of a program and an interface.
 #[repr(C)]

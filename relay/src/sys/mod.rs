@@ -40,7 +40,8 @@ pub(crate) use host::{
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use kernel::{
-    BUFFER, BUFFER_JOINED, Counts, Key4, Key6, LEVELS, Leg, Limits, Place, UNITS, attach,
+    BUFFER, BUFFER_JOINED, Counts, Key4, Key6, LEVELS, Leg, Limits, MOST_WAYS, Place, UNITS, Way,
+    attach,
 };
 pub(crate) use mapping::Mapping;
 pub(crate) use outbound::{Label, Messages, Outbound};

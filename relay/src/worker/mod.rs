@@ -133,11 +133,12 @@ impl<E: Engine> Worker<SharedLedger, E> {
             self.hands.tcp.close_all();
             self.hands.batch = Batch::new();
             self.hands.dtls.close_all(&mut self.hands.batch);
-            self.hands.offload.iter_mut().for_each(Follower::clear);
+            let now = self.clock.last().mono;
+            self.hands.offload.iter_mut().for_each(|it| it.clear(now));
             self.outbox = self.desk.outbox();
             self.capture = None;
             if let Some(records) = &self.desk.records {
-                records.all_lost(self.clock.last().mono);
+                records.all_lost(now);
             }
             self.desk.ledger.forget();
             // Another seed: the first one would give out the same tokens and ports again.
