@@ -449,7 +449,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         .map_err(|source| StartError::system("the limit of descriptors", source))?;
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
-    let Offload { program, standing, followers, mut gear } = offload::open(&config);
+    let Offload { program, standing, followers, gear } = offload::open(&config);
     let Confined { measures, reader, writer } = if alone {
         let plan = Plan { kernel_maps: program.is_some(), ..config.plan()? };
         guard::confine(&plan, &listen::descriptors(&sockets))?
@@ -476,7 +476,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let letterboxes: Arc<[Letterbox]> = letterboxes.into();
     let (teller, records) = records::keep(&config, &letterboxes, writer)?;
     let (mut blocks, mut crew) = (Vec::new(), Vec::new());
-    let mut followers = followers.into_iter();
+    let (mut followers, mut gear) = (followers.into_iter(), gear.into_iter());
     for (index, (engine, doors, inbox)) in (0_u16..).zip(tables) {
         let ledger = ledger.of_worker(index);
         let registry = engine.registry().map_err(failed)?;
@@ -502,7 +502,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         blocks.push(Arc::clone(&block));
         let tcp = TcpRelays::new(engine.registry().map_err(failed)?);
         let hands = Hands { batch: Batch::new(), streams, dtls, tcp, offload };
-        let worker = worker::hire(gear.take(), engine, (desk, hands, block));
+        let worker = worker::hire(gear.next(), engine, (desk, hands, block));
         crew.push((index, worker.map_err(failed)?));
     }
 

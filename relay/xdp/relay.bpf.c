@@ -434,9 +434,15 @@ INLINE int over_ipv4(void *ctx, enum place place, u32 link, const struct ipv4 *i
 		if (!leg) {
 			if (place == BEHIND)
 				return XDP_PASS;
-			struct address local = { .octets = { [10] = 0xff, [11] = 0xff } };
-			__builtin_memcpy(local.octets + 12, &ip->to, 4);
-			return to_ring(ctx, &local, udp, end);
+			struct key6 way = {
+				.remote = { [10] = 0xff, [11] = 0xff },
+				.local = { [10] = 0xff, [11] = 0xff },
+				.remote_port = in.from_port,
+				.local_port = in.to_port,
+			};
+			__builtin_memcpy(way.remote + 12, &ip->from, 4);
+			__builtin_memcpy(way.local + 12, &ip->to, 4);
+			return to_ring(ctx, &way, udp, end);
 		}
 	}
 	if (sum_of(ip, 10) != 0xffff)
@@ -474,11 +480,7 @@ INLINE int over_ipv6(void *ctx, enum place place, u32 link, const struct ipv6 *i
 		key.channel = 0;
 		leg = map_lookup(&legs6, &key);
 		if (!leg) {
-			if (place == BEHIND)
-				return XDP_PASS;
-			struct address local;
-			__builtin_memcpy(local.octets, ip->to, 16);
-			return to_ring(ctx, &local, udp, end);
+			return place == BEHIND ? XDP_PASS : to_ring(ctx, &key, udp, end);
 		}
 	}
 	in.addresses = sum_of(ip->from, 16);

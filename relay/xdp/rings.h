@@ -20,7 +20,8 @@ struct {
 	TYPE(value, u32);
 } addresses SEC(".maps");
 
-/* A bit for each port: of an address first its relayed ports, then its listeners'. */
+/* An octet for each port: of an address first its relayed ports, then its listeners'. Zero is closed, others say
+ * whose port it is: one more than the number of a worker; of listeners, whom steering gives to one, any. */
 struct {
 	UINT(type, MAP_ARRAY);
 	UINT(max_entries, 1);
@@ -30,9 +31,9 @@ struct {
 } ports SEC(".maps");
 
 /* The words of all ports of one kind. */
-#define PORT_WORDS 1024
+#define PORT_WORDS 8192
 
-/* The rings: so many queues of the first interface, as many of the next. */
+/* The rings: so many queues of the first interface, as many of the next; for each queue, one of each worker. */
 struct {
 	UINT(type, MAP_RINGS);
 	UINT(max_entries, 1);
@@ -40,26 +41,39 @@ struct {
 	TYPE(value, u32);
 } rings SEC(".maps");
 
-/* The sockets for the rest: of IPv4, of IPv6. */
+/* The sockets for the rest: of each worker one of IPv4 and one of IPv6. */
 struct {
 	UINT(type, MAP_SOCKETS);
-	UINT(max_entries, 2);
+	UINT(max_entries, 1);
 	TYPE(key, u32);
 	TYPE(value, u32);
 } sockets SEC(".maps");
 
+#define STEER_FACTOR 0x9e3779b1u
+
 #define RING_INTERFACES 8
 #define RING_QUEUES 64
+
+/* Clients of which another worker hears than steering says, and which. */
+struct {
+	UINT(type, MAP_HASH);
+	UINT(max_entries, 1);
+	TYPE(key, struct key6);
+	TYPE(value, u32);
+} diverted SEC(".maps");
 
 /* Interfaces that have rings, in their order; set by the loader, zero where there is none. */
 const volatile u32 ring_interfaces[RING_INTERFACES] = {};
 
-/* Whether a port of a kind is open, counted from the words of its address. */
-INLINE int is_open(u32 word, u16 port)
+/* How many workers there are; set by the loader. */
+const volatile u32 workers = 1;
+
+/* Whose a port of a kind is, counted from the words of its address. */
+INLINE u8 owner(u32 word, u16 port)
 {
-	word += port / 64;
-	u64 *open = map_lookup(&ports, &word);
-	return open && *open >> port % 64 & 1;
+	word += port / 8;
+	u64 *owners = map_lookup(&ports, &word);
+	return owners ? *owners >> port % 8 * 8 : 0;
 }
 
 /* Whether a listener is sent media: ChannelData, payload that stands bare, Send indications. Requests and
@@ -71,26 +85,44 @@ INLINE int is_media(const u8 *data, const void *end)
 	return data[0] >= 0x40 || (data[0] == 0 && data[1] == 0x16);
 }
 
-/* Where a datagram goes that no leg leads on. */
-INLINE int to_ring(struct xdp_md *ctx, const struct address *local, const struct udp *udp, const void *end)
+/* The worker that hears a client. Steering is that of proto/src/addr.rs: both must say the same. */
+INLINE u32 server(const struct key6 *way)
+{
+	if (workers == 1)
+		return 0;
+	u32 *other = map_lookup(&diverted, way);
+	if (other)
+		return *other;
+	u32 low;
+	__builtin_memcpy(&low, &way->remote[12], 4);
+	u32 mixed = (HTONL(low) ^ HTONS(way->remote_port)) * STEER_FACTOR;
+	return (mixed >> 16) % workers;
+}
+
+/* Where a datagram goes that no leg leads on. Of the way it came the channel is zero. */
+INLINE int to_ring(struct xdp_md *ctx, const struct key6 *way, const struct udp *udp, const void *end)
 {
 	if (!ring_interfaces[0])
 		return XDP_PASS;
-	u32 *words = map_lookup(&addresses, local);
+	u32 *words = map_lookup(&addresses, way->local);
 	if (!words)
 		return XDP_PASS;
-	u16 port = HTONS(udp->to);
-	if (!is_open(*words, port) &&
-	    !(is_media((const u8 *)(udp + 1), end) && is_open(*words + PORT_WORDS, port)))
+	u16 port = HTONS(way->local_port);
+	u32 worker = owner(*words, port);
+	if (worker)
+		worker--;
+	else if (is_media((const u8 *)(udp + 1), end) && owner(*words + PORT_WORDS, port))
+		worker = server(way);
+	else
 		return XDP_PASS;
 	u32 queue = ctx->rx_queue_index;
 	for (u32 i = 0; i < RING_INTERFACES && queue < RING_QUEUES; i++)
 		if (ring_interfaces[i] == ctx->ingress_ifindex)
-			return redirect_map(&rings, i * RING_QUEUES + queue, XDP_PASS);
+			return redirect_map(&rings, (i * RING_QUEUES + queue) * workers + worker, XDP_PASS);
 	return XDP_PASS;
 }
 
-/* What the stack brings to a relayed port belongs to the one socket of its family. */
+/* What the stack brings to a relayed port belongs to the one socket of its family that the port's worker has. */
 SEC("sk_lookup")
 int relay_lookup(struct sk_lookup *ctx)
 {
@@ -107,8 +139,10 @@ int relay_lookup(struct sk_lookup *ctx)
 		octets[3] = ctx->local_ip4;
 	}
 	u32 *words = map_lookup(&addresses, &local);
-	if (!words || !is_open(*words, ctx->local_port))
+	u32 worker = words ? owner(*words, ctx->local_port) : 0;
+	if (!worker)
 		return SK_PASS;
+	which += 2 * (worker - 1);
 	void *socket = map_lookup(&sockets, &which);
 	if (!socket)
 		return SK_PASS;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use client::{AllocateOptions, Event, TurnClient};
 
+use rig::clock;
+
 use crate::edge::{Home, connect, mint};
 use crate::site::{INTERNAL, PEER, Site};
 
@@ -29,6 +31,21 @@ impl Line {
         let address = peer.local_addr().expect("it is bound");
         let channel = client.bind_channel(address).expect("a channel");
         Self { client, peer, channel }
+    }
+
+    /// A word there and back, said until it is.
+    pub(crate) fn await_echo(&mut self, word: &str) {
+        let short = Some(Duration::from_millis(200));
+        self.peer.set_read_timeout(short).expect("a timeout");
+        clock::await_some(WAIT, word, || {
+            self.client.send_channel(self.channel, word.as_bytes()).ok()?;
+            let mut bytes = [0; 64];
+            let (length, relayed) = self.peer.recv_from(&mut bytes).ok()?;
+            self.peer.send_to(&bytes[..length], relayed).ok()?;
+            let back = self.client.recv(Duration::from_millis(200)).ok()??;
+            matches!(back, Event::Data { payload, .. } if payload == word.as_bytes()).then_some(())
+        });
+        self.peer.set_read_timeout(Some(WAIT)).expect("a timeout");
     }
 
     /// A word there and back.

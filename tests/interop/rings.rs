@@ -10,12 +10,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
-use crate::coturn::{RUNS, for_coturn, start_peers};
+use crate::coturn::{RUNS, Run, for_coturn, start_peers};
 use crate::edge::{Home, REST_SECRET, RelayFile, av_edge, start_auth, start_relay};
 use crate::line::Line;
 use crate::netns::must;
 use crate::offload::{assert_mostly_offloaded, metric, page, relayed, serve_without, site};
-use crate::site::{EXTERNAL, Site};
+use crate::site::{EXTERNAL, INTERNAL, PEER, Site};
 
 /// Words of the call, each there and back.
 const WORDS: u64 = 500;
@@ -27,6 +27,20 @@ pub(crate) fn ringing(file: RelayFile, routes: u32) -> RelayFile {
          engine = \"af_xdp\"\nroutes = {routes}\n"
     );
     RelayFile { tables, workers: 1, ..file }
+}
+
+/// The same with two workers, where each interface has two queues.
+fn ringing_in_pairs(site: &Site, file: RelayFile) -> RelayFile {
+    for (machine, interfaces) in [
+        (&site.client, &["relay"][..]),
+        (&site.peer, &["relay"]),
+        (&site.relay, &["internal", "external"]),
+    ] {
+        for interface in interfaces {
+            must(machine.command("ethtool").args(["-L", interface, "rx", "2", "tx", "2"]));
+        }
+    }
+    RelayFile { workers: 2, ..ringing(file, 0) }
 }
 
 /// Datagrams by rings so far, in and out, and those of relayed ports that went by the stack.
@@ -126,6 +140,65 @@ fn rings_carry_everything_of_turnutils_uclient() {
         assert_by_rings(run.case, before.0, all, &found);
     }
     assert_eq!(relayed_sockets(&site), 0);
+}
+
+#[test]
+fn rings_of_two_workers_at_two_queues_carry_everything_of_turnutils_uclient() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let file = RelayFile { features: "mobility = true", ..for_coturn() };
+    let _relay = start_relay(&site, &home, &ringing_in_pairs(&site, file));
+    assert_eq!(metric(&page(&site), "av_edge_relay_rings", &[]), 4, "two queues of each interface");
+    let _peers = start_peers(&site);
+    // Half of the clients that move come from where another worker would hear them.
+    let moving =
+        Run { case: "mobility", server: INTERNAL, peer: PEER, clients: 8, options: &["-c", "-M"] };
+    for (number, run) in RUNS.iter().chain([&moving]).enumerate() {
+        let before = (carried(&page(&site)), relayed(&page(&site)));
+        let user = format!("user-{number}");
+        run.demand_all_back(&site.client, &["-u", &user, "-W", REST_SECRET]);
+        let found = page(&site);
+        // Between two workers it takes the stack.
+        if !run.case.starts_with("client to client") {
+            let all = relayed(&found)[0] - before.1[0];
+            assert_by_rings(run.case, before.0, all, &found);
+        }
+    }
+    let found = page(&site);
+    for worker in ["worker=\"0\"", "worker=\"1\""] {
+        for direction in ["direction=\"in\"", "direction=\"out\""] {
+            let count = metric(&found, "av_edge_relay_ring_datagrams_total", &[worker, direction]);
+            assert!(count > 0, "{worker} {direction}: {found}");
+        }
+    }
+    assert_eq!(metric(&found, "av_edge_relay_ring_lost_total", &[]), 0, "{found}");
+    assert_eq!(relayed_sockets(&site), 0);
+}
+
+#[test]
+fn rings_lose_no_call_with_their_interface() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let _relay = start_relay(&site, &home, &ringing(RelayFile::default(), 0));
+    let mut line = Line::open(&site, &home);
+    line.demand_echo("before");
+    for side in ["internal", "external"] {
+        site.relay.ip(&format!("link set {side} down"));
+        site.relay.ip(&format!("link set {side} up"));
+        line.await_echo(&format!("{side} again"));
+    }
+    let before = carried(&page(&site));
+    line.demand_echo("by rings again");
+    let after = carried(&page(&site));
+    assert_eq!([0, 1, 2].map(|index| after[index] - before[index]), [2, 2, 0], "by rings");
+
+    site.relay.ip("link delete external");
+    site.join_peer();
+    line.await_echo("by another cable");
+    let before = carried(&page(&site));
+    line.demand_echo("and by the stack");
+    let after = carried(&page(&site));
+    assert_eq!(after[2] - before[2], 2, "to the peer and from it");
 }
 
 #[test]

@@ -43,11 +43,16 @@ impl Site {
             peer: Namespace::new("peer"),
         };
         cable((&site.client, "relay"), (&site.relay, "internal"));
-        cable((&site.peer, "relay"), (&site.relay, "external"));
         site.client.address("relay", &["10.25.1.2/24", "fd25:1::2/64"]);
         site.relay.address("internal", &["10.25.1.1/24", "fd25:1::1/64"]);
-        site.relay.address("external", &["10.25.2.1/24", "fd25:2::1/64"]);
-        site.peer.address("relay", &["10.25.2.2/24", "fd25:2::2/64"]);
+        site.join_peer();
         site
+    }
+
+    /// Lays the cable to the peer.
+    pub(crate) fn join_peer(&self) {
+        cable((&self.peer, "relay"), (&self.relay, "external"));
+        self.relay.address("external", &["10.25.2.1/24", "fd25:2::1/64"]);
+        self.peer.address("relay", &["10.25.2.2/24", "fd25:2::2/64"]);
     }
 }

@@ -11,6 +11,9 @@ use crate::offload::{Mode, Wish};
 /// The most routes that can be kept: of each, a few hundred bytes of the kernel's memory.
 const MOST_ROUTES: u64 = 4_000_000;
 
+/// The most workers that rings can be told apart for.
+const MOST_WORKERS: u16 = 255;
+
 /// The `[offload]` table. Without a word there is room for a route of each allocation.
 pub(super) fn offload(
     found: &file::Offload,
@@ -64,9 +67,9 @@ fn rings(found: &file::Offload, modes: &[Mode], workers: u16) -> Result<bool, Pr
             "rings get their packets from the driver, and offload.mode = \"tc\" stands behind it. Say \
              \"native\"."
         }
-        "af_xdp" if workers != 1 => {
-            "a ring has one worker, and an interface does not know whose a packet is. Set \
-             workers = 1; that one worker relays several times what it does by sockets."
+        "af_xdp" if workers > MOST_WORKERS => {
+            "rings are for 255 workers at most. Set workers = 255: a worker relays several times \
+             what it does by sockets."
         }
         "af_xdp" => return Ok(true),
         _ => "not an engine. \"sockets\" works everywhere, \"af_xdp\" takes media by rings.",

@@ -36,7 +36,7 @@ pub(crate) use hops::{Hops, below};
 pub use legs::Legs;
 pub use program::{Meter, Mode, Outcome, PASSED, Program, Room, Unable};
 pub use proto::policy::bandwidth::Direction;
-pub(crate) use rings::MOST_QUEUES;
+pub(crate) use rings::{Detours, MOST_QUEUES};
 pub use ways::ways_of;
 
 use crate::clock::KernelClock;
@@ -76,8 +76,8 @@ pub(crate) struct Offload {
     pub(crate) standing: Standing,
     /// One for each worker, in their order; none if the program stands nowhere.
     pub(crate) followers: Vec<Follower>,
-    /// What the worker's engine is made of, if media comes by rings.
-    pub(crate) gear: Option<Gear>,
+    /// What the engine of each worker is made of, in their order; none if media comes by sockets.
+    pub(crate) gear: Vec<Gear>,
 }
 
 /// Where the program stands.

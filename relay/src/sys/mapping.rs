@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// A mapping, all zero at first unless the kernel says otherwise; it ends with the value.
 #[derive(Debug)]
@@ -12,10 +12,13 @@ pub(crate) struct Mapping {
     bytes: usize,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread; words in it are atomics, and its
-// bytes are lent out as Rust lends anything: shared with `&self`, alone with `&mut self`.
+// SAFETY: the mapping belongs to the process, not to a thread.
 #[expect(unsafe_code, reason = "see SAFETY")]
 unsafe impl Send for Mapping {}
+
+// SAFETY: words in it are atomics; whoever borrows its bytes keeps others away.
+#[expect(unsafe_code, reason = "see SAFETY")]
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Memory of nobody else's that may be told to the kernel.
@@ -77,16 +80,31 @@ impl Mapping {
         }
     }
 
-    /// Bytes that the kernel has left to us, until we hand them back; `None` if they are not all
-    /// in the mapping.
+    /// The octet at an offset.
     #[inline]
-    pub(crate) fn bytes_mut(&mut self, at: usize, len: usize) -> Option<&mut [u8]> {
+    pub(crate) fn octet(&self, at: usize) -> &AtomicU8 {
+        assert!(at < self.bytes, "an octet of the mapping");
+        // SAFETY: the octet lies within the mapping.
+        #[expect(unsafe_code, reason = "see SAFETY")]
+        unsafe {
+            self.start.add(at).cast().as_ref()
+        }
+    }
+
+    /// Bytes to read and to write; `None` if they are not all in the mapping.
+    ///
+    /// # Safety
+    ///
+    /// Neither the kernel nor anybody else of ours may touch them as long as they are lent.
+    #[inline]
+    #[expect(unsafe_code, reason = "see Safety")]
+    #[expect(clippy::mut_from_ref, reason = "callers see to it that nobody has the same bytes")]
+    pub(super) unsafe fn lend(&self, at: u64, len: usize) -> Option<&mut [u8]> {
+        let at = usize::try_from(at).ok()?;
         if at.checked_add(len)? > self.bytes {
             return None;
         }
-        // SAFETY: the range lies within the mapping, and the borrow of `self` keeps others of ours
-        // away. The kernel does not touch a frame that a ring does not give it, which callers see to.
-        #[expect(unsafe_code, reason = "see SAFETY")]
+        // SAFETY: the range lies within the mapping, and callers keep others away.
         Some(unsafe { std::slice::from_raw_parts_mut(self.start.add(at).as_ptr(), len) })
     }
 }
@@ -107,16 +125,20 @@ mod tests {
 
     #[test]
     fn what_is_outside_of_a_mapping_is_lent_to_nobody() {
-        let mut mapping = Mapping::anonymous(8_192).unwrap();
-        assert_eq!(mapping.bytes_mut(8_190, 2).map(|it| it.len()), Some(2));
-        for (at, len) in [(8_190, 3), (8_193, 0), (usize::MAX, 2), (0, usize::MAX)] {
-            assert!(mapping.bytes_mut(at, len).is_none(), "{at} {len}");
+        let mapping = Mapping::anonymous(8_192).unwrap();
+        let lend = |at, len| {
+            // SAFETY: one at a time, and the kernel has been told nothing of the mapping.
+            #[expect(unsafe_code, reason = "see SAFETY")]
+            unsafe {
+                mapping.lend(at, len)
+            }
+        };
+        assert_eq!(lend(8_190, 2).map(|it| it.len()), Some(2));
+        for (at, len) in [(8_190, 3), (8_193, 0), (u64::MAX, 2), (0, usize::MAX)] {
+            assert!(lend(at, len).is_none(), "{at} {len}");
         }
         mapping.double(8).store(u64::MAX, Ordering::Relaxed);
-        assert_eq!(
-            mapping.bytes_mut(7, 10).unwrap(),
-            [0, 255, 255, 255, 255, 255, 255, 255, 255, 0]
-        );
+        assert_eq!(lend(7, 10).unwrap(), [0, 255, 255, 255, 255, 255, 255, 255, 255, 0]);
         assert_eq!(mapping.word(12).load(Ordering::Relaxed), u32::MAX);
     }
 }

@@ -18,7 +18,7 @@ use proto::turn::{Action, Server};
 use crate::Config;
 use crate::chronicle::Chronicle;
 use crate::clock::Clock;
-use crate::engine::{Places, WORDS_OF_ADDRESS};
+use crate::engine::{OCTETS_OF_ADDRESS, Places};
 use crate::ledger::SharedLedger;
 use crate::sys::Mapping;
 
@@ -46,13 +46,13 @@ impl Worker {
         );
         let config = Config::from_toml(&text, "test", None).unwrap();
         let ips = [IpAddr::from(RELAY)];
-        let open = Mapping::anonymous(WORDS_OF_ADDRESS * 8).unwrap();
+        let owners = Mapping::anonymous(OCTETS_OF_ADDRESS).unwrap();
         let ledger = SharedLedger::new(ips).of_worker(0);
         Self {
             now: Clock::new().last(),
             server: Server::new(config.server(0).into(), ledger, [7; 32]),
             chronicle: Chronicle::new(0),
-            places: Places::new(&ips, *config.ports.start(), open),
+            places: Places::new(&ips, *config.ports.start(), owners, 0),
         }
     }
 

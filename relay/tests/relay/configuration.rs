@@ -361,9 +361,15 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("workers = 2", "offload.engine = \"af_xdp\"", "offload.engine = \"af_xdp\"", "offload.mode"),
     (
         "workers = 2",
-        "workers = 2\noffload.mode = \"native\"\noffload.engine = \"af_xdp\"",
+        "workers = 2\noffload.mode = \"tc\"\noffload.engine = \"af_xdp\"",
         "offload.engine = \"af_xdp\"",
-        "workers = 1",
+        "Say \"native\"",
+    ),
+    (
+        "workers = 2",
+        "workers = 256\noffload.mode = \"native\"\noffload.engine = \"af_xdp\"",
+        "offload.engine = \"af_xdp\"",
+        "workers = 255",
     ),
     ("workers = 2", "hardening.usr = \"a\"", "hardening.usr", "Did you mean `user`?"),
     (

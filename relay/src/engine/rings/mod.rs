@@ -2,9 +2,12 @@
 //! relayed ports.
 //!
 //! It is wrapped around the engine on sockets, which keeps everything else: requests, streams,
-//! handshakes, clients that moved. A relayed port is a bit in a map and has no socket, so an
+//! handshakes. A relayed port is an octet in a map and has no socket, so an
 //! allocation costs the kernel nothing. A frame is copied into the batch once and out of it once;
 //! what is between is the same for all engines.
+//!
+//! Each worker has a socket at every queue, and the kernel program says whose a frame is, as
+//! steering does for sockets. What a client sends one of another worker takes the host's stack.
 //!
 //! Rings know no routing. A datagram leaves by one if its next hop is known, at an interface that
 //! has rings, and fits; otherwise the host's stack is given it, and finds the next hop for those
@@ -31,14 +34,14 @@ use proto::marks::Datagram;
 use proto::stun::attribute::Icmp;
 use proto::turn::OpenFailure;
 
-pub(crate) use places::{Places, WORDS_OF_ADDRESS};
+pub(crate) use places::{OCTETS_OF_ADDRESS, Places};
 pub(crate) use stack::Stack;
 
 use super::batch::{Batch, Origin, Run, SLOTS};
 use super::sockets::{FOREIGN, MioEngine, failure};
 use super::{Engine, EngineTally, InletTally, Wake};
 use crate::clock::Clock;
-use crate::offload::Hops;
+use crate::offload::{Detours, Hops};
 use crate::sys::{FrameSocket, Undelivered};
 use frame::{Leaving, Unfit};
 use paths::Paths;
@@ -65,19 +68,22 @@ const REPORTS: usize = 16;
 /// What routers say whose next link is too narrow, in IPv6.
 const PACKET_TOO_BIG: u8 = 2;
 
-/// What the engine is made of, opened with privileges.
+/// What the engine of a worker is made of, opened with privileges.
 #[derive(Debug)]
 pub(crate) struct Gear {
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) places: Places,
     pub(crate) stack: Stack,
+    pub(crate) detours: Detours,
     pub(crate) hops: Hops,
 }
 
-/// The socket of one queue.
+/// The worker's socket of one queue.
 #[derive(Debug)]
 pub(crate) struct Outlet {
     pub(crate) ifindex: u32,
+    /// Whether it is the one of its interface by which the worker sends.
+    pub(crate) sends: bool,
     pub(crate) socket: FrameSocket,
 }
 
@@ -87,6 +93,7 @@ pub(crate) struct RingEngine {
     outlets: Vec<Outlet>,
     places: Places,
     stack: Stack,
+    detours: Detours,
     paths: Paths,
     within: Within,
     clock: Clock,
@@ -101,7 +108,7 @@ pub(crate) struct RingEngine {
 impl RingEngine {
     /// An engine whose media comes by rings.
     pub(crate) fn new(mut inner: MioEngine, gear: Gear) -> io::Result<Self> {
-        let Gear { outlets, mut places, stack, hops } = gear;
+        let Gear { outlets, mut places, stack, detours, hops } = gear;
         let registry = inner.registry()?;
         for (index, outlet) in outlets.iter().enumerate() {
             let descriptor = outlet.socket.as_fd().as_raw_fd();
@@ -122,6 +129,7 @@ impl RingEngine {
             outlets,
             places,
             stack,
+            detours,
             paths,
             within: Within::new(),
             clock: Clock::new(),
@@ -233,7 +241,7 @@ impl RingEngine {
         let hop = self.paths.find(now, (from.ip(), to.ip()), is_payload);
         if let Some(hop) = &hop {
             let leaving = Leaving { hop, from, to, marks };
-            let index = self.outlets.iter().position(|it| it.ifindex == hop.ifindex);
+            let index = self.outlets.iter().position(|it| it.sends && it.ifindex == hop.ifindex);
             if let Some(index) = index.filter(|_| leaving.fits(run.size as usize)) {
                 self.write_run(batch, run, (index, leaving));
                 return true;
@@ -403,14 +411,30 @@ impl Engine for RingEngine {
         self.places.close_relays();
         self.within.clear();
         self.reports.clear();
+        self.detours.clear();
         self.inner.close_relays();
     }
 
     fn divert(&mut self, client: FiveTuple) -> bool {
-        self.inner.divert(client)
+        let Some(at) = self.places.listener(client.listener) else {
+            return self.inner.divert(client);
+        };
+        // Its media may come by a ring, the rest never does.
+        if !self.detours.open(client.client, at) {
+            self.tally.diversions_failed += 1;
+            return false;
+        }
+        let diverted = self.inner.divert(client);
+        if !diverted {
+            self.detours.close(client.client, at);
+        }
+        diverted
     }
 
     fn end_diversion(&mut self, client: FiveTuple) {
+        if let Some(at) = self.places.listener(client.listener) {
+            self.detours.close(client.client, at);
+        }
         self.inner.end_diversion(client);
     }
 
@@ -432,6 +456,7 @@ impl Engine for RingEngine {
         sum.send_queue_full += ours.send_queue_full;
         sum.send_refused += ours.send_refused;
         sum.send_closed += ours.send_closed;
+        sum.diversions_failed += ours.diversions_failed;
         EngineTally {
             ring_in: ours.ring_in,
             ring_out: ours.ring_out,

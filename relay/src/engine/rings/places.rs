@@ -1,6 +1,6 @@
 //! Our own addresses: which ports of them are open, and for what.
 //!
-//! The kernel program reads the same bits (`ports` in `relay/xdp/rings.h`).
+//! The kernel program is told by an octet of each port whose it is (`ports` in `relay/xdp/rings.h`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,11 +12,11 @@ use proto::addr::{AllocationId, ListenerId, RelayId, RelayedAddr};
 use crate::engine::Origin;
 use crate::sys::Mapping;
 
-/// Double words in the kernel's map for the ports of one kind.
-const WORDS: usize = 1_024;
+/// Octets in the kernel's map for the ports of one kind.
+const PORTS: usize = 65_536;
 
 /// Those of one address: of its relayed ports, of its listeners.
-pub(crate) const WORDS_OF_ADDRESS: usize = 2 * WORDS;
+pub(crate) const OCTETS_OF_ADDRESS: usize = 2 * PORTS;
 
 /// What is open at one address.
 #[derive(Debug)]
@@ -44,15 +44,18 @@ pub(crate) struct Places {
     /// By slot and family.
     by_id: Vec<[Option<Whereabouts>; 2]>,
     listeners: Vec<Option<SocketAddr>>,
-    open: Mapping,
+    owners: Mapping,
+    /// What says that a port is this worker's.
+    ours: u8,
 }
 
 impl Places {
-    /// These addresses with nothing open; `open` is the map.
-    pub(crate) fn new(addresses: &[IpAddr], first: u16, open: Mapping) -> Self {
+    /// These addresses with nothing open; `owners` is the map.
+    pub(crate) fn new(addresses: &[IpAddr], first: u16, owners: Mapping, worker: u8) -> Self {
         let place = |ip: &IpAddr| Place { ip: *ip, relays: Vec::new(), listeners: Vec::new() };
         let all = addresses.iter().map(place).collect();
-        Self { all, first, by_id: Vec::new(), listeners: Vec::new(), open }
+        let ours = worker.saturating_add(1);
+        Self { all, first, by_id: Vec::new(), listeners: Vec::new(), owners, ours }
     }
 
     /// Opens the port of a listener.
@@ -63,7 +66,7 @@ impl Places {
         self.listeners[id.index()] = Some(at);
         if let Some(place) = self.index(at.ip()) {
             self.all[place].listeners.push((at.port(), id));
-            self.mark(place, WORDS, at.port(), true);
+            self.mark(place, PORTS, at.port(), self.ours);
         }
     }
 
@@ -86,7 +89,7 @@ impl Places {
         }
         let here = Whereabouts { generation: id.allocation.generation, place: number, port };
         self.by_id[slot][id.family.index()] = Some(here);
-        self.mark(place, 0, at.port(), true);
+        self.mark(place, 0, at.port(), self.ours);
         true
     }
 
@@ -95,7 +98,7 @@ impl Places {
         let Some(at) = self.relay(id) else { return };
         self.by_id[id.allocation.slot as usize][id.family.index()] = None;
         if let Some(place) = self.index(at.ip()) {
-            self.mark(place, 0, at.port(), false);
+            self.mark(place, 0, at.port(), 0);
             self.all[place].relays[usize::from(at.port() - self.first)] = None;
         }
     }
@@ -150,16 +153,10 @@ impl Places {
         self.all.iter().position(|place| place.ip == ip)
     }
 
-    /// Lets the kernel see that a port is open, or not.
-    fn mark(&self, place: usize, kind: usize, port: u16, open: bool) {
-        let word = place * WORDS_OF_ADDRESS + kind + usize::from(port / 64);
-        let bit = 1 << (port % 64);
-        let word = self.open.double(8 * word);
-        if open {
-            word.fetch_or(bit, Ordering::Release);
-        } else {
-            word.fetch_and(!bit, Ordering::Release);
-        }
+    /// Lets the kernel see whose a port is.
+    fn mark(&self, place: usize, kind: usize, port: u16, owner: u8) {
+        let at = place * OCTETS_OF_ADDRESS + kind + usize::from(port);
+        self.owners.octet(at).store(owner, Ordering::Release);
     }
 }
 
@@ -183,8 +180,8 @@ mod tests {
     #[test]
     fn sec_005_nobody_sends_from_our_own_addresses_or_from_none() {
         let ours = "192.0.2.1".parse().unwrap();
-        let open = Mapping::anonymous(WORDS_OF_ADDRESS * 8).unwrap();
-        let places = Places::new(&[ours], 50_000, open);
+        let owners = Mapping::anonymous(OCTETS_OF_ADDRESS).unwrap();
+        let places = Places::new(&[ours], 50_000, owners, 0);
         let refused = [
             "192.0.2.1",
             "127.0.0.1",
@@ -206,8 +203,8 @@ mod tests {
     #[test]
     fn what_is_open_is_found_and_the_kernel_sees_the_same() {
         let ips = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        let open = Mapping::anonymous(ips.len() * WORDS_OF_ADDRESS * 8).unwrap();
-        let mut places = Places::new(&ips, 50_000, open);
+        let owners = Mapping::anonymous(ips.len() * OCTETS_OF_ADDRESS).unwrap();
+        let mut places = Places::new(&ips, 50_000, owners, 4);
         let listener: SocketAddr = "192.0.2.1:3478".parse().unwrap();
         let at = |text: &str| RelayedAddr::new(text.parse().unwrap());
         places.open_listener(ListenerId(3), listener);
@@ -220,19 +217,18 @@ mod tests {
         assert_eq!(found(&places, "192.0.2.1:50077"), Some(Origin::Relay(id(7, 1))));
         assert_eq!(found(&places, "[2001:db8::1]:65535"), Some(Origin::Relay(id(8, 1))));
         assert_eq!(found(&places, "[2001:db8::1]:50077"), None);
-        let is_open =
-            |places: &Places, word: usize| places.open.double(8 * word).load(Ordering::Relaxed);
-        assert_eq!(is_open(&places, 50_077 / 64), 1 << (50_077 % 64));
-        assert_eq!(is_open(&places, WORDS + 3_478 / 64), 1 << (3_478 % 64));
-        assert_eq!(is_open(&places, WORDS_OF_ADDRESS + 1_023), 1 << 63);
+        let owner = |places: &Places, at: usize| places.owners.octet(at).load(Ordering::Relaxed);
+        assert_eq!([50_076, 50_077, 50_078].map(|at| owner(&places, at)), [0, 5, 0]);
+        assert_eq!(owner(&places, PORTS + 3_478), 5);
+        assert_eq!(owner(&places, OCTETS_OF_ADDRESS + 65_535), 5);
         // A stale id closes nothing of another.
         places.close_relay(id(7, 0));
         assert_eq!(places.relay(id(7, 1)), "192.0.2.1:50077".parse().ok());
         places.close_relay(id(7, 1));
         assert_eq!(found(&places, "192.0.2.1:50077"), None);
-        assert_eq!(is_open(&places, 50_077 / 64), 0);
+        assert_eq!(owner(&places, 50_077), 0);
         places.close_relays();
-        assert_eq!(is_open(&places, WORDS_OF_ADDRESS + 1_023), 0);
+        assert_eq!(owner(&places, OCTETS_OF_ADDRESS + 65_535), 0);
         assert!(places.at(listener).is_some(), "listeners stay");
     }
 }
