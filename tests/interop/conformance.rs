@@ -101,7 +101,7 @@ fn ours_fails_no_requirement_of_either_family_with_every_feature_on() {
 }
 
 /// Credentials at our relay, and at coturn.
-const OURS: [&str; 2] = ["--secret", REST_SECRET];
+pub(crate) const OURS: [&str; 2] = ["--secret", REST_SECRET];
 const THEIRS: [&str; 8] = [
     "--user",
     "alice",
@@ -114,15 +114,21 @@ const THEIRS: [&str; 8] = [
 ];
 
 /// What failed, in words.
-fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
+pub(crate) fn failed(column: &BTreeMap<String, (String, String)>) -> Vec<String> {
     let failed = column.iter().filter(|(_, (verdict, _))| verdict == "fail");
     failed.map(|(id, (_, words))| format!("{id}: {words}")).collect()
 }
 
+/// What lets clients send to their own machine.
+pub(crate) const CLIENTS_AS_PEERS: &str = r#""10.25.1.0/24", "fd25:1::/64""#;
+
+/// A table of limits for hundreds of questions from one address, most of them a stranger's.
+pub(crate) const MANY_QUESTIONS: &str =
+    "[limits]\nstrangers_per_s = 10000\nstrangers_burst = 10000\n";
+
 /// A relay on UDP, TCP, TLS and DTLS whose clients may send to the client's own machine.
 fn start_ours(site: &Site, home: &Home, features: &'static str) -> Process {
-    let allow = r#""10.25.1.0/24", "fd25:1::/64""#;
-    let file = RelayFile { allow, features, ..RelayFile::default() };
+    let file = RelayFile { allow: CLIENTS_AS_PEERS, features, ..RelayFile::default() };
     let mut toml = file.toml();
     for host in [INTERNAL, &format!("[{INTERNAL6}]")] {
         for (transport, port) in [("tcp", 3478), ("tls", 5349), ("dtls", 5349)] {
@@ -133,8 +139,7 @@ fn start_ours(site: &Site, home: &Home, features: &'static str) -> Process {
             toml.push_str(&table);
         }
     }
-    // Hundreds of questions from one address, most of them a stranger's.
-    toml += "[limits]\nstrangers_per_s = 10000\nstrangers_burst = 10000\n";
+    toml += MANY_QUESTIONS;
     toml += "handshakes_per_s = 10000\nhandshakes_burst = 10000\n";
     toml += "[tls]\ncertificates = [{ certificate = \"turn.pem\", key = \"turn.key\" }]\n";
     let path = home.write("relay.toml", &toml);
@@ -156,7 +161,7 @@ fn make_certificate(home: &Home) {
 
 /// The peers are sockets of the client's machine: what they send must reach the external side,
 /// and one address is not enough.
-fn open_the_way_to_the_client(site: &Site) {
+pub(crate) fn open_the_way_to_the_client(site: &Site) {
     site.client.ip(&format!("route add {EXTERNAL} via {INTERNAL}"));
     site.client.ip(&format!("-6 route add {EXTERNAL6} via {INTERNAL6}"));
     site.client.address("relay", &["10.25.1.3/24"]);
@@ -189,7 +194,11 @@ fn start_coturn(site: &Site, home: impl AsRef<Path>) -> Process {
 }
 
 /// Verdict and words of each requirement.
-fn verdicts(site: &Site, uri: &str, user: &[&str]) -> BTreeMap<String, (String, String)> {
+pub(crate) fn verdicts(
+    site: &Site,
+    uri: &str,
+    user: &[&str],
+) -> BTreeMap<String, (String, String)> {
     let mut program = command(&site.client, &["conformance", uri, "--json", "--insecure"]);
     program.args(["--timeout", "5000"]);
     for peer in ["10.25.1.2", "10.25.1.3", "fd25:1::2"] {

@@ -10,12 +10,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::browser::Browser;
 use crate::call::{assert_is_good, serve_page};
-use crate::coturn::{RUNS, Run, for_coturn, start_peers};
+use crate::conformance::{
+    CLIENTS_AS_PEERS, MANY_QUESTIONS, OURS, failed, open_the_way_to_the_client, verdicts,
+};
+use crate::coturn::{RUNS, for_coturn, start_peers};
 use crate::edge::{Home, REST_SECRET, RelayFile, av_edge, start_auth, start_relay};
 use crate::line::Line;
 use crate::netns::must;
 use crate::offload::{assert_mostly_offloaded, metric, page, relayed, serve_without, site};
-use crate::site::{EXTERNAL, INTERNAL, PEER, Site};
+use crate::site::{EXTERNAL, INTERNAL, Site};
 
 /// Words of the call, each there and back.
 const WORDS: u64 = 500;
@@ -146,14 +149,10 @@ fn rings_carry_everything_of_turnutils_uclient() {
 fn rings_of_two_workers_at_two_queues_carry_everything_of_turnutils_uclient() {
     let site = site();
     let home = Home::with_pool_key();
-    let file = RelayFile { features: "mobility = true", ..for_coturn() };
-    let _relay = start_relay(&site, &home, &ringing_in_pairs(&site, file));
+    let _relay = start_relay(&site, &home, &ringing_in_pairs(&site, for_coturn()));
     assert_eq!(metric(&page(&site), "av_edge_relay_rings", &[]), 4, "two queues of each interface");
     let _peers = start_peers(&site);
-    // Half of the clients that move come from where another worker would hear them.
-    let moving =
-        Run { case: "mobility", server: INTERNAL, peer: PEER, clients: 8, options: &["-c", "-M"] };
-    for (number, run) in RUNS.iter().chain([&moving]).enumerate() {
+    for (number, run) in RUNS.iter().enumerate() {
         let before = (carried(&page(&site)), relayed(&page(&site)));
         let user = format!("user-{number}");
         run.demand_all_back(&site.client, &["-u", &user, "-W", REST_SECRET]);
@@ -173,6 +172,28 @@ fn rings_of_two_workers_at_two_queues_carry_everything_of_turnutils_uclient() {
     }
     assert_eq!(metric(&found, "av_edge_relay_ring_lost_total", &[]), 0, "{found}");
     assert_eq!(relayed_sockets(&site), 0);
+}
+
+#[test]
+fn rings_of_two_workers_fail_no_requirement() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let allow = CLIENTS_AS_PEERS;
+    let file = RelayFile { allow, features: "mobility = true", ..RelayFile::default() };
+    let mut file = ringing_in_pairs(&site, file);
+    file.tables += MANY_QUESTIONS;
+    let _relay = start_relay(&site, &home, &file);
+    open_the_way_to_the_client(&site);
+    let uri = format!("turn:{INTERNAL}");
+    let found = verdicts(&site, &uri, &OURS);
+    assert!(failed(&found).is_empty(), "{:#?}", failed(&found));
+    // Every other client that moves comes from where the other worker would hear it.
+    for _ in 0..8 {
+        let found = verdicts(&site, &uri, &[&OURS[..], &["--only", "MOB-006,MOB-007"]].concat());
+        assert!(found.values().all(|(verdict, _)| verdict == "pass"), "{found:#?}");
+    }
+    let [entered, left, _] = carried(&page(&site));
+    assert!(entered > 100 && left > 100, "{entered} came and {left} left by rings");
 }
 
 #[test]
