@@ -33,6 +33,7 @@ mod worker;
 pub use chronicle::catalogue::{Reason, reasons};
 pub use config::{Config, ConfigError, opaque_string};
 pub use doctor::{Finding, Level, examine};
+pub use engine::frame;
 pub use service::{ListenerAddr, Observer, Relay, StartError, run, start};
 pub use session::Session;
 pub use stream::{Ending, Refusal};

@@ -21,7 +21,7 @@ use rig::{Draft, World, kind};
 
 use crate::frame::{Frame, delivered};
 use crate::rtp;
-use crate::stage::{OURS, frame};
+use crate::stage::{OURS, datagram_of};
 
 /// Legs that may stand at a time, and where they are counted: behind the reasons for passing up.
 const SLOTS: std::ops::Range<u32> = 16..144;
@@ -141,7 +141,7 @@ impl Kernel {
     fn take(&self, from: SocketAddr, to: SocketAddr, datagram: Datagram<'_>) -> Option<Left> {
         let Datagram { marks, bytes } = datagram;
         let hops = marks.hops.map_or(64, NonZeroU8::get);
-        let frame = Frame { class: marks.class, hops, ..frame(from, to, bytes) };
+        let frame = Frame { class: marks.class, hops, ..datagram_of(from, to, bytes) };
         let (outcome, left, _) = self.program.run(&frame.bytes(), 1).expect("a frame that can run");
         if outcome == Outcome::Up {
             return None;

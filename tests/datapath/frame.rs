@@ -105,9 +105,18 @@ pub(crate) fn leave_partial(bytes: &mut [u8]) {
     bytes[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// What a stack hands to the socket of a datagram: from, to, marks, payload. `None` if it hands out
-/// nothing, or needs other frames first.
-pub(crate) fn delivered(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr, Marks, &[u8])> {
+/// Whether the checksum of UDP is left so.
+pub(crate) fn is_partial(bytes: &[u8]) -> bool {
+    let mut left = bytes.to_vec();
+    leave_partial(&mut left);
+    left == bytes
+}
+
+/// What a stack hands to the socket of a datagram: from, to, marks, payload.
+pub(crate) type Delivered<'f> = (SocketAddr, SocketAddr, Marks, &'f [u8]);
+
+/// What it hands out of a frame. `None` if that is nothing, or needs other frames first.
+pub(crate) fn delivered(bytes: &[u8]) -> Option<Delivered<'_>> {
     if bytes.len() < ETHERNET || bytes[0] & 1 == 1 {
         return None;
     }

@@ -13,7 +13,7 @@ use rig::script::channel_data;
 use rig::{Draft, World, kind};
 
 use crate::frame::{ETHERNET, Frame, delivered, half};
-use crate::stage::{Did, MODES, OURS, ROOM, frame};
+use crate::stage::{Did, MODES, OURS, ROOM, datagram_of};
 use crate::{PAIRINGS, rtp};
 
 /// What each names the other.
@@ -112,7 +112,7 @@ impl Pair {
 
     /// What one of them sends to the relay.
     fn of(&self, index: usize, payload: &[u8]) -> Frame {
-        frame(self.routes[index].client.client.socket(), self.listeners[index], payload)
+        datagram_of(self.routes[index].client.client.socket(), self.listeners[index], payload)
     }
 
     /// Shows a frame of one of them to the program, and to the server at both allocations.
@@ -158,7 +158,7 @@ impl Pair {
             class: marks.class,
             hops,
             dont_fragment: marks.dont_fragment,
-            ..frame(self.listeners[1 - index], to.client.socket(), &dressed)
+            ..datagram_of(self.listeners[1 - index], to.client.socket(), &dressed)
         })
     }
 
@@ -287,7 +287,7 @@ fn nobody_speaks_from_a_relayed_address_but_the_relay() {
             let pair = Pair::new(mode, PAIRINGS[0], relayed);
             let [from, to] = [0, 1].map(|index| pair.routes[index].relayed.socket());
             for payload in [rtp(160), channel_data(CHANNELS[0], &rtp(160))] {
-                let forged = frame(from, to, &payload).bytes();
+                let forged = datagram_of(from, to, &payload).bytes();
                 let (outcome, left, _) = pair.program.run(&forged, 1).expect("it can be run");
                 assert_eq!((outcome, left), (Outcome::Up, forged));
             }

@@ -1,7 +1,7 @@
 //! The kernel path says what the server says, or leaves it to the server.
 //!
 //! One table of frames, valid, at the edge and hostile, and random ones, go through the kernel program by
-//! `BPF_PROG_TEST_RUN` and through the server. Needs root, or `CAP_BPF` and `CAP_NET_ADMIN`.
+//! `BPF_PROG_TEST_RUN`, through the server, and through what the engine on rings reads and writes. Needs root, or `CAP_BPF` and `CAP_NET_ADMIN`.
 
 mod day;
 mod frame;

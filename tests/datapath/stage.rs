@@ -1,15 +1,18 @@
-//! The same call in a server and in the kernel program, and both asked about the same frame.
+//! The same call in a server and in the kernel program, and both asked about the same frame; the
+//! server also by way of the engine on rings.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::ops::Range;
 
 use proto::addr::{ClientAddr, Family, FiveTuple, PeerAddr, RelayId};
-use proto::marks::Datagram;
+use proto::marks::{Datagram, Marks};
 use proto::turn::{Change, Route, Verdict, Wrap};
+use relay::frame::{self, Found, Leaving};
 use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, Program, Room, Terms, Unable};
 use rig::{Draft, World, kind};
 
-use crate::frame::{ETHERNET, Frame, delivered, half, tagged, untagged};
+use crate::frame::{Delivered, ETHERNET, Frame, delivered, half, is_partial, tagged, untagged};
 
 /// The channel of the call.
 pub(crate) const CHANNEL: u16 = 0x4001;
@@ -135,21 +138,25 @@ impl Stage {
 
     pub(crate) fn entry(&self, index: usize, expires: u64) -> Entry {
         let direction = [Direction::ToPeer, Direction::ToClient][index];
-        let hop = Hop {
+        let slot = 16 + u32::try_from(index).expect("0 or 1");
+        Entry::new(
+            (&self.route, self.listener),
+            direction,
+            &self.hop(index),
+            Terms { slot, limit: self.limits[index], expires },
+        )
+    }
+
+    /// The way out toward the peer, or toward the client.
+    fn hop(&self, index: usize) -> Hop {
+        Hop {
             ifindex: INTERFACES[index],
             from_mac: OURS,
             to_mac: self.next[index],
             vlan: self.vlans[index],
             is_cable: false,
             mtu: MTU[index],
-        };
-        let slot = 16 + u32::try_from(index).expect("0 or 1");
-        Entry::new(
-            (&self.route, self.listener),
-            direction,
-            &hop,
-            Terms { slot, limit: self.limits[index], expires },
-        )
+        }
     }
 
     /// What the program sent up, by reason.
@@ -159,23 +166,27 @@ impl Stage {
 
     /// A datagram of the client to the relay.
     pub(crate) fn of_client(&self, payload: &[u8]) -> Frame {
-        frame(self.route.client.client.socket(), self.listener, payload)
+        datagram_of(self.route.client.client.socket(), self.listener, payload)
     }
 
     /// A datagram of the peer to the relayed address.
     pub(crate) fn of_peer(&self, payload: &[u8]) -> Frame {
-        frame(self.route.peer.socket(), self.route.relayed.socket(), payload)
+        datagram_of(self.route.peer.socket(), self.route.relayed.socket(), payload)
     }
 
-    /// Shows a frame to both. Panics unless they agree, or the program leaves it to the server.
+    /// Shows a frame to all. Panics unless they agree, or the program leaves it to the server.
     pub(crate) fn show(&mut self, case: &str, bytes: &[u8]) -> Did {
+        let by_ring = self.show_ring(case, bytes);
         let (outcome, left, _) = self.program.run(bytes, 1).expect("a frame that can be run");
         if outcome == Outcome::Up {
             assert_eq!(left, bytes, "{case}: what goes up is unchanged");
             return Did::PassedUp;
         }
         let bytes = &untagged(bytes)[..];
-        let expected = self.expected(bytes).unwrap_or_else(|| panic!("{case}: relayed alone"));
+        let arrived = delivered(bytes);
+        let expected = arrived
+            .and_then(|it| self.expected(it))
+            .unwrap_or_else(|| panic!("{case}: relayed alone"));
         let (index, mut expected) = expected;
         if expected.to.is_ipv4() {
             expected.id = half(&untagged(&left), ETHERNET + 4);
@@ -200,12 +211,38 @@ impl Stage {
             _ => ETHERNET + 40 + usize::from(half(bytes, ETHERNET + 4)),
         };
         assert_eq!(behind, &bytes[whole..], "{case}: what Ethernet adds stays");
+        assert!(by_ring, "{case}: by a ring as well");
         Did::Relayed
+    }
+
+    /// Shows a frame to the engine on rings, which finds what a socket would get, and sends what the
+    /// server says as the kernel program would; whether it sends something.
+    fn show_ring(&mut self, case: &str, bytes: &[u8]) -> bool {
+        let Some(Found { from, to, marks, payload }) = found_at_ring(bytes) else { return false };
+        let bytes = untagged(bytes);
+        let mut socket = delivered(&bytes).unwrap_or_else(|| panic!("{case}: no socket gets it"));
+        // The last hop, and none left, are the same.
+        socket.2.hops = socket.2.hops.or(NonZeroU8::new(1));
+        assert_eq!((from, to, marks, payload), socket, "{case}: what a socket gets");
+        let Some((index, expected)) = self.expected(socket) else { return false };
+        let hop = self.hop(index);
+        let hops = NonZeroU8::new(expected.hops);
+        let marks = Marks { hops, dont_fragment: expected.dont_fragment, ..marks };
+        let leaving = Leaving { hop: &hop, from: expected.from, to: expected.to, marks };
+        if !leaving.fits(expected.payload.len()) {
+            return false;
+        }
+        let mut left = vec![0; leaving.head()];
+        left.extend(&expected.payload);
+        leaving.write(&mut left, expected.id);
+        assert_eq!(left, tagged(&expected.bytes(), hop.vlan), "{case}: by a ring");
+        true
     }
 
     /// Shows the program a frame that no socket would get. A wrong checksum of UDP may be carried on,
     /// so that the receiver drops what a socket of ours would not have got.
     pub(crate) fn show_undeliverable(&self, bytes: &[u8]) {
+        assert!(found_at_ring(bytes).is_none(), "read what no socket would get: {bytes:02x?}");
         let (outcome, left, _) = self.program.run(bytes, 1).expect("a frame that can be run");
         if outcome == Outcome::Up {
             assert_eq!(left, bytes, "what goes up is unchanged");
@@ -214,9 +251,8 @@ impl Stage {
         }
     }
 
-    /// The direction and the frame that the server's verdict makes of one.
-    fn expected(&mut self, bytes: &[u8]) -> Option<(usize, Frame)> {
-        let (from, to, marks, payload) = delivered(bytes)?;
+    /// The direction and the frame that the server's verdict makes of a datagram.
+    fn expected(&mut self, (from, to, marks, payload): Delivered<'_>) -> Option<(usize, Frame)> {
         let (now, datagram) = (self.world.now(), Datagram { marks, bytes: payload });
         let verdict = if to == self.listener {
             let listener = self.route.client.listener;
@@ -251,14 +287,22 @@ impl Stage {
             class: marks.class,
             hops,
             dont_fragment: marks.dont_fragment,
-            ..frame(from, to, &payload)
+            ..datagram_of(from, to, &payload)
         };
         Some((index, frame))
     }
 }
 
+/// What the engine on rings finds in a frame, if the kernel program may bring it: nothing that is sent
+/// to many. A checksum that is left to hardware is believed, so it is no case for a comparison.
+fn found_at_ring(bytes: &[u8]) -> Option<Found<'_>> {
+    let to_many = bytes.first().is_some_and(|first| first & 1 == 1);
+    let found = frame::read(bytes).ok().filter(|_| !to_many)?;
+    (!is_partial(&untagged(bytes))).then_some(found)
+}
+
 /// A datagram to this host as networks bring it.
-pub(crate) fn frame(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Frame {
+pub(crate) fn datagram_of(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Frame {
     Frame {
         macs: [OURS, [2, 0, 0, 0, 0, 9]],
         from,

@@ -22,6 +22,7 @@ use proto::turn::OpenFailure;
 pub(crate) use batch::{Arrival, Batch, Origin, Way};
 pub(crate) use dress::{LONGEST as LONGEST_HEAD, head, padding};
 pub(crate) use listeners::InletTally;
+pub use rings::frame;
 pub(crate) use rings::{Gear, OCTETS_OF_ADDRESS, Outlet, Places, RingEngine, Stack};
 pub(crate) use sockets::{FOREIGN, MioEngine};
 

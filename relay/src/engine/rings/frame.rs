@@ -37,16 +37,20 @@ const DF: u8 = 0x40;
 
 /// A datagram in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found<'f> {
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
-    pub(super) marks: Marks,
-    pub(super) payload: &'f [u8],
+pub struct Found<'f> {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Where it came.
+    pub to: SocketAddr,
+    /// What the header of IP says.
+    pub marks: Marks,
+    /// What UDP carries.
+    pub payload: &'f [u8],
 }
 
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub enum Unfit {
     /// It is not a whole UDP datagram over plain IP.
     Foreign,
     /// A checksum is wrong.
@@ -63,7 +67,7 @@ struct Network<'f> {
 }
 
 /// Reads the datagram in a frame.
-pub(super) fn read(frame: &[u8]) -> Result<Found<'_>, Unfit> {
+pub fn read(frame: &[u8]) -> Result<Found<'_>, Unfit> {
     let (link, rest) = frame.split_first_chunk::<ETHERNET>().ok_or(Unfit::Foreign)?;
     let mut kind = [link[12], link[13]];
     let mut rest = rest;
@@ -137,21 +141,25 @@ fn marks(class: u8, hops: u8) -> Marks {
 
 /// How a datagram leaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Leaving<'h> {
-    pub(super) hop: &'h Hop,
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
-    pub(super) marks: Marks,
+pub struct Leaving<'h> {
+    /// The way out.
+    pub hop: &'h Hop,
+    /// The address of ours that sends it.
+    pub from: SocketAddr,
+    /// Where to, of the same family.
+    pub to: SocketAddr,
+    /// What the header of IP shall say.
+    pub marks: Marks,
 }
 
 impl Leaving<'_> {
     /// Bytes before the payload.
-    pub(super) fn head(&self) -> usize {
+    pub fn head(&self) -> usize {
         self.link() + self.network() + UDP
     }
 
     /// Whether a payload of so many bytes fits the path.
-    pub(super) fn fits(&self, payload: usize) -> bool {
+    pub fn fits(&self, payload: usize) -> bool {
         self.network() + UDP + payload <= usize::from(self.hop.mtu)
     }
 
@@ -165,7 +173,7 @@ impl Leaving<'_> {
 
     /// Writes all headers of a frame, whose payload stands behind them already; `id` tells its
     /// fragments from others' if a router makes some.
-    pub(super) fn write(&self, frame: &mut [u8], id: u16) {
+    pub fn write(&self, frame: &mut [u8], id: u16) {
         let (link, network) = frame.split_at_mut(self.link());
         link[..6].copy_from_slice(&self.hop.to_mac);
         link[6..12].copy_from_slice(&self.hop.from_mac);

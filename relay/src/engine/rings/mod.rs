@@ -14,7 +14,7 @@
 //! that follow.
 
 mod checksum;
-mod frame;
+pub mod frame;
 mod icmp;
 mod paths;
 mod places;
