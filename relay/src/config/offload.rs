@@ -81,3 +81,17 @@ fn rings(found: &file::Offload, modes: &[Mode], workers: u16) -> Result<bool, Pr
 fn can_be_held(bandwidth: &Bandwidth) -> bool {
     *bandwidth != Bandwidth::UNLIMITED && bandwidth.worker == Rates::UNLIMITED
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_are_for_as_many_workers_as_they_can_tell_apart() {
+        let found = file::Offload { engine: Some("af_xdp".to_owned()), ..Default::default() };
+        for (workers, taken) in [(1, true), (255, true), (256, false)] {
+            let outcome = rings(&found, &[Mode::Native], workers);
+            assert_eq!(outcome.is_ok(), taken, "{workers} workers");
+        }
+    }
+}

@@ -365,12 +365,6 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "offload.engine = \"af_xdp\"",
         "Say \"native\"",
     ),
-    (
-        "workers = 2",
-        "workers = 256\noffload.mode = \"native\"\noffload.engine = \"af_xdp\"",
-        "offload.engine = \"af_xdp\"",
-        "workers = 255",
-    ),
     ("workers = 2", "hardening.usr = \"a\"", "hardening.usr", "Did you mean `user`?"),
     (
         METRICS,
