@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData};
@@ -17,7 +18,9 @@ use nix::net::if_::if_nametoindex;
 use proto::addr::{ClientAddr, FiveTuple, ListenerId, PeerAddr, RelayedAddr};
 use proto::channel_data::{self, ChannelNumber};
 use proto::turn::Route;
-use relay::offload::{Direction, Entry, Hop, Mode, PASSED, Program, Room as Space, Terms, ways_of};
+use relay::offload::{
+    Direction, Entry, Hop, Mode, PASSED, Program, Reading, Room as Space, Terms, ways_of,
+};
 
 use crate::clock;
 use crate::cpu;
@@ -154,20 +157,25 @@ fn window(
     site.enter(Room::Clients, || attach(&mut sink, "arrive", FAR))??;
     let frame = scenario.frame();
     let generator = site.enter(Room::Clients, || scenario.generator(&frame, flows))??;
-    let passed = || match &ours {
-        None => counted(&reflector),
-        Some((program, slots)) => {
+    let readings = || {
+        let of = |(program, slots): &(Program, Range<u32>)| {
             let meter = program.meter();
-            Ok(slots.clone().map(|slot| meter.carried(slot).packets).sum())
-        }
+            slots.clone().map(|slot| meter.reading(slot)).collect()
+        };
+        ours.as_ref().map_or_else(Vec::new, of)
+    };
+    let passed = |before: &[Reading]| match &ours {
+        None => counted(&reflector),
+        Some(_) => Ok(readings().iter().zip(before).map(|(it, was)| it.since(*was).packets).sum()),
     };
     let measured = site.enter(Room::Clients, || {
         cpu::pin(load_core)?;
         fire(&generator, &frame, Duration::from_millis(50))?;
-        let before = (passed()?, cpu::run_time_of(&site.pollers), clock::now());
+        let first = readings();
+        let before = (passed(&first)?, cpu::run_time_of(&site.pollers), clock::now());
         fire(&generator, &frame, Duration::from_secs_f64(seconds))?;
         Ok::<_, io::Error>((
-            passed()? - before.0,
+            passed(&first)? - before.0,
             cpu::run_time_of(&site.pollers).saturating_sub(before.1),
             clock::now() - before.2,
         ))
@@ -296,7 +304,7 @@ fn number() -> ChannelNumber {
 }
 
 /// Our program at the interface, with so many routes; and the slots they are counted in.
-fn relay_by(scenario: Scenario, routes: u16) -> io::Result<(Program, std::ops::Range<u32>)> {
+fn relay_by(scenario: Scenario, routes: u16) -> io::Result<(Program, Range<u32>)> {
     let legs = u32::from(routes) * 2;
     let over = if scenario.v6 { [0, legs] } else { [legs, 0] };
     let ways = ways_of(legs);

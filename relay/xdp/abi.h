@@ -111,13 +111,11 @@ struct limit {
 	u32 dropped[LEVELS][UNITS];
 };
 
-/* What passed. */
-struct count {
-	u64 packets;
-	u64 bytes;
-};
+/* What a leg carried: datagrams, and below these bits the bytes of their payload. One addition counts both,
+ * and the sums wrap: relay/src/offload/accounts.rs says why nothing is lost by that. */
+#define BYTES_BITS 38
 
-/* The first slots count what belongs to a leg and went up to the relay all the same. */
+/* The first slots count datagrams that belong to a leg and went up to the relay all the same. */
 enum passed {
 	/* Its leg has expired. */
 	PASSED_EXPIRED,
@@ -176,5 +174,4 @@ _Static_assert(sizeof(struct limit) == 80, "limit");
 AT(limit, rate, 16);
 AT(limit, above, 32);
 AT(limit, dropped, 48);
-_Static_assert(sizeof(struct count) == 16, "count");
 _Static_assert(FIRST_LEG == 10, "FIRST_LEG");

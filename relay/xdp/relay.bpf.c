@@ -43,7 +43,7 @@ struct {
 	UINT(max_entries, 1);
 	UINT(map_flags, MAP_MMAPABLE);
 	TYPE(key, u32);
-	TYPE(value, struct count);
+	TYPE(value, u64);
 } counts SEC(".maps");
 
 /* The length of a row, and how many there are less one, a power of two; set by the loader. */
@@ -76,19 +76,23 @@ struct arrived {
 	struct channel_data head;
 };
 
-INLINE void count(u32 slot, u32 bytes)
+INLINE void add(u32 slot, u64 what)
 {
 	u32 at = (processor() & last_row) * slots + slot;
-	struct count *it = map_lookup(&counts, &at);
-	if (!it)
-		return;
-	__sync_fetch_and_add(&it->packets, 1);
-	__sync_fetch_and_add(&it->bytes, bytes);
+	u64 *sum = map_lookup(&counts, &at);
+	if (sum)
+		__sync_fetch_and_add(sum, what);
 }
 
-INLINE int up(enum passed why, u32 bytes)
+/* Counts a datagram that a leg carries. */
+INLINE void count(u32 slot, u16 bytes)
 {
-	count(why, bytes);
+	add(slot, (1ull << BYTES_BITS) + bytes);
+}
+
+INLINE int up(enum passed why)
+{
+	add(why, 1);
 	return XDP_PASS;
 }
 
@@ -302,7 +306,7 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 		return XDP_PASS;
 	u64 now = coarse_ns();
 	if (has_expired(leg, now))
-		return up(PASSED_EXPIRED, payload);
+		return up(PASSED_EXPIRED);
 	const struct way *way = way_of(leg);
 	if (!way)
 		return XDP_PASS;
@@ -310,15 +314,15 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 		inward = leg;
 		leg = next((struct onward){ leg, way });
 		if (!leg || leg->course != OUTWARD)
-			return up(PASSED_WITHIN, payload);
+			return up(PASSED_WITHIN);
 		if (has_expired(leg, now))
-			return up(PASSED_EXPIRED, payload);
+			return up(PASSED_EXPIRED);
 		way = way_of(leg);
 		if (!way)
 			return XDP_PASS;
 		/* It passes two relayed addresses. */
 		if (!in->hops--)
-			return up(PASSED_HOPS, payload);
+			return up(PASSED_HOPS);
 	}
 	int grow = leg->channel ? (int)sizeof(struct channel_data) : 0;
 	int is6 = way->family == 6;
@@ -327,15 +331,15 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 	u16 behind = sizeof(struct udp) + payload + grow;
 
 	if (in->hops <= 1)
-		return up(PASSED_HOPS, payload);
+		return up(PASSED_HOPS);
 	if (header + behind > way->mtu)
-		return up(PASSED_SIZE, payload);
+		return up(PASSED_SIZE);
 	if (place == BEHIND && ((struct sk_buff *)ctx)->gso_size)
-		return up(PASSED_RUN, payload);
+		return up(PASSED_RUN);
 	if (is_partial(in))
-		return up(PASSED_PARTIAL, payload);
+		return up(PASSED_PARTIAL);
 	if (!in->check && (is6 || in->header != sizeof(struct ipv4)))
-		return up(PASSED_UNCHECKED, payload);
+		return up(PASSED_UNCHECKED);
 	struct limit *outer = limit_of(leg), *inner = inward ? limit_of(inward) : 0;
 	if (inner && holds_back(inner, now))
 		return XDP_DROP;
@@ -352,7 +356,7 @@ INLINE int relay(void *ctx, enum place place, struct arrived *in, const struct l
 	enum moved moved = place == IN_DRIVER ? move_frame(ctx, in, on, behind, less) :
 						move_buffer(ctx, in, on, behind, less);
 	if (moved == NO_ROOM)
-		return up(PASSED_ROOM, payload);
+		return up(PASSED_ROOM);
 	if (moved == BROKEN)
 		return XDP_ABORTED;
 
@@ -426,7 +430,7 @@ INLINE int over_ipv4(void *ctx, enum place place, u32 link, const struct ipv4 *i
 	struct leg *leg = key.channel ? map_lookup(&legs4, &key) : 0;
 	int strip = leg ? sizeof(struct channel_data) : 0;
 	if (leg && !fills(&in))
-		return up(why_odd(ctx, place), in.length);
+		return up(why_odd(ctx, place));
 	if (!leg) {
 		in.head = (struct channel_data){};
 		key.channel = 0;
@@ -446,7 +450,7 @@ INLINE int over_ipv4(void *ctx, enum place place, u32 link, const struct ipv4 *i
 		}
 	}
 	if (sum_of(ip, 10) != 0xffff)
-		return up(PASSED_DAMAGED, in.length);
+		return up(PASSED_DAMAGED);
 	in.addresses = sum_of(&ip->from, 4);
 	return relay(ctx, place, &in, leg, strip);
 }
@@ -474,7 +478,7 @@ INLINE int over_ipv6(void *ctx, enum place place, u32 link, const struct ipv6 *i
 	struct leg *leg = key.channel ? map_lookup(&legs6, &key) : 0;
 	int strip = leg ? sizeof(struct channel_data) : 0;
 	if (leg && !fills(&in))
-		return up(why_odd(ctx, place), in.length);
+		return up(why_odd(ctx, place));
 	if (!leg) {
 		in.head = (struct channel_data){};
 		key.channel = 0;

@@ -11,9 +11,9 @@ use proto::addr::AllocationId;
 use proto::marks::{Datagram, Marks};
 use proto::now::Now;
 use proto::policy::bandwidth::Direction;
-use proto::turn::tally::{Flow, Tally, Usage};
+use proto::turn::tally::{Tally, Usage};
 use proto::turn::{Change, Route, Server};
-use relay::offload::{Entry, Hop, Legs, Meter, Mode, Outcome, Program, Room, Terms};
+use relay::offload::{Entry, Hop, Legs, Meter, Mode, Outcome, Program, Reading, Room, Terms};
 use rig::beside::{Beside, Left};
 use rig::books::Books;
 use rig::dice::Dice;
@@ -53,7 +53,7 @@ struct Side {
     direction: Direction,
     slot: u32,
     /// What its slot had counted before.
-    before: Flow,
+    before: Reading,
     entry: Option<Entry>,
 }
 
@@ -87,7 +87,7 @@ impl Kernel {
             };
             let terms = Terms { slot, limit: 0, expires: u64::MAX };
             let entry = Entry::new((route, listener), direction, &hop, terms);
-            let mut side = Side { direction, slot, before: self.meter.carried(slot), entry: None };
+            let mut side = Side { direction, slot, before: self.meter.reading(slot), entry: None };
             self.legs.set(now.mono, &mut side.entry, Some(entry)).expect("room for a leg");
             side
         })
@@ -98,14 +98,12 @@ impl Kernel {
         let mut usage = Usage::default();
         for Side { direction, slot, before, mut entry } in sides {
             self.legs.set(now.mono, &mut entry, None).expect("a leg");
-            let total = self.meter.carried(slot);
-            let packets = total.packets - before.packets;
-            let flow = Flow { packets, bytes: total.bytes - before.bytes };
+            let flow = self.meter.reading(slot).since(before);
             match direction {
                 Direction::ToPeer => usage.to_peer = flow,
                 Direction::ToClient => usage.to_client = flow,
             }
-            self.carried += packets;
+            self.carried += flow.packets;
             self.free.insert(0, slot);
         }
         usage

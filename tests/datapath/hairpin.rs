@@ -8,7 +8,7 @@ use proto::marks::Datagram;
 use proto::policy::Rates;
 use proto::turn::tally::Flow;
 use proto::turn::{Change, Route, Verdict, Wrap};
-use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, PASSED, Program, Terms};
+use relay::offload::{Direction, Entry, Hop, Legs, Mode, Outcome, PASSED, Program, Reading, Terms};
 use rig::script::channel_data;
 use rig::{Draft, World, kind};
 
@@ -174,7 +174,8 @@ impl Pair {
     }
 
     fn carried(&self, index: usize, direction: Direction) -> Flow {
-        self.program.meter().carried(SLOTS[index][direction as usize])
+        let reading = self.program.meter().reading(SLOTS[index][direction as usize]);
+        reading.since(Reading::default())
     }
 }
 

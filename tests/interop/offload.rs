@@ -110,6 +110,26 @@ fn offload_carries_a_call_of_which_every_packet_is_counted() {
 }
 
 #[test]
+fn offload_carries_a_long_call_that_nobody_asks_about_until_its_end() {
+    let site = site();
+    let home = Home::with_pool_key();
+    let _relay = start(&site, &home);
+    let mut line = Line::open(&site, &home);
+    // Past a look at its accounts, and a rest of its legs.
+    let (begin, mut words) = (now(), 0_u32);
+    while now() - begin < Duration::from_secs(24) {
+        line.demand_echo("a word");
+        words += 1;
+        rest_until(begin + words * Duration::from_millis(10));
+    }
+    let found = page(&site);
+    assert_mostly_offloaded("a long call", [0, 0], &found);
+    assert_eq!(relayed(&found)[0], u64::from(2 * words), "{found}");
+    let expired = metric(&found, "av_edge_relay_offload_passed_total", &["reason=\"expired\""]);
+    assert!((1..60).contains(&expired), "{expired} went up while the legs rested: {found}");
+}
+
+#[test]
 fn offload_carries_a_call_behind_the_driver() {
     // Nobody has vouched for cables whose interfaces are not named, so what suits is behind them.
     for (case, tables, mode) in [

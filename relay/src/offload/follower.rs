@@ -17,6 +17,7 @@ use super::accounts::{Account, Accounts, OffloadTally, usage};
 use super::entry::{Entry, Hop, Terms, ends};
 use super::hops::{Hops, Shift};
 use super::legs::Legs;
+use super::life::{Due, Life};
 use super::limits::{Limit, Limits};
 use super::netlink::Path;
 use super::program::{Meter, Unable};
@@ -24,13 +25,6 @@ use crate::clock::KernelClock;
 
 /// Allocations whose next hops are looked up anew in one turn.
 const AT_ONCE: usize = 16;
-
-/// How long legs live before they rest. The host's network stack learns that a neighbour is gone
-/// from what it sends to it by itself, and it sends nothing of what legs carry.
-const SHIFT: Duration = Duration::from_secs(20);
-
-/// How long they rest: so long packets go through the relay and the stack.
-const REST: Duration = Duration::from_millis(100);
 
 /// How often kernel and server tell each other what passed, where both hold a limit: several times
 /// while a burst passes.
@@ -69,8 +63,8 @@ pub(crate) struct Follower {
     touched: Vec<AllocationId>,
     /// Those whose next hops may have changed.
     shifted: BTreeSet<AllocationId>,
-    /// When legs of an allocation have rested, in order.
-    rested: VecDeque<(Instant, AllocationId)>,
+    /// When something is due for legs of an allocation, nearly in order.
+    due: VecDeque<(Instant, AllocationId)>,
     tally: OffloadTally,
 }
 
@@ -93,8 +87,7 @@ struct Mirrored {
     /// Of its allocation, toward peer and client; zero for none.
     limits: [u32; 2],
     sides: [Side; 2],
-    /// When the legs end to rest.
-    rests: Instant,
+    life: Life,
 }
 
 /// One direction.
@@ -121,7 +114,7 @@ impl Follower {
             aimed: BTreeSet::new(),
             touched: Vec::new(),
             shifted: BTreeSet::new(),
-            rested: VecDeque::new(),
+            due: VecDeque::new(),
             tally: OffloadTally::default(),
         }
     }
@@ -137,7 +130,7 @@ impl Follower {
             return Some(Duration::ZERO);
         }
         let evens = (!self.limits.is_empty()).then_some(self.evens);
-        let next = self.rested.front().map(|(at, _)| *at).into_iter().chain(evens).min();
+        let next = self.due.front().map(|(at, _)| *at).into_iter().chain(evens).min();
         next.map(|at| at.saturating_duration_since(now))
     }
 
@@ -232,18 +225,21 @@ impl Follower {
         if shifted {
             self.heed();
         }
-        while let Some((at, id)) = self.rested.front().copied()
+        while let Some((at, id)) = self.due.front().copied()
             && at <= now
         {
-            self.rested.pop_front();
-            self.reroute(id);
+            self.due.pop_front();
+            self.shifted.insert(id);
         }
         for _ in 0..AT_ONCE.min(self.shifted.len()) {
             let Some(id) = self.shifted.pop_first() else { return };
             for mirrored in self.mirrored.get_mut(&id).into_iter().flatten() {
-                if mirrored.rests + REST <= now {
-                    mirrored.rests = now + SHIFT;
-                    self.rested.push_back((mirrored.rests + REST, id));
+                if let Some(due) = mirrored.life.go_on(now) {
+                    self.kernel.look(mirrored);
+                    if due == Due::Spell {
+                        mirrored.forget_paths();
+                    }
+                    self.due.push_back((mirrored.life.next(), id));
                 }
                 self.kernel.set(now, mirrored);
             }
@@ -312,7 +308,7 @@ impl Follower {
         self.touched.clear();
         self.aimed.clear();
         self.shifted.clear();
-        self.rested.clear();
+        self.due.clear();
     }
 
     fn install<L: Ledger>(&mut self, now: Instant, id: AllocationId, server: &mut Server<L>) {
@@ -326,8 +322,7 @@ impl Follower {
             self.kernel.refused += 1;
             return;
         };
-        let Self { kernel, mirrored, aimed, rested, .. } = self;
-        let rests = now + SHIFT;
+        let Self { kernel, mirrored, aimed, due, .. } = self;
         let routes = mirrored.entry(id).or_default();
         for route in wanted {
             let known = routes.iter_mut().find(|it| alike(&route, &it.route));
@@ -335,13 +330,13 @@ impl Follower {
                 // Its paths are as old as its last rest at most.
                 known.route = route;
                 kernel.set(now, known);
-            } else if let Some(mut new) = kernel.mirror(route, held_to, rests) {
+            } else if let Some(mut new) = kernel.mirror(now, route, held_to) {
                 new.share_paths(routes);
                 kernel.set(now, &mut new);
                 if route.channel.is_none() {
                     aimed.insert(id);
                 }
-                rested.push_back((rests + REST, id));
+                due.push_back((new.life.next(), id));
                 routes.push(new);
             }
         }
@@ -412,7 +407,7 @@ impl Mirrored {
 
 impl Kernel {
     /// A route without legs; `None` if there are too many.
-    fn mirror(&mut self, route: Route, limits: [u32; 2], rests: Instant) -> Option<Mirrored> {
+    fn mirror(&mut self, now: Instant, route: Route, limits: [u32; 2]) -> Option<Mirrored> {
         let side = |direction, account| Side { direction, account, path: None, entry: None };
         let Some(up) = self.accounts.open() else {
             self.refused += 1;
@@ -424,14 +419,14 @@ impl Kernel {
             return None;
         };
         let sides = [side(Direction::ToPeer, up), side(Direction::ToClient, down)];
-        Some(Mirrored { route, limits, sides, rests })
+        Some(Mirrored { route, limits, sides, life: Life::begin(now) })
     }
 
     /// Puts the legs of a route in as they are to be now, or takes them out.
     fn set(&mut self, now: Instant, mirrored: &mut Mirrored) {
-        let Mirrored { route, limits, sides, rests } = mirrored;
+        let Mirrored { route, limits, sides, life } = mirrored;
         let Some(&listener) = self.listeners.get(route.client.listener.index()) else { return };
-        let expires = self.clock.of(route.expires.min(*rests));
+        let expires = self.clock.of(route.expires.min(life.ends()));
         for side in sides {
             let hop = if route.hairpin && side.direction == Direction::ToPeer {
                 Some(Hop::default())
@@ -459,6 +454,11 @@ impl Kernel {
                 self.refuse(&error);
             }
         }
+    }
+
+    /// Sees what the legs of a route have counted.
+    fn look(&self, mirrored: &mut Mirrored) {
+        mirrored.sides.iter_mut().for_each(|side| self.accounts.look(&mut side.account));
     }
 
     /// What the legs of a route carried since this was asked last.

@@ -15,6 +15,7 @@ mod fitness;
 mod follower;
 mod hops;
 mod legs;
+mod life;
 mod limits;
 mod netlink;
 mod program;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use mio::Token;
 use proto::addr::Transport;
 
-pub use accounts::OffloadTally;
+pub use accounts::{OffloadTally, Reading};
 pub use entry::{Entry, Hop, Terms};
 pub(crate) use fitness::{Fitness, fitness};
 pub(crate) use follower::Follower;

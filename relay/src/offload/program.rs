@@ -18,8 +18,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader, TestRun, TestRunOptions};
 use nix::net::if_::if_nametoindex;
 use proto::policy::Rates;
 use proto::policy::bandwidth::BURST;
-use proto::turn::tally::Flow;
 
+use super::accounts::Reading;
 use super::legs::Legs;
 use super::rings::RingRoom;
 use super::ways::Ways;
@@ -411,17 +411,16 @@ impl Meter {
     /// How often it sent up what belongs to a leg, by reason.
     pub fn passed(&self) -> [u64; PASSED.len()] {
         let mut slots = 0..;
-        PASSED.map(|_| slots.next().map_or(0, |slot| self.carried(slot).packets))
+        PASSED.map(|_| slots.next().map_or(0, |slot| self.sum(slot)))
     }
 
-    /// What the leg of a slot carried so far.
-    pub fn carried(&self, slot: u32) -> Flow {
-        let mut sum = Flow::default();
-        for row in 0..self.rows {
-            let count = self.counts.get((row * self.slots + slot) as usize);
-            sum.packets = sum.packets.wrapping_add(count.packets);
-            sum.bytes = sum.bytes.wrapping_add(count.bytes);
-        }
-        sum
+    /// What the leg of a slot has counted so far.
+    pub fn reading(&self, slot: u32) -> Reading {
+        Reading::of(self.sum(slot))
+    }
+
+    fn sum(&self, slot: u32) -> u64 {
+        let rows = (0..self.rows).map(|row| self.counts.get((row * self.slots + slot) as usize));
+        rows.fold(0, u64::wrapping_add)
     }
 }

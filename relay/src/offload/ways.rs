@@ -11,12 +11,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::life::LIFE;
 use crate::sys::{MOST_WAYS, Way};
 
 /// How long a way rests that no leg names any more, before another one is written in its place: longer
 /// than a leg lives that nobody renews, and than a processor may be stuck with one packet until the
 /// kernel takes it for broken (21 seconds).
 pub(super) const REST: Duration = Duration::from_secs(30);
+
+const _: () = assert!(REST.as_secs() > LIFE.as_secs());
 
 /// Legs for each of which there is room for a way of its own, and how many share one beyond.
 const FEW: u32 = 512;

@@ -90,14 +90,6 @@ struct Limit {
 pub(crate) const BUFFER: usize = 192;
 pub(crate) const BUFFER_JOINED: usize = 176;
 
-/// What passed, on some processors or on all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub(crate) struct Count {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-}
-
 const _: () = {
     assert!(size_of::<Key4>() == 16);
     assert!(offset_of!(Key4, local) == 4);
@@ -130,7 +122,6 @@ const _: () = {
     assert!(offset_of!(Limit, rate) == 16);
     assert!(offset_of!(Limit, above) == 32);
     assert!(offset_of!(Limit, dropped) == 48);
-    assert!(size_of::<Count>() == 16);
 };
 
 // SAFETY: `repr(C)` without padding (the sizes above are the sums of the fields), of integers only.
@@ -254,15 +245,14 @@ impl Drop for Shared {
 pub(crate) struct Counts(Shared);
 
 impl Counts {
-    /// Those of the first `entries` values of an array map of [`Count`]s.
+    /// Those of the first `entries` values of an array map of such.
     pub(crate) fn map(map: BorrowedFd<'_>, entries: usize) -> io::Result<Self> {
-        Ok(Self(Shared::map(map, entries * (size_of::<Count>() / WORD))?))
+        Ok(Self(Shared::map(map, entries)?))
     }
 
     /// The value at an index; zero behind the last one.
-    pub(crate) fn get(&self, index: usize) -> Count {
-        let word = |at| self.0.word(2 * index + at).map_or(0, |it| it.load(Ordering::Relaxed));
-        Count { packets: word(0), bytes: word(1) }
+    pub(crate) fn get(&self, index: usize) -> u64 {
+        self.0.word(index).map_or(0, |it| it.load(Ordering::Relaxed))
     }
 }
 
