@@ -1,5 +1,5 @@
-//! What the kernel keeps of routes: how much memory that takes, and what becomes of legs for which there is
-//! no room.
+//! What the kernel keeps of routes: how much memory that takes, and what becomes of legs for which
+//! there is no room.
 
 use relay::offload::{Mode, Program, Room, Unable, ways_of};
 use rig::script::channel_data;
@@ -7,8 +7,8 @@ use rig::script::channel_data;
 use crate::stage::{CHANNEL, Did, MODES, Stage};
 use crate::{PAIRINGS, rtp};
 
-/// What counting in one row takes of a leg, and the rows that there are with four processors beyond those that there are
-/// with two or three.
+/// What counting in one row takes of a leg, and the rows that there are with four processors beyond
+/// those that there are with two or three.
 const COUNT: u32 = 8;
 const FURTHER_ROWS: u32 = 2;
 
@@ -16,7 +16,8 @@ const FURTHER_ROWS: u32 = 2;
 fn a_route_takes_less_of_the_kernel_s_memory_than_was_promised() {
     let is_large = std::thread::available_parallelism().is_ok_and(|it| it.get() >= 4);
     let counts = if is_large { 2 * COUNT * FURTHER_ROWS } else { 0 };
-    // Buckets are as many as the next power of two: for the last number nearly twice as many as legs.
+    // Buckets are as many as the next power of two: for the last number nearly twice as many as
+    // legs.
     for (routes, buckets) in [(10_000, 0), (16_000, 0), (100_000, 0), (16_400, 12)] {
         let legs = 2 * routes;
         for (case, over, most) in [

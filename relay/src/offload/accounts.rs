@@ -1,7 +1,7 @@
 //! What the kernel carried, kept by slot.
 //!
-//! The kernel counts datagrams and bytes of a leg in one word, which wraps: [`Reading`]. Readings are compared
-//! before either part can have come round, and what lies between two of them is exact.
+//! The kernel counts datagrams and bytes of a leg in one word, which wraps: [`Reading`]. Readings
+//! are compared before either part can have come round, and what lies between two of them is exact.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,18 +12,20 @@ use proto::turn::tally::{Flow, Usage};
 use super::life::LIFE;
 use super::program::Meter;
 
-/// The bits of a reading that count bytes, and those above that count datagrams; as `relay/xdp/abi.h` says.
+/// The bits of a reading that count bytes, and those above that count datagrams; as
+/// `relay/xdp/abi.h` says.
 const BYTES_BITS: u32 = 38;
 const DATAGRAMS_BITS: u32 = u64::BITS - BYTES_BITS;
 
-/// What one leg may carry in a second: more than a processor can send on, and what the fastest link brings.
-/// The datagrams of a leg have one sender, which network cards bring to one queue, and so to one
-/// processor.
+/// What one leg may carry in a second: more than a processor can send on, and what the fastest link
+/// brings. The datagrams of a leg have one sender, which network cards bring to one queue, and so
+/// to one processor.
 const MOST_DATAGRAMS_PER_S: u64 = 6_000_000;
 const MOST_BYTES_PER_S: u64 = 100_000_000_000 / 8;
 
-/// A leg lives eleven seconds from a look at the longest. In these, six million datagrams a second are
-/// 66,000,000 of 2²⁶ = 67,108,864; and 100 Gbit/s are 137,500,000,000 bytes of 2³⁸ = 274,877,906,944.
+/// A leg lives eleven seconds from a look at the longest. In these, six million datagrams a second
+/// are 66,000,000 of 2²⁶ = 67,108,864; and 100 Gbit/s are 137,500,000,000 bytes of 2³⁸ =
+/// 274,877,906,944.
 const _: () = {
     assert!(LIFE.as_secs() * MOST_DATAGRAMS_PER_S < 1 << DATAGRAMS_BITS);
     assert!(LIFE.as_secs() * MOST_BYTES_PER_S < 1 << BYTES_BITS);
@@ -70,9 +72,9 @@ impl Reading {
         Self(word)
     }
 
-    /// What came since an earlier one, if that is less than 2²⁶ datagrams and 2³⁸ bytes. Their difference is
-    /// the sum of what was added between, whether bytes were carried over to datagrams or not: so much
-    /// is below 2⁶⁴, and only one pair of parts makes it.
+    /// What came since an earlier one, if that is less than 2²⁶ datagrams and 2³⁸ bytes. Their
+    /// difference is the sum of what was added between, whether bytes were carried over to
+    /// datagrams or not: so much is below 2⁶⁴, and only one pair of parts makes it.
     pub fn since(self, before: Self) -> Flow {
         let added = self.0.wrapping_sub(before.0);
         Flow { packets: added >> BYTES_BITS, bytes: added & ((1 << BYTES_BITS) - 1) }

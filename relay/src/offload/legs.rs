@@ -25,9 +25,9 @@ impl fmt::Debug for Legs {
 }
 
 impl Legs {
-    /// Makes of a leg that stands, or of none, the one that is wanted, or none. Both are found by the
-    /// same key, and no packet sees half of one. If that fails, none stands: so nothing goes on by a
-    /// way that leads elsewhere by now.
+    /// Makes of a leg that stands, or of none, the one that is wanted, or none. Both are found by
+    /// the same key, and no packet sees half of one. If that fails, none stands: so nothing goes on
+    /// by a way that leads elsewhere by now.
     pub fn set(
         &mut self,
         now: Instant,

@@ -1,9 +1,9 @@
 //! How long legs live, when they rest, and when somebody looks at what they counted.
 //!
 //! Legs live in spells of [`SPELL`], between which they [`REST`], and within a spell no longer than
-//! [`LIFE`] from a look at their accounts: the kernel program ends them then by itself, however late the
-//! follower is. So what a leg can count between two looks is bounded, and [`Reading`](super::Reading)
-//! has room for it.
+//! [`LIFE`] from a look at their accounts: the kernel program ends them then by itself, however
+//! late the follower is. So what a leg can count between two looks is bounded, and
+//! [`Reading`](super::Reading) has room for it.
 
 use std::time::{Duration, Instant};
 

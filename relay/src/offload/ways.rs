@@ -1,9 +1,9 @@
 //! Which way out stands where in the kernel's table.
 //!
-//! Legs that leave from one address by one next hop share a way. It is written once, before the first
-//! of them names it, and another one in its place when none has named it for long: so no packet leaves
-//! with half of one way and half of another, whatever it was doing meanwhile. A next hop that changes is
-//! another way, to which its legs move one by one.
+//! Legs that leave from one address by one next hop share a way. It is written once, before the
+//! first of them names it, and another one in its place when none has named it for long: so no
+//! packet leaves with half of one way and half of another, whatever it was doing meanwhile. A next
+//! hop that changes is another way, to which its legs move one by one.
 //!
 //! Each worker has a part of the table to itself. Knows no kernel: [`Legs`](super::Legs) writes.
 
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use super::life::LIFE;
 use crate::sys::{MOST_WAYS, Way};
 
-/// How long a way rests that no leg names any more, before another one is written in its place: longer
-/// than a leg lives that nobody renews, and than a processor may be stuck with one packet until the
-/// kernel takes it for broken (21 seconds).
+/// How long a way rests that no leg names any more, before another one is written in its place:
+/// longer than a leg lives that nobody renews, and than a processor may be stuck with one packet
+/// until the kernel takes it for broken (21 seconds).
 pub(super) const REST: Duration = Duration::from_secs(30);
 
 const _: () = assert!(REST.as_secs() > LIFE.as_secs());
@@ -25,8 +25,8 @@ const _: () = assert!(REST.as_secs() > LIFE.as_secs());
 const FEW: u32 = 512;
 const SHARED_BY: u32 = 32;
 
-/// Room for the ways of so many legs of one worker: clients and peers lie behind few gateways, or are
-/// neighbours of this host, of which its own stack keeps some hundreds.
+/// Room for the ways of so many legs of one worker: clients and peers lie behind few gateways, or
+/// are neighbours of this host, of which its own stack keeps some hundreds.
 pub fn ways_of(legs: u32) -> u32 {
     legs.min(FEW).max(legs / SHARED_BY).min(MOST_WAYS)
 }
