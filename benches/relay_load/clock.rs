@@ -8,6 +8,13 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// Its nanoseconds since the machine started, as programs in the kernel read them.
+pub(crate) fn since_boot_ns() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    let time = time.map(std::time::Duration::from).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "this is the clock module of the load generator")]
 pub(crate) fn unix_s() -> u64 {

@@ -5,7 +5,7 @@
 //! server in turn, window after window, because the machine is noisy. [`cpu`] reads what the
 //! relay's core spent, [`report`] prints medians. Clients on TCP and TLS, and both ends of a TCP
 //! relay, are streams that are read here ([`streams`]); those that only stay connected are weighed
-//! ([`idle`]); the kernel path alone is saturated ([`saturate`]). Everything made here is removed at
+//! ([`idle`]); the kernel path alone is saturated ([`saturate`]); packets are timed ([`delays`]). Everything made here is removed at
 //! the end, also after Ctrl-C or a panic.
 #![expect(
     clippy::cast_precision_loss,
@@ -14,6 +14,7 @@
 
 mod clock;
 mod cpu;
+mod delays;
 mod fleet;
 mod idle;
 mod report;
@@ -47,6 +48,7 @@ use traffic::{Counted, Direction, Generator, Media, Mode, Scenario};
 /// Needs root (network namespaces), two cores and Debian's packages coturn, ethtool and
 /// iproute2. Build the relay first: cargo build --release.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Args {
     /// Length of each measured window, in seconds; each round has two a server.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
@@ -74,6 +76,10 @@ struct Args {
     /// swaps addresses.
     #[arg(long)]
     saturate: bool,
+    /// Load every server with half of what it carries and with twice as much, and print how late
+    /// packets arrive, and how many; to clients on UDP.
+    #[arg(long)]
+    delays: bool,
     /// Measure this server alone.
     #[arg(long, value_name = "ours|kernel|coturn", value_parser = kind)]
     server: Option<Kind>,
@@ -191,6 +197,9 @@ fn run(args: &Args) -> io::Result<()> {
         next_port: FIRST_PORT,
     };
 
+    if args.delays {
+        return delays::measure(&mut bench);
+    }
     println!("{}", describe(args));
     Row::print_heading();
     let mut rows = Vec::new();
@@ -278,19 +287,7 @@ impl Bench<'_> {
         if scenarios.is_empty() {
             return Ok(Vec::new());
         }
-        let transport = carrier.transport()?;
-        let mut fleets = Vec::new();
-        for server in self.servers {
-            let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
-            let ports = self.next_port..end;
-            let spent = || Spent::read(self.args.relay_core, server.id(), &[]);
-            let before = spent()?;
-            fleets.push(Fleet::open(server.site, (server.kind, relay), &transport, ports)?);
-            let each = spent()?.since(before).tasks / u32::try_from(allocations).unwrap_or(1);
-            let name = server.kind.name();
-            println!("{name}: {} µs an allocation with its channel", each.as_micros());
-            self.next_port = end;
-        }
+        let mut fleets = self.fleets(allocations)?;
         self.bind(&mut fleets)?;
         let mut rows = Vec::new();
         for scenario in scenarios {
@@ -304,6 +301,24 @@ impl Bench<'_> {
         }
         fleets.into_iter().for_each(Fleet::close);
         Ok(rows)
+    }
+
+    /// Clients of every server.
+    fn fleets(&mut self, allocations: usize) -> io::Result<Vec<Fleet>> {
+        let (relay, transport) = (self.args.relay, self.args.transport.transport()?);
+        let mut fleets = Vec::new();
+        for server in self.servers {
+            let end = self.next_port.saturating_add(u16::try_from(allocations).unwrap_or(u16::MAX));
+            let ports = self.next_port..end;
+            let spent = || Spent::read(self.args.relay_core, server.id(), &[]);
+            let before = spent()?;
+            fleets.push(Fleet::open(server.site, (server.kind, relay), &transport, ports)?);
+            let each = spent()?.since(before).tasks / u32::try_from(allocations).unwrap_or(1);
+            let name = server.kind.name();
+            println!("{name}: {} µs an allocation with its channel", each.as_micros());
+            self.next_port = end;
+        }
+        Ok(fleets)
     }
 
     /// What a channel costs beside those that carry the load, its route in the kernel included.
@@ -432,6 +447,10 @@ fn check_surroundings(args: &Args) -> io::Result<()> {
         if !std::env::split_paths(&folders).any(|folder| folder.join(tool).is_file()) {
             return Err(io::Error::other(format!("no {tool} here: install the package {package}")));
         }
+    }
+    if args.delays && (args.transport != Carrier::Udp || args.idle.is_some()) {
+        let wrong = "--delays wants --transport udp, and load: no --idle";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
     }
     if args.relay == Relay::Tcp && (args.transport == Carrier::Udp || args.idle.is_some()) {
         let wrong = "--relay tcp wants --transport tcp or tls, and load: no --idle";

@@ -24,7 +24,7 @@ use relay::offload::{
 
 use crate::clock;
 use crate::cpu;
-use crate::site::{Room, Site};
+use crate::site::{FAR, Room, Site};
 
 /// The object that `relay/xdp/build` makes of `saturate.bpf.c`.
 const OBJECT: &[u8] = aya::include_bytes_aligned!("saturate.bpf.o");
@@ -40,8 +40,7 @@ const FIRST_PORT: u16 = 10_000;
 const RUN: u32 = 1 << 16;
 const BATCH: u32 = 64;
 
-/// The ends of the link, and the core each is polled on.
-const FAR: &str = "far";
+/// The relay's end of the link.
 const NEAR: &str = "avlc";
 
 /// What is measured.

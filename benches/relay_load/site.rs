@@ -33,7 +33,10 @@ pub(crate) const NEAR: [&str; 2] = ["avlc", "avlp"];
 
 /// The links: the device at the far end, the device at the relay, and their addresses.
 const LINKS: [(Room, &str, Ipv4Addr, &str, Ipv4Addr); 2] =
-    [(Room::Clients, "far", CLIENT, NEAR[0], LISTEN), (Room::Peers, "far", PEER, NEAR[1], RELAYED)];
+    [(Room::Clients, FAR, CLIENT, NEAR[0], LISTEN), (Room::Peers, FAR, PEER, NEAR[1], RELAYED)];
+
+/// The device at clients and at peers.
+pub(crate) const FAR: &str = "far";
 
 /// What the names of namespaces start with.
 const PREFIX: &str = "client-load-";

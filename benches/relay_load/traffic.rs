@@ -25,6 +25,9 @@ use crate::streams::Readers;
 /// Packets of a burst of voice, and of a video frame.
 pub(crate) const BURST: usize = 16;
 
+/// Where in a payload stands when it was sent: what comes before could be taken for RTP.
+pub(crate) const STAMP_AT: u32 = 8;
+
 /// How long a flood waits for packets that do not come before it calls them lost.
 const LOST_AFTER: Duration = Duration::from_millis(20);
 
@@ -136,6 +139,8 @@ pub(crate) struct Generator<'a> {
     sources: Vec<(Source<'a>, Burst)>,
     next: usize,
     sink: Sink<'a>,
+    /// Whether datagrams say when they were sent.
+    stamped: bool,
 }
 
 /// Where packets come from.
@@ -182,7 +187,12 @@ impl<'a> Generator<'a> {
                 (sources.collect(), Sink::Readers(Readers::new(to, frame)))
             }
         };
-        Self { scenario, sources, next: 0, sink }
+        Self { scenario, sources, next: 0, sink, stamped: false }
+    }
+
+    /// From now on datagrams of voice say when they were sent.
+    pub(crate) fn stamp(&mut self) {
+        self.stamped = true;
     }
 
     /// Sends one burst; returns its packets.
@@ -192,6 +202,9 @@ impl<'a> Generator<'a> {
             let index = self.next % self.sources.len();
             self.next = index + 1;
             let Some((source, burst)) = self.sources.get_mut(index) else { break };
+            if self.stamped {
+                stamp(burst);
+            }
             let packets = match (source, self.scenario.media) {
                 (Source::Socket(socket), Media::Voice) => {
                     burst.message(0).map_or(Ok(0), |message| socket.send(message).map(|_| 1))?
@@ -288,6 +301,16 @@ impl<'a> Generator<'a> {
             if underway + BURST as u64 <= window {
                 sent += self.burst()?;
             }
+        }
+    }
+}
+
+/// Writes the time into the payloads.
+fn stamp(burst: &mut Burst) {
+    let now = clock::since_boot_ns().to_ne_bytes();
+    for payload in burst.payloads_mut() {
+        if let Some(place) = payload.get_mut(STAMP_AT as usize..STAMP_AT as usize + now.len()) {
+            place.copy_from_slice(&now);
         }
     }
 }
