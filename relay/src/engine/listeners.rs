@@ -42,6 +42,8 @@ pub(super) struct Inlet {
     pub(super) queued: bool,
     /// Slots the next receive is likely to need: asking for all of them costs when few come.
     pub(super) hope: usize,
+    /// Whether it takes nothing more for a while. It waits in the queue of ready sockets then.
+    shut: bool,
 }
 
 /// Where clients speak to us.
@@ -68,7 +70,29 @@ impl Inlet {
         socket.set_nonblocking(true)?;
         let mut socket = UdpSocket::from_std(socket);
         registry.register(&mut socket, Token(token), Interest::READABLE)?;
-        Ok(Self { socket, queued: false, hope: FEWEST })
+        Ok(Self { socket, queued: false, hope: FEWEST, shut: false })
+    }
+
+    /// Takes nothing more while more bytes wait than may, until half of them are read; all that comes,
+    /// if that does not matter.
+    #[inline]
+    pub(super) fn hold(&mut self, most: Option<u32>) {
+        if most.is_some() || self.shut {
+            self.hold_to(most);
+        }
+    }
+
+    #[cold]
+    fn hold_to(&mut self, most: Option<u32>) {
+        let waiting = sys::waiting_bytes(self.socket.as_fd()).unwrap_or(0);
+        let shut = match most {
+            None => false,
+            Some(most) if self.shut => self.queued && waiting > most / 2,
+            Some(most) => self.queued && waiting > most,
+        };
+        if shut != self.shut && sys::shut(self.socket.as_fd(), shut).is_ok() {
+            self.shut = shut;
+        }
     }
 }
 
@@ -130,6 +154,11 @@ impl Listeners {
     /// Whether a socket of a lane is ready.
     pub(super) fn is_ready(&self, lane: Lane) -> bool {
         !self.ready[lane as usize].is_empty()
+    }
+
+    /// How many sockets are ready.
+    pub(super) fn waiting(&self) -> usize {
+        self.ready.iter().map(VecDeque::len).sum()
     }
 
     /// The socket of this token is ready; `token` counts from the first.

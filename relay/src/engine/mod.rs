@@ -3,6 +3,7 @@
 //! The worker asks it to wait, to fill a [`Batch`], and to send what became of it. An offload
 //! is another implementation of the same few methods, wrapped around this one.
 
+mod backlog;
 mod batch;
 mod departure;
 mod diversions;
@@ -100,6 +101,8 @@ pub(crate) struct EngineTally {
     pub(crate) truncated: u64,
     /// Datagrams that relayed sockets, closed by now, lost so.
     pub(crate) lost_at_relays: u64,
+    /// How often more came than was read, for so long that queues were cut.
+    pub(crate) overloads: u64,
     /// How often all relayed sockets were closed at once, because the worker began anew.
     pub(crate) restarts: u64,
     /// Clients that moved and whose datagrams could not be brought here: out of descriptors.

@@ -19,6 +19,8 @@ pub(super) struct Relay {
     pub(super) failing: bool,
     /// The largest datagram it has not yet refused in a run.
     pub(super) largest_run: u32,
+    /// Bytes that its queue has room for.
+    room: u32,
     /// The marks it is set to.
     pub(super) marks: Marks,
 }
@@ -28,6 +30,15 @@ impl Relay {
     #[inline]
     pub(super) fn wears(&mut self, family: Family, marks: Marks) -> bool {
         self.marks == marks || self.change(family, marks)
+    }
+
+    /// Gives its queue room for so many bytes, unless it has.
+    #[inline]
+    pub(super) fn keep(&mut self, room: u32) {
+        if self.room != room {
+            self.room = room;
+            sys::set_receive_buffer(self.socket.as_fd(), room);
+        }
     }
 
     #[cold]
@@ -55,7 +66,7 @@ impl Relays {
     }
 
     /// Takes a socket in, in place of whatever an older generation left.
-    pub(super) fn insert(&mut self, id: RelayId, socket: UdpSocket) {
+    pub(super) fn insert(&mut self, id: RelayId, socket: UdpSocket, room: u32) {
         let slot = id.allocation.slot as usize;
         if self.0.len() <= slot {
             self.0.resize_with(slot + 1, Default::default);
@@ -66,6 +77,7 @@ impl Relays {
             queued: false,
             failing: false,
             largest_run: u32::MAX,
+            room,
             marks: Marks::PLAIN,
         });
     }

@@ -19,12 +19,14 @@ use proto::marks::Marks;
 use proto::turn::OpenFailure;
 use socket2::{Domain, Socket, Type};
 
+use super::backlog::Backlog;
 use super::batch::{Batch, Origin, Run, SLOTS, Way};
 use super::departure::Door;
 use super::diversions::Diversions;
 use super::listeners::{FEWEST, InletTally, Listeners, TOKENS};
 use super::relays::{Relay, Relays};
 use super::{Engine, EngineTally, Wake};
+use crate::clock::Clock;
 use crate::listen::Inlets;
 use crate::sys::{self, Lane, Outbound};
 
@@ -72,6 +74,8 @@ pub(crate) struct MioEngine {
     ready_relays: VecDeque<RelayId>,
     ready_diversions: VecDeque<usize>,
     outbound: Outbound,
+    backlog: Backlog,
+    clock: Clock,
     tally: EngineTally,
 }
 
@@ -88,6 +92,8 @@ impl MioEngine {
             ready_relays: VecDeque::with_capacity(EVENTS),
             ready_diversions: VecDeque::new(),
             outbound: Outbound::with_capacity(OUTBOUND.0, OUTBOUND.1),
+            backlog: Backlog::default(),
+            clock: Clock::new(),
             tally: EngineTally::default(),
         })
     }
@@ -110,6 +116,17 @@ impl MioEngine {
     /// Where datagrams for listeners come.
     pub(super) fn addresses(&mut self) -> Vec<(ListenerId, SocketAddr)> {
         self.listeners.addresses()
+    }
+
+    /// Waits for events; a signal ends that, and is none.
+    fn poll(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, at_most) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Puts the sockets of the last events into their queues.
@@ -152,6 +169,7 @@ impl MioEngine {
         let socket = inlet.socket.as_fd();
         inlet.queued = self.tally.fill(batch, socket, Origin::Listener(id), most.min(inlet.hope));
         inlet.hope = (2 * (batch.filled() - slots)).max(FEWEST);
+        inlet.hold(self.backlog.most());
         if inlet.queued {
             self.listeners.put_back(id, lane);
         }
@@ -179,6 +197,7 @@ impl MioEngine {
         // Closed meanwhile: nothing to read.
         let Some(relay) = self.relays.find(id) else { return true };
         relay.failing = relay.failing && take_reports(batch, id, relay);
+        relay.keep(self.backlog.room(RELAY_BUFFER));
         let socket = relay.socket.as_fd();
         relay.queued = self.tally.fill(batch, socket, Origin::Relay(id), RELAY_SLOTS.min(most));
         relay.queued |= relay.failing;
@@ -246,12 +265,13 @@ impl Engine for MioEngine {
         let pending = Lane::ALL.iter().any(|lane| self.listeners.is_ready(*lane))
             || !self.ready_relays.is_empty()
             || !self.ready_diversions.is_empty();
-        let timeout = if pending { Some(Duration::ZERO) } else { at_most };
-        match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => Ok(self.queue_ready(foreign)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Wake::default()),
-            Err(error) => Err(error),
+        let looks_only = pending || self.backlog.is_cut();
+        self.poll(if looks_only { Some(Duration::ZERO) } else { at_most })?;
+        if looks_only && !pending && self.events.is_empty() {
+            self.backlog.rest(self.clock.tick().mono);
+            self.poll(at_most)?;
         }
+        Ok(self.queue_ready(foreign))
     }
 
     fn receive(&mut self, batch: &mut Batch) {
@@ -277,6 +297,10 @@ impl Engine for MioEngine {
         while room(batch, left) > 0
             && self.receive_at_listener(Lane::Requests, batch, room(batch, left))
         {}
+        let Self { backlog, clock, listeners, ready_relays, ready_diversions, tally, .. } = self;
+        let waiting = listeners.waiting() + ready_relays.len() + ready_diversions.len();
+        backlog.turn(|| clock.tick().mono, waiting, tally.datagrams_in);
+        tally.overloads = backlog.overloads();
     }
 
     fn send(&mut self, batch: &mut Batch) {
@@ -292,7 +316,7 @@ impl Engine for MioEngine {
             .registry()
             .register(&mut socket, token, Interest::READABLE)
             .map_err(|error| failure(&error))?;
-        self.relays.insert(id, socket);
+        self.relays.insert(id, socket, RELAY_BUFFER);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use proto::addr::Family;
 use proto::marks::Marks;
+use socket2::{SockFilter, SockRef};
 
 use super::length;
 
@@ -90,10 +91,41 @@ pub(crate) fn set_buffers(socket: BorrowedFd<'_>, bytes: u32) {
     }
 }
 
+/// Asks for a receive queue of so many bytes, of which the kernel gives twice as many, within the
+/// host's bound.
+pub(crate) fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) {
+    // Never refused for its value, only clamped.
+    drop(set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes.cast_signed()));
+}
+
+/// Has the kernel drop all that comes for a socket, or again deliver it.
+pub(crate) fn shut(socket: BorrowedFd<'_>, shut: bool) -> io::Result<()> {
+    /// The instruction that says how much of a packet is wanted.
+    const RETURN: u16 = 0x06;
+    let socket = SockRef::from(&socket);
+    if shut {
+        socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])
+    } else {
+        socket.detach_filter()
+    }
+}
+
 /// How many datagrams found the socket's receive queue full since it was opened.
 pub(crate) fn receive_losses(socket: BorrowedFd<'_>) -> io::Result<u32> {
-    /// `SK_MEMINFO_DROPS` of `linux/sock_diag.h`.
-    const DROPS: usize = 8;
+    memory(socket).map(|memory| memory[DROPS])
+}
+
+/// Bytes of the kernel's memory that wait in the receive queue.
+pub(crate) fn waiting_bytes(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    memory(socket).map(|memory| memory[RECEIVED])
+}
+
+/// `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_DROPS` of `linux/sock_diag.h`.
+const RECEIVED: usize = 0;
+const DROPS: usize = 8;
+
+/// What the kernel says of a socket's memory.
+fn memory(socket: BorrowedFd<'_>) -> io::Result<[u32; DROPS + 1]> {
     let mut memory = [0_u32; DROPS + 1];
     let mut len = length(size_of_val(&memory));
     // SAFETY: the kernel writes at most `len` bytes into `memory`, which is that long.
@@ -107,7 +139,7 @@ pub(crate) fn receive_losses(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut len,
         )
     };
-    if outcome == 0 { Ok(memory[DROPS]) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 { Ok(memory) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets an option that is a `c_int`.

@@ -186,6 +186,7 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
         send_closed,
         truncated,
         lost_at_relays,
+        overloads,
         restarts,
         diversions_failed,
         ring_in,
@@ -204,7 +205,7 @@ fn engine(tally: &mut EngineTally, each: &mut impl FnMut(&mut u64)) {
     for word in [restarts, diversions_failed, ring_in, ring_out, strays] {
         each(word);
     }
-    for word in [damaged, forged, lost_at_rings] {
+    for word in [damaged, forged, lost_at_rings, overloads] {
         each(word);
     }
 }

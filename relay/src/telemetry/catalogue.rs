@@ -202,6 +202,12 @@ const METRICS: &[Row] = &[
     ),
     (
         Kind::Counter,
+        "av_edge_relay_overloads_total",
+        Unit::Count,
+        "how often more datagrams came than a worker read, for a tenth of a second without a pause: its queues were cut to what it reads in ten milliseconds, so that some are lost and none is late",
+    ),
+    (
+        Kind::Counter,
         "av_edge_relay_diversions_failed_total",
         Unit::Count,
         "clients that moved, and whose datagrams could not be brought to the worker that has their allocation: out of descriptors",

@@ -200,6 +200,7 @@ fn engine(worker: &str, snapshot: &Snapshot) {
         count(name, &[("worker", worker), (label, value)], total);
     }
     count("av_edge_relay_runs_sent_total", &[("worker", worker)], tally.runs_out);
+    count("av_edge_relay_overloads_total", &[("worker", worker)], tally.overloads);
     count("av_edge_relay_worker_restarts_total", &[("worker", worker)], tally.restarts);
     count("av_edge_relay_diversions_failed_total", &[("worker", worker)], tally.diversions_failed);
 }
