@@ -20,6 +20,7 @@ mod mobility;
 mod network;
 mod openapi;
 mod operators;
+mod overload;
 mod pacing;
 mod page;
 mod payload;
