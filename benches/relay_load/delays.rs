@@ -133,7 +133,8 @@ fn round(
     generator.stamp();
     let mut load = |share: f64| {
         let pace = Mode::Paced(capacity * share);
-        generator.run(pace, lasting / 4)?;
+        // Queues have found their length by then.
+        generator.run(pace, lasting)?;
         let watch = Watch::at(server.site, scenario)?;
         let counted = generator.run(pace, lasting)?;
         watch.load(counted)
