@@ -1,13 +1,16 @@
-//! What clients cost that are connected and say nothing: memory.
+//! What clients cost that are connected and say nothing: memory of the server, memory of the kernel,
+//! and the time it took to give them their allocations.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use client::{AllocateOptions, Options, TurnClient};
+use client::{AllocateOptions, ClientError, Options, TurnClient};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::clock;
+use crate::cpu::Spent;
 use crate::server::{Kind, Order, Server, credentials};
 use crate::site::{CLIENT, Room, Site};
 
@@ -32,25 +35,44 @@ pub(crate) fn weigh<'a>(
     clients: u16,
 ) -> io::Result<()> {
     println!(
-        "{:<8}{:>10}{:>18}{:>14}{:>14}{:>16}",
-        "", "clients", "with allocations", "MiB before", "MiB after", "KiB a client"
+        "Kernel: what its slabs grew by for each allocation, sockets of clients not counted. Time: of the \
+         server's threads, for the two requests of each.\n\
+         {:<8}{:>10}{:>18}{:>14}{:>14}{:>16}{:>16}{:>12}",
+        "",
+        "clients",
+        "with allocations",
+        "MiB before",
+        "MiB after",
+        "KiB a client",
+        "kernel KiB",
+        "µs each"
     );
     for order in orders {
         let server = Server::start(site, order)?;
         let before = server.resident_bytes()?;
         let allocations = clients.min(room(clients)?);
-        let connected = open(site, order, clients, allocations)?;
+        let mut connected = connect(site, order, clients)?;
+        let spent = || Spent::read(order.core, server.id(), &[]).map(|spent| spent.tasks);
+        let (slabs, time) = (slab_bytes()?, spent()?);
+        allocate(&mut connected, allocations).map_err(|error| {
+            io::Error::other(format!("{}: {clients} clients: {error}", order.kind.name()))
+        })?;
+        let time = spent()?.saturating_sub(time);
         clock::rest(SETTLE);
         let after = server.resident_bytes()?;
+        let slabs = slab_bytes()?.saturating_sub(slabs);
+        let each = |figure: f64| figure / f64::from(allocations.max(1));
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         println!(
-            "{:<8}{:>10}{:>18}{:>14.1}{:>14.1}{:>16.2}",
+            "{:<8}{:>10}{:>18}{:>14.1}{:>14.1}{:>16.2}{:>16.2}{:>12.1}",
             order.kind.name(),
             connected.len(),
             allocations,
             mib(before),
             mib(after),
             mib(after.saturating_sub(before)) * 1024.0 / f64::from(clients),
+            each(mib(slabs) * 1024.0),
+            each(time.as_secs_f64() * 1e6),
         );
     }
     Ok(())
@@ -63,15 +85,10 @@ fn room(clients: u16) -> io::Result<u16> {
     Ok(u16::try_from(left).unwrap_or(u16::MAX))
 }
 
-/// Clients, the first of them with an allocation each; the others are only connected.
-fn open(
-    site: &Site,
-    order: Order<'_>,
-    clients: u16,
-    allocations: u16,
-) -> io::Result<Vec<TurnClient>> {
+/// Clients that a server has answered once.
+fn connect(site: &Site, order: Order<'_>, clients: u16) -> io::Result<Vec<TurnClient>> {
     let transport = order.carrier.transport()?;
-    let opened = site.enter(Room::Clients, move || {
+    let connected = site.enter(Room::Clients, move || {
         (first_port(order.kind)..)
             .take(clients.into())
             .map(|port| {
@@ -82,16 +99,28 @@ fn open(
                 };
                 let server = order.kind.addr();
                 let mut client = TurnClient::connect_with(server, credentials(port), options)?;
-                if port - first_port(order.kind) < allocations {
-                    client.allocate(&AllocateOptions::default())?;
-                } else {
-                    client.binding()?;
-                }
+                client.binding()?;
                 Ok(client)
             })
-            .collect::<Result<Vec<_>, client::ClientError>>()
+            .collect::<Result<Vec<_>, ClientError>>()
     })?;
-    opened.map_err(|error| {
-        io::Error::other(format!("{}: opening {clients} clients: {error}", order.kind.name()))
+    connected.map_err(|error| {
+        io::Error::other(format!("{}: connecting {clients} clients: {error}", order.kind.name()))
     })
+}
+
+/// Gives the first of them an allocation each.
+fn allocate(clients: &mut [TurnClient], count: u16) -> Result<(), ClientError> {
+    let mut first = clients.iter_mut().take(count.into());
+    first.try_for_each(|client| client.allocate(&AllocateOptions::default()).map(drop))
+}
+
+/// Memory of the kernel's objects.
+fn slab_bytes() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Slab:")?.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("the kernel tells no Slab"))
 }
