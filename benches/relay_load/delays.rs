@@ -3,24 +3,33 @@
 //! First each server is flooded, which tells its capacity. Then it gets half of that, and twice as
 //! much, at an even pace. Each payload says when it was sent; a program at the far end reads that
 //! and counts, so no socket and no thread adds to it. What it tells is the whole way: the call that
-//! sends, both links, and the relay between them.
+//! sends, both links, and the relay between them. The first of these links alone, to nobody who
+//! listens, at the same pace, tells how much of it is none of the relay's.
 
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use aya::maps::{Array, MapData};
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use aya::{Ebpf, EbpfLoader};
+use client::wire::CHANNEL_HEADER;
 
 use crate::Bench;
 use crate::fleet::Fleet;
 use crate::server::{Carrier, Server};
-use crate::site::{FAR, Site};
-use crate::traffic::{Counted, Direction, Generator, Media, Mode, STAMP_AT, Scenario};
+use crate::site::{FAR, LISTEN, NEAR, RELAYED, Room, Site};
+use crate::traffic::{BURST, Counted, Direction, Generator, Media, Mode, STAMP_AT, Scenario};
 
 /// The object that `relay/xdp/build` makes of `delay.bpf.c`.
 const OBJECT: &[u8] = aya::include_bytes_aligned!("delay.bpf.o");
+
+/// Bytes of a frame before what UDP carries.
+const IPV4_UDP: usize = 14 + 20 + 8;
+
+/// A port of the relay's where nobody is.
+const NOBODY: u16 = 9;
 
 /// Rooms of a power of two, as `delay.bpf.c` has them.
 const STEPS: u32 = 8;
@@ -40,6 +49,8 @@ struct Load {
 #[derive(Clone, Copy, Debug)]
 struct Round {
     capacity: f64,
+    /// How late one of a hundred packets is at the relay's link.
+    link: Duration,
     half: Load,
     double: Load,
 }
@@ -49,9 +60,9 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> io::Result<()> {
     println!(
         "Voice of 160 B in bursts of 16, each packet to another allocation. pps: flood. Then half of \
          that and twice that, at an even pace: what arrived of it, and how long the median and the \
-         99th percentile took from the sending call to the far end. Medians of {} rounds of {} s, \
-         servers in turn.\n\
-         {:<20}{:<8}{:>10}{:>12}{:>10}{:>10}{:>14}{:>12}{:>10}{:>10}",
+         99th percentile took from the sending call to the far end; link: the same to the relay's \
+         own end of the first link. Medians of {} rounds of {} s, servers in turn.\n\
+         {:<20}{:<8}{:>10}{:>12}{:>10}{:>10}{:>13}{:>14}{:>12}{:>10}{:>10}",
         bench.args.rounds,
         bench.args.seconds,
         "scenario",
@@ -60,6 +71,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> io::Result<()> {
         "half: lost",
         "p50 µs",
         "p99 µs",
+        "link: p99 µs",
         "twice: sent",
         "of pps",
         "p50 ms",
@@ -105,11 +117,12 @@ fn row(bench: &mut Bench<'_>, scenario: Scenario, fleets: &mut [Fleet]) -> io::R
         let [half_middle, half_late] = times(|it| it.half, 1e6);
         let [middle, late] = times(|it| it.double, 1e3);
         println!(
-            "{:<20}{:<8}{:>10.0}{lost:>10.2} %{half_middle:>10.0}{half_late:>10.0}{:>14.0}{:>12.2}\
+            "{:<20}{:<8}{:>10.0}{lost:>10.2} %{half_middle:>10.0}{half_late:>10.0}{:>13.0}{:>14.0}{:>12.2}\
              {middle:>10.2}{late:>10.2}",
             scenario.name(),
             server.kind.name(),
             median(&|it| it.capacity),
+            median(&|it| it.link.as_secs_f64() * 1e6),
             median(&|it| it.double.sent),
             median(&|it| it.double.arrived / it.capacity),
         );
@@ -123,32 +136,57 @@ fn round(
     server: &Server<'_>,
     fleet: &mut Fleet,
 ) -> io::Result<Round> {
-    let device = server.site.arrivals(scenario.sink())?;
-    let mut generator = Generator::new(scenario, fleet, device);
+    let mut generator = Generator::new(scenario, fleet, server.site.arrivals(scenario.sinks())?);
     let lasting = Duration::from_secs_f64(bench.args.seconds);
     let flood = Mode::Flood(bench.args.window);
     generator.run(flood, lasting / 4)?;
     let flooded = generator.run(flood, lasting)?;
     let capacity = flooded.arrived as f64 / flooded.took.as_secs_f64();
     generator.stamp();
+    let [room] = scenario.sinks() else { return Err(io::Error::other("it arrives at two places")) };
+    let head = if scenario.direction == Direction::Down { CHANNEL_HEADER } else { 0 };
     let mut load = |share: f64| {
         let pace = Mode::Paced(capacity * share);
         // Queues have found their length by then.
         generator.run(pace, lasting)?;
-        let watch = Watch::at(server.site, scenario)?;
-        let counted = generator.run(pace, lasting)?;
-        watch.load(counted)
+        let watch = Watch::at(server.site, (*room, FAR), head)?;
+        watch.load(generator.run(pace, lasting)?)
     };
-    Ok(Round { capacity, half: load(0.5)?, double: load(2.0)? })
+    let (half, double) = (load(0.5)?, load(2.0)?);
+    let link = link(server.site, scenario, (Mode::Paced(capacity / 2.0), lasting))?;
+    Ok(Round { capacity, link, half, double })
 }
 
-/// The program at the far end; gone when dropped.
+/// How late one of a hundred packets is that are sent to a port of the relay's where nobody is, when
+/// they come to its link.
+fn link(
+    site: &Site,
+    scenario: Scenario,
+    (pace, lasting): (Mode, Duration),
+) -> io::Result<Duration> {
+    let (from, near, to) = match scenario.direction {
+        Direction::Up | Direction::Both => (Room::Clients, NEAR[0], LISTEN),
+        Direction::Down => (Room::Peers, NEAR[1], RELAYED),
+    };
+    let open = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((to, NOBODY)).map(|()| socket)
+    };
+    let sockets =
+        site.enter(from, || (0..BURST).map(|_| open()).collect::<io::Result<Vec<_>>>())??;
+    let mut generator = Generator::of_sockets(scenario, &sockets);
+    generator.stamp();
+    let watch = Watch::at(site, (Room::Relay, near), 0)?;
+    Ok(watch.load(generator.run(pace, lasting)?)?.late)
+}
+
+/// The program at the end of a link; gone when dropped.
 struct Watch(Ebpf);
 
 impl Watch {
-    /// Looks at what arrives from now on.
-    fn at(site: &Site, scenario: Scenario) -> io::Result<Self> {
-        let head: u32 = 14 + 20 + 8 + if scenario.direction == Direction::Down { 4 } else { 0 };
+    /// Looks at what arrives at a device from now on: so many bytes of a head before the payload.
+    fn at(site: &Site, (room, device): (Room, &str), head: usize) -> io::Result<Self> {
+        let head = u32::try_from(IPV4_UDP + head).map_err(io::Error::other)?;
         let stamp_at = head + STAMP_AT;
         let mut loader = EbpfLoader::new();
         let loader = loader.override_global("stamp_at", &stamp_at, true);
@@ -156,8 +194,8 @@ impl Watch {
         let program = ebpf.program_mut("arrive").ok_or_else(lacks)?;
         let program: &mut SchedClassifier = program.try_into().map_err(io::Error::other)?;
         program.load().map_err(io::Error::other)?;
-        let attach = || program.attach(FAR, TcAttachType::Ingress).map_err(io::Error::other);
-        site.enter(scenario.sink(), attach)??;
+        let attach = || program.attach(device, TcAttachType::Ingress).map_err(io::Error::other);
+        site.enter(room, attach)??;
         Ok(Self(ebpf))
     }
 

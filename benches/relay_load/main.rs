@@ -274,7 +274,7 @@ impl Bench<'_> {
         let scenarios: Vec<Scenario> = [Media::Voice, Media::Video]
             .into_iter()
             .flat_map(|media| {
-                [Direction::Up, Direction::Down].map(|direction| Scenario {
+                [Direction::Up, Direction::Down, Direction::Both].map(|direction| Scenario {
                     carrier,
                     relay,
                     media,
@@ -282,7 +282,7 @@ impl Bench<'_> {
                     allocations,
                 })
             })
-            .filter(|scenario| scenario.name().contains(&self.args.only))
+            .filter(|it| it.is_measured() && it.name().contains(&self.args.only))
             .collect();
         if scenarios.is_empty() {
             return Ok(Vec::new());
@@ -371,8 +371,8 @@ impl Bench<'_> {
             Media::Voice => self.args.voice_pps(),
             Media::Video => self.args.video_pps,
         };
-        let device = server.site.arrivals(scenario.sink())?;
-        let mut generator = Generator::new(scenario, fleet, device);
+        let mut generator =
+            Generator::new(scenario, fleet, server.site.arrivals(scenario.sinks())?);
         let (paced, spent) = self.measure(&mut generator, Mode::Paced(rate), server)?;
         let flood = Mode::Flood(self.args.window);
         let (flooded, busy) = self.measure(&mut generator, flood, server)?;
@@ -495,7 +495,7 @@ fn within(text: &str, least: f64, most: f64) -> Result<f64, String> {
 
 fn allocations(text: &str) -> Result<usize, String> {
     let count: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (1..=2000).contains(&count) { Ok(count) } else { Err("must be from 1 to 2000".to_owned()) }
+    if (1..=9000).contains(&count) { Ok(count) } else { Err("must be from 1 to 9000".to_owned()) }
 }
 
 fn kind(text: &str) -> Result<Kind, String> {

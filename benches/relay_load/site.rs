@@ -156,10 +156,13 @@ impl Site {
         Ok(())
     }
 
-    /// What has arrived at the far end of a room's link.
-    pub(crate) fn arrivals(&self, room: Room) -> io::Result<Arrivals> {
-        let file = self.enter(room, || fs::File::open("/proc/thread-self/net/dev"))??;
-        Ok(Arrivals { file })
+    /// What has arrived at the far ends of rooms' links.
+    pub(crate) fn arrivals(&self, rooms: &[Room]) -> io::Result<Vec<Arrivals>> {
+        let open = |room: &Room| {
+            let file = self.enter(*room, || fs::File::open("/proc/thread-self/net/dev"))??;
+            Ok(Arrivals { file })
+        };
+        rooms.iter().map(open).collect()
     }
 
     /// Runs a shell command in a namespace.

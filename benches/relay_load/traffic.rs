@@ -50,6 +50,8 @@ pub(crate) enum Direction {
     Up,
     /// Peer to client.
     Down,
+    /// A packet one way, a packet the other, of datagrams.
+    Both,
 }
 
 /// How hard.
@@ -86,6 +88,7 @@ impl Scenario {
         let direction = match self.direction {
             Direction::Up => "up",
             Direction::Down => "down",
+            Direction::Both => "both",
         };
         let carrier = match self.carrier {
             Carrier::Udp => String::new(),
@@ -99,11 +102,18 @@ impl Scenario {
     }
 
     /// Where its packets arrive.
-    pub(crate) fn sink(self) -> Room {
+    pub(crate) fn sinks(self) -> &'static [Room] {
         match self.direction {
-            Direction::Up => Room::Peers,
-            Direction::Down => Room::Clients,
+            Direction::Up => &[Room::Peers],
+            Direction::Down => &[Room::Clients],
+            Direction::Both => &[Room::Clients, Room::Peers],
         }
+    }
+
+    /// Whether it is measured: both ways at once only what costs most, and what no client reads.
+    pub(crate) fn is_measured(self) -> bool {
+        let plain = self.media == Media::Voice && self.carrier == Carrier::Udp;
+        plain || self.direction != Direction::Both
     }
 
     /// Where packets may be dropped when they have been counted; a stream needs its answers.
@@ -153,8 +163,8 @@ enum Source<'a> {
 /// Where packets are counted.
 #[derive(Debug)]
 enum Sink<'a> {
-    /// At the far end of a link.
-    Device(Arrivals),
+    /// At the far ends of links.
+    Devices(Vec<Arrivals>),
     /// Where clients read their streams.
     Readers(Readers<'a>),
 }
@@ -172,14 +182,16 @@ pub(crate) struct Counted {
 
 impl<'a> Generator<'a> {
     /// Prepares every packet.
-    pub(crate) fn new(scenario: Scenario, fleet: &'a mut Fleet, device: Arrivals) -> Self {
+    pub(crate) fn new(scenario: Scenario, fleet: &'a mut Fleet, devices: Vec<Arrivals>) -> Self {
         let (sources, sink) = match fleet {
-            Fleet::Datagrams(lanes) => datagrams(scenario, lanes, device),
+            Fleet::Datagrams(lanes) => datagrams(scenario, lanes, devices),
             Fleet::Pipes(pipes) => {
                 let ends = pipes.iter_mut().map(|(pipe, far)| (&mut pipe.data, far));
                 let (from, to): (Vec<_>, Vec<_>) = match scenario.direction {
                     Direction::Up => ends.unzip(),
-                    Direction::Down => ends.map(|(near, far)| (far, near)).unzip(),
+                    Direction::Down | Direction::Both => {
+                        ends.map(|(near, far)| (far, near)).unzip()
+                    }
                 };
                 let burst = Burst::plain(scenario.payload_len(), scenario.burst());
                 let sources = from.into_iter().map(|link| (Source::Stream(link), burst.clone()));
@@ -188,6 +200,14 @@ impl<'a> Generator<'a> {
             }
         };
         Self { scenario, sources, next: 0, sink, stamped: false }
+    }
+
+    /// Load by these sockets, which nobody answers.
+    pub(crate) fn of_sockets(scenario: Scenario, sockets: &'a [UdpSocket]) -> Self {
+        let burst = Burst::plain(scenario.payload_len(), scenario.burst());
+        let sources = sockets.iter().map(|socket| (Source::Socket(socket), burst.clone()));
+        let sink = Sink::Devices(Vec::new());
+        Self { scenario, sources: sources.collect(), next: 0, sink, stamped: false }
     }
 
     /// From now on datagrams of voice say when they were sent.
@@ -225,7 +245,7 @@ impl<'a> Generator<'a> {
     /// Packets that have arrived, ever.
     fn arrived(&mut self) -> io::Result<u64> {
         match &mut self.sink {
-            Sink::Device(arrivals) => arrivals.packets(),
+            Sink::Devices(devices) => devices.iter().map(Arrivals::packets).sum(),
             Sink::Readers(readers) => readers.read(),
         }
     }
@@ -264,7 +284,7 @@ impl<'a> Generator<'a> {
     /// Until the next burst: clients on streams read.
     fn pass_time(&mut self) -> io::Result<()> {
         match &mut self.sink {
-            Sink::Device(_) => std::hint::spin_loop(),
+            Sink::Devices(_) => std::hint::spin_loop(),
             Sink::Readers(readers) => drop(readers.read()?),
         }
         Ok(())
@@ -319,33 +339,30 @@ fn stamp(burst: &mut Burst) {
 fn datagrams(
     scenario: Scenario,
     lanes: &mut [(Lane, UdpSocket)],
-    device: Arrivals,
+    devices: Vec<Arrivals>,
 ) -> (Vec<(Source<'_>, Burst)>, Sink<'_>) {
     let (count, len) = (scenario.burst(), scenario.payload_len());
     let streams = scenario.carrier != Carrier::Udp;
     let mut sources = Vec::new();
     let mut links = Vec::new();
     for (lane, peer) in lanes {
-        match scenario.direction {
-            Direction::Up => {
-                let burst = Burst::channel(lane.channel, len, count);
-                if streams {
-                    sources.push((Source::Stream(lane.client.link()), burst));
-                } else if let Some(socket) = lane.client.socket() {
-                    sources.push((Source::Socket(socket), burst));
-                }
-            }
-            Direction::Down => {
-                sources.push((Source::Socket(peer), Burst::plain(len, count)));
-                links.push(lane.client.link());
-            }
+        if scenario.direction != Direction::Up {
+            sources.push((Source::Socket(peer), Burst::plain(len, count)));
+        }
+        let burst = Burst::channel(lane.channel, len, count);
+        if scenario.direction == Direction::Down {
+            links.push(lane.client.link());
+        } else if streams {
+            sources.push((Source::Stream(lane.client.link()), burst));
+        } else if let Some(socket) = lane.client.socket() {
+            sources.push((Source::Socket(socket), burst));
         }
     }
     let sink = if streams && scenario.direction == Direction::Down {
         let frame = (CHANNEL_HEADER + usize::from(len)).next_multiple_of(4);
         Sink::Readers(Readers::new(links, frame))
     } else {
-        Sink::Device(device)
+        Sink::Devices(devices)
     };
     (sources, sink)
 }
