@@ -99,7 +99,8 @@ pub(crate) struct EngineTally {
     pub(crate) send_closed: u64,
     /// Datagrams larger than a buffer.
     pub(crate) truncated: u64,
-    /// Datagrams that relayed sockets, closed by now, lost so.
+    /// Datagrams that queues of relayed sockets had no room for: of those that are closed by now, and
+    /// of all as long as more comes than is read.
     pub(crate) lost_at_relays: u64,
     /// How often more came than was read, for so long that queues were cut.
     pub(crate) overloads: u64,

@@ -21,6 +21,8 @@ pub(super) struct Relay {
     pub(super) largest_run: u32,
     /// Bytes that its queue has room for.
     room: u32,
+    /// Datagrams that its queue had no room for, as far as they were counted.
+    lost: u32,
     /// The marks it is set to.
     pub(super) marks: Marks,
 }
@@ -32,13 +34,22 @@ impl Relay {
         self.marks == marks || self.change(family, marks)
     }
 
-    /// Gives its queue room for so many bytes, unless it has.
+    /// Gives its queue room for so many bytes; false if it has that.
     #[inline]
-    pub(super) fn keep(&mut self, room: u32) {
-        if self.room != room {
+    pub(super) fn keep(&mut self, room: u32) -> bool {
+        let changes = self.room != room;
+        if changes {
             self.room = room;
             sys::set_receive_buffer(self.socket.as_fd(), room);
         }
+        changes
+    }
+
+    /// How many datagrams its queue had no room for since this was asked last.
+    #[cold]
+    pub(super) fn losses(&mut self) -> u64 {
+        let lost = sys::receive_losses(self.socket.as_fd()).unwrap_or(self.lost);
+        lost.wrapping_sub(std::mem::replace(&mut self.lost, lost)).into()
     }
 
     #[cold]
@@ -78,8 +89,14 @@ impl Relays {
             failing: false,
             largest_run: u32::MAX,
             room,
+            lost: 0,
             marks: Marks::PLAIN,
         });
+    }
+
+    /// Every socket.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Relay> {
+        self.0.iter_mut().flatten().flatten()
     }
 
     /// Hands the socket of this id out.

@@ -197,7 +197,9 @@ impl MioEngine {
         // Closed meanwhile: nothing to read.
         let Some(relay) = self.relays.find(id) else { return true };
         relay.failing = relay.failing && take_reports(batch, id, relay);
-        relay.keep(self.backlog.room(RELAY_BUFFER));
+        if relay.keep(self.backlog.room(RELAY_BUFFER)) {
+            self.tally.lost_at_relays += relay.losses();
+        }
         let socket = relay.socket.as_fd();
         relay.queued = self.tally.fill(batch, socket, Origin::Relay(id), RELAY_SLOTS.min(most));
         relay.queued |= relay.failing;
@@ -322,9 +324,8 @@ impl Engine for MioEngine {
 
     fn close_relay(&mut self, id: RelayId) {
         // Dropping the socket takes it out of the poll.
-        if let Some(relay) = self.relays.remove(id) {
-            let lost = sys::receive_losses(relay.socket.as_fd()).unwrap_or(0);
-            self.tally.lost_at_relays += u64::from(lost);
+        if let Some(mut relay) = self.relays.remove(id) {
+            self.tally.lost_at_relays += relay.losses();
         }
     }
 
@@ -357,6 +358,10 @@ impl Engine for MioEngine {
 
     fn survey(&mut self) {
         self.listeners.survey();
+        // There are many, so they are asked when it is likely that they lose something.
+        if self.backlog.is_cut() {
+            self.tally.lost_at_relays += self.relays.iter_mut().map(Relay::losses).sum::<u64>();
+        }
     }
 
     fn inlets(&self) -> &[InletTally] {

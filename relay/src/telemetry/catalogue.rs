@@ -174,7 +174,7 @@ const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_receive_lost_total",
         Unit::Count,
-        "datagrams lost before the relay could read them: receive queue full at listeners or at relayed sockets (told when these close), or larger than UDP allows",
+        "datagrams lost before the relay could read them: receive queue full at listeners or at relayed sockets (told when these close, and while a worker gets more than it reads), or larger than UDP allows",
     ),
     (
         Kind::Gauge,

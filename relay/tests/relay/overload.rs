@@ -51,6 +51,11 @@ fn a_worker_that_is_flooded_cuts_its_queues_and_serves_everybody_afterwards() {
         assert!(found, "{}", site.page("/metrics").1);
     });
 
+    let lost = |name, label| site.metric(name, &[label]);
+    let at_relay = lost("av_edge_relay_receive_lost_total", "reason=\"relayed_queue_full\"");
+    let at_listener = lost("av_edge_relay_listener_lost_total", "lane=\"media\"");
+    assert!(at_relay > 0 && at_listener > 0, "counted at once: {at_relay}, {at_listener}");
+
     for socket in [&socket, &bob] {
         empty(socket);
         socket.set_read_timeout(Some(SOON)).unwrap();
