@@ -83,7 +83,7 @@ struct Args {
     /// Measure this server alone.
     #[arg(long, value_name = "ours|kernel|coturn", value_parser = kind)]
     server: Option<Kind>,
-    /// How our relay moves media; "af-xdp" wants --transport udp.
+    /// How our relay moves media; to clients on streams, what goes to peers and comes from them.
     #[arg(long, value_enum, default_value = "sockets")]
     engine: Mover,
     /// Where the kernel relays.
