@@ -37,7 +37,7 @@ pub(crate) use hops::{Hops, below};
 pub use legs::Legs;
 pub use program::{Meter, Mode, Outcome, PASSED, Program, Room, Unable};
 pub use proto::policy::bandwidth::Direction;
-pub(crate) use rings::{Detours, MOST_QUEUES};
+pub(crate) use rings::{Diverted, MOST_QUEUES};
 pub use ways::ways_of;
 
 use crate::clock::KernelClock;

@@ -155,8 +155,8 @@ fn gear(
         let owners = program.open_ports(&addresses)?;
         let number = u8::try_from(worker).unwrap_or(u8::MAX);
         let places = Places::new(&addresses, *config.ports.start(), owners, number);
-        let detours = program.detours(worker)?;
-        all.push(Gear { outlets, places, stack, detours, hops: Hops::new(&indices)? });
+        let diverted = program.diverted(worker)?;
+        all.push(Gear { outlets, places, stack, diverted, hops: Hops::new(&indices)? });
     }
     program.look_up_strays()?;
     standing.rings = [queues, zero_copy];
@@ -227,24 +227,24 @@ impl Program {
     }
 
     /// A door to the clients that a worker has diverted.
-    fn detours(&self, worker: u32) -> Result<Detours, Unable> {
+    fn diverted(&self, worker: u32) -> Result<Diverted, Unable> {
         let Some(Map::HashMap(map)) = self.ebpf.map("diverted") else {
             return Err(Unable::Lacks("diverted"));
         };
         let map = MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?;
-        Ok(Detours { map: Map::HashMap(map).try_into()?, worker, clients: HashSet::new() })
+        Ok(Diverted { map: Map::HashMap(map).try_into()?, worker, clients: HashSet::new() })
     }
 }
 
 /// Clients whose frames come to a worker although steering means another.
 #[derive(Debug)]
-pub(crate) struct Detours {
+pub(crate) struct Diverted {
     map: HashMap<MapData, Key6, u32>,
     worker: u32,
     clients: HashSet<(ClientAddr, SocketAddr)>,
 }
 
-impl Detours {
+impl Diverted {
     /// Begins with a client of the listener at an address; false if the kernel takes no more.
     pub(crate) fn open(&mut self, client: ClientAddr, at: SocketAddr) -> bool {
         let taken = self.map.insert(way(client, at), self.worker, 0).is_ok();

@@ -41,7 +41,7 @@ use super::batch::{Batch, Origin, Run, SLOTS};
 use super::sockets::{FOREIGN, MioEngine, failure};
 use super::{Engine, EngineTally, InletTally, Wake};
 use crate::clock::Clock;
-use crate::offload::{Detours, Hops};
+use crate::offload::{Diverted, Hops};
 use crate::sys::{FrameSocket, Undelivered};
 use frame::{Leaving, Unfit};
 use paths::Paths;
@@ -74,7 +74,7 @@ pub(crate) struct Gear {
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) places: Places,
     pub(crate) stack: Stack,
-    pub(crate) detours: Detours,
+    pub(crate) diverted: Diverted,
     pub(crate) hops: Hops,
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct RingEngine {
     outlets: Vec<Outlet>,
     places: Places,
     stack: Stack,
-    detours: Detours,
+    diverted: Diverted,
     paths: Paths,
     within: Within,
     clock: Clock,
@@ -108,7 +108,7 @@ pub(crate) struct RingEngine {
 impl RingEngine {
     /// An engine whose media comes by rings.
     pub(crate) fn new(mut inner: MioEngine, gear: Gear) -> io::Result<Self> {
-        let Gear { outlets, mut places, stack, detours, hops } = gear;
+        let Gear { outlets, mut places, stack, diverted, hops } = gear;
         let registry = inner.registry()?;
         for (index, outlet) in outlets.iter().enumerate() {
             let descriptor = outlet.socket.as_fd().as_raw_fd();
@@ -129,7 +129,7 @@ impl RingEngine {
             outlets,
             places,
             stack,
-            detours,
+            diverted,
             paths,
             within: Within::new(),
             clock: Clock::new(),
@@ -411,7 +411,7 @@ impl Engine for RingEngine {
         self.places.close_relays();
         self.within.clear();
         self.reports.clear();
-        self.detours.clear();
+        self.diverted.clear();
         self.inner.close_relays();
     }
 
@@ -420,20 +420,20 @@ impl Engine for RingEngine {
             return self.inner.divert(client);
         };
         // Its media may come by a ring, the rest never does.
-        if !self.detours.open(client.client, at) {
+        if !self.diverted.open(client.client, at) {
             self.tally.diversions_failed += 1;
             return false;
         }
         let diverted = self.inner.divert(client);
         if !diverted {
-            self.detours.close(client.client, at);
+            self.diverted.close(client.client, at);
         }
         diverted
     }
 
     fn end_diversion(&mut self, client: FiveTuple) {
         if let Some(at) = self.places.listener(client.listener) {
-            self.detours.close(client.client, at);
+            self.diverted.close(client.client, at);
         }
         self.inner.end_diversion(client);
     }
