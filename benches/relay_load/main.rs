@@ -5,8 +5,9 @@
 //! server in turn, window after window, because the machine is noisy. [`cpu`] reads what the
 //! relay's core spent, [`report`] prints medians. Clients on TCP and TLS, and both ends of a TCP
 //! relay, are streams that are read here ([`streams`]); those that only stay connected are weighed
-//! ([`idle`]); the kernel path alone is saturated ([`saturate`]); packets are timed ([`delays`]). Everything made here is removed at
-//! the end, also after Ctrl-C or a panic.
+//! ([`idle`]); the kernel path alone is saturated ([`saturate`]); packets are timed ([`delays`]);
+//! requests are counted ([`requests`]). Everything made here is removed at the end, also after Ctrl-C or a
+//! panic.
 #![expect(
     clippy::cast_precision_loss,
     reason = "counts of packets are far below the 2^53 that a float holds exactly"
@@ -18,6 +19,7 @@ mod delays;
 mod fleet;
 mod idle;
 mod report;
+mod requests;
 mod saturate;
 mod server;
 mod site;
@@ -80,6 +82,10 @@ struct Args {
     /// packets arrive, and how many; to clients on UDP.
     #[arg(long)]
     delays: bool,
+    /// Relay nothing: let so many clients at once ask for their addresses, then allocate and leave,
+    /// again and again, and print what that costs the servers; --only binding or call; on UDP.
+    #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    requests: Option<u16>,
     /// Measure this server alone.
     #[arg(long, value_name = "ours|kernel|coturn", value_parser = kind)]
     server: Option<Kind>,
@@ -140,25 +146,26 @@ fn run(args: &Args) -> io::Result<()> {
     let binary = binary(args)?;
     let stop = Stop::on_signals()?;
     let folder = tempfile::tempdir()?;
+    let far_core = Some(args.load_core);
     let links = Links {
         relay_core: args.relay_core,
-        far_core: None,
+        far_core: args.requests.and(far_core),
         segmentation_offload: args.segmentation_offload,
     };
-    let far_core = Some(args.load_core);
     if args.saturate {
         let site = Site::build("k", Links { far_core, ..links })?;
         site::sh(&format!("renice -n {} -p {}", server::PRIORITY, std::process::id()))?;
         return saturate::saturate(&site, args.load_core, args.rounds, args.seconds);
     }
     let datagrams = args.transport == Carrier::Udp && args.idle.is_none();
+    let by_kernel = datagrams && args.requests.is_none();
     let kinds = Kind::ALL
         .into_iter()
         .filter(|kind| args.server.is_none_or(|only| only == *kind))
-        .filter(|kind| *kind != Kind::Kernel || datagrams);
+        .filter(|kind| *kind != Kind::Kernel || by_kernel);
     let site = Site::build("", links)?;
     // A program at an interface makes everything dearer that goes on from there.
-    let of_kernel = datagrams.then(|| Site::build("k", Links { far_core, ..links })).transpose()?;
+    let of_kernel = by_kernel.then(|| Site::build("k", Links { far_core, ..links })).transpose()?;
     let has_rings = args.engine == Mover::AfXdp;
     let of_rings = has_rings.then(|| Site::build("r", links)).transpose()?;
     let place = |kind| match kind {
@@ -200,6 +207,9 @@ fn run(args: &Args) -> io::Result<()> {
     if args.delays {
         return delays::measure(&mut bench);
     }
+    if let Some(clients) = args.requests {
+        return requests::measure(&bench, clients);
+    }
     println!("{}", describe(args));
     Row::print_heading();
     let mut rows = Vec::new();
@@ -223,8 +233,8 @@ fn live(words: &str) {
 
 /// The most allocations a server must bear at a time.
 fn most_allocations(args: &Args) -> usize {
-    let idle = args.idle.unwrap_or(0).into();
-    args.allocations.iter().copied().max().unwrap_or(0).max(idle)
+    let others = args.idle.max(args.requests).unwrap_or(0).into();
+    args.allocations.iter().copied().max().unwrap_or(0).max(others)
 }
 
 /// What the figures are, in a few lines.
@@ -450,6 +460,10 @@ fn check_surroundings(args: &Args) -> io::Result<()> {
     }
     if args.delays && (args.transport != Carrier::Udp || args.idle.is_some()) {
         let wrong = "--delays wants --transport udp, and load: no --idle";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
+    }
+    if args.requests.is_some() && (args.transport != Carrier::Udp || args.idle.is_some()) {
+        let wrong = "--requests wants --transport udp, and no --idle";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
     }
     if args.relay == Relay::Tcp && (args.transport == Carrier::Udp || args.idle.is_some()) {

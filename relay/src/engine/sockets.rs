@@ -415,7 +415,7 @@ fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
         Family::V4 => sys::relax_path_mtu(socket.as_fd(), Family::V4)?,
         Family::V6 => sys::follow_path_mtu(socket.as_fd())?,
     }
-    sys::set_buffers(socket.as_fd(), RELAY_BUFFER);
+    sys::set_modest_buffers(socket.as_fd(), RELAY_BUFFER);
     socket.bind(&at.socket().into())?;
     Ok(mio::net::UdpSocket::from_std(socket.into()))
 }

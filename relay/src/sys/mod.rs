@@ -48,7 +48,7 @@ pub(crate) use outbound::{Label, Messages, Outbound};
 pub(crate) use rings::FrameSocket;
 pub(crate) use socket::{
     follow_path_mtu, keep_errors, receive_losses, relax_path_mtu, set_buffers, set_marks,
-    set_receive_buffer, shut, take_marks, take_runs, waiting_bytes,
+    set_modest_buffers, set_receive_buffer, shut, take_marks, take_runs, waiting_bytes,
 };
 pub(crate) use steering::{Lane, Spoken, Steering, attach_steering};
 pub(crate) use strays::{Stray, open_icmp, open_receiver, open_sender, receive_stray, send_stray};

@@ -91,6 +91,13 @@ pub(crate) fn set_buffers(socket: BorrowedFd<'_>, bytes: u32) {
     }
 }
 
+/// The same within the host's bound, by a process that may not pass it: one call a direction.
+pub(crate) fn set_modest_buffers(socket: BorrowedFd<'_>, bytes: u32) {
+    set_receive_buffer(socket, bytes);
+    // Never refused for its value, only clamped.
+    drop(set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes.cast_signed()));
+}
+
 /// Asks for a receive queue of so many bytes, of which the kernel gives twice as many, within the
 /// host's bound.
 pub(crate) fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) {
