@@ -17,6 +17,7 @@ mod clock;
 mod cpu;
 mod delays;
 mod fleet;
+mod floor;
 mod idle;
 mod report;
 mod requests;
@@ -211,6 +212,12 @@ fn run(args: &Args) -> io::Result<()> {
         return requests::measure(&bench, clients);
     }
     println!("{}", describe(args));
+    if by_kernel && args.only.is_empty() {
+        for &sockets in &args.allocations {
+            let site = Site::build("f", Links { far_core, ..links })?;
+            floor::measure(&site, sockets, args.voice_pps(), (args.rounds, args.seconds))?;
+        }
+    }
     Row::print_heading();
     let mut rows = Vec::new();
     for count in &args.allocations {

@@ -363,6 +363,24 @@ fn attach(ebpf: &mut Ebpf, name: &str, interface: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// The program that sends back, at a device of the calling thread's namespace; gone when dropped.
+#[derive(Debug)]
+pub(crate) struct Reflector(Ebpf);
+
+impl Reflector {
+    /// Puts it there.
+    pub(crate) fn at(device: &str) -> io::Result<Self> {
+        let mut ebpf = load(EbpfLoader::new())?;
+        attach(&mut ebpf, "reflect", device)?;
+        Ok(Self(ebpf))
+    }
+
+    /// Frames that it has sent back.
+    pub(crate) fn count(&self) -> io::Result<u64> {
+        counted(&self.0)
+    }
+}
+
 /// Frames that were reflected.
 fn counted(ebpf: &Ebpf) -> io::Result<u64> {
     let map: &Map = ebpf.map("counts").ok_or_else(lacks)?;
