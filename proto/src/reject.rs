@@ -275,7 +275,7 @@ reasons! {
             "let the peer send smaller datagrams";
         Throttled "throttled" "more unauthenticated requests from one source than are answered"
             "look whether many clients are behind one NAT, then raise limits.strangers_per_s; otherwise somebody forges the source, and nothing is to do";
-        Guessing "guessing" "a login for a name whose password was wrong too often from this source, or one wrong password more than is answered; others behind the same address log in as before"
+        Guessing "guessing" "a login where too many passwords were wrong: for this name, or for many names, from this source or its network; or one wrong password more than is answered. Who asked little so far, and who has an allocation, is heard as before"
             "look for a client that goes on with an old password; otherwise somebody guesses, and a firewall may block the source";
         AllocationBandwidth "allocation_bandwidth" "an allocation carries more than limits.kbit_per_s_per_allocation in one direction"
             "raise it, or let clients send less";

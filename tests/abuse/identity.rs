@@ -3,9 +3,11 @@
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
+use client::stun_rs::attributes::stun::{Nonce, Realm, UserName};
 use client::stun_rs::attributes::turn::LifeTime;
 use client::stun_rs::methods::{ALLOCATE, REFRESH};
-use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnClient};
+use client::stun_rs::{Algorithm, AlgorithmId, HMACKey, MessageClass, TransactionId};
+use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnClient, wire};
 
 use super::raw::{self, Forger};
 use super::target::{ATTACKER, SOON, Target, VICTIM, server, unix_s};
@@ -15,6 +17,7 @@ use rig::clock;
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "find out which users exist", run: enumerate },
     Attack { name: "guess passwords as fast as can be", run: guess },
+    Attack { name: "guess passwords of many users, one each", run: guess_widely },
     Attack { name: "use a challenge that was another's", run: stolen_nonce },
     Attack { name: "end another's allocation from an address of one's own", run: foreign_end },
     Attack { name: "end another's allocation with its forged address", run: forged_end },
@@ -78,6 +81,61 @@ fn guess(target: &mut Target) -> Outcome {
         limited && welcome,
         format!(
             "{answers} of {GUESSES} guesses answered in {took:.1?}; the right one then: {welcome}"
+        ),
+    )
+}
+
+/// Every thirtieth guess is right: how many of these tell whether they are?
+fn guess_widely(target: &mut Target) -> Outcome {
+    const GUESSES: u32 = 3_000;
+    const RIGHT: u32 = GUESSES / 30;
+    let who = Credentials::new(target.credentials("user").username, "wrong");
+    let mut guesser = target.with(ATTACKER, who, Transport::Udp);
+    drop(guesser.request(ALLOCATE, &[]));
+    let (Some(realm), Some(nonce)) = (guesser.realm(), guesser.nonce()) else {
+        return Err("no challenge".to_owned());
+    };
+    let guess = |number: u32| {
+        let mut who = target.credentials(&format!("user{number}"));
+        let right = number.is_multiple_of(30);
+        if !right {
+            "wrong".clone_into(&mut who.password);
+        }
+        let parts = [
+            UserName::new(&who.username).expect("a name").into(),
+            Realm::new(realm).expect("a realm").into(),
+            Nonce::new(nonce).expect("a nonce").into(),
+        ];
+        let key = HMACKey::new_long_term(
+            &who.username,
+            realm,
+            &who.password,
+            Algorithm::from(AlgorithmId::MD5),
+        );
+        let key = wire::Signature::Sha1(key.expect("a key"));
+        // It needs no allocation: 437 tells as much.
+        let class = MessageClass::Request;
+        let tail = (Some(&key), false);
+        wire::write(REFRESH, class, TransactionId::default(), &parts, tail).expect("a message")
+    };
+    let socket = guesser.socket().expect("over UDP");
+    let begin = clock::now();
+    for number in 0..GUESSES {
+        socket.send(&guess(number)).expect("it is sent");
+    }
+    let told = raw::answers(socket).filter(|answer| raw::code(answer) == Some(437)).count();
+    let took = clock::now() - begin;
+    let told = u32::try_from(told).unwrap_or(u32::MAX);
+    // What a source may try, and a share of luck.
+    let share = (400.0 + 200.0 * took.as_secs_f64()) / f64::from(GUESSES);
+    let slowed = f64::from(told) <= 1.5 * share * f64::from(RIGHT);
+    // Others behind the same address get in meanwhile.
+    let welcome = target.applicant(ATTACKER, "good", &AllocateOptions::default()).1.is_ok();
+    outcome(
+        slowed && welcome,
+        format!(
+            "{told} answers in {took:.1?} told what only right guesses hear, of which {RIGHT} are \
+             among {GUESSES}; another login then: {welcome}"
         ),
     )
 }

@@ -73,12 +73,16 @@ pub(super) fn ask(socket: &UdpSocket, request: &[u8]) -> Option<Vec<u8>> {
     Some(buffer[..len].to_vec())
 }
 
-/// How many datagrams wait at a socket, or come soon, one after the other, and their bytes in all.
-pub(super) fn drain(socket: &UdpSocket) -> (usize, usize) {
+/// What waits at a socket, or comes soon, one datagram after the other.
+pub(super) fn answers(socket: &UdpSocket) -> impl Iterator<Item = Vec<u8>> {
     socket.set_read_timeout(Some(SOON / 4)).expect("a timeout");
     let mut buffer = [0; 2048];
-    let lengths = std::iter::from_fn(|| socket.recv(&mut buffer).ok());
-    lengths.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
+    std::iter::from_fn(move || socket.recv(&mut buffer).ok().map(|len| buffer[..len].to_vec()))
+}
+
+/// How many datagrams that are, and their bytes in all.
+pub(super) fn drain(socket: &UdpSocket) -> (usize, usize) {
+    answers(socket).fold((0, 0), |(count, bytes), answer| (count + 1, bytes + answer.len()))
 }
 
 /// `IPPROTO_RAW`: packets come with their own IP header.

@@ -76,6 +76,26 @@ fn auth_033_beyond_the_rate_a_right_guess_is_not_even_looked_at() {
 }
 
 #[test]
+fn auth_033_beyond_the_rate_of_a_source_no_name_is_looked_at_but_for_who_asked_little() {
+    let mut world = world(6, "203.0.113.9:5000")
+        .with_client_at("carol", "203.0.113.9:5001".parse().expect("an address"));
+    let login = world.client("mallory").state().login.clone();
+    for name in 0..2_000 {
+        let mut mallory = world.client("mallory");
+        mallory.state().login.username = format!("{}{name}", login.username);
+        let signed = mallory.state().sign(Draft::allocate());
+        mallory.exchange(signed);
+    }
+    world.client("mallory").state().login = world.client("alice").state().login.clone();
+    let mut mallory = world.client("mallory");
+    let signed = mallory.state().sign(Draft::allocate());
+    assert!(mallory.exchange(signed).is_none(), "a name that was never tried before");
+    assert_eq!(world.server.take_suspect().expect("suspected").ip().to_string(), "203.0.113.9");
+    world.client("carol").relay();
+    world.client("alice").relay();
+}
+
+#[test]
 fn auth_033_who_proved_himself_and_who_has_another_name_are_served_behind_the_same_address() {
     let mut world = world(3, "81.2.69.10:5000").with_peer("bob");
     world.client("alice").relay();

@@ -20,8 +20,8 @@ pub(super) struct Pretence<'a> {
 }
 
 impl<L: Ledger> Server<L> {
-    /// Whether too many wrong passwords for this name came from this source. Who has an allocation
-    /// has proved itself, as its user.
+    /// Whether too many wrong passwords came from this source or its network, for this name or for
+    /// many. Who has an allocation has proved itself, as its user.
     pub(super) fn guesses_too_often(&self, now: Now, who: Pretence<'_>) -> bool {
         let Some(throttle) = &self.throttle else { return false };
         let owner = self.table.owner_of(who.from);

@@ -10,10 +10,10 @@
 //! new port of a flooding host, a new host of a flooding network, so that they hear a challenge
 //! and can prove themselves.
 //!
-//! Guesses at passwords are counted apart, for each name that a source tries: beyond the limit
-//! not even a right one is looked at, so that guessing does not get faster than answers would
-//! come. What comes without a nonce of ours may be forged, and uses up nothing of what others have
-//! who come with one.
+//! Guesses at passwords are counted apart, for each name that a source tries, for the source and
+//! for its network: beyond a limit not even a right one is looked at, so that guessing does not get
+//! faster than answers would come, nor by trying many names. What comes without a nonce of ours may
+//! be forged, and uses up nothing of what others have who come with one.
 
 use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,6 +31,10 @@ const BUCKETS: usize = 16_384;
 
 /// A network gets so many times what one source gets.
 pub const NETWORK_FACTOR: u32 = 4;
+
+/// At how many names a source may guess as fast as at one, and how many such sources a network may
+/// hold. People behind one NAT who mistype stay far below; secrets are too long for either.
+const GUESS_FACTOR: u32 = 4;
 
 /// One in so many answers is kept for those who asked little.
 const RESERVE: u32 = 10;
@@ -104,7 +108,16 @@ pub struct Throttle {
     /// What those draw who asked little so far: ports and sources.
     reserves: Buckets,
     /// Wrong passwords of those whose address may be forged, and of those who proved it.
-    guesses: [Buckets; 2],
+    guesses: [Guesses; 2],
+}
+
+/// Wrong passwords, by how far around a guess they are counted.
+#[derive(Debug)]
+struct Guesses {
+    /// For one name, from one source.
+    names: Buckets,
+    sources: Buckets,
+    networks: Buckets,
 }
 
 /// Somebody who wants a password checked.
@@ -119,9 +132,13 @@ pub(crate) struct Guess<'a> {
 impl Throttle {
     /// No source gets more than `rate`. `secret` is random; no instant is before `begin`.
     pub fn new(rate: Rate, secret: u64, begin: Instant) -> Self {
-        let [networks, sources, reserves, forged, proved] =
-            [0, 1, 2, 3, 4].map(|salt| Buckets::new(secret ^ salt));
-        Self { rate, begin, networks, sources, reserves, guesses: [forged, proved] }
+        let [networks, sources, reserves] = [0, 1, 2].map(|salt| Buckets::new(secret ^ salt));
+        let guesses = [3, 6].map(|salt| Guesses {
+            names: Buckets::new(secret ^ salt),
+            sources: Buckets::new(secret ^ (salt + 1)),
+            networks: Buckets::new(secret ^ (salt + 2)),
+        });
+        Self { rate, begin, networks, sources, reserves, guesses }
     }
 
     /// Whether a source that may be forged may do once more what `self` counts.
@@ -137,22 +154,25 @@ impl Throttle {
         at_home: impl FnOnce() -> bool,
     ) -> bool {
         let now = self.nanoseconds(now);
-        let (everybody, host) = (self.rate.share(false), Claim::network(guess.client.ip()));
-        let room =
-            |proved: usize, rate| self.guesses[proved].of((host, guess.name)).has_room(rate, now);
-        if room(0, everybody) && room(1, everybody) {
+        let around = self.guesses.each_ref().map(|guesses| guesses.around(guess, self.rate));
+        let busy = |(bucket, rate): (&Bucket, Rate)| !bucket.has_room(rate.share(false), now);
+        if !around.as_flattened().iter().copied().any(busy) {
             return true;
         }
-        let proved = usize::from(at_home());
-        room(proved, everybody)
-            || room(proved, self.rate) && self.asked_little((b"guess", guess.client), now)
+        let [name, source, network] = around[usize::from(at_home())];
+        let has_room = |(bucket, rate): (&Bucket, Rate)| bucket.has_room(rate, now);
+        let ip = Claim::network(guess.client.ip());
+        [name, source, network].into_iter().all(has_room)
+            && (!busy(name) && !busy(source) || self.asked_little((b"guess", guess.client), now))
+            && (!busy(network) || self.asked_little((b"guess", ip), now))
     }
 
     /// Counts a wrong password.
     pub(crate) fn guessed(&self, now: Instant, guess: Guess<'_>, at_home: bool) {
-        let host = Claim::network(guess.client.ip());
-        let bucket = self.guesses[usize::from(at_home)].of((host, guess.name));
-        bucket.takes(self.rate, self.nanoseconds(now));
+        let now = self.nanoseconds(now);
+        for (bucket, rate) in self.guesses[usize::from(at_home)].around(guess, self.rate) {
+            bucket.takes(rate, now);
+        }
     }
 
     fn nanoseconds(&self, now: Instant) -> u64 {
@@ -189,6 +209,18 @@ impl Throttle {
     /// Whether somebody asked little so far, a port or a host.
     fn asked_little(&self, asker: impl Hash, now: u64) -> bool {
         self.reserves.of(asker).takes(self.rate.reserve(), now)
+    }
+}
+
+impl Guesses {
+    /// Where one is counted, from its name outward, and how often each may be wrong.
+    fn around(&self, guess: Guess<'_>, rate: Rate) -> [(&Bucket, Rate); 3] {
+        let source = Claim::network(guess.client.ip());
+        [
+            (self.names.of((source, guess.name)), rate),
+            (self.sources.of(source), rate.times(GUESS_FACTOR)),
+            (self.networks.of(surroundings(source)), rate.times(GUESS_FACTOR * GUESS_FACTOR)),
+        ]
     }
 }
 
@@ -334,5 +366,91 @@ mod tests {
             ClientAddr::new(SocketAddr::from((ip, 1_000)))
         };
         assert_eq!(flood.answers(0, Standing::Unproven, site, 1_000), 400);
+    }
+    impl Flood {
+        /// How many of so many wrong passwords are looked at after `ms`.
+        fn looks(&self, ms: u64, of: impl Fn(u32) -> (ClientAddr, u32, bool), n: u32) -> u32 {
+            let now = self.0 + Duration::from_millis(ms);
+            let looks = (0..n).filter(|&n| {
+                let (client, name, at_home) = of(n);
+                let name = name.to_be_bytes();
+                let guess = Guess { client, name: &name };
+                let looks = self.1.lets_guess(now, guess, || at_home);
+                if looks {
+                    self.1.guessed(now, guess, at_home);
+                }
+                looks
+            });
+            u32::try_from(looks.count()).unwrap()
+        }
+    }
+
+    /// A source's port, among as many as there are.
+    fn port(n: u32) -> u16 {
+        1_000 + u16::try_from(n % 60_000).unwrap()
+    }
+
+    /// A host of the network, of those that no test looks at apart.
+    fn neighbour(n: u32) -> u8 {
+        10 + u8::try_from(n % 64).unwrap()
+    }
+
+    #[test]
+    fn auth_033_guesses_are_held_for_a_name_for_a_source_and_for_its_network() {
+        type Guesser = fn(u32) -> (ClientAddr, u32, bool);
+        let rows: [(&str, Guesser, [u32; 2]); 6] = [
+            ("one name, one port", |_| (client(1, 1), 1, true), [100, 50]),
+            ("one name, many ports", |n| (client(1, port(n)), 1, true), [100, 50]),
+            ("many names, one port", |n| (client(1, 1), n, true), [370, 200]),
+            ("many names, many ports", |n| (client(1, port(n)), n, true), [400, 200]),
+            ("many names, many hosts", |n| (client(neighbour(n), 1), n, true), [1_600, 800]),
+            ("the same, forged", |n| (client(neighbour(n), port(n)), n, false), [1_600, 800]),
+        ];
+        for (case, guesser, [at_once, a_second]) in rows {
+            let flood = Flood::new();
+            let near = |seen: u32, right: u32| seen.abs_diff(right) <= right / 8;
+            let seen = flood.looks(0, guesser, 20_000);
+            assert!(near(seen, at_once), "{case}: {seen}, not {at_once}, at once");
+            let seen = flood.looks(1_000, guesser, 20_000);
+            assert!(near(seen, a_second), "{case}: {seen}, not {a_second}, in a second");
+        }
+    }
+
+    #[test]
+    fn auth_033_guesses_over_many_names_cost_no_good_client_around_them() {
+        type Guesser = fn(u32) -> (ClientAddr, u32, bool);
+        let one_port: Guesser = |n| (client(1, 1), n, true);
+        let a_few_hosts: Guesser =
+            |n| (client(10 + port(n).to_le_bytes()[0] % 5, port(n)), n, true);
+        let forged: Guesser = |n| (client(neighbour(n), port(n)), n, false);
+        for (case, guesser, good) in [
+            ("behind the same address", one_port, client(1, 2)),
+            ("in the same network", one_port, client(2, 1)),
+            ("in a network where several hosts guess", a_few_hosts, client(2, 1)),
+            ("whose address is forged", forged, client(neighbour(1), 1_001)),
+            ("in another network", a_few_hosts, ClientAddr::new("198.51.100.1:1".parse().unwrap())),
+        ] {
+            let flood = Flood::new();
+            for ms in (0..3_000).step_by(10) {
+                flood.looks(ms, guesser, 200);
+            }
+            let login = |n| (good, 1_000_000 + n, true);
+            assert_eq!(flood.looks(3_000, login, 3), 3, "{case}");
+        }
+    }
+
+    #[test]
+    fn auth_033_of_guesses_an_ipv6_host_and_its_site_count_together() {
+        let at = |subnet: u32, host: u32| {
+            let [low, high, ..] = subnet.to_le_bytes();
+            let subnet = u16::from_le_bytes([low, high]);
+            let host = u16::try_from(host % 60_000).unwrap();
+            let ip = Ipv6Addr::new(0x2001, 0xDB8, 0, subnet, 0, 0, 0, host);
+            ClientAddr::new(SocketAddr::from((ip, 1)))
+        };
+        let flood = Flood::new();
+        assert_eq!(flood.looks(0, |n| (at(0, n), n, true), 20_000), 400);
+        let seen = flood.looks(0, |n| (at(n, 1), n, true), 20_000);
+        assert!((1_000..=1_200).contains(&seen), "{seen} more of the site");
     }
 }
