@@ -6,22 +6,26 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
+use crate::Args;
 use crate::cpu::run_time_of;
 use crate::saturate::Reflector;
 use crate::server::{Carrier, Relay};
-use crate::site::{LISTEN, NEAR, RELAYED, Room, Site};
+use crate::site::{LISTEN, Links, NEAR, RELAYED, Room, Site};
 use crate::traffic::{Direction, Generator, Media, Mode, Scenario};
 
 /// A port where nobody is: nothing looks.
 const NOBODY: u16 = 9;
 
-/// Prints what it is, one way and both ways, from so many sockets.
-pub(crate) fn measure(
-    site: &Site,
-    sockets: usize,
-    pace: f64,
-    (rounds, seconds): (u16, f64),
-) -> io::Result<()> {
+/// Prints what it is, one way and both ways, for each number of allocations from as many sockets.
+pub(crate) fn measure(args: &Args, links: Links) -> io::Result<()> {
+    for &sockets in &args.allocations {
+        let site = Site::build("f", links)?;
+        line(&site, sockets, args.voice_pps(), (args.rounds, args.seconds))?;
+    }
+    Ok(())
+}
+
+fn line(site: &Site, sockets: usize, pace: f64, (rounds, seconds): (u16, f64)) -> io::Result<()> {
     let reflectors = || NEAR.map(Reflector::at).into_iter().collect::<io::Result<Vec<_>>>();
     let reflectors = site.enter(Room::Relay, reflectors)??;
     site.set_sinks(&[Room::Clients, Room::Peers], true)?;

@@ -213,11 +213,14 @@ fn run(args: &Args) -> io::Result<()> {
     }
     println!("{}", describe(args));
     if by_kernel && args.only.is_empty() {
-        for &sockets in &args.allocations {
-            let site = Site::build("f", Links { far_core, ..links })?;
-            floor::measure(&site, sockets, args.voice_pps(), (args.rounds, args.seconds))?;
-        }
+        floor::measure(args, Links { far_core, ..links })?;
     }
+    compare(&mut bench)
+}
+
+/// Loads all servers with everything that was asked for.
+fn compare(bench: &mut Bench<'_>) -> io::Result<()> {
+    let args = bench.args;
     Row::print_heading();
     let mut rows = Vec::new();
     for count in &args.allocations {
