@@ -141,9 +141,9 @@ reasons! {
             "raise its limit (LimitNOFILE)";
         OutOfMemory "out_of_memory" [508] "the process holds more memory than limits.memory_mib; calls go on, new ones are refused until there is less"
             "raise limits.memory_mib, or add a relay";
-        UserQuota "user_quota" [486] "the user holds as many allocations as limits.allocations_per_user allows"
+        UserQuota "user_quota" [486] "the user holds as many allocations as limits.allocations_per_user allows, ports kept for EVEN-PORT among them"
             "raise it, or look for a client that does not release its allocations";
-        ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows"
+        ClientQuota "client_quota" [486] "the client address holds as many allocations as limits.allocations_per_client allows, ports kept for EVEN-PORT among them"
             "raise it if many users are behind one NAT; otherwise look for a client that does not release";
         TotalQuota "total_quota" [508] "the relay holds as many allocations as limits.allocations allows"
             "add a relay, or raise it if the host has room";

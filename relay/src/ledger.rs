@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use proto::addr::{Carried, ClientAddr, RelayedAddr};
 use proto::policy::bandwidth::{Pots, Shares};
-use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
+use proto::policy::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
 use proto::turn::Throttle;
 
@@ -54,7 +54,7 @@ struct Books {
     users: Counts<UserKey>,
     clients: Counts<IpAddr>,
     pots: Pots,
-    /// Leases by worker, so that those of one that failed can be credited.
+    /// What is charged by worker, so that that of one that failed can be credited.
     held: HashMap<(u16, UserKey, IpAddr), u32>,
     /// By relay address, who serves its live ports.
     servers: HashMap<(IpAddr, Carried), Servers>,
@@ -63,7 +63,8 @@ struct Books {
     strangers_in_all: u32,
     /// The same by worker.
     visitors: HashMap<(u16, IpAddr), u32>,
-    reservations: HashMap<[u8; 8], Reservation>,
+    /// With the worker whose port is kept.
+    reservations: HashMap<[u8; 8], (u16, Reservation)>,
     returned: HashMap<u16, Vec<RelayedAddr>>,
 }
 
@@ -95,11 +96,11 @@ impl SharedLedger {
         let worker = self.worker;
         let mut books = self.books();
         let held: Vec<_> = books.held.extract_if(|&(of, ..), _| of == worker).collect();
-        for ((_, user, client), count) in held {
-            for _ in 0..count {
-                books.credit(user, client);
-            }
+        for ((_, user, client), charges) in held {
+            books.credit(&Lease { user, client, charges });
         }
+        // Its ports are free again in the server that comes after it.
+        books.reservations.retain(|_, (of, _)| *of != worker);
         for ((ip, carried), servers) in &mut books.servers {
             for port in servers.forget(worker) {
                 let relayed = RelayedAddr::new((*ip, port).into());
@@ -112,6 +113,11 @@ impl SharedLedger {
                 books.dismiss(network);
             }
         }
+    }
+
+    /// Whether there is memory for one more allocation.
+    fn has_memory(&self) -> Result<(), Why> {
+        if self.memory.is_tight() { Err(Why::OutOfMemory) } else { Ok(()) }
     }
 
     /// Notes that a port lives or not. To be called with the books in hand.
@@ -184,39 +190,13 @@ impl SharedLedger {
 impl Ledger for SharedLedger {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let mut books = self.books();
-        let per_user = claim
-            .user_limit
-            .map_or(limits.allocations_per_user, |own| own.min(limits.allocations_per_user));
-        if books.users.of(&claim.user) >= per_user {
-            return Err(Why::UserQuota);
-        }
-        if books.clients.of(&claim.client) >= limits.allocations_per_client {
-            return Err(Why::ClientQuota);
-        }
-        if books.allocations >= limits.allocations {
-            return Err(Why::TotalQuota);
-        }
-        if self.memory.is_tight() {
-            return Err(Why::OutOfMemory);
-        }
-        books.allocations += 1;
-        books.users.add(claim.user);
-        books.clients.add(claim.client);
-        *books.held.entry((self.worker, claim.user, claim.client)).or_default() += 1;
-        let shares = books.pots.of(claim);
-        Ok((Lease { user: claim.user, client: claim.client }, shares))
+        books.held(claim).leaves_room(claim, limits)?;
+        self.has_memory()?;
+        Ok(books.charge(self.worker, claim))
     }
 
     fn release(&mut self, lease: Lease) {
-        let mut books = self.books();
-        let holder = (self.worker, lease.user, lease.client);
-        if let Some(held) = books.held.get_mut(&holder) {
-            *held -= 1;
-            if *held == 0 {
-                books.held.remove(&holder);
-            }
-            books.credit(lease.user, lease.client);
-        }
+        self.books().release(self.worker, &lease);
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
@@ -231,21 +211,29 @@ impl Ledger for SharedLedger {
     }
 
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation) {
-        self.books().reservations.insert(token, reservation);
+        self.books().reservations.insert(token, (self.worker, reservation));
     }
 
-    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr> {
+    fn redeem(
+        &mut self,
+        token: [u8; 8],
+        user: UserKey,
+        claim: &Claim,
+        limits: &Limits,
+    ) -> Result<(RelayedAddr, Lease, Shares), Why> {
         let mut books = self.books();
-        let kept = *books.reservations.get(&token)?;
-        if kept.user != user || kept.until <= now {
-            return None;
-        }
-        books.reservations.remove(&token);
-        Some(kept.relayed)
+        let kept = books.reservations.get(&token).filter(|(_, kept)| kept.is_for(user, claim.at));
+        let (_, kept) = kept.ok_or(Why::ReservationUnknown)?;
+        books.held(claim).without(&kept.lease, claim).leaves_room(claim, limits)?;
+        self.has_memory()?;
+        let relayed = kept.relayed;
+        let (lease, shares) = books.charge(self.worker, claim);
+        books.end_reservation(token);
+        Ok((relayed, lease, shares))
     }
 
     fn lapse(&mut self, token: [u8; 8]) -> bool {
-        self.books().reservations.remove(&token).is_some()
+        self.books().end_reservation(token)
     }
 
     fn give_back(&mut self, owner: u16, relayed: RelayedAddr) {
@@ -305,27 +293,59 @@ impl Servers {
 }
 
 impl Books {
-    fn credit(&mut self, user: UserKey, client: IpAddr) {
-        self.allocations = self.allocations.saturating_sub(1);
-        self.users.remove(&user);
-        if self.users.of(&user) == 0 {
-            self.pots.forget_user(user);
-        }
-        self.clients.remove(&client);
-        if self.clients.of(&client) == 0 {
-            self.pots.forget_client(client);
+    /// What is charged to those whom a claim would charge.
+    fn held(&self, claim: &Claim) -> Held {
+        let (user, client) = (self.users.of(&claim.user), self.clients.of(&claim.client));
+        Held { user, client, all: self.allocations }
+    }
+
+    fn charge(&mut self, worker: u16, claim: &Claim) -> (Lease, Shares) {
+        self.allocations += claim.charges;
+        self.users.add(claim.user, claim.charges);
+        self.clients.add(claim.client, claim.charges);
+        *self.held.entry((worker, claim.user, claim.client)).or_default() += claim.charges;
+        (Lease::of(claim), self.pots.of(claim))
+    }
+
+    /// Credits what a worker holds.
+    fn release(&mut self, worker: u16, lease: &Lease) {
+        let holder = (worker, lease.user, lease.client);
+        if let Some(held) = self.held.get_mut(&holder) {
+            *held = held.saturating_sub(lease.charges);
+            if *held == 0 {
+                self.held.remove(&holder);
+            }
+            self.credit(lease);
         }
     }
 
+    fn credit(&mut self, lease: &Lease) {
+        self.allocations = self.allocations.saturating_sub(lease.charges);
+        self.users.remove(&lease.user, lease.charges);
+        if self.users.of(&lease.user) == 0 {
+            self.pots.forget_user(lease.user);
+        }
+        self.clients.remove(&lease.client, lease.charges);
+        if self.clients.of(&lease.client) == 0 {
+            self.pots.forget_client(lease.client);
+        }
+    }
+
+    /// Credits a reservation; whether it was still there.
+    fn end_reservation(&mut self, token: [u8; 8]) -> bool {
+        let kept = self.reservations.remove(&token);
+        kept.map(|(worker, kept)| self.release(worker, &kept.lease)).is_some()
+    }
+
     fn admit(&mut self, worker: u16, network: IpAddr) {
-        self.strangers.add(network);
+        self.strangers.add(network, 1);
         self.strangers_in_all += 1;
         *self.visitors.entry((worker, network)).or_default() += 1;
     }
 
     fn dismiss(&mut self, network: IpAddr) {
         self.strangers_in_all = self.strangers_in_all.saturating_sub(1);
-        self.strangers.remove(&network);
+        self.strangers.remove(&network, 1);
     }
 }
 
@@ -340,13 +360,13 @@ impl<K: std::hash::Hash + Eq> Counts<K> {
         self.0.get(owner).copied().unwrap_or(0)
     }
 
-    fn add(&mut self, owner: K) {
-        *self.0.entry(owner).or_default() += 1;
+    fn add(&mut self, owner: K, charges: u32) {
+        *self.0.entry(owner).or_default() += charges;
     }
 
-    fn remove(&mut self, owner: &K) {
+    fn remove(&mut self, owner: &K, charges: u32) {
         if let Some(count) = self.0.get_mut(owner) {
-            *count -= 1;
+            *count = count.saturating_sub(charges);
             if *count == 0 {
                 self.0.remove(owner);
             }
@@ -384,6 +404,7 @@ mod tests {
             user: UserKey(user),
             client: IpAddr::from([192, 0, 2, client]),
             user_limit,
+            charges: 1,
             bandwidth: Bandwidth::UNLIMITED,
             at,
         }
@@ -437,12 +458,71 @@ mod tests {
         let token = [7; 8];
         let mut here = ledger();
         let mut there = here.clone();
-        here.reserve(token, Reservation { user: UserKey(1), relayed, until: later });
-        assert_eq!(there.redeem(now, token, UserKey(2)), None, "another user");
-        assert_eq!(there.redeem(later, token, UserKey(1)), None, "too late");
-        assert_eq!(there.redeem(now, token, UserKey(1)), Some(relayed), "another worker");
-        assert_eq!(there.redeem(now, token, UserKey(1)), None, "twice");
+        let own = Claim { at: now, ..claim(1, 1, None) };
+        let (lease, _) = here.lease(&own, &LIMITS).unwrap();
+        here.reserve(token, Reservation { user: UserKey(1), relayed, until: later, lease });
+        let mut redeem = |user, at| {
+            let kept = there.redeem(token, UserKey(user), &Claim { at, ..own }, &LIMITS);
+            kept.map(|(relayed, ..)| relayed)
+        };
+        assert_eq!(redeem(2, now), Err(Why::ReservationUnknown), "another user");
+        assert_eq!(redeem(1, later), Err(Why::ReservationUnknown), "too late");
+        assert_eq!(redeem(1, now), Ok(relayed), "another worker");
+        assert_eq!(redeem(1, now), Err(Why::ReservationUnknown), "twice");
         assert!(!here.lapse(token), "redeemed");
+    }
+
+    /// Keeps a port for user 1, charged with an allocation of that user, whose lease is returned.
+    fn pair(ledger: &mut SharedLedger, token: [u8; 8]) -> Lease {
+        let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
+        let claim = Claim { charges: 2, ..claim(1, 1, None) };
+        let (mut lease, _) = ledger.lease(&claim, &LIMITS).unwrap();
+        let kept = lease.split().unwrap();
+        let until = claim.at + Duration::from_secs(30);
+        ledger.reserve(token, Reservation { user: UserKey(1), relayed, until, lease: kept });
+        lease
+    }
+
+    #[test]
+    fn alloc_018_a_kept_port_counts_like_an_allocation_until_it_is_redeemed_or_lapses() {
+        let mut ledger = ledger();
+        let first = pair(&mut ledger, [7; 8]);
+        assert_eq!(ledger.lease(&claim(1, 2, None), &LIMITS).unwrap_err(), Why::UserQuota);
+        assert_eq!(ledger.lease(&claim(2, 1, None), &LIMITS).unwrap_err(), Why::ClientQuota);
+        let (other, _) = ledger.lease(&claim(2, 2, None), &LIMITS).unwrap();
+        assert_eq!(ledger.lease(&claim(3, 3, None), &LIMITS).unwrap_err(), Why::TotalQuota);
+        let redeemed = ledger.redeem([7; 8], UserKey(1), &claim(1, 1, None), &LIMITS);
+        let (_, second, _) = redeemed.expect("its own room is enough");
+        assert_eq!(ledger.lease(&claim(1, 2, None), &LIMITS).unwrap_err(), Why::UserQuota);
+        for lease in [first, other, second] {
+            ledger.release(lease);
+        }
+        let first = pair(&mut ledger, [8; 8]);
+        assert!(ledger.lapse([8; 8]) && !ledger.lapse([8; 8]));
+        ledger.release(first);
+        let books = ledger.books();
+        assert_eq!((books.allocations, books.users.0.len(), books.clients.0.len()), (0, 0, 0));
+        assert!(books.held.is_empty() && books.reservations.is_empty());
+    }
+
+    #[test]
+    fn what_a_failed_worker_kept_is_credited_once_and_redeemed_by_nobody() {
+        let shared = ledger();
+        let (mut failed, mut other) = (shared.of_worker(0), shared.of_worker(1));
+        let lost = pair(&mut failed, [7; 8]);
+        failed.forget();
+        let refused = other.redeem([7; 8], UserKey(1), &claim(1, 1, None), &LIMITS).unwrap_err();
+        assert_eq!(refused, Why::ReservationUnknown);
+        assert!(!failed.lapse([7; 8]));
+        failed.release(lost);
+        let kept = pair(&mut other, [8; 8]);
+        let taken = failed.redeem([8; 8], UserKey(1), &claim(1, 1, None), &LIMITS);
+        assert!(taken.is_ok(), "by the worker that came after");
+        assert_eq!(other.lease(&claim(1, 3, None), &LIMITS).unwrap_err(), Why::UserQuota);
+        failed.forget();
+        other.release(kept);
+        assert_eq!(shared.books().allocations, 0);
+        assert!(shared.books().held.is_empty());
     }
 
     #[test]

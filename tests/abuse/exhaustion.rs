@@ -30,6 +30,14 @@ fn sec_008_abuse_t4_the_server_is_not_used_up() {
 }
 
 #[test]
+fn alloc_018_abuse_t4_ports_that_are_kept_count_like_allocations() {
+    judge(
+        "T4 ports kept",
+        &[Attack { name: "keep ports of allocations released", run: hoard_ports }],
+    );
+}
+
+#[test]
 fn sec_011_abuse_t4_who_drips_is_cut_off() {
     judge_at_once(
         "T4 the server used up, slowly",
@@ -122,6 +130,34 @@ fn hoard_allocations(target: &mut Target) -> Outcome {
         held <= 16 && refusals && welcome,
         format!(
             "one account holds {held}, refused with 486: {refusals}; others get one: {welcome}"
+        ),
+    )
+}
+
+fn hoard_ports(target: &mut Target) -> Outcome {
+    const ACCOUNTS: u32 = 8;
+    let pair = AllocateOptions { even_port: Some(true), ..AllocateOptions::default() };
+    let (mut kept, mut codes) = (0, Vec::new());
+    for number in 0..ACCOUNTS * 20 {
+        let user = format!("keeper-{}", number % ACCOUNTS);
+        let (mut client, answer) = target.applicant(ATTACKER, &user, &pair);
+        match answer {
+            Ok(_) => {
+                kept += 1;
+                drop(client.release());
+            }
+            Err(error) => codes.push(error.code()),
+        }
+    }
+    let refusals = codes.iter().all(|code| *code == Some(486));
+    let (mut other, answer) = target.applicant(VICTIM, "neighbour", &pair);
+    let welcome = answer.is_ok();
+    drop(other.release());
+    outcome(
+        kept < 64 && refusals && welcome,
+        format!(
+            "one address keeps {kept} ports, refused with 486: {refusals}; others get a \
+             pair: {welcome}"
         ),
     )
 }

@@ -134,6 +134,72 @@ fn alloc_013_the_reservation_outlives_the_allocation_that_made_it() {
 }
 
 #[test]
+fn alloc_018_kept_ports_count_against_their_client_whoever_asks() {
+    let mut world = World::configured(18, |config| {
+        config.ports = 50_000..=50_099;
+        config.limits.allocations_per_client = 4;
+    })
+    .with_client_at("victim", "81.2.71.1:4000".parse().expect("an address"));
+    for n in 0..20_u16 {
+        let name = format!("hoarder{n}");
+        let address = format!("81.2.70.1:{}", 4000 + n).parse().expect("an address");
+        world = world.with_client_at(&name, address);
+        let heard =
+            world.client(&name).allocate_with(Draft::allocate().raw(kind::EVEN_PORT, RESERVE));
+        // Three are kept, and the fourth pair needs two.
+        assert_eq!(heard.code(), if n < 3 { None } else { Some(486) }, "{n}");
+        if n < 3 {
+            world.client(&name).refresh(0).expect_success();
+        }
+        world.check();
+    }
+    assert_eq!((world.books.reservations(), world.books.charged()), (3, 3));
+    reserve(&mut world, "victim");
+    world.client("hoarder19").allocate().expect_success();
+    world.advance_s(31);
+    assert_eq!((world.books.reservations(), world.books.charged()), (0, 2));
+    assert_eq!(world.rejected(Why::ClientQuota), 17);
+}
+
+#[test]
+fn alloc_018_a_pair_that_fills_every_limit_can_still_be_redeemed() {
+    let mut world = World::configured(18, |config| {
+        config.limits.allocations = 2;
+        config.limits.allocations_per_user = 2;
+        config.limits.allocations_per_client = 2;
+    })
+    .with_client_at("rtp", "81.2.70.1:4000".parse().expect("an address"))
+    .with_client_at("rtcp", "81.2.70.1:4001".parse().expect("an address"))
+    .with_client("other");
+    for name in ["rtp", "rtcp"] {
+        world.client(name).state().login = site::pool_login("alice", BEGIN + 86_400);
+    }
+    let (_, token) = reserve(&mut world, "rtp");
+    world.client("other").allocate().expect_code(508);
+    redeem(&mut world, "rtcp", token).expect("its room is kept, too");
+    assert_eq!((world.books.leases(), world.books.charged()), (2, 2));
+    for name in ["rtp", "rtcp"] {
+        world.client(name).refresh(0).expect_success();
+    }
+    assert_eq!(world.books.charged(), 0);
+    world.client("other").allocate().expect_success();
+}
+
+#[test]
+fn alloc_018_a_pair_is_refused_whole_and_charged_nothing() {
+    let reserving = || Draft::allocate().raw(kind::EVEN_PORT, RESERVE);
+    let mut world =
+        World::configured(18, |config| config.limits.allocations_per_user = 1).with_client("alice");
+    world.client("alice").ask(reserving()).expect_code(486);
+    assert_eq!((world.books.charged(), world.server.tally().ports_used), (0, 0));
+    world.client("alice").allocate().expect_success();
+    let mut world =
+        World::configured(18, |config| config.ports = 50_001..=50_001).with_client("alice");
+    world.client("alice").ask(reserving()).expect_code(508);
+    assert_eq!(world.books.charged(), 0, "no pair is free");
+}
+
+#[test]
 fn alloc_014_a_token_is_good_once_and_for_its_user_only() {
     let mut world = two_sockets(14).with_client("mallory");
     let (_, token) = reserve(&mut world, "rtp");

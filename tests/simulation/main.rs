@@ -5,7 +5,7 @@
 
 mod ms;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ fn simulation() {
         succeeded: sum.succeeded + it.succeeded,
         hairpins: sum.hairpins + it.hairpins,
         mixed: sum.mixed + it.mixed,
+        redeemed: sum.redeemed + it.redeemed,
         ms: ms::sum(sum.ms, it.ms),
     });
     if is_replay() {
@@ -43,7 +44,7 @@ fn simulation() {
     let ms = totals.ms;
     assert!(ms.delivered.iter().all(|count| *count > seeds), "{totals:?}");
     assert!(ms.replayed > seeds / 2 && ms.moved > seeds / 4 && ms.used > seeds / 4, "{totals:?}");
-    assert!(totals.mixed > seeds / 8, "{totals:?}");
+    assert!(totals.mixed > seeds / 8 && totals.redeemed > seeds / 16, "{totals:?}");
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +55,8 @@ struct Totals {
     hairpins: u64,
     /// Words between clients of one relay that speak different dialects.
     mixed: u64,
+    /// Kept ports that became allocations.
+    redeemed: u64,
     ms: rig::shadow::MsTotals,
 }
 
@@ -70,6 +73,7 @@ fn run(seed: u64, totals: &mut Totals) {
     totals.succeeded += play.shadow.succeeded;
     totals.hairpins += play.hairpins;
     totals.mixed += play.mixed;
+    totals.redeemed += play.world.books.redeemed();
     totals.ms = ms::sum(totals.ms, play.shadow.ms);
 }
 
@@ -84,6 +88,8 @@ struct Play {
     payloads: HashSet<Vec<u8>>,
     /// Every relayed address ever heard of.
     known: Vec<SocketAddr>,
+    /// The last token of a kept port that each user heard.
+    tokens: HashMap<String, Vec<u8>>,
     hairpins: u64,
     mixed: u64,
 }
@@ -142,6 +148,7 @@ impl Play {
             sent: Vec::new(),
             payloads: HashSet::new(),
             known: Vec::new(),
+            tokens: HashMap::new(),
             hairpins: 0,
             mixed: 0,
         }
@@ -208,6 +215,10 @@ impl Play {
                             self.world.client(client).state().learn(&heard);
                         }
                         self.known.extend(heard.all_relayed());
+                        if let Some(token) = heard.value(kind::RESERVATION) {
+                            let user = self.world.client(client).state().login.username.clone();
+                            self.tokens.insert(user, token.to_vec());
+                        }
                     }
                     Arrival::Icmp { peer, .. } => assert_eq!(peer.port(), 9, "nobody's datagram"),
                     Arrival::Data { payload, .. } | Arrival::Channel { payload, .. } => {
@@ -240,6 +251,7 @@ impl Play {
         assert_eq!((tally.allocations, tally.permissions, tally.channels), (0, 0, 0));
         assert_eq!(tally.ports_used, 0, "every port was given back");
         assert_eq!(self.world.books.reservations(), 0, "every reservation ended");
+        assert_eq!(self.world.books.charged(), 0, "every charge was credited");
         assert_eq!(self.world.server.poll_timeout(), None, "no deadline is left");
         assert_eq!(tally.opened, tally.closed.iter().sum::<u64>(), "what opened was closed");
     }
@@ -259,11 +271,17 @@ impl Play {
     }
 
     fn allocate(&mut self, client: &'static str) {
-        let draft = match self.dice.below(6) {
-            0 => Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]),
-            1 => Draft::allocate().raw(kind::ADDITIONAL_FAMILY, &[2, 0, 0, 0]),
-            2 => Draft::allocate().raw(kind::EVEN_PORT, &[0x80]),
-            3 => Draft::allocate().raw(kind::EVEN_PORT, &[0]),
+        let user = self.world.client(client).state().login.username.clone();
+        let draft = match (self.dice.below(6), self.tokens.remove(&user)) {
+            (0, _) => Draft::allocate().raw(kind::FAMILY, &[2, 0, 0, 0]),
+            (1, _) => Draft::allocate().raw(kind::ADDITIONAL_FAMILY, &[2, 0, 0, 0]),
+            (2, _) => Draft::allocate().raw(kind::EVEN_PORT, &[0x80]),
+            (3, _) => Draft::allocate().raw(kind::EVEN_PORT, &[0]),
+            // Good for half a minute, once, and not where an allocation is.
+            (4.., Some(token)) => {
+                self.request(client, Draft::refresh(0), Intent::Refresh(None));
+                Draft::allocate().raw(kind::RESERVATION, &token)
+            }
             _ => Draft::allocate(),
         };
         let seconds = u32::try_from(self.dice.below(4000)).expect("small");

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
 
 use proto::addr::{Carried, RelayedAddr};
 use proto::policy::bandwidth::{Pots, Shares};
-use proto::policy::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
+use proto::policy::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
 use proto::reject::Why;
 
 /// One set of books; every clone writes into the same ones.
@@ -21,20 +20,35 @@ struct Pages {
     clients: HashMap<IpAddr, u32>,
     pots: Pots,
     total: u32,
+    leases: u32,
+    redeemed: u64,
     live: HashSet<(RelayedAddr, Carried)>,
     reservations: HashMap<[u8; 8], Reservation>,
     returned: Vec<(u16, RelayedAddr)>,
 }
 
 impl Books {
-    /// Leases out at this moment.
+    /// Leases of allocations out at this moment.
     pub fn leases(&self) -> u32 {
-        self.0.borrow().total
+        self.0.borrow().leases
+    }
+
+    /// What is charged at this moment, for allocations and kept ports.
+    pub fn charged(&self) -> u32 {
+        let pages = self.0.borrow();
+        let sums = (pages.users.values().sum::<u32>(), pages.clients.values().sum::<u32>());
+        assert_eq!(sums, (pages.total, pages.total), "users, clients and the total agree");
+        pages.total
     }
 
     /// Relayed addresses alive at this moment.
     pub fn live(&self) -> usize {
         self.0.borrow().live.len()
+    }
+
+    /// Reservations that became allocations.
+    pub fn redeemed(&self) -> u64 {
+        self.0.borrow().redeemed
     }
 
     /// Reservations that nobody redeemed yet.
@@ -43,47 +57,55 @@ impl Books {
     }
 }
 
-fn one_less<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: &K) {
+fn credit<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: &K, charges: u32) {
     let count = counts.get_mut(key).expect("only what was charged is credited");
-    *count -= 1;
+    *count -= charges;
     if *count == 0 {
         counts.remove(key);
+    }
+}
+
+impl Pages {
+    fn held(&self, claim: &Claim) -> Held {
+        Held {
+            user: self.users.get(&claim.user).copied().unwrap_or(0),
+            client: self.clients.get(&claim.client).copied().unwrap_or(0),
+            all: self.total,
+        }
+    }
+
+    fn charge(&mut self, claim: &Claim) -> (Lease, Shares) {
+        *self.users.entry(claim.user).or_default() += claim.charges;
+        *self.clients.entry(claim.client).or_default() += claim.charges;
+        self.total += claim.charges;
+        (Lease::of(claim), self.pots.of(claim))
+    }
+
+    fn credit(&mut self, lease: &Lease) {
+        credit(&mut self.users, &lease.user, lease.charges);
+        credit(&mut self.clients, &lease.client, lease.charges);
+        self.total -= lease.charges;
+        if !self.users.contains_key(&lease.user) {
+            self.pots.forget_user(lease.user);
+        }
+        if !self.clients.contains_key(&lease.client) {
+            self.pots.forget_client(lease.client);
+        }
     }
 }
 
 impl Ledger for Books {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let mut pages = self.0.borrow_mut();
-        let per_user = claim.user_limit.map_or(limits.allocations_per_user, |narrower| {
-            narrower.min(limits.allocations_per_user)
-        });
-        if pages.users.get(&claim.user).is_some_and(|&held| held >= per_user) || per_user == 0 {
-            return Err(Why::UserQuota);
-        }
-        if pages.clients.get(&claim.client).is_some_and(|&n| n >= limits.allocations_per_client) {
-            return Err(Why::ClientQuota);
-        }
-        if pages.total >= limits.allocations {
-            return Err(Why::TotalQuota);
-        }
-        *pages.users.entry(claim.user).or_default() += 1;
-        *pages.clients.entry(claim.client).or_default() += 1;
-        pages.total += 1;
-        let shares = pages.pots.of(claim);
-        Ok((Lease { user: claim.user, client: claim.client }, shares))
+        pages.held(claim).leaves_room(claim, limits)?;
+        pages.leases += 1;
+        Ok(pages.charge(claim))
     }
 
     fn release(&mut self, lease: Lease) {
         let mut pages = self.0.borrow_mut();
-        one_less(&mut pages.users, &lease.user);
-        one_less(&mut pages.clients, &lease.client);
-        pages.total -= 1;
-        if !pages.users.contains_key(&lease.user) {
-            pages.pots.forget_user(lease.user);
-        }
-        if !pages.clients.contains_key(&lease.client) {
-            pages.pots.forget_client(lease.client);
-        }
+        pages.leases -= 1;
+        pages.credit(&lease);
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
@@ -102,17 +124,29 @@ impl Ledger for Books {
         assert!(before.is_none(), "a token is given out once");
     }
 
-    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr> {
+    fn redeem(
+        &mut self,
+        token: [u8; 8],
+        user: UserKey,
+        claim: &Claim,
+        limits: &Limits,
+    ) -> Result<(RelayedAddr, Lease, Shares), Why> {
         let mut pages = self.0.borrow_mut();
-        let kept = pages.reservations.get(&token)?;
-        if kept.user != user || kept.until <= now {
-            return None;
-        }
-        pages.reservations.remove(&token).map(|reservation| reservation.relayed)
+        let kept = pages.reservations.get(&token).filter(|kept| kept.is_for(user, claim.at));
+        let kept = kept.ok_or(Why::ReservationUnknown)?;
+        pages.held(claim).without(&kept.lease, claim).leaves_room(claim, limits)?;
+        let (lease, shares) = pages.charge(claim);
+        pages.leases += 1;
+        pages.redeemed += 1;
+        let kept = pages.reservations.remove(&token).expect("it was there");
+        pages.credit(&kept.lease);
+        Ok((kept.relayed, lease, shares))
     }
 
     fn lapse(&mut self, token: [u8; 8]) -> bool {
-        self.0.borrow_mut().reservations.remove(&token).is_some()
+        let mut pages = self.0.borrow_mut();
+        let kept = pages.reservations.remove(&token);
+        kept.map(|kept| pages.credit(&kept.lease)).is_some()
     }
 
     fn give_back(&mut self, owner: u16, relayed: RelayedAddr) {

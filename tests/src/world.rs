@@ -350,6 +350,13 @@ impl World {
         let opening: HashSet<_> = self.held.iter().map(|(id, _)| id.allocation).collect();
         let expected = tally.allocations + opening.len() as u64 - self.given_up;
         assert_eq!(u64::from(self.books.leases()), expected, "one lease an allocation");
+        let kept = self.books.reservations() as u64;
+        let charged = u64::from(self.books.charged());
+        let most = expected + kept + (expected - tally.allocations);
+        assert!(
+            (expected + kept..=most).contains(&charged),
+            "a charge for each allocation and kept port, and for ports that will be kept"
+        );
         assert_eq!(self.books.live(), self.sockets.len(), "a live address is an open socket");
         let relayed = views.iter().flat_map(|view| view.relayed.iter().flatten()).count();
         assert_eq!(relayed, self.sockets.len(), "an open socket belongs to an allocation");

@@ -529,7 +529,7 @@ mod tests {
 
     fn claim(user: u64, bandwidth: Bandwidth, at: Instant) -> Claim {
         let client = IpAddr::from([192, 0, 2, 1]);
-        Claim { user: UserKey(user), client, user_limit: None, bandwidth, at }
+        Claim { user: UserKey(user), client, user_limit: None, charges: 1, bandwidth, at }
     }
 
     /// What two workers pass together in ten seconds, with two allocations each, of which each

@@ -41,6 +41,8 @@ pub struct Claim {
     pub client: IpAddr,
     /// A narrower limit that the credential carries.
     pub user_limit: Option<u32>,
+    /// How much is charged: 1, and 1 more if a port is to be kept for another Allocate.
+    pub charges: u32,
     /// What it may carry.
     pub bandwidth: Bandwidth,
     /// When.
@@ -58,17 +60,74 @@ impl Claim {
     }
 }
 
-/// A charged allocation; released exactly once.
+/// A charged allocation, with what is kept beside it; released exactly once.
 #[derive(Debug)]
 pub struct Lease {
     /// The user charged.
     pub user: UserKey,
     /// The client network charged.
     pub client: IpAddr,
+    /// How much.
+    pub charges: u32,
+}
+
+impl Lease {
+    /// What a claim is charged.
+    pub fn of(claim: &Claim) -> Self {
+        Self { user: claim.user, client: claim.client, charges: claim.charges }
+    }
+
+    /// Gives away the charge of what is kept, if there is one.
+    pub fn split(&mut self) -> Option<Self> {
+        let kept = self.charges.checked_sub(1).filter(|kept| *kept > 0)?;
+        self.charges = 1;
+        Some(Self { user: self.user, client: self.client, charges: kept })
+    }
+}
+
+/// What is charged already to those whom a claim would charge.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// To the user.
+    pub user: u32,
+    /// To the client's network.
+    pub client: u32,
+    /// To all.
+    pub all: u32,
+}
+
+impl Held {
+    /// The same without a lease that ends when the claim is granted.
+    #[must_use]
+    pub fn without(self, lease: &Lease, claim: &Claim) -> Self {
+        let less = |held: u32, is_charged| {
+            if is_charged { held.saturating_sub(lease.charges) } else { held }
+        };
+        Self {
+            user: less(self.user, lease.user == claim.user),
+            client: less(self.client, lease.client == claim.client),
+            all: less(self.all, true),
+        }
+    }
+
+    /// Whether all of a claim fits beside it.
+    pub fn leaves_room(self, claim: &Claim, limits: &Limits) -> Result<(), Why> {
+        let user_limit = limits.allocations_per_user.min(claim.user_limit.unwrap_or(u32::MAX));
+        let fits = |held: u32, limit: u32| claim.charges <= limit.saturating_sub(held);
+        if !fits(self.user, user_limit) {
+            Err(Why::UserQuota)
+        } else if !fits(self.client, limits.allocations_per_client) {
+            Err(Why::ClientQuota)
+        } else if !fits(self.all, limits.allocations) {
+            Err(Why::TotalQuota)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// A relayed port kept for a later Allocate (RFC 8656 §7.2).
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Reservation {
     /// Who may redeem it.
     pub user: UserKey,
@@ -76,12 +135,21 @@ pub struct Reservation {
     pub relayed: RelayedAddr,
     /// When it lapses.
     pub until: Instant,
+    /// It is charged like an allocation.
+    pub lease: Lease,
+}
+
+impl Reservation {
+    /// Whether its token is good for a user, now.
+    pub fn is_for(&self, user: UserKey, now: Instant) -> bool {
+        self.user == user && now < self.until
+    }
 }
 
 /// What workers share: quotas, live relayed ports, reservations.
 pub trait Ledger {
-    /// Charges one allocation, and says what bandwidth it shares with others; nothing is charged on
-    /// refusal.
+    /// Charges a claim, and says what bandwidth its allocation shares with others; nothing is
+    /// charged on refusal.
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why>;
     /// Credits it again.
     fn release(&mut self, lease: Lease);
@@ -91,9 +159,16 @@ pub trait Ledger {
     fn is_live(&self, relayed: RelayedAddr, carried: Carried) -> bool;
     /// Keeps a reservation.
     fn reserve(&mut self, token: [u8; 8], reservation: Reservation);
-    /// Takes a reservation, once.
-    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr>;
-    /// Ends a reservation: true if nobody redeemed it, so that its port is free again.
+    /// Takes a reservation, once, if it is this user's: the claim is charged in its stead, so that
+    /// the room it takes is there. Nothing changes on refusal.
+    fn redeem(
+        &mut self,
+        token: [u8; 8],
+        user: UserKey,
+        claim: &Claim,
+        limits: &Limits,
+    ) -> Result<(RelayedAddr, Lease, Shares), Why>;
+    /// Ends a reservation and credits it: true if nobody redeemed it, so that its port is free again.
     fn lapse(&mut self, token: [u8; 8]) -> bool;
     /// Hands a port back to the worker whose share it is of.
     fn give_back(&mut self, owner: u16, relayed: RelayedAddr);

@@ -2,13 +2,13 @@
 //!
 //! Ordered maps only, so that a run replays from its seed.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use crate::addr::{Carried, RelayedAddr};
 use crate::policy::bandwidth::{Pots, Shares};
-use crate::policy::limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
+use crate::policy::limits::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
 use crate::reject::Why;
 
 /// Quotas, live relayed addresses and reservations of one thread.
@@ -29,7 +29,7 @@ impl LocalLedger {
         Self::default()
     }
 
-    /// Allocations charged at this moment.
+    /// Allocations and kept ports charged at this moment.
     pub fn charged(&self) -> u32 {
         self.total
     }
@@ -38,33 +38,34 @@ impl LocalLedger {
     pub fn live(&self) -> usize {
         self.live.len()
     }
+
+    /// What is charged to those whom a claim would charge.
+    fn held(&self, claim: &Claim) -> Held {
+        Held {
+            user: self.users.get(&claim.user).copied().unwrap_or(0),
+            client: self.clients.get(&claim.client).copied().unwrap_or(0),
+            all: self.total,
+        }
+    }
+
+    fn charge(&mut self, claim: &Claim) -> (Lease, Shares) {
+        self.total += claim.charges;
+        *self.users.entry(claim.user).or_default() += claim.charges;
+        *self.clients.entry(claim.client).or_default() += claim.charges;
+        (Lease::of(claim), self.pots.of(claim))
+    }
 }
 
 impl Ledger for LocalLedger {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
-        let of_user = self.users.get(&claim.user).copied().unwrap_or(0);
-        let of_client = self.clients.get(&claim.client).copied().unwrap_or(0);
-        let user_limit = limits.allocations_per_user.min(claim.user_limit.unwrap_or(u32::MAX));
-        if of_user >= user_limit {
-            return Err(Why::UserQuota);
-        }
-        if of_client >= limits.allocations_per_client {
-            return Err(Why::ClientQuota);
-        }
-        if self.total >= limits.allocations {
-            return Err(Why::TotalQuota);
-        }
-        self.total += 1;
-        self.users.insert(claim.user, of_user + 1);
-        self.clients.insert(claim.client, of_client + 1);
-        let shares = self.pots.of(claim);
-        Ok((Lease { user: claim.user, client: claim.client }, shares))
+        self.held(claim).leaves_room(claim, limits)?;
+        Ok(self.charge(claim))
     }
 
     fn release(&mut self, lease: Lease) {
-        self.total = self.total.saturating_sub(1);
-        credit(&mut self.users, &lease.user);
-        credit(&mut self.clients, &lease.client);
+        self.total = self.total.saturating_sub(lease.charges);
+        credit(&mut self.users, lease.user, lease.charges);
+        credit(&mut self.clients, lease.client, lease.charges);
         if !self.users.contains_key(&lease.user) {
             self.pots.forget_user(lease.user);
         }
@@ -89,16 +90,30 @@ impl Ledger for LocalLedger {
         self.reservations.insert(token, reservation);
     }
 
-    fn redeem(&mut self, now: Instant, token: [u8; 8], user: UserKey) -> Option<RelayedAddr> {
-        let kept = self.reservations.get(&token)?;
-        if kept.user != user || kept.until <= now {
-            return None;
+    fn redeem(
+        &mut self,
+        token: [u8; 8],
+        user: UserKey,
+        claim: &Claim,
+        limits: &Limits,
+    ) -> Result<(RelayedAddr, Lease, Shares), Why> {
+        let held = self.held(claim);
+        let Entry::Occupied(kept) = self.reservations.entry(token) else {
+            return Err(Why::ReservationUnknown);
+        };
+        if !kept.get().is_for(user, claim.at) {
+            return Err(Why::ReservationUnknown);
         }
-        self.reservations.remove(&token).map(|kept| kept.relayed)
+        held.without(&kept.get().lease, claim).leaves_room(claim, limits)?;
+        let kept = kept.remove();
+        let (lease, shares) = self.charge(claim);
+        self.release(kept.lease);
+        Ok((kept.relayed, lease, shares))
     }
 
     fn lapse(&mut self, token: [u8; 8]) -> bool {
-        self.reservations.remove(&token).is_some()
+        let kept = self.reservations.remove(&token);
+        kept.map(|kept| self.release(kept.lease)).is_some()
     }
 
     fn give_back(&mut self, owner: u16, relayed: RelayedAddr) {
@@ -110,14 +125,13 @@ impl Ledger for LocalLedger {
     }
 }
 
-/// One less; an entry that reaches zero goes, so that the map holds the living only.
-fn credit<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
-    match counts.get_mut(key) {
-        Some(count) if *count > 1 => *count -= 1,
-        Some(_) => {
-            counts.remove(key);
+/// So much less; an entry that reaches zero goes, so that the map holds the living only.
+fn credit<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K, charges: u32) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() = count.get().saturating_sub(charges);
+        if *count.get() == 0 {
+            count.remove();
         }
-        None => {}
     }
 }
 
@@ -143,6 +157,7 @@ mod tests {
             user: UserKey(user),
             client: IpAddr::from(client),
             user_limit,
+            charges: 1,
             bandwidth: Bandwidth::UNLIMITED,
             at,
         }
@@ -178,16 +193,95 @@ mod tests {
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
         let start = crate::now::tests::start().mono;
         let until = start + std::time::Duration::from_secs(30);
-        let kept = Reservation { user: UserKey(1), relayed, until };
-        ledger.reserve([7; 8], kept);
-        assert_eq!(ledger.redeem(start, [7; 8], UserKey(2)), None, "another user");
-        assert_eq!(ledger.redeem(start, [8; 8], UserKey(1)), None, "another token");
-        assert_eq!(ledger.redeem(until, [7; 8], UserKey(1)), None, "too late");
-        assert_eq!(ledger.redeem(start, [7; 8], UserKey(1)), Some(relayed));
-        assert_eq!(ledger.redeem(start, [7; 8], UserKey(1)), None, "twice");
+        let now = claim(1, [192, 0, 2, 1], None);
+        let late = Claim { at: until, ..now };
+        let reserve = |ledger: &mut LocalLedger, token| {
+            let (lease, _) = ledger.lease(&now, &LIMITS).unwrap();
+            ledger.reserve(token, Reservation { user: UserKey(1), relayed, until, lease });
+        };
+        reserve(&mut ledger, [7; 8]);
+        for (case, token, user, claim) in [
+            ("another user", [7; 8], UserKey(2), &now),
+            ("another token", [8; 8], UserKey(1), &now),
+            ("too late", [7; 8], UserKey(1), &late),
+        ] {
+            let refused = ledger.redeem(token, user, claim, &LIMITS).unwrap_err();
+            assert_eq!((refused, ledger.charged()), (Why::ReservationUnknown, 1), "{case}");
+        }
+        let (taken, lease, _) = ledger.redeem([7; 8], UserKey(1), &now, &LIMITS).unwrap();
+        assert_eq!((taken, ledger.charged()), (relayed, 1), "one charge for the other");
+        assert!(ledger.redeem([7; 8], UserKey(1), &now, &LIMITS).is_err(), "twice");
         assert!(!ledger.lapse([7; 8]), "nothing left to lapse");
-        ledger.reserve([9; 8], kept);
+        reserve(&mut ledger, [9; 8]);
         assert!(ledger.lapse([9; 8]));
+        ledger.release(lease);
+        assert_eq!(ledger.charged(), 0);
+    }
+
+    #[test]
+    fn alloc_018_a_pair_is_charged_whole_or_not_at_all() {
+        let (a, b) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let pair =
+            |user, client, user_limit| Claim { charges: 2, ..claim(user, client, user_limit) };
+        for (case, held, wanted, expected) in [
+            ("room for both", vec![], pair(1, a, None), Ok(2)),
+            ("user", vec![claim(1, b, None)], pair(1, a, None), Err(Why::UserQuota)),
+            ("credential's own limit", vec![], pair(1, a, Some(1)), Err(Why::UserQuota)),
+            ("client", vec![pair(2, a, None)], pair(1, a, None), Err(Why::ClientQuota)),
+            (
+                "total",
+                vec![pair(2, b, None), claim(3, b, None)],
+                pair(1, a, None),
+                Err(Why::TotalQuota),
+            ),
+        ] {
+            let mut ledger = LocalLedger::new();
+            for claim in &held {
+                ledger.lease(claim, &LIMITS).expect(case);
+            }
+            let before = ledger.charged();
+            let granted = ledger.lease(&wanted, &LIMITS).map(|(lease, _)| lease.charges);
+            assert_eq!(granted, expected, "{case}");
+            assert_eq!(ledger.charged() - before, expected.unwrap_or(0), "{case}");
+        }
+    }
+
+    #[test]
+    fn alloc_013_redeeming_needs_no_room_but_what_the_reservation_takes() {
+        let (a, b) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+        let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
+        for (case, beside, who, expected) in [
+            (
+                "the relay is full",
+                vec![claim(3, b, None), claim(4, b, None)],
+                claim(1, a, None),
+                None,
+            ),
+            ("the same user elsewhere", vec![], claim(1, b, None), None),
+            ("one who holds as much", vec![], claim(1, a, Some(2)), None),
+            ("a narrower name", vec![], claim(1, a, Some(1)), Some(Why::UserQuota)),
+            (
+                "from a network that holds as much",
+                vec![claim(3, b, None), claim(4, b, None)],
+                claim(1, b, None),
+                Some(Why::ClientQuota),
+            ),
+        ] {
+            let limits = Limits { allocations_per_client: 2, ..LIMITS };
+            let mut ledger = LocalLedger::new();
+            let pair = Claim { charges: 2, ..claim(1, a, None) };
+            let (mut lease, _) = ledger.lease(&pair, &limits).unwrap();
+            let kept = lease.split().unwrap();
+            let until = who.at + std::time::Duration::from_secs(30);
+            ledger.reserve([7; 8], Reservation { user: UserKey(1), relayed, until, lease: kept });
+            for claim in &beside {
+                ledger.lease(claim, &limits).expect(case);
+            }
+            let before = ledger.charged();
+            let refused = ledger.redeem([7; 8], UserKey(1), &who, &limits).err();
+            assert_eq!((refused, ledger.charged()), (expected, before), "{case}");
+            assert_eq!(ledger.lapse([7; 8]), expected.is_some(), "{case}: kept if refused");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use bandwidth::{Bandwidth, Rates};
 pub use discovery::Corners;
 pub use edge::{Edge, Listener, PoolRelay, Reach, RelayAddress};
 pub use explain::Explanation;
-pub use limits::{Claim, Lease, Ledger, Limits, Reservation, UserKey};
+pub use limits::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
 pub use local::LocalLedger;
 pub use peers::{AdmittedPeer, Asker, PeerAcl};
 pub use sealed::{SealedLimits, SealedPeers};

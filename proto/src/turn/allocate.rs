@@ -90,38 +90,30 @@ impl<L: Ledger> Server<L> {
         self.welcome(client, &request.identity)?;
         self.has_room_for(client)?;
         self.takes(client)?;
-        let user = request.identity.user;
-        let per_user = self.config.limits.allocations_per_user;
-        if wish.parity == Parity::Pair
-            && self.reservations.of(self.holder(client, &request.identity))
-                >= request.identity.limits.allocations.unwrap_or(per_user).min(per_user)
-        {
-            // A port that is kept counts like an allocation, or releasing and asking again
-            // would empty the pool.
-            return Err(Why::UserQuota.into());
-        }
         let bandwidth = self.bandwidth(request.exchange.call.dialect(), &request.identity);
         let claim = Claim {
             bandwidth,
-            user,
+            user: request.identity.user,
             client: Claim::network(client.client.ip()),
             user_limit: request.identity.limits.allocations,
+            // A port that is kept counts like an allocation, or releasing and asking again
+            // would empty the pool.
+            charges: if wish.parity == Parity::Pair { 2 } else { 1 },
             at: now.mono,
         };
-        let (lease, shares) =
-            self.ledger.lease(&claim, &self.config.limits).map_err(|why| match why {
-                Why::TotalQuota | Why::OutOfMemory => {
-                    self.redirected(client, Cause::Full).unwrap_or(why)
-                }
-                other => other,
-            })?;
-        let wants = match wish.token {
-            Some(token) => {
-                let holder = self.holder(client, &request.identity);
-                self.wants_reserved(now, token, holder)
-            }
-            None => self.wants(now, &wish),
+        let charged = if let Some(token) = wish.token {
+            let redeemed = self.redeem(token, self.holder(client, &request.identity), &claim);
+            redeemed.map(|(port, lease, shares)| (lease, shares, reserved(port)))
+        } else {
+            let leased = self.ledger.lease(&claim, &self.config.limits);
+            leased.map(|(lease, shares)| (lease, shares, self.wants(now, &wish)))
         };
+        let (lease, shares, wants) = charged.map_err(|why| match why {
+            Why::TotalQuota | Why::OutOfMemory => {
+                self.redirected(client, Cause::Full).unwrap_or(why)
+            }
+            other => other,
+        })?;
         if let Some(why) = hopeless(&wants) {
             self.ledger.release(lease);
             return Err(why.into());
@@ -218,16 +210,6 @@ impl<L: Ledger> Server<L> {
         })
     }
 
-    /// Takes the port a token stands for.
-    fn wants_reserved(&mut self, now: Now, token: [u8; 8], holder: UserKey) -> [Want; 2] {
-        let mut wants = [Want::Nothing; 2];
-        match self.redeem(now, token, holder) {
-            Some(port) => wants[port.family().index()] = Want::Asked(port),
-            None => wants[0] = Want::Failed(Why::ReservationUnknown),
-        }
-        wants
-    }
-
     /// The shell opened a relayed socket, or could not.
     pub(super) fn opened(&mut self, now: Now, id: RelayId, outcome: Result<(), OpenFailure>) {
         let place = id.family.index();
@@ -270,7 +252,7 @@ impl<L: Ledger> Server<L> {
 
     /// Every socket is open or has failed: the allocation begins, or is refused.
     fn settle(&mut self, now: Now, id: AllocationId) {
-        let Some(opening) = self.table.take_opening(id) else { return };
+        let Some(mut opening) = self.table.take_opening(id) else { return };
         let exchange = opening.exchange;
         if let Some(why) = hopeless(&opening.wants) {
             self.table.vacate(id, exchange.client);
@@ -287,9 +269,9 @@ impl<L: Ledger> Server<L> {
                 Want::Open(addr) => {
                     relays[family.index()] = Some(Relay::new(addr, expires));
                     self.ledger.set_live(addr, carried, true);
-                    if opening.parity == Parity::Pair {
+                    if let Some(lease) = opening.lease.split() {
                         let holder = self.holder(exchange.client, &opening.identity);
-                        token = Some(self.reserve(now, holder, successor(addr)));
+                        token = Some(self.reserve(now, holder, (successor(addr), lease)));
                     }
                 }
                 Want::Failed(why) => missing = Some((family, why)),
@@ -388,6 +370,13 @@ impl<L: Ledger> Server<L> {
             }
         }
     }
+}
+
+/// The port that was kept.
+fn reserved(port: RelayedAddr) -> [Want; 2] {
+    let mut wants = [Want::Nothing; 2];
+    wants[port.family().index()] = Want::Asked(port);
+    wants
 }
 
 /// Why no relayed address can come of this; `None` while one is open or asked for.

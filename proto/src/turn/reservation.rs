@@ -1,15 +1,17 @@
 //! Ports kept for a later Allocate (RFC 8656 §7.2: RESERVATION-TOKEN).
 //!
-//! Every worker may redeem a token, so the ledger holds the reservation. The worker whose port it
-//! is watches the clock: a reservation nobody redeemed frees its port, one that another worker
+//! Every worker may redeem a token, so the ledger holds the reservation, which is charged like the
+//! allocation that may come of it. The worker whose port it is watches the clock: a reservation nobody redeemed frees its port, one that another worker
 //! redeemed leaves the port lent until that worker hands it back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::addr::RelayedAddr;
 use crate::now::Now;
-use crate::policy::{Ledger, Reservation, UserKey};
+use crate::policy::bandwidth::Shares;
+use crate::policy::{Claim, Lease, Ledger, Reservation, UserKey};
+use crate::reject::Why;
 use crate::turn::server::Server;
 
 /// How long a port is kept (RFC 8656 §7.2: at least 30 s).
@@ -19,8 +21,6 @@ pub(crate) const HOLD: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct Reservations {
     kept: VecDeque<Kept>,
-    /// How many of them each user has: never zero.
-    of_user: BTreeMap<UserKey, u32>,
     /// Ports of ours that allocations of other workers use.
     lent: usize,
 }
@@ -29,7 +29,6 @@ pub(crate) struct Reservations {
 struct Kept {
     until: Instant,
     token: [u8; 8],
-    user: UserKey,
     relayed: RelayedAddr,
 }
 
@@ -39,60 +38,36 @@ impl Reservations {
         self.kept.front().map(|kept| kept.until)
     }
 
-    /// How many ports are kept for a user.
-    pub(crate) fn of(&self, user: UserKey) -> u32 {
-        self.of_user.get(&user).copied().unwrap_or(0)
-    }
-
-    fn push(&mut self, kept: Kept) {
-        *self.of_user.entry(kept.user).or_default() += 1;
-        self.kept.push_back(kept);
-    }
-
-    fn pop(&mut self) -> Option<Kept> {
-        let kept = self.kept.pop_front()?;
-        self.forget(kept.user);
-        Some(kept)
-    }
-
     fn remove(&mut self, token: [u8; 8]) {
-        if let Some(place) = self.kept.iter().position(|kept| kept.token == token)
-            && let Some(kept) = self.kept.remove(place)
-        {
-            self.forget(kept.user);
-        }
-    }
-
-    fn forget(&mut self, user: UserKey) {
-        let left = self.of(user).saturating_sub(1);
-        if left == 0 {
-            self.of_user.remove(&user);
-        } else {
-            self.of_user.insert(user, left);
-        }
+        self.kept.retain(|kept| kept.token != token);
     }
 }
 
 impl<L: Ledger> Server<L> {
     /// Keeps a port for whoever of this user brings the token.
-    pub(super) fn reserve(&mut self, now: Now, user: UserKey, relayed: RelayedAddr) -> [u8; 8] {
+    pub(super) fn reserve(
+        &mut self,
+        now: Now,
+        user: UserKey,
+        (relayed, lease): (RelayedAddr, Lease),
+    ) -> [u8; 8] {
         let (token, until) = (self.random.token(), now.mono + HOLD);
-        self.ledger.reserve(token, Reservation { user, relayed, until });
-        self.reservations.push(Kept { until, token, user, relayed });
+        self.ledger.reserve(token, Reservation { user, relayed, until, lease });
+        self.reservations.kept.push_back(Kept { until, token, relayed });
         token
     }
 
-    /// Takes the port a token stands for.
+    /// Takes the port a token stands for, with its charge.
     pub(super) fn redeem(
         &mut self,
-        now: Now,
         token: [u8; 8],
         user: UserKey,
-    ) -> Option<RelayedAddr> {
-        let relayed = self.ledger.redeem(now.mono, token, user)?;
+        claim: &Claim,
+    ) -> Result<(RelayedAddr, Lease, Shares), Why> {
+        let redeemed = self.ledger.redeem(token, user, claim, &self.config.limits)?;
         // A port of our own is ours to free when its allocation ends; nothing to watch any more.
         self.reservations.remove(token);
-        Some(relayed)
+        Ok(redeemed)
     }
 
     /// Ends what has been kept long enough, and collects what others hand back.
@@ -116,7 +91,7 @@ impl<L: Ledger> Server<L> {
     }
 
     fn lapse_oldest(&mut self) {
-        let Some(kept) = self.reservations.pop() else { return };
+        let Some(kept) = self.reservations.kept.pop_front() else { return };
         if self.ledger.lapse(kept.token) {
             self.ports.put(kept.relayed);
         } else {

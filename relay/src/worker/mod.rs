@@ -487,6 +487,7 @@ mod tests {
             user: proto::policy::UserKey(1),
             client: "192.0.2.1".parse().unwrap(),
             user_limit: None,
+            charges: 1,
             bandwidth: proto::policy::Bandwidth::UNLIMITED,
             at: Clock::new().last().mono,
         };
