@@ -3,9 +3,10 @@
 //! Ports are kept in pairs (N even, N + 1), because EVEN-PORT wants one and the successor of an
 //! even port must belong to the same worker. A pair lies in one of three lists, by which of its
 //! halves are free; drawing at random and putting back cost O(1). A port that was used rests
-//! before it is given out again, unless nothing else is left.
+//! before it is given out again, unless no port at all is left: then what fits and has rested
+//! longest serves, and everything else rests on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Instant;
@@ -54,15 +55,16 @@ impl Ports {
         parity: Parity,
         random: &mut Random,
     ) -> Option<RelayedAddr> {
-        let mut fitting = 0;
-        for pool in self.pools.iter_mut().filter(|pool| Family::of(pool.local) == family) {
+        for pool in self.of(family) {
             pool.wake(now);
-            while pool.free(parity) == 0 && pool.wake_oldest() {}
-            fitting += pool.free(parity);
         }
+        if self.of(family).all(|pool| pool.free(Parity::Any) == 0) {
+            self.rouse(family, parity);
+        }
+        let fitting = self.of(family).map(|pool| pool.free(parity)).sum();
         // Every fitting port of the family is equally likely.
         let mut nth = if fitting == 0 { return None } else { random.below(fitting) };
-        for pool in self.pools.iter_mut().filter(|pool| Family::of(pool.local) == family) {
+        for pool in self.of(family) {
             match nth.checked_sub(pool.free(parity)) {
                 Some(rest) => nth = rest,
                 None => return pool.take(nth, parity),
@@ -109,6 +111,18 @@ impl Ports {
             assert_eq!(listed, free, "a pair with a free half is listed, once");
             assert!(pool.free(Parity::Any) + pool.resting.len() <= pool.total, "no port twice");
         }
+    }
+
+    /// Frees the one draw that has rested longest, if one fits.
+    fn rouse(&mut self, family: Family, parity: Parity) {
+        let fitting = self.of(family).filter_map(|pool| Some((pool.oldest(parity)?, pool)));
+        if let Some(((_, port), pool)) = fitting.min_by_key(|((until, _), _)| *until) {
+            pool.rouse(port, parity);
+        }
+    }
+
+    fn of(&mut self, family: Family) -> impl Iterator<Item = &mut Pool> {
+        self.pools.iter_mut().filter(move |pool| Family::of(pool.local) == family)
     }
 
     fn pool(&mut self, relayed: RelayedAddr) -> Option<&mut Pool> {
@@ -236,22 +250,41 @@ impl Pool {
 
     /// Frees what has rested long enough.
     fn wake(&mut self, now: Instant) {
-        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
-            self.wake_oldest();
+        while let Some(&(until, port)) = self.resting.front()
+            && until <= now
+        {
+            self.resting.pop_front();
+            self.set(port, true);
         }
     }
 
-    /// Frees the port that has rested longest; false when none rests.
-    fn wake_oldest(&mut self) -> bool {
-        let Some((_, port)) = self.resting.pop_front() else { return false };
-        self.set(port, true);
-        true
+    /// Of the draws that rest whole, the one that has rested longest: until when, and its first
+    /// port.
+    fn oldest(&self, parity: Parity) -> Option<(Instant, u16)> {
+        let mut resting = self.resting.iter().copied();
+        match parity {
+            Parity::Any => resting.next(),
+            Parity::Even => resting.find(|(_, port)| port.is_multiple_of(2)),
+            Parity::Pair => {
+                let mut halves = BTreeSet::new();
+                let whole = resting.find(|(_, port)| !halves.insert(port / 2));
+                whole.map(|(until, port)| (until, port & !1))
+            }
+        }
+    }
+
+    /// Frees a draw that rests.
+    fn rouse(&mut self, port: u16, parity: Parity) {
+        let last = if parity == Parity::Pair { port + 1 } else { port };
+        self.resting.retain(|(_, resting)| !(port..=last).contains(resting));
+        for port in port..=last {
+            self.set(port, true);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -330,5 +363,68 @@ mod tests {
         assert_eq!(ports.take(begin, Family::V4, Parity::Any, &mut random), None);
         ports.rest(used, later);
         assert_eq!(ports.take(later, Family::V4, Parity::Any, &mut random), Some(used));
+    }
+
+    #[test]
+    fn alloc_022_a_request_cuts_no_port_s_rest_short_but_what_it_takes_when_nothing_is_free() {
+        use Parity::{Any, Even, Pair};
+        let (now, mut random) = (start().mono, random());
+        let at = |port| RelayedAddr::new(SocketAddr::new(IpAddr::from([192, 0, 2, 1]), port));
+        // Of ports 50000 to 50007, all others are in use; those that rest came in this order.
+        for (case, free, resting, parity, taken) in [
+            ("any, one is free", &[4][..], &[0, 1, 2][..], Any, Some(4)),
+            ("any, none is free", &[], &[3, 0, 1], Any, Some(3)),
+            ("even, one is free", &[2, 5], &[0, 1], Even, Some(2)),
+            ("even, odd ones are free", &[3, 5], &[0, 1, 4], Even, None),
+            ("even, none is free", &[], &[3, 1, 4, 0], Even, Some(4)),
+            ("even, odd ones rest", &[], &[3, 1], Even, None),
+            ("pair, one is free", &[6, 7], &[0, 1], Pair, Some(6)),
+            ("pair, halves are free", &[0, 3], &[4, 5, 6, 7], Pair, None),
+            ("pair, one port is free", &[5], &[0, 1, 2, 3], Pair, None),
+            ("pair, none is free", &[], &[0, 2, 5, 3, 1, 4], Pair, Some(2)),
+            ("pair, halves rest", &[], &[0, 3, 4, 7], Pair, None),
+            ("any, all are in use", &[], &[], Any, None),
+        ] {
+            let mut ports = ports(50_000..=50_007, 0, 1);
+            while ports.take(now, Family::V4, Any, &mut random).is_some() {}
+            for port in free {
+                ports.put(at(50_000 + port));
+            }
+            for (port, age) in resting.iter().zip(1..) {
+                ports.rest(at(50_000 + port), now + Duration::from_secs(age));
+            }
+            let drawn = ports.take(now, Family::V4, parity, &mut random);
+            assert_eq!(drawn, taken.map(|port| at(50_000 + port)), "{case}");
+            let rest_on = ports.pools[0].resting.iter().map(|(_, port)| port - 50_000);
+            let both = |port: &u16| parity == Pair && taken.map(|taken| taken + 1) == Some(*port);
+            let others = resting.iter().filter(|port| taken != Some(**port) && !both(port));
+            assert_eq!(rest_on.collect::<Vec<_>>(), others.copied().collect::<Vec<_>>(), "{case}");
+            ports.check();
+        }
+    }
+
+    #[test]
+    fn alloc_022_a_free_port_of_another_address_lets_the_others_rest() {
+        let (now, mut random) = (start().mono, random());
+        let hosts = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
+        let relays = hosts.map(|ip| RelayAddress { local: ip, advertised: ip });
+        let edge = Edge::new(vec![], relays.to_vec(), vec![]);
+        let mut ports = Ports::new(&edge, &(50_000..=50_001), Share { index: 0, of: 1 });
+        while ports.take(now, Family::V4, Parity::Any, &mut random).is_some() {}
+        let at = |host: usize, port| RelayedAddr::new(SocketAddr::new(hosts[host], port));
+        let later = |seconds| now + Duration::from_secs(seconds);
+        ports.put(at(1, 50_001));
+        for (host, port, seconds) in [(1, 50_000, 2), (0, 50_001, 3), (0, 50_000, 4)] {
+            ports.rest(at(host, port), later(seconds));
+        }
+        for (parity, expected) in [
+            (Parity::Even, None),
+            (Parity::Any, Some(at(1, 50_001))),
+            (Parity::Pair, Some(at(0, 50_000))),
+            (Parity::Even, Some(at(1, 50_000))),
+            (Parity::Any, None),
+        ] {
+            assert_eq!(ports.take(now, Family::V4, parity, &mut random), expected, "{parity:?}");
+        }
     }
 }
