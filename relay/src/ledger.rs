@@ -5,6 +5,8 @@
 //! alive is one bit that packets between two clients of this relay look at without a lock. Each
 //! worker's part is kept apart as well, so that what a failed worker held can be credited.
 
+mod crowd;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +20,10 @@ use proto::reject::Why;
 use proto::turn::Throttle;
 
 use crate::memory::Memory;
-use crate::stream::{Refusal, StreamLimits};
+use crate::stream::Refusal;
+use crowd::{Crowd, Full};
+
+pub(crate) use crowd::Bounds;
 
 /// One worker's door to the shared ledger.
 #[derive(Clone, Debug)]
@@ -58,11 +63,8 @@ struct Books {
     held: HashMap<(u16, UserKey, IpAddr), u32>,
     /// By relay address, who serves its live ports.
     servers: HashMap<(IpAddr, Carried), Servers>,
-    /// Connections without an allocation, by client network.
-    strangers: Counts<IpAddr>,
-    strangers_in_all: u32,
-    /// The same by worker.
-    visitors: HashMap<(u16, IpAddr), u32>,
+    /// Connections without an allocation.
+    strangers: Crowd,
     /// With the worker whose port is kept.
     reservations: HashMap<[u8; 8], (u16, Reservation)>,
     returned: HashMap<u16, Vec<RelayedAddr>>,
@@ -107,12 +109,7 @@ impl SharedLedger {
                 self.mark(relayed, *carried, false);
             }
         }
-        let visitors: Vec<_> = books.visitors.extract_if(|&(of, _), _| of == worker).collect();
-        for ((_, network), count) in visitors {
-            for _ in 0..count {
-                books.dismiss(network);
-            }
-        }
+        books.strangers.forget(worker);
     }
 
     /// Whether there is memory for one more allocation.
@@ -136,19 +133,15 @@ impl SharedLedger {
     pub(crate) fn admit_stranger(
         &mut self,
         client: IpAddr,
-        limits: &StreamLimits,
+        bounds: &Bounds,
     ) -> Result<(), Refusal> {
-        let network = Claim::network(client);
         let worker = self.worker;
-        let mut books = self.books();
-        if books.strangers.of(&network) >= limits.connections_per_client {
-            return Err(Refusal::PerClient);
-        }
-        if books.strangers_in_all >= limits.connections {
-            return Err(Refusal::InAll);
-        }
-        books.admit(worker, network);
-        Ok(())
+        let admitted = self.books().strangers.admit(worker, client, bounds);
+        admitted.map_err(|full| match full {
+            Full::PerClient => Refusal::PerClient,
+            Full::PerNetwork => Refusal::PerNetwork,
+            Full::InAll => Refusal::InAll,
+        })
     }
 
     /// Counts a handshake of TLS or DTLS, which costs much more than other strangers do.
@@ -161,23 +154,14 @@ impl SharedLedger {
 
     /// Counts one that was dismissed because it went to this worker: nothing can refuse it.
     pub(crate) fn readmit_stranger(&mut self, client: IpAddr) {
-        let network = Claim::network(client);
         let worker = self.worker;
-        self.books().admit(worker, network);
+        self.books().strangers.take_in(worker, client);
     }
 
     /// Such a connection has an allocation now, or has ended.
     pub(crate) fn dismiss_stranger(&mut self, client: IpAddr) {
-        let network = Claim::network(client);
         let worker = self.worker;
-        let mut books = self.books();
-        if let Some(count) = books.visitors.get_mut(&(worker, network)) {
-            *count -= 1;
-            if *count == 0 {
-                books.visitors.remove(&(worker, network));
-            }
-            books.dismiss(network);
-        }
+        self.books().strangers.dismiss(worker, client);
     }
 
     /// The books. A worker that failed while it held them left whole entries behind: every
@@ -335,17 +319,6 @@ impl Books {
     fn end_reservation(&mut self, token: [u8; 8]) -> bool {
         let kept = self.reservations.remove(&token);
         kept.map(|(worker, kept)| self.release(worker, &kept.lease)).is_some()
-    }
-
-    fn admit(&mut self, worker: u16, network: IpAddr) {
-        self.strangers.add(network, 1);
-        self.strangers_in_all += 1;
-        *self.visitors.entry((worker, network)).or_default() += 1;
-    }
-
-    fn dismiss(&mut self, network: IpAddr) {
-        self.strangers_in_all = self.strangers_in_all.saturating_sub(1);
-        self.strangers.remove(&network, 1);
     }
 }
 

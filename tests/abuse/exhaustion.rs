@@ -18,6 +18,7 @@ const NOISE_BYTES: u64 = 2 << 20;
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "ask from 100,000 forged addresses", run: crowd },
     Attack { name: "hold connections without a word", run: hoard_connections },
+    Attack { name: "hold connections from a whole network", run: hoard_network },
     Attack { name: "hold allocations with one account", run: hoard_allocations },
     Attack { name: "hold permissions and channels of one allocation", run: hoard_permissions },
     Attack { name: "never read what peers send", run: slow_reader },
@@ -103,6 +104,36 @@ fn hoard_connections(target: &mut Target) -> Outcome {
         format!(
             "{held} of {WANTED} connections stay, with {files} descriptors; others are served: \
              {welcome}; all given back: {healed}"
+        ),
+    )
+}
+
+/// Every host of a network holds as many connections as one may, so that the world finds no room.
+fn hoard_network(target: &mut Target) -> Outcome {
+    const MOST: usize = 4_096 / 4;
+    const OF_EACH: usize = 64;
+    const ELSEWHERE: &str = "10.25.3.2";
+    let before = target.descriptors();
+    target.site.relay.ip("route add 10.25.3.0/24 dev internal");
+    target.site.client.address("relay", &[&format!("{ELSEWHERE}/24")]);
+    let mut lines: Vec<TcpStream> = Vec::new();
+    for host in 101..=180 {
+        let host = format!("10.25.1.{host}");
+        target.site.client.address("relay", &[&format!("{host}/24")]);
+        lines.extend((0..OF_EACH).filter_map(|_| target.connection(&host).ok()));
+    }
+    let held = || lines.iter().filter(|line| !is_closed(line)).count();
+    clock::look_until(SOON, || (held() <= MOST).then_some(()));
+    let (held, wanted) = (held(), lines.len());
+    let welcome = target.caller(ELSEWHERE, "somebody").binding().is_ok();
+    drop(lines);
+    let gone = || (target.descriptors() <= before + 2).then_some(());
+    let healed = clock::look_until(Duration::from_secs(5), gone).is_some();
+    outcome(
+        held <= MOST && welcome && healed,
+        format!(
+            "{held} of {wanted} connections stay; other networks are served: {welcome}; all given \
+             back: {healed}"
         ),
     )
 }

@@ -215,6 +215,7 @@ pub(super) struct Limits {
     pub(super) peer_connections: Option<u64>,
     pub(super) peer_connections_waiting: Option<u64>,
     pub(super) connections: Option<u64>,
+    pub(super) connections_per_network: Option<u64>,
     pub(super) connections_per_client: Option<u64>,
     pub(super) kbit_per_s: Option<u64>,
     pub(super) kbit_per_s_per_worker: Option<u64>,

@@ -12,6 +12,7 @@ use proto::turn::Rate;
 use super::check::number;
 use super::error::Problem;
 use super::file;
+use crate::ledger::Bounds;
 use crate::stream::StreamLimits;
 
 /// The most allocations that ports and descriptors leave room for, with a fifth to spare.
@@ -177,10 +178,14 @@ pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
         256 * 1024,
         65_536..=16_777_216,
     )?;
-    let per_client = "limits.connections_per_client";
+    let (network, client) = ("limits.connections_per_network", "limits.connections_per_client");
+    let in_all = count("limits.connections", found.connections, 4_096)?;
+    let per_client = count(client, found.connections_per_client, 64)?;
+    // So that one network alone keeps nobody else out.
+    let share = (in_all / 4).max(per_client);
+    let per_network = count(network, found.connections_per_network, share.into())?;
     Ok(StreamLimits {
-        connections: count("limits.connections", found.connections, 4_096)?,
-        connections_per_client: count(per_client, found.connections_per_client, 64)?,
+        strangers: Bounds { in_all, per_network, per_client },
         queue_bytes: usize::try_from(queue).unwrap_or(usize::MAX),
     })
 }

@@ -183,7 +183,7 @@ impl Config {
     /// Descriptors that as many allocations and connections take as there may be.
     pub(crate) fn descriptors(&self) -> u64 {
         let each = limits::each(&self.listeners);
-        let connections = if each > 1 { self.streams.connections } else { 0 };
+        let connections = if each > 1 { self.streams.strangers.in_all } else { 0 };
         u64::from(self.limits.allocations) * each + u64::from(connections)
     }
 

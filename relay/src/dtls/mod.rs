@@ -243,7 +243,9 @@ impl Sessions {
         if let Err(refusal) = self.ledger.admit_handshake(now, from.client) {
             return Some(Greeting::refused(refusal));
         }
-        if let Err(refusal) = self.ledger.admit_stranger(from.client.ip(), &self.config.limits) {
+        if let Err(refusal) =
+            self.ledger.admit_stranger(from.client.ip(), &self.config.limits.strangers)
+        {
             return Some(Greeting::refused(refusal));
         }
         let endpoint = library.resume(version, now, (&first, datagram), cookie);
@@ -481,6 +483,7 @@ impl Greeting {
     fn refused(why: Refusal) -> Self {
         match why {
             Refusal::PerClient => Self::PerClient,
+            Refusal::PerNetwork => Self::PerNetwork,
             Refusal::Handshakes => Self::Handshakes,
             Refusal::InAll | Refusal::Exhausted => Self::InAll,
         }

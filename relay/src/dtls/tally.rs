@@ -54,6 +54,8 @@ counted! {
             "raise limits.strangers_per_s if many users are behind one NAT";
         PerClient "connections_per_client" "the client's network holds limits.connections_per_client sessions without an allocation"
             "raise it if many users are behind one NAT";
+        PerNetwork "connections_per_network" "the IPv4 /24 or IPv6 /48 around the client holds limits.connections_per_network connections and sessions without an allocation"
+            "look for who opens them there and does not use them; raise it if many users are in that network";
         Handshakes "handshakes" "more handshakes from one address or its network than limits.handshakes_per_s allows"
             "raise it if many users are behind one NAT; otherwise it is a flood, and nothing is to do";
         InAll "connections" "the relay holds limits.connections connections and sessions without an allocation"

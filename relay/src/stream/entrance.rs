@@ -57,10 +57,10 @@ impl Streams {
             _ => Ok(Layer::Unknown { door, proxied }),
         };
         let client = FiveTuple { listener: plan.listener(), client: ClientAddr::new(from) };
-        let limits = self.config.limits;
+        let bounds = self.config.limits.strangers;
         // A balancer brings many clients; each is counted when it is known.
-        let limits = if proxied { limits.in_all() } else { limits };
-        if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &limits) {
+        let bounds = if proxied { bounds.in_all() } else { bounds };
+        if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &bounds) {
             self.refuse(client, refusal);
             return;
         }
@@ -184,7 +184,8 @@ impl Streams {
         let old = self.roster.find(key)?.client;
         let new = FiveTuple { client: ClientAddr::new(client), ..old };
         self.ledger.dismiss_stranger(old.client.ip());
-        if let Err(refusal) = self.ledger.admit_stranger(new.client.ip(), &self.config.limits) {
+        let bounds = &self.config.limits.strangers;
+        if let Err(refusal) = self.ledger.admit_stranger(new.client.ip(), bounds) {
             self.refuse(new, refusal);
             self.roster.find(key)?.stranger = false;
             return Some(Ending::Told);

@@ -96,7 +96,9 @@ impl Streams {
         batch: &mut Batch,
     ) {
         let client = connection.client;
-        if let Err(refusal) = self.ledger.admit_stranger(client.client.ip(), &self.config.limits) {
+        if let Err(refusal) =
+            self.ledger.admit_stranger(client.client.ip(), &self.config.limits.strangers)
+        {
             self.refuse(client, refusal);
             return;
         }

@@ -39,7 +39,7 @@ use rustls::ServerConfig;
 use crate::chronicle::{Below, Tidings};
 use crate::clock::Clock;
 use crate::engine::{self, Batch, FOREIGN};
-use crate::ledger::SharedLedger;
+use crate::ledger::{Bounds, SharedLedger};
 
 pub(crate) use connection::{Got, Tools};
 pub(crate) use door::DoorPlan;
@@ -67,19 +67,10 @@ const ROOM: usize = framing::LONGEST + READ + tls::LONGEST_RECORD;
 /// Bounds of streams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamLimits {
-    /// Connections without an allocation, of the whole relay.
-    pub(crate) connections: u32,
-    /// The same of one client network.
-    pub(crate) connections_per_client: u32,
+    /// Connections without an allocation.
+    pub(crate) strangers: Bounds,
     /// Bytes that wait for one client.
     pub(crate) queue_bytes: usize,
-}
-
-impl StreamLimits {
-    /// The same without a bound for one client.
-    fn in_all(self) -> Self {
-        Self { connections_per_client: u32::MAX, ..self }
-    }
 }
 
 /// What the streams of a worker are told.

@@ -7,6 +7,8 @@ use proto::addr::Transport;
 pub enum Refusal {
     /// The client's network holds as many unauthenticated connections as it may.
     PerClient,
+    /// The network around it does.
+    PerNetwork,
     /// All clients together do.
     InAll,
     /// Descriptors or memory of the kernel ran out.
@@ -17,12 +19,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in order of its index.
-    pub const ALL: [Self; 4] = [Self::PerClient, Self::InAll, Self::Exhausted, Self::Handshakes];
+    pub const ALL: [Self; 5] =
+        [Self::PerClient, Self::PerNetwork, Self::InAll, Self::Exhausted, Self::Handshakes];
 
     /// The name used in labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::PerClient => "connections_per_client",
+            Self::PerNetwork => "connections_per_network",
             Self::InAll => "connections",
             Self::Exhausted => "exhausted",
             Self::Handshakes => "handshakes",
@@ -35,6 +39,10 @@ impl Refusal {
             Self::PerClient => {
                 "the client's network holds limits.connections_per_client connections without an \
                  allocation"
+            }
+            Self::PerNetwork => {
+                "the IPv4 /24 or IPv6 /48 around the client holds limits.connections_per_network \
+                 connections without an allocation"
             }
             Self::InAll => "the relay holds limits.connections connections without an allocation",
             Self::Exhausted => {
@@ -54,6 +62,10 @@ impl Refusal {
             Self::PerClient => {
                 "raise it if many users are behind one NAT; otherwise look for who opens \
                  connections and does not use them"
+            }
+            Self::PerNetwork => {
+                "look for who opens connections there and does not use them; raise it if many \
+                 users are in that network"
             }
             Self::InAll => "look for a flood of connections; if there is none, raise the limit",
             Self::Exhausted => "raise the limit of descriptors (LimitNOFILE)",

@@ -230,10 +230,12 @@ fn stun_026_a_request_is_answered_although_the_client_sends_no_more() {
 }
 
 #[test]
-fn sec_009_strangers_are_counted_by_client_and_in_all() {
-    for (limits, refusal) in
-        [("connections_per_client = 3", Refusal::PerClient), ("connections = 3", Refusal::InAll)]
-    {
+fn sec_009_strangers_are_counted_by_client_by_network_and_in_all() {
+    for (limits, refusal) in [
+        ("connections_per_client = 3", Refusal::PerClient),
+        ("connections_per_network = 3", Refusal::PerNetwork),
+        ("connections = 3", Refusal::InAll),
+    ] {
         let mut stage = Stage::new(limits);
         let mut clients: Vec<_> = (0..5).map(|_| stage.client()).collect();
         assert_eq!(stage.streams.tally().refused[refusal as usize], 2, "{limits}");

@@ -253,7 +253,7 @@ const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_connections_refused_total",
         Unit::Count,
-        "connections closed at once or not taken: limits.connections_per_client or limits.connections reached by clients without an allocation, more handshakes than limits.handshakes_per_s, descriptors or memory exhausted",
+        "connections closed at once or not taken: limits.connections_per_client, limits.connections_per_network or limits.connections reached by clients without an allocation, more handshakes than limits.handshakes_per_s, descriptors or memory exhausted",
     ),
     (
         Kind::Counter,
