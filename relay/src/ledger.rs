@@ -65,6 +65,8 @@ struct Books {
     servers: HashMap<(IpAddr, Carried), Servers>,
     /// Connections without an allocation.
     strangers: Crowd,
+    /// Connections that are passed on to another server.
+    passages: Crowd,
     /// With the worker whose port is kept.
     reservations: HashMap<[u8; 8], (u16, Reservation)>,
     returned: HashMap<u16, Vec<RelayedAddr>>,
@@ -110,6 +112,7 @@ impl SharedLedger {
             }
         }
         books.strangers.forget(worker);
+        books.passages.forget(worker);
     }
 
     /// Whether there is memory for one more allocation.
@@ -162,6 +165,23 @@ impl SharedLedger {
     pub(crate) fn dismiss_stranger(&mut self, client: IpAddr) {
         let worker = self.worker;
         self.books().strangers.dismiss(worker, client);
+    }
+
+    /// Counts a connection that is to be passed on to another server.
+    pub(crate) fn admit_passage(&mut self, client: IpAddr, bounds: &Bounds) -> Result<(), Refusal> {
+        let worker = self.worker;
+        let admitted = self.books().passages.admit(worker, client, bounds);
+        admitted.map_err(|full| match full {
+            Full::PerClient => Refusal::PassedPerClient,
+            Full::PerNetwork => Refusal::PassedPerNetwork,
+            Full::InAll => Refusal::PassedInAll,
+        })
+    }
+
+    /// Such a connection has ended.
+    pub(crate) fn dismiss_passage(&mut self, client: IpAddr) {
+        let worker = self.worker;
+        self.books().passages.dismiss(worker, client);
     }
 
     /// The books. A worker that failed while it held them left whole entries behind: every

@@ -1,7 +1,7 @@
 //! Port 443 for everyone: Debian's nginx behind the relay.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use client::AllocateOptions;
@@ -12,6 +12,7 @@ use crate::edge::{Home, RelayFile, mint, start_relay};
 use crate::netns::must;
 use crate::process::Process;
 use crate::site::{INTERNAL, Site};
+use rig::clock;
 
 /// How long nginx may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -94,6 +95,66 @@ fn a_web_server_and_turn_share_port_443() {
     let mut rest = Vec::new();
     let _ = plain.read_to_end(&mut rest);
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn sec_009_who_holds_connections_to_the_web_keeps_nobody_from_turn() {
+    const WANTED: usize = 400;
+    const MOST: usize = 256;
+    let site = Site::new();
+    let home = Home::with_pool_key();
+    home.certificate("turn", "turn.example.org");
+    // It takes everybody, says nothing, and ends nothing.
+    let web = site.relay.enter(|| TcpListener::bind("127.0.0.1:8443")).expect("a port");
+    std::thread::spawn(move || web.incoming().collect::<Vec<_>>());
+    let file = RelayFile {
+        transports: &["tcp", "tls"],
+        tables: "[tls]\ncertificates = [{ certificate = \"turn.pem\", key = \"turn.key\" }]\n\
+                 [tls.pass_through]\nto = \"127.0.0.1:8443\""
+            .to_owned(),
+        ..RelayFile::on_port(443)
+    };
+    let _relay = start_relay(&site, &home, &file);
+    let server = SocketAddr::new(INTERNAL.parse().expect("an address"), 443);
+    let lines: Vec<_> = (0..WANTED)
+        .map(|_| {
+            let line = site.client.enter(|| TcpStream::connect(server));
+            let mut line = line.expect("a connection");
+            // Refused before it is sent, or after.
+            let _ = line.write_all(&browser_hello());
+            line.set_nonblocking(true).expect("a socket");
+            line
+        })
+        .collect();
+    let stays = |mut line: &TcpStream| {
+        line.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    let held = || lines.iter().filter(|line| stays(line)).count();
+    let bounded = clock::look_until(START, || (held() == MOST).then_some(()));
+    assert!(bounded.is_some(), "{} of {WANTED} connections stay", held());
+
+    let tls = Tls::new("turn.example.org", &Trust::Anything, &["stun.turn"]);
+    let tls = tls.expect("a client of TLS");
+    for transport in [Transport::Tls(tls), Transport::Tcp] {
+        let options = Options { transport, ..Options::default() };
+        let credential = mint(&home.path("pool.pem"), "alice");
+        site.client.enter(|| {
+            let mut client =
+                TurnClient::connect_with(server, credential, options).expect("a connection");
+            client.allocate(&AllocateOptions::default()).expect("an allocation");
+        });
+    }
+    assert_eq!(held(), MOST, "they are idle, not over");
+}
+
+/// What a browser says first (RFC 8446 §4.1.2), and no more than it must: one cipher suite, and ALPN.
+fn browser_hello() -> Vec<u8> {
+    let alpn = [0, 16, 0, 5, 0, 3, 2, b'h', b'2'];
+    let extensions = [&[0, 9][..], &alpn].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 0x01, 1, 0], &extensions].concat();
+    let len = |bytes: usize| u8::try_from(bytes).expect("a short hello");
+    let handshake = [&[1, 0, 0, len(body.len())][..], &body].concat();
+    [&[22, 3, 1, 0, len(handshake.len())][..], &handshake].concat()
 }
 
 /// What curl brings home from the web server behind the relay.

@@ -134,6 +134,10 @@ pub(super) struct PassThrough {
     pub(super) names: Vec<String>,
     #[serde(default)]
     pub(super) proxy_header: bool,
+    pub(super) connections: Option<u64>,
+    pub(super) connections_per_network: Option<u64>,
+    pub(super) connections_per_client: Option<u64>,
+    pub(super) idle_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -168,24 +168,33 @@ pub(super) fn memory(found: &file::Limits) -> Result<Option<u64>, Problem> {
 
 /// Bounds of streams.
 pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
-    let count = |key: &str, found, default| {
-        let count = number(key, found, default, 1..=1_000_000)?;
-        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
-    };
     let queue = number(
         "limits.stream_queue_bytes",
         found.stream_queue_bytes,
         256 * 1024,
         65_536..=16_777_216,
     )?;
-    let (network, client) = ("limits.connections_per_network", "limits.connections_per_client");
-    let in_all = count("limits.connections", found.connections, 4_096)?;
-    let per_client = count(client, found.connections_per_client, 64)?;
-    // So that one network alone keeps nobody else out.
-    let share = (in_all / 4).max(per_client);
-    let per_network = count(network, found.connections_per_network, share.into())?;
+    let wanted = [found.connections, found.connections_per_network, found.connections_per_client];
     Ok(StreamLimits {
-        strangers: Bounds { in_all, per_network, per_client },
+        strangers: bounds("limits", wanted, [4_096, 64])?,
         queue_bytes: usize::try_from(queue).unwrap_or(usize::MAX),
     })
+}
+
+/// How many connections of a kind there may be, as a table says it; by default of all and of a client
+/// as many as given, and of a network so few that one alone keeps nobody else out.
+pub(super) fn bounds(
+    table: &str,
+    [in_all, per_network, per_client]: [Option<u64>; 3],
+    [most, most_per_client]: [u64; 2],
+) -> Result<Bounds, Problem> {
+    let count = |key: &str, found, default| {
+        let count = number(&format!("{table}.{key}"), found, default, 1..=1_000_000)?;
+        Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    let in_all = count("connections", in_all, most)?;
+    let per_client = count("connections_per_client", per_client, most_per_client)?;
+    let share = (in_all / 4).max(per_client);
+    let per_network = count("connections_per_network", per_network, share.into())?;
+    Ok(Bounds { in_all, per_network, per_client })
 }

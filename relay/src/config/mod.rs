@@ -184,7 +184,9 @@ impl Config {
     pub(crate) fn descriptors(&self) -> u64 {
         let each = limits::each(&self.listeners);
         let connections = if each > 1 { self.streams.strangers.in_all } else { 0 };
-        u64::from(self.limits.allocations) * each + u64::from(connections)
+        let passed = self.tls.iter().filter_map(|tls| tls.pass_through.as_ref());
+        let passed: u64 = passed.map(|pass| 2 * u64::from(pass.bounds.in_all)).sum();
+        u64::from(self.limits.allocations) * each + u64::from(connections) + passed
     }
 
     /// What the server of one worker is told.

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guard::certificate::{Files, Unusable};
 use proto::addr::Transport;
 use proto::policy::Listener;
 use rustls::ServerConfig;
 
+use super::check::number;
 use super::error::Problem;
-use super::file;
+use super::{file, limits};
 use crate::certificates::Certificates;
 use crate::stream::PassThrough;
 
@@ -87,5 +89,9 @@ fn pass_through(found: &file::PassThrough, listeners: &[Listener]) -> Result<Pas
         }
         names.push(name.to_ascii_lowercase());
     }
-    Ok(PassThrough { to, names, proxy_header: found.proxy_header })
+    let wanted = [found.connections, found.connections_per_network, found.connections_per_client];
+    let bounds = limits::bounds("tls.pass_through", wanted, [4_096, 256])?;
+    let idle = number("tls.pass_through.idle_s", found.idle_s, 600, 60..=86_400)?;
+    let (proxy_header, idle) = (found.proxy_header, Duration::from_secs(idle));
+    Ok(PassThrough { to, names, proxy_header, bounds, idle })
 }

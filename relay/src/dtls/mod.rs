@@ -485,7 +485,12 @@ impl Greeting {
             Refusal::PerClient => Self::PerClient,
             Refusal::PerNetwork => Self::PerNetwork,
             Refusal::Handshakes => Self::Handshakes,
-            Refusal::InAll | Refusal::Exhausted => Self::InAll,
+            // Sessions are not passed on.
+            Refusal::PassedPerClient
+            | Refusal::PassedPerNetwork
+            | Refusal::PassedInAll
+            | Refusal::InAll
+            | Refusal::Exhausted => Self::InAll,
         }
     }
 }

@@ -225,16 +225,21 @@ impl Streams {
     /// Hands a connection to the other server, which speaks to it from now on.
     fn pass_on(&mut self, now: Now, key: Key) -> Option<Ending> {
         let pass = self.config.pass_through.clone()?;
+        let client = self.roster.find(key)?.client;
+        if let Err(refusal) = self.ledger.admit_passage(client.client.ip(), &pass.bounds) {
+            self.refuse(client, refusal);
+            return Some(Ending::Told);
+        }
         let mut connection = self.roster.remove(key)?;
-        let client = connection.client;
         connection.silence(&mut self.tools.spares);
+        self.ledger.dismiss_stranger(client.client.ip());
         self.count_open(client, false);
         self.tools.tally.closed[Ending::PassedOn as usize] += 1;
         let token = |token| Token(FOREIGN | PASSAGE | token);
         let socket = (connection.into_socket(), client.client.socket());
         let begun = self.passages.begin(now.mono, socket, &pass, (&self.registry, token));
         if begun.is_err() {
-            self.ledger.dismiss_stranger(client.client.ip());
+            self.ledger.dismiss_passage(client.client.ip());
         }
         None
     }

@@ -146,6 +146,7 @@ impl Streams {
     pub(crate) fn tally(&self) -> StreamTally {
         StreamTally {
             passing: self.passages.count() as u64,
+            passed_idle: self.passages.idle(),
             paused: u64::from(self.doors.reopen_at().is_some()),
             ..self.tools.tally
         }
@@ -207,7 +208,7 @@ impl Streams {
             }
         }
         for client in self.passages.turn(now.mono, &mut self.tools.records) {
-            self.ledger.dismiss_stranger(client);
+            self.ledger.dismiss_passage(client);
         }
     }
 
@@ -332,7 +333,7 @@ impl Streams {
             self.remove(key);
         }
         for client in self.passages.close_all() {
-            self.ledger.dismiss_stranger(client);
+            self.ledger.dismiss_passage(client);
         }
     }
 

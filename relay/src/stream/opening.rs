@@ -5,6 +5,7 @@
 //! else goes on untouched.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proto::framing::client_hello::{self, ClientHello};
 use proto::framing::proxy::{self, Origin};
@@ -14,6 +15,7 @@ use proto::framing::sniff::{Opening, sniff};
 use super::door::DoorPlan;
 use super::tally::Ending;
 use crate::certificates::PROTOCOLS;
+use crate::ledger::Bounds;
 
 /// The most bytes that are looked at.
 pub(super) const LONGEST: usize = client_hello::LONGEST;
@@ -29,6 +31,10 @@ pub(crate) struct PassThrough {
     pub(crate) names: Vec<String>,
     /// Whether it is told the client's address by a PROXY header.
     pub(crate) proxy_header: bool,
+    /// How many connections go there.
+    pub(crate) bounds: Bounds,
+    /// How long one may stay on which nothing moves.
+    pub(crate) idle: Duration,
 }
 
 /// What the first bytes say.
@@ -119,6 +125,8 @@ mod tests {
             to: "127.0.0.1:8443".parse().unwrap(),
             names: vec!["www.example.org".to_owned()],
             proxy_header: false,
+            bounds: Bounds { in_all: 1, per_network: 1, per_client: 1 },
+            idle: Duration::from_secs(60),
         };
         let (www, turn) = (Some("www.example.org"), Some("turn.example.org"));
         for (case, hello, foreign) in [

@@ -1,9 +1,11 @@
 //! TLS for somebody else, passed on untouched in both directions.
 //!
 //! What one side sends is read when the other one takes it, so a slow side slows the other and
-//! nothing piles up: at most one read waits in each direction.
+//! nothing piles up: at most one read waits in each direction. A passage ends with its sides, or
+//! when nothing has moved on it for long: a client that says hello and no more holds nothing for
+//! ever.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
@@ -25,7 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const READS: usize = 4;
 
 /// Names a passage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PassageKey {
     index: usize,
     generation: u32,
@@ -38,8 +40,10 @@ pub(super) struct Passages {
     free: Vec<usize>,
     /// Passages with something to do.
     ready: Vec<PassageKey>,
-    /// Passages that wait for the other server, oldest first.
-    connecting: VecDeque<(Instant, PassageKey)>,
+    /// When each passage is looked at, whether it is to be given up.
+    alarms: BTreeSet<(Instant, PassageKey)>,
+    /// Passages given up because nothing moved.
+    idle: u64,
 }
 
 #[derive(Debug)]
@@ -49,6 +53,14 @@ struct Passage {
     /// Whom it counts for.
     client: IpAddr,
     ready: bool,
+    /// When it began to wait for the other server.
+    begun: Instant,
+    /// When a side had something to say or to take last.
+    stirred: Instant,
+    /// How long nothing may move.
+    patience: Duration,
+    /// Where it stands in [`Passages::alarms`].
+    alarm: Instant,
 }
 
 #[derive(Debug)]
@@ -95,10 +107,18 @@ impl Passages {
         let mut sides = [Side::new(socket), Side::new(server)];
         sides[0].held = held;
         (sides[0].readable, sides[0].writable) = (true, true);
-        let passage = Passage { sides, client: from.ip(), ready: false };
+        let passage = Passage {
+            sides,
+            client: from.ip(),
+            ready: false,
+            begun: now,
+            stirred: now,
+            patience: pass.idle,
+            alarm: now + PATIENCE,
+        };
+        self.alarms.insert((passage.alarm, key));
         self.places[key.index].1 = Some(passage);
         self.free.pop();
-        self.connecting.push_back((now + PATIENCE, key));
         Ok(())
     }
 
@@ -118,9 +138,14 @@ impl Passages {
         !self.ready.is_empty()
     }
 
-    /// When a server that does not accept is given up.
+    /// When a passage may have to be given up.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.connecting.front().map(|(at, _)| *at)
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// How many were given up because nothing moved.
+    pub(super) fn idle(&self) -> u64 {
+        self.idle
     }
 
     /// How many there are.
@@ -134,6 +159,7 @@ impl Passages {
         for key in std::mem::take(&mut self.ready) {
             let Some(passage) = self.find(key) else { continue };
             passage.ready = false;
+            passage.stirred = now;
             match passage.pump(buffer) {
                 Ok(Pumped::Waits) => {}
                 Ok(Pumped::More) => {
@@ -143,19 +169,33 @@ impl Passages {
                 Ok(Pumped::Done) | Err(_) => ended.extend(self.remove(key)),
             }
         }
-        while self.next_deadline().is_some_and(|at| at <= now) {
-            let Some((_, key)) = self.connecting.pop_front() else { break };
-            if self.find(key).is_some_and(|passage| !passage.sides[1].is_connected()) {
-                ended.extend(self.remove(key));
-            }
+        while let Some(&(at, key)) = self.alarms.first()
+            && at <= now
+        {
+            self.alarms.pop_first();
+            ended.extend(self.look_after(now, key));
         }
         ended
+    }
+
+    /// Gives a passage up whose alarm went off, or looks at it later. Gives its client if it ended.
+    fn look_after(&mut self, now: Instant, key: PassageKey) -> Option<IpAddr> {
+        let passage = self.find(key)?;
+        let connected = passage.sides[1].is_connected();
+        let end =
+            if connected { passage.stirred + passage.patience } else { passage.begun + PATIENCE };
+        if end <= now {
+            self.idle += u64::from(connected);
+            return self.remove(key);
+        }
+        passage.alarm = end;
+        self.alarms.insert((end, key));
+        None
     }
 
     /// Ends all of them. Gives their clients.
     pub(super) fn close_all(&mut self) -> Vec<IpAddr> {
         self.ready.clear();
-        self.connecting.clear();
         let indices = 0..self.places.len();
         let keys = indices.map(|index| PassageKey { index, generation: self.places[index].0 });
         keys.collect::<Vec<_>>().into_iter().filter_map(|key| self.remove(key)).collect()
@@ -176,7 +216,8 @@ impl Passages {
     }
 
     fn remove(&mut self, key: PassageKey) -> Option<IpAddr> {
-        let client = self.find(key)?.client;
+        let &mut Passage { client, alarm, .. } = self.find(key)?;
+        self.alarms.remove(&(alarm, key));
         let (generation, passage) = &mut self.places[key.index];
         *generation = generation.wrapping_add(1);
         *passage = None;

@@ -11,6 +11,12 @@ pub enum Refusal {
     PerNetwork,
     /// All clients together do.
     InAll,
+    /// As many connections of the client are passed on as may be.
+    PassedPerClient,
+    /// The same of the network around it.
+    PassedPerNetwork,
+    /// The same of everybody.
+    PassedInAll,
     /// Descriptors or memory of the kernel ran out.
     Exhausted,
     /// The client's address or network began too many handshakes of TLS.
@@ -19,8 +25,16 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in order of its index.
-    pub const ALL: [Self; 5] =
-        [Self::PerClient, Self::PerNetwork, Self::InAll, Self::Exhausted, Self::Handshakes];
+    pub const ALL: [Self; 8] = [
+        Self::PerClient,
+        Self::PerNetwork,
+        Self::InAll,
+        Self::PassedPerClient,
+        Self::PassedPerNetwork,
+        Self::PassedInAll,
+        Self::Exhausted,
+        Self::Handshakes,
+    ];
 
     /// The name used in labels.
     pub fn name(self) -> &'static str {
@@ -28,6 +42,9 @@ impl Refusal {
             Self::PerClient => "connections_per_client",
             Self::PerNetwork => "connections_per_network",
             Self::InAll => "connections",
+            Self::PassedPerClient => "passed_per_client",
+            Self::PassedPerNetwork => "passed_per_network",
+            Self::PassedInAll => "passed",
             Self::Exhausted => "exhausted",
             Self::Handshakes => "handshakes",
         }
@@ -45,6 +62,17 @@ impl Refusal {
                  connections without an allocation"
             }
             Self::InAll => "the relay holds limits.connections connections without an allocation",
+            Self::PassedPerClient => {
+                "as many connections of the client are passed on as \
+                 tls.pass_through.connections_per_client allows"
+            }
+            Self::PassedPerNetwork => {
+                "as many connections of the IPv4 /24 or IPv6 /48 around the client are passed on \
+                 as tls.pass_through.connections_per_network allows"
+            }
+            Self::PassedInAll => {
+                "as many connections are passed on as tls.pass_through.connections allows"
+            }
             Self::Exhausted => {
                 "the system gave no descriptor or memory for a connection, which waits and is \
                  taken when there is room"
@@ -68,6 +96,14 @@ impl Refusal {
                  users are in that network"
             }
             Self::InAll => "look for a flood of connections; if there is none, raise the limit",
+            Self::PassedPerClient | Self::PassedPerNetwork => {
+                "raise it if many visitors of the other server are behind one NAT; otherwise look \
+                 for who opens connections and does not use them"
+            }
+            Self::PassedInAll => {
+                "raise it if the other server has so many visitors; otherwise look for a flood of \
+                 connections"
+            }
             Self::Exhausted => "raise the limit of descriptors (LimitNOFILE)",
             Self::Handshakes => {
                 "raise it if many users are behind one NAT; otherwise it is a flood, and nothing \
@@ -255,6 +291,8 @@ pub(crate) struct StreamTally {
     pub(crate) dropped_frames: u64,
     /// Their bytes.
     pub(crate) dropped_bytes: u64,
+    /// Connections passed on that ended because nothing moved.
+    pub(crate) passed_idle: u64,
     /// Records of pseudo-TLS answered.
     pub(crate) pseudo_tls: u64,
     /// TLS handshakes done.

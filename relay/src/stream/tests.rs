@@ -1,5 +1,7 @@
 //! Streams on real sockets, with a clock that is told.
 
+mod passages;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -31,6 +33,11 @@ struct Stage {
 
 impl Stage {
     fn new(limits: &str) -> Self {
+        Self::beside(limits, None)
+    }
+
+    /// One that passes on what is for another server, if there is one.
+    fn beside(limits: &str, pass_through: Option<PassThrough>) -> Self {
         let text = format!(
             "realm = \"r\"\nworkers = 1\n[auth]\nrest_secrets = [\"0123456789abcdef\"]\n\
              [limits]\n{limits}\n[[listen]]\naddress = \"127.0.0.1:3478\"\ntransport = \"tcp\""
@@ -41,11 +48,18 @@ impl Stage {
         listener.set_nonblocking(true).unwrap();
         let door = listener.local_addr().unwrap();
         let ledger = SharedLedger::new([]);
-        let plan = DoorPlan { plain: Some(ListenerId(0)), ..DoorPlan::default() };
+        let tls = pass_through.is_some().then_some(ListenerId(0));
+        let plan = DoorPlan { plain: Some(ListenerId(0)), tls, ..DoorPlan::default() };
         let doors = vec![(plan, listener)];
         let registry = engine.registry().unwrap();
         Self {
-            streams: Streams::new(config.streams(), registry, doors, ledger.clone()).unwrap(),
+            streams: Streams::new(
+                StreamConfig { pass_through, ..config.streams() },
+                registry,
+                doors,
+                ledger.clone(),
+            )
+            .unwrap(),
             server: Server::new(Arc::new(config.server(0)), ledger, [7; 32]),
             batch: Batch::new(),
             now: Now { mono: Clock::new().last().mono, unix: UnixTime(1_800_000_000) },

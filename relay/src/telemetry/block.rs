@@ -222,6 +222,7 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
         bytes_out,
         dropped_frames,
         dropped_bytes,
+        passed_idle,
         pseudo_tls,
         handshakes,
         paused,
@@ -231,7 +232,7 @@ fn streams(tally: &mut StreamTally, each: &mut impl FnMut(&mut u64)) {
     refused.iter_mut().for_each(&mut *each);
     closed.iter_mut().for_each(&mut *each);
     open.iter_mut().for_each(&mut *each);
-    for word in [accepted, reads, writes, bytes_in, bytes_out] {
+    for word in [accepted, reads, writes, bytes_in, bytes_out, passed_idle] {
         each(word);
     }
     for word in [dropped_frames, dropped_bytes, pseudo_tls, handshakes, paused, passing] {

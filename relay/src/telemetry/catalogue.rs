@@ -253,7 +253,13 @@ const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_connections_refused_total",
         Unit::Count,
-        "connections closed at once or not taken: limits.connections_per_client, limits.connections_per_network or limits.connections reached by clients without an allocation, more handshakes than limits.handshakes_per_s, descriptors or memory exhausted",
+        "connections closed at once or not taken: limits.connections_per_client, limits.connections_per_network or limits.connections reached by clients without an allocation, the same limits of tls.pass_through by those that are passed on, more handshakes than limits.handshakes_per_s, descriptors or memory exhausted",
+    ),
+    (
+        Kind::Counter,
+        "av_edge_relay_connections_passed_idle_total",
+        Unit::Count,
+        "connections passed on that were closed because nothing moved for tls.pass_through.idle_s",
     ),
     (
         Kind::Counter,

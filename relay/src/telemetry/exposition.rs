@@ -232,6 +232,7 @@ fn streams(worker: &str, snapshot: &Snapshot) {
     }
     for (name, total) in [
         ("av_edge_relay_connections_accepted_total", tally.accepted),
+        ("av_edge_relay_connections_passed_idle_total", tally.passed_idle),
         ("av_edge_relay_tls_handshakes_total", tally.handshakes),
         ("av_edge_relay_pseudo_tls_total", tally.pseudo_tls),
         ("av_edge_relay_stream_dropped_packets_total", tally.dropped_frames),

@@ -572,6 +572,8 @@ fn the_documented_tls_is_valid_and_bad_pieces_are_told() {
         ("127.0.0.1:8443", "localhost", "tls.pass_through.to", "an address"),
         ("www.example", "*.example", "tls.pass_through.names[0]", "wildcard"),
         ("proxy_header", "proxy_headers", "tls.pass_through.proxy_headers", "Did you mean"),
+        ("idle_s = 600", "idle_s = 30", "tls.pass_through.idle_s", "60"),
+        ("connections = 4096", "connections = 0", "tls.pass_through.connections", "1"),
     ] {
         let message = judge(from, to).unwrap_err();
         assert!(message.contains(&format!(": {key}")), "{message}");
