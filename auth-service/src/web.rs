@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -102,7 +102,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.
 async fn visit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let open = request.uri().path() != "/metrics";
-    let verdict = judge(&shared.live(), request.headers());
+    let verdict = judge(&shared.live(), request.uri(), request.headers());
     match verdict {
         Err(Denied::Host) => {
             let words = "this name is not in metrics.hosts; addresses and localhost always are";
@@ -116,9 +116,11 @@ async fn visit(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     }
 }
 
-fn judge(live: &Live, headers: &HeaderMap) -> Result<(), Denied> {
-    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-    live.config.access.judge(value(header::HOST), value(header::AUTHORIZATION))
+fn judge(live: &Live, target: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
+    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    let called = hosts.chain(target.authority().map(|it| it.as_str().as_bytes()));
+    let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    live.config.access.judge(called, authorization)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

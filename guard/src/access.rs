@@ -120,9 +120,14 @@ impl Access {
         self.token.is_some() || self.tls.as_ref().is_some_and(Tls::knows_clients)
     }
 
-    /// Judges the headers Host and Authorization of a request. Who sends no Host is no browser.
-    pub fn judge(&self, host: Option<&[u8]>, authorization: Option<&[u8]>) -> Result<(), Denied> {
-        if !host.is_none_or(|host| self.is_ours(host)) {
+    /// Judges every name that a request calls the door by, in Host and in its target, and the header
+    /// Authorization. Who calls it by none is no browser.
+    pub fn judge<'a>(
+        &self,
+        mut called: impl Iterator<Item = &'a [u8]>,
+        authorization: Option<&[u8]>,
+    ) -> Result<(), Denied> {
+        if !called.all(|name| self.is_ours(name)) {
             return Err(Denied::Host);
         }
         let Some(token) = &self.token else { return Ok(()) };
@@ -175,11 +180,11 @@ mod tests {
             ("127.0.0.1.example.com:80", false),
             ("", false),
         ] {
-            let verdict = access.judge(Some(host.as_bytes()), None);
+            let verdict = access.judge([host.as_bytes()].into_iter(), None);
             assert_eq!(verdict, if allowed { Ok(()) } else { Err(Denied::Host) }, "{host}");
         }
-        assert_eq!(access.judge(None, None), Ok(()), "HTTP/1.0 without a Host");
-        assert_eq!(access.judge(Some(b"\xff"), None), Err(Denied::Host));
+        assert_eq!(access.judge([].into_iter(), None), Ok(()), "HTTP/1.0 without a Host");
+        assert_eq!(access.judge([&b"\xff"[..]].into_iter(), None), Err(Denied::Host));
     }
 
     #[test]
@@ -201,7 +206,7 @@ mod tests {
             (Some("0123456789abcdef"), false),
             (None, false),
         ] {
-            let verdict = access.judge(Some(b"127.0.0.1"), header.map(str::as_bytes));
+            let verdict = access.judge([&b"127.0.0.1"[..]].into_iter(), header.map(str::as_bytes));
             assert_eq!(verdict, if allowed { Ok(()) } else { Err(Denied::Token) }, "{header:?}");
         }
         for (text, mode) in

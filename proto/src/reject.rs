@@ -275,6 +275,8 @@ reasons! {
             "let the peer send smaller datagrams";
         Throttled "throttled" "more unauthenticated requests from one source than are answered"
             "look whether many clients are behind one NAT, then raise limits.strangers_per_s; otherwise somebody forges the source, and nothing is to do";
+        Disproportionate "disproportionate" "an error that weighs more than 2.67 times the request, whose source may be forged"
+            "nothing to do: it is for requests shorter than clients send, where the realm is long";
         Guessing "guessing" "a login where too many passwords were wrong: for this name, or for many names, from this source or its network; or one wrong password more than is answered. Who asked little so far, and who has an allocation, is heard as before"
             "look for a client that goes on with an old password; otherwise somebody guesses, and a firewall may block the source";
         AllocationBandwidth "allocation_bandwidth" "an allocation carries more than limits.kbit_per_s_per_allocation in one direction"
@@ -374,6 +376,7 @@ impl DropReason {
             | Self::NoAllocation
             | Self::HopLimit
             | Self::Throttled
+            | Self::Disproportionate
             | Self::Guessing
             | Self::WorkerBusy => false,
         }

@@ -11,6 +11,7 @@ mod entry;
 mod guestbook;
 mod levers;
 mod reload;
+mod surroundings;
 mod visits;
 mod watch;
 
@@ -38,7 +39,8 @@ use door::Desk;
 pub(crate) use guestbook::Guestbook;
 use guestbook::{Page, Place};
 use levers::Pulled;
-use reload::Doors;
+use reload::{Doors, Prompts};
+use surroundings::Surroundings;
 use watch::Watch;
 
 /// When a drain first says what it waits for, and how often at least.
@@ -57,6 +59,7 @@ pub(crate) struct Vacant {
     node: String,
     drain: Duration,
     certificates: Option<Arc<Certificates>>,
+    surroundings: Surroundings,
 }
 
 /// An office at work.
@@ -85,7 +88,8 @@ pub(crate) fn open(config: &Config) -> Result<Vacant, StartError> {
     let (door, admin, control) = (door.transpose()?, admin.transpose()?, control.transpose()?);
     let node = gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (drain, certificates) = (config.drain, config.certificates());
-    Ok(Vacant { door, admin, control, node, drain, certificates })
+    let surroundings = Surroundings::open();
+    Ok(Vacant { door, admin, control, node, drain, certificates, surroundings })
 }
 
 fn bind(config: &Config, key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -135,7 +139,12 @@ impl Vacant {
             admin: admin.as_ref().map(|(_, door)| Arc::clone(&door.entry)),
         };
         let (levers, Pulled { drain, reload }) = levers::levers();
-        let renewals = reload::obey(hangup, reload, observer.clone(), reader.clone(), doors);
+        let surroundings = {
+            let _guard = runtime.enter();
+            self.surroundings.attend()
+        };
+        let prompts = Prompts { hangup, pulled: reload, surroundings };
+        let renewals = reload::obey(prompts, observer.clone(), reader.clone(), doors);
         let lookout = Watch::new(observer.clone());
         let api = api::Desk::new(observer.clone(), lookout.clone(), levers, &self.node);
         let router = api::router(api);

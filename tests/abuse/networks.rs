@@ -7,6 +7,7 @@ use client::{ClientError, Event, TurnClient};
 use super::target::{ATTACKER, SOON, Target};
 use super::{Attack, Outcome, judge, outcome};
 use crate::site::{EXTERNAL, INTERNAL, PEER};
+use rig::clock;
 
 /// Where no peer may be, in every dress.
 const INSIDE: &[&str] = &[
@@ -69,6 +70,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "reach the relay's own listener from outside", run: own_listener },
     Attack { name: "hide a forbidden peer in a list", run: list },
     Attack { name: "connect to services inside over TCP", run: tcp },
+    Attack { name: "reach a service on an address that the relay's host gets later", run: later },
 ];
 
 #[test]
@@ -175,4 +177,27 @@ fn tcp(target: &mut Target) -> Outcome {
         }
     }
     outcome(connected.is_empty(), format!("services that were called: {connected:?}"))
+}
+
+fn later(target: &mut Target) -> Outcome {
+    // As an address of DHCP, of a container or of a failover is: nobody's yet, so it may be permitted.
+    const LATER: [&str; 2] = ["9.25.3.1", "2a00:25::1"];
+    let ends = LATER.map(|host| SocketAddr::new(host.parse().expect("an address"), 7_779));
+    let mut heard = Vec::new();
+    for (at, family) in ends.into_iter().zip([client::Family::V4, client::Family::V6]) {
+        let wish = client::AllocateOptions { family: Some(family), ..Default::default() };
+        let (mut client, _) = target.tenant_with(ATTACKER, "networks", &wish);
+        client.permit(&[at.ip()]).expect("it is nobody's");
+        target.site.relay.address("lo", &[&at.ip().to_string()]);
+        let service = target.site.relay.enter(|| UdpSocket::bind(at)).expect("a port there");
+        service.set_read_timeout(Some(SOON)).expect("a timeout");
+        clock::rest_until(clock::now() + SOON);
+        knock(&mut client, at);
+        if super::raw::drain(&service).0 > 0 {
+            heard.push(at);
+        }
+        drop(service);
+        target.site.relay.ip(&format!("address del {} dev lo", at.ip()));
+    }
+    outcome(heard.is_empty(), format!("services that heard something: {heard:?}"))
 }

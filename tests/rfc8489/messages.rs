@@ -394,7 +394,7 @@ fn sec_008_unauthenticated_packets_leave_nothing_behind() {
 #[test]
 fn stun_023_answers_fit_the_smallest_path() {
     let mut world = World::configured(23, |config| {
-        config.realm = "r".repeat(127);
+        config.realm = "r".repeat(40);
         config.software = Some("s".repeat(127));
     })
     .with_client("alice")

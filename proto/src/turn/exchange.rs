@@ -5,13 +5,14 @@
 
 use std::net::SocketAddr;
 
-use crate::addr::FiveTuple;
+use crate::addr::{Family, FiveTuple, Transport};
 use crate::dialect::{Answer, Call, Signer};
 use crate::now::Now;
 use crate::policy::Ledger;
-use crate::reject::Reject;
+use crate::reject::{DropReason, Reject};
 use crate::request::{Challenge, Refusal, Reply};
 use crate::turn::action::{Action, Verdict};
+use crate::turn::nonce;
 use crate::turn::notices::{Notice, Occurrence, Party};
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
@@ -20,6 +21,32 @@ use crate::turn::tally::Procedure;
 /// the server name of access tokens.
 const RESPONSE_MAX: usize = 1_280;
 
+/// How much more than a request an error may weigh on the wire whose receiver may not be who asked:
+/// a victim's address is easily written into a datagram (threat model T3).
+const HEAVIEST: (usize, usize) = (8, 3);
+
+/// The shortest Allocate that makes sense: a header and REQUESTED-TRANSPORT.
+const SHORTEST_ALLOCATE: usize = 28;
+
+/// Whether every client that wants an allocation over UDP can be told how to log in to this realm:
+/// what tells it may not be much larger than what it asked.
+pub fn can_challenge(realm: &str, server_name: Option<&str>) -> bool {
+    let attribute = |len: usize| 4 + len.next_multiple_of(4);
+    let server_name = server_name.map_or(0, |name| attribute(name.len()));
+    let code_and_algorithms = attribute(4) + attribute(8);
+    let told = 20 + code_and_algorithms + attribute(realm.len()) + attribute(nonce::LENGTH);
+    is_modest(Family::V4, SHORTEST_ALLOCATE, told + server_name)
+}
+
+fn is_modest(family: Family, asked: usize, told: usize) -> bool {
+    let headers = match family {
+        Family::V4 => 20 + 8,
+        Family::V6 => 40 + 8,
+    };
+    let (most, of) = HEAVIEST;
+    (told + headers) * of <= (asked + headers) * most
+}
+
 /// What a response needs to know of its request.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
@@ -27,6 +54,8 @@ pub(crate) struct Exchange {
     pub(crate) client: FiveTuple,
     /// What for.
     pub(crate) procedure: Procedure,
+    /// In so many bytes.
+    pub(crate) asked: usize,
     /// What to repeat, and in which dialect.
     pub(crate) call: Call,
     /// How to sign; `None` until the request is authenticated.
@@ -42,13 +71,39 @@ impl<L: Ledger> Server<L> {
     /// The same with room for a response that is longer than usual.
     pub(super) fn succeed_in(&mut self, buffer: &mut [u8], exchange: &Exchange, reply: Reply<'_>) {
         self.tally.succeeded[exchange.procedure as usize] += 1;
-        self.respond(buffer, exchange, Answer::Success(reply));
+        if let Some(bytes) = self.written(buffer, exchange, Answer::Success(reply)) {
+            self.send_control(exchange.client, bytes.into());
+        }
     }
 
-    /// Queues the error response a refusal demands.
+    /// Queues the error response a refusal demands, unless it could be turned against somebody.
     pub(super) fn refuse(&mut self, now: Now, exchange: &Exchange, reject: &Reject) -> Verdict {
-        self.tally.rejected[reject.why.index()] += 1;
         let code = exchange.call.code(reject.why);
+        let config = self.config.clone();
+        let transport = self.transport(exchange.client);
+        let challenges = exchange.call.challenges(code);
+        let nonce = challenges.then(|| self.nonces.issue(now, exchange.client.client, transport));
+        let refusal = Refusal {
+            code,
+            unknown: &reject.unknown,
+            challenge: nonce.as_ref().map(|nonce| Challenge {
+                realm: &config.realm,
+                nonce,
+                authorization: config.authority.tokens.as_ref().map(|it| &*it.server_name),
+                here: self.public_name(exchange.client),
+            }),
+            elsewhere: (code == 300).then(|| self.elsewhere(exchange)),
+        };
+        let mut buffer = [0; RESPONSE_MAX];
+        let Some(bytes) = self.written(&mut buffer, exchange, Answer::Error(&refusal)) else {
+            return Verdict::Handled;
+        };
+        let family = Family::of(exchange.client.client.ip());
+        let may_be_forged = transport == Transport::Udp && exchange.signer.is_none();
+        if may_be_forged && !is_modest(family, exchange.asked, bytes.len()) {
+            return self.dropped(DropReason::Disproportionate);
+        }
+        self.tally.rejected[reject.why.index()] += 1;
         if let Some(demand) = self.demand(exchange.client.listener) {
             demand.refuse(exchange.procedure, reject.why, code);
         }
@@ -63,25 +118,10 @@ impl<L: Ledger> Server<L> {
             },
             count: 1,
         });
-        let config = self.config.clone();
-        let transport = self.transport(exchange.client);
-        let challenges = exchange.call.challenges(code);
         if challenges && exchange.procedure == Procedure::Allocate {
             self.arrivals.note(&self.digests, exchange.client, now.mono);
         }
-        let nonce = challenges.then(|| self.nonces.issue(now, exchange.client.client, transport));
-        let refusal = Refusal {
-            code,
-            unknown: &reject.unknown,
-            challenge: nonce.as_ref().map(|nonce| Challenge {
-                realm: &config.realm,
-                nonce,
-                authorization: config.authority.tokens.as_ref().map(|it| &*it.server_name),
-                here: self.public_name(exchange.client),
-            }),
-            elsewhere: (code == 300).then(|| self.elsewhere(exchange)),
-        };
-        self.respond(&mut [0; RESPONSE_MAX], exchange, Answer::Error(&refusal));
+        self.send_control(exchange.client, bytes.into());
         Verdict::Handled
     }
 
@@ -94,14 +134,16 @@ impl<L: Ledger> Server<L> {
         listener.advertised.map(|_| listener.reachable())
     }
 
-    fn respond(&mut self, buffer: &mut [u8], exchange: &Exchange, answer: Answer<'_>) {
+    fn written<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        exchange: &Exchange,
+        answer: Answer<'_>,
+    ) -> Option<&'b [u8]> {
         let software = self.config.software.as_deref();
         let written = exchange.call.write(answer, exchange.signer.as_ref(), software, buffer);
-        let Ok(bytes) = written else {
-            debug_assert!(false, "the buffer holds every response");
-            return;
-        };
-        self.send_control(exchange.client, bytes.into());
+        debug_assert!(written.is_ok(), "the buffer holds every response");
+        written.ok()
     }
 
     /// Queues a control message.

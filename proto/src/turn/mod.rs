@@ -71,6 +71,7 @@ mod wish;
 pub use crate::dialect::Wrap;
 pub use action::{Action, Change, CloseReason, ConnectFailure, OpenFailure, Span, Verdict};
 pub use config::Config;
+pub use exchange::can_challenge;
 pub use mobility::MOST_DIVERTED;
 pub use notices::{Notice, Occurrence, Party};
 pub use route::Route;

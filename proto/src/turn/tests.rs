@@ -16,7 +16,7 @@ use crate::addr::{
     Carried, ClientAddr, Family, FiveTuple, ListenerId, PeerAddr, RelayId, RelayedAddr, Side,
     Transport, steer,
 };
-use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, mint};
+use crate::auth::{Authority, Credential, Grant, KeyRing, PoolKey, TokenKeys, mint};
 use crate::dialect::PerDialect;
 use crate::now::Now;
 use crate::now::tests::start;
@@ -28,13 +28,14 @@ use crate::policy::{
 use crate::reject::{DropReason, Why};
 use crate::stun::attribute::{
     Channel, ErrorCode, EvenPort, Lifetime, MobilityTicket, Nonce, PROTOCOL_UDP, Realm,
-    RequestedTransport, ReservationToken, Username, XorPeerAddress, XorRelayedAddress,
+    RequestedTransport, ReservationToken, Software, Username, XorPeerAddress, XorRelayedAddress,
 };
 use crate::stun::{
     AttributeType, Class, Integrity, Message, MessageKey, Method, PasswordAlgorithm, TransactionId,
     Writer,
 };
 use crate::turn::action::{Action, OpenFailure, Verdict};
+use crate::turn::can_challenge;
 use crate::turn::config::{Compat, Config, Measured, MobilityPolicy, Redirect, Share, Terms};
 use crate::turn::server::Server;
 use crate::turn::throttle::{Rate, Throttle};
@@ -452,6 +453,55 @@ fn sec_007_answers_to_strangers_stay_small() {
         let ratio = wire(&response) / wire(request);
         assert!(ratio <= bound, "{case}: {ratio}");
         assert!(!Message::parse(&response).unwrap().has(AttributeType::SOFTWARE), "{case}");
+    }
+}
+
+#[test]
+fn sec_007_a_challenge_that_would_weigh_much_more_than_its_request_is_not_sent() {
+    let ask = |realm: usize, server_name: Option<usize>, attributes: usize, v6: bool| {
+        let mut stage = Stage::alone();
+        let mut config = (*stage.server.config).clone();
+        config.realm = "r".repeat(realm);
+        let server_name = server_name.map(|len| "s".repeat(len));
+        let greets = can_challenge(&config.realm, server_name.as_deref());
+        config.authority.tokens =
+            server_name.map(|server_name| TokenKeys { server_name, keys: Vec::new() });
+        stage.server.reconfigure(stage.now, config.into(), &[7; 32]);
+        if v6 {
+            stage.client.client = ClientAddr::new("[2001:db8::9]:5000".parse().unwrap());
+        }
+        let mut buffer = [0; 200];
+        let transaction = TransactionId([3; 12]);
+        let mut writer = Writer::new(&mut buffer, Class::Request, Method::ALLOCATE, transaction);
+        if attributes > 0 {
+            writer.add(&RequestedTransport(17));
+        }
+        if attributes > 1 {
+            writer.add(&Software("somebody else's"));
+        }
+        let request = writer.finish().unwrap();
+        let verdict = stage.server.client_input(stage.now, stage.client, request);
+        let answered = stage.carry_out().is_some();
+        assert_eq!(answered, verdict == Verdict::Handled);
+        assert_eq!(!answered, verdict == Verdict::Dropped(DropReason::Disproportionate));
+        let tally = stage.server.tally();
+        assert_eq!(tally.rejected.iter().sum::<u64>(), u64::from(answered));
+        assert!(attributes != 1 || v6 || answered == greets, "{realm}");
+        answered
+    };
+    for (realm, server_name, attributes, v6, answered) in [
+        (20, None, 0, false, true),
+        (21, None, 0, false, false),
+        (40, None, 1, false, true),
+        (41, None, 1, false, false),
+        (41, None, 1, true, true),
+        (127, None, 1, true, false),
+        (80, None, 2, false, true),
+        (12, Some(24), 1, false, true),
+        (12, Some(25), 1, false, false),
+    ] {
+        let found = ask(realm, server_name, attributes, v6);
+        assert_eq!(found, answered, "{realm} {server_name:?} {attributes} {v6}");
     }
 }
 

@@ -22,12 +22,35 @@ pub(super) fn realm(found: Option<&str>) -> Result<String, Problem> {
         let why = "missing. Name the realm clients log in to, for instance \"turn.example.org\".";
         return Err(Problem::at("realm", why));
     };
-    let length = realm.chars().count();
-    if !(1..=127).contains(&length) || realm.chars().any(char::is_control) {
-        let why = "a realm has 1 to 127 characters, none of them a control character.";
+    if realm.is_empty() || realm.chars().any(char::is_control) {
+        let why = "a realm has 1 to 40 bytes, none of them a control character.";
         return Err(Problem::text("realm", realm, why));
     }
+    challenge(realm, None)?;
     Ok(realm.to_owned())
+}
+
+/// What tells a stranger how to log in must not be much larger than what he sent.
+pub(super) fn challenge(realm: &str, server_name: Option<&str>) -> Result<(), Problem> {
+    if proto::turn::can_challenge(realm, server_name) {
+        return Ok(());
+    }
+    let (key, found, why) = match server_name {
+        None => (
+            "realm",
+            realm,
+            "at most 40 bytes: with more, the first answer to a client weighs more than 2.67 times what it \
+             asked, and the relay could be used to flood others.",
+        ),
+        Some(name) => (
+            "auth.server_name",
+            name,
+            "too long together with the realm: 36 bytes for both, each rounded up to a multiple of four. With \
+             more, the first answer to a client weighs more than 2.67 times what it asked, and the relay could \
+             be used to flood others.",
+        ),
+    };
+    Err(Problem::text(key, found, why))
 }
 
 pub(super) fn software(found: Option<String>) -> Result<Option<String>, Problem> {

@@ -355,6 +355,11 @@ impl Config {
         let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
         let room = limits::room(&relays, &ports, descriptors, limits::each(&listeners));
         let realm = check::realm(file.realm.as_deref())?;
+        secrets::warn_of_readers(name, path, &file.auth);
+        let authority = secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?;
+        if let Some(tokens) = &authority.tokens {
+            check::challenge(&realm, Some(&tokens.server_name))?;
+        }
         let files = hardening::files(&file, directory, path);
         let limits = limits::limits(&file.limits, room)?;
         let bandwidth = limits::bandwidths(&file.limits)?;
@@ -386,7 +391,7 @@ impl Config {
             memory: limits::memory(&file.limits)?,
             streams,
             tls,
-            authority: secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?,
+            authority,
             realm,
             redirect,
             timers: check::timers(&file.timers)?,

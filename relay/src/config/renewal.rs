@@ -8,6 +8,7 @@ use guard::Access;
 use toml::{Table, Value};
 use zeroize::Zeroizing;
 
+use super::addresses::Host;
 use super::error::Problem;
 use super::{Config, ConfigError};
 
@@ -98,6 +99,14 @@ impl Config {
         waiting.sort();
         waiting.dedup();
         Ok(Renewal { config: self.renewed(fresh), waiting })
+    }
+
+    /// This one with the addresses that the host has now, if they are others.
+    pub(crate) fn moved(&self) -> Result<Option<Self>, ConfigError> {
+        let host = Host::look().map_err(|problem| ConfigError::of(&self.name, problem))?;
+        let (own, broadcasts) = (host.addresses(), host.broadcasts());
+        let others = (&own, &broadcasts) != (&self.own, &self.broadcasts);
+        Ok(others.then(|| Self { own, broadcasts, ..self.clone() }))
     }
 
     /// This one, with what may change taken from a fresh one. The certificates in use stay where

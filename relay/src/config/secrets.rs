@@ -69,6 +69,19 @@ fn secret_file(path: &Path) -> Result<Vec<Secret>, Problem> {
     Ok(secrets)
 }
 
+/// Says so if everybody may read a configuration that holds secrets itself.
+pub(super) fn warn_of_readers(name: &str, path: Option<&Path>, auth: &file::Auth) {
+    let holds_some =
+        auth.rest_secrets.iter().next().is_some() || auth.oauth.iter().any(|it| it.key.is_some());
+    let mode = path.and_then(|path| Some(std::fs::metadata(path).ok()?.permissions().mode()));
+    if holds_some && mode.is_some_and(|mode| mode & 0o007 != 0) {
+        tracing::warn!(
+            "{name} holds secrets and everybody on this host can read it; chmod o= it, or move them \
+             into files of their own (auth.rest_secret_file, key_file)"
+        );
+    }
+}
+
 /// The text of a file that `key` names and nobody else may read.
 pub(super) fn read(key: &str, path: &Path) -> Result<Zeroizing<String>, Problem> {
     let shown = path.display().to_string();

@@ -37,7 +37,7 @@ impl Door {
 
     /// Judges a request; what is wrong with it, if anything.
     fn judge(&self, request: &Request) -> Result<(), Problem> {
-        let known = match self.entry.judge(request.headers()) {
+        let known = match self.entry.judge(request.uri(), request.headers()) {
             Err(Denied::Host) => {
                 let detail = "this name is not in admin.hosts; addresses and localhost always are";
                 return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));

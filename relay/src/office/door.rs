@@ -66,7 +66,7 @@ pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>) {
 
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.
 async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let verdict = desk.entry.judge(request.headers());
+    let verdict = desk.entry.judge(request.uri(), request.headers());
     let open = request.uri().path() != "/metrics";
     match verdict {
         Err(Denied::Host) => (

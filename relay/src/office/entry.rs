@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use guard::http::HEAD_TIMEOUT;
 use guard::tls::Tls;
 use guard::{Access, Denied};
@@ -32,10 +32,12 @@ impl Entry {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
-    /// Judges the headers of a request.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-        self.access().judge(value(header::HOST), value(header::AUTHORIZATION))
+    /// Judges the head of a request.
+    pub(super) fn judge(&self, target: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
+        let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+        let called = hosts.chain(target.authority().map(|it| it.as_str().as_bytes()));
+        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        self.access().judge(called, authorization)
     }
 
     /// Who may come in, now.

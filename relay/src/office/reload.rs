@@ -1,6 +1,6 @@
-//! The configuration is read again, by SIGHUP or by control, and no allocation ends by it.
+//! The configuration is read again, by SIGHUP or by control, and no allocation ends by it. It also
+//! follows the addresses of this host.
 
-use std::future;
 use std::sync::Arc;
 
 use guard::Reader;
@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::entry::Entry;
 use super::levers::Outcome;
+use super::surroundings::Ear;
 use crate::config::{Config, Renewal};
 use crate::service::Observer;
 
@@ -30,24 +31,33 @@ impl Doors {
     }
 }
 
+/// What has the configuration renewed.
+#[derive(Debug)]
+pub(super) struct Prompts {
+    /// SIGHUP, if it is obeyed.
+    pub(super) hangup: Option<Signal>,
+    /// Those who ask by control.
+    pub(super) pulled: mpsc::Receiver<Outcome>,
+    /// The host has other addresses.
+    pub(super) surroundings: Ear,
+}
+
 /// Obeys for ever.
-pub(super) async fn obey(
-    mut hangup: Option<Signal>,
-    mut pulled: mpsc::Receiver<Outcome>,
-    observer: Observer,
-    reader: Reader,
-    doors: Doors,
-) {
+pub(super) async fn obey(prompts: Prompts, observer: Observer, reader: Reader, doors: Doors) {
+    let Prompts { mut hangup, mut pulled, mut surroundings } = prompts;
+    let mut in_force = observer.config().clone();
     loop {
         let asked = tokio::select! {
             Some(()) = next(hangup.as_mut()) => None,
             Some(asked) = pulled.recv() => Some(asked),
-            // Neither signals nor control.
-            else => return future::pending().await,
+            () = surroundings.news() => {
+                follow(&mut in_force, &observer);
+                continue;
+            }
         };
         // A rotated log of records is no matter of whether the configuration is good.
         observer.reopen_records();
-        let outcome = once(&observer, &reader, &doors).await;
+        let outcome = once(&observer, &reader, &doors, &mut in_force).await;
         observer.count_reload(outcome.is_ok());
         if let Err(error) = &outcome {
             tracing::error!("{error} The configuration in force stays.");
@@ -67,19 +77,35 @@ async fn next(hangup: Option<&mut Signal>) -> Option<()> {
 }
 
 /// Reads it once; the keys that wait for a restart, or what is wrong.
-async fn once(observer: &Observer, reader: &Reader, doors: &Doors) -> Result<Vec<String>, String> {
+async fn once(
+    observer: &Observer,
+    reader: &Reader,
+    doors: &Doors,
+    in_force: &mut Config,
+) -> Result<Vec<String>, String> {
     let own = observer.clone();
     let outcome = reader.run(move || own.config().read_again()).await;
     let renewal = outcome.ok_or("files can no longer be read.")?;
-    Ok(apply(renewal.map_err(|error| error.to_string())?, observer, doors))
-}
-
-fn apply(Renewal { config, waiting }: Renewal, observer: &Observer, doors: &Doors) -> Vec<String> {
+    let Renewal { config, waiting } = renewal.map_err(|error| error.to_string())?;
     doors.grant(&config);
     observer.renew(&config);
+    *in_force = config;
     if !waiting.is_empty() {
         tracing::warn!("these changes wait for a restart: {}", waiting.join(", "));
     }
     tracing::info!("the configuration was read again: credentials, certificates, peers and limits");
-    waiting
+    Ok(waiting)
+}
+
+/// Keeps peers off the addresses that this host has now.
+fn follow(in_force: &mut Config, observer: &Observer) {
+    match in_force.moved() {
+        Ok(None) => {}
+        Ok(Some(config)) => {
+            observer.renew(&config);
+            *in_force = config;
+            tracing::info!("this host has other addresses: peers are judged by them");
+        }
+        Err(error) => tracing::error!("{error} Peers are judged by those it had."),
+    }
 }

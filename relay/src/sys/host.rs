@@ -5,6 +5,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
 
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
+
 /// Every address of every interface, without scopes; and the addresses that stand for a network of
 /// one: its first and its last, and the broadcast address that the interface was given.
 pub(crate) fn interfaces() -> io::Result<(BTreeSet<IpAddr>, BTreeSet<IpAddr>)> {
@@ -41,6 +44,15 @@ pub(crate) fn interfaces() -> io::Result<(BTreeSet<IpAddr>, BTreeSet<IpAddr>)> {
     }
     networks.retain(|ip| !found.contains(ip));
     Ok((found, networks))
+}
+
+/// Lets the runtime that it is called in wait for a socket.
+pub(crate) fn awaited(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor, always names the same, and keeps it open until the
+    // returned value, which owns the socket and lends it out as a reference only, is dropped.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let registered = unsafe { AsyncFd::register(socket) };
+    registered.map_err(io::Error::from)
 }
 
 /// The first and the last address of a network; none of one that has only two. IPv6 knows no

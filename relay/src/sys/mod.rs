@@ -35,7 +35,7 @@ mod strays;
 
 pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{
-    clock_is_synchronised, descriptor_limit, give_back_memory, interfaces, pin_to_core,
+    awaited, clock_is_synchronised, descriptor_limit, give_back_memory, interfaces, pin_to_core,
     raise_descriptor_limit,
 };
 pub(crate) use inbound::{HEADROOM, Inbound};

@@ -43,7 +43,13 @@ discovery! {
 /// What is replaced, by what, how the message goes on behind the file, and what it says.
 const MISTAKES: &[(&str, &str, &str, &str)] = &[
     (REALM, "", "realm", "missing"),
-    (REALM, "realm = \"\"", "realm = \"\"", "1 to 127"),
+    (REALM, "realm = \"\"", "realm = \"\"", "1 to 40"),
+    (
+        REALM,
+        "realm = \"a.realm.so.long.that.no.answer.may.repeat\"",
+        "realm = \"a.realm.so.long.that.no.answer.may.repeat\"",
+        "at most 40 bytes",
+    ),
     (REALM, "realm = 7", "realm", "string"),
     (REALM, "realm =", "line 2", ""),
     (REALM, "realms = \"example.org\"", "realms", "Did you mean `realm`?"),

@@ -63,7 +63,13 @@ impl<L: Ledger> Server<L> {
     ) -> Verdict {
         self.asked(from, procedure);
         let call = ms::Call { kind: message.kind(), transaction: message.transaction() };
-        let exchange = Exchange { client: from, procedure, call: Call::Ms(call), signer: None };
+        let exchange = Exchange {
+            client: from,
+            procedure,
+            asked: message.bytes().len(),
+            call: Call::Ms(call),
+            signer: None,
+        };
         let opens = procedure == Procedure::Allocate
             && message.number(Type::LIFETIME) != Some(0)
             && self.spoken_of(from, message.numbered()) == Spoken::Nothing;

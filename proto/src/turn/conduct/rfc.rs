@@ -64,7 +64,13 @@ impl<L: Ledger> Server<L> {
     ) -> Verdict {
         self.asked(from, procedure);
         let call = rfc::Call { method: message.method(), transaction: message.transaction() };
-        let exchange = Exchange { client: from, procedure, call: Call::Rfc(call), signer: None };
+        let exchange = Exchange {
+            client: from,
+            procedure,
+            asked: message.bytes().len(),
+            call: Call::Rfc(call),
+            signer: None,
+        };
         match procedure {
             Procedure::Binding if !self.hears(now, from, false) => {
                 self.dropped(DropReason::Throttled)

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use subtle::ConstantTimeEq;
+
 use crate::dialect::Signer;
 use crate::dialect::ms::{Message, Type};
 use crate::now::Now;
@@ -72,7 +74,7 @@ impl<L: Ledger> Server<L> {
         let owner = self.table.owner_of(exchange.client);
         let session = owner.and_then(|owner| owner.session.as_ref());
         let client = exchange.client;
-        session.is_some_and(|session| *session.nonce == *nonce)
+        session.is_some_and(|session| bool::from(session.nonce.ct_eq(nonce)))
             || self.nonces.is_good(now, nonce, client.client, self.transport(client))
     }
 }
