@@ -233,7 +233,7 @@ impl Sessions {
             if answer.len() > datagram.len() {
                 return Some(Greeting::Long);
             }
-            turn.batch.reply(outside(&self.sockets, from), answer);
+            turn.batch.reply(outside(&self.sockets, from), false, answer);
             return Some(Greeting::Asked);
         };
         if hello.sequence() != 1 {
@@ -269,7 +269,7 @@ impl Sessions {
             _ => return,
         };
         if turn.server.answers(turn.now, from) {
-            turn.batch.reply(outside(&self.sockets, from), &wire::alert(why));
+            turn.batch.reply(outside(&self.sockets, from), false, &wire::alert(why));
         }
     }
 
@@ -284,7 +284,7 @@ impl Sessions {
         loop {
             match session.poll(&mut self.room) {
                 Some(Output::Packet(packet)) => {
-                    turn.batch.reply(outside(&self.sockets, from), packet);
+                    turn.batch.reply(outside(&self.sockets, from), false, packet);
                 }
                 Some(Output::ApplicationData(message)) => turn.judge(from, message),
                 Some(Output::Connected) => {
@@ -356,6 +356,7 @@ impl Sessions {
             && session.seal(&self.plain)
         {
             let way = Way::to_client(outside(&self.sockets, to), marks);
+            let way = way.lasting(!session.stranger);
             while let Some(Output::Packet(packet)) = session.poll(&mut self.room) {
                 batch.send_copied(way, packet);
             }
@@ -409,7 +410,7 @@ impl Sessions {
         for (client, mut session) in self.by_client.drain() {
             session.close();
             while let Some(Output::Packet(packet)) = session.poll(&mut self.room) {
-                batch.reply(outside(&self.sockets, client), packet);
+                batch.reply(outside(&self.sockets, client), false, packet);
             }
             if session.stranger {
                 self.ledger.dismiss_stranger(client.client.ip());

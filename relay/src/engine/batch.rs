@@ -109,6 +109,9 @@ pub(crate) struct Way {
     pub(super) to: SocketAddr,
     /// What the network header shall say.
     pub(super) marks: Marks,
+    /// Whether more will go there, so that its next hop is worth to be looked for: answers to strangers
+    /// are not.
+    pub(super) lasts: bool,
 }
 
 /// Datagrams that leave together.
@@ -365,9 +368,14 @@ impl Batch {
         }
     }
 
-    /// Sends a control message to a client.
-    pub(crate) fn reply(&mut self, to: FiveTuple, bytes: &[u8]) {
-        self.send_copied(Way::to_client(to, Marks::PLAIN), bytes);
+    /// Sends a control message to a client, or to a stranger.
+    pub(crate) fn reply(&mut self, to: FiveTuple, is_client: bool, bytes: &[u8]) {
+        self.send_copied(Way::to_client(to, Marks::PLAIN).lasting(is_client), bytes);
+    }
+
+    /// Whether something leaves from a relayed address.
+    pub(crate) fn leaves_by(&self, id: RelayId) -> bool {
+        self.runs.iter().any(|run| run.way.door == Origin::Relay(id))
     }
 
     /// Sends bytes that lie nowhere yet.
@@ -483,12 +491,17 @@ pub(super) struct Filled {
 impl Way {
     /// From a relayed address to a peer.
     pub(crate) fn to_peer(via: RelayId, peer: PeerAddr, marks: Marks) -> Self {
-        Self { door: Origin::Relay(via), to: peer.socket(), marks }
+        Self { door: Origin::Relay(via), to: peer.socket(), marks, lasts: true }
     }
 
     /// From a listener to a client.
     pub(crate) fn to_client(to: FiveTuple, marks: Marks) -> Self {
-        Self { door: Origin::Listener(to.listener), to: to.client.socket(), marks }
+        Self { door: Origin::Listener(to.listener), to: to.client.socket(), marks, lasts: true }
+    }
+
+    /// The same, and whether more will go there.
+    pub(crate) fn lasting(self, lasts: bool) -> Self {
+        Self { lasts, ..self }
     }
 
     /// Whether both lead from one socket to one destination: those datagrams stay in order.
@@ -524,7 +537,7 @@ fn narrow(offset: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use proto::addr::ClientAddr;
+    use proto::addr::{AllocationId, ClientAddr, Family};
 
     use super::*;
 
@@ -537,7 +550,7 @@ mod tests {
     fn runs_of(datagrams: &[(FiveTuple, usize)]) -> Vec<u32> {
         let mut batch = Batch::new();
         for &(to, size) in datagrams {
-            batch.reply(to, &vec![7; size]);
+            batch.reply(to, true, &vec![7; size]);
         }
         for run in batch.runs() {
             let bytes: usize = batch.pieces(run).map(<[u8]>::len).sum();
@@ -556,6 +569,22 @@ mod tests {
         }
         let runs: Vec<_> = batch.runs().iter().map(|r| (r.way.marks.class, r.datagrams)).collect();
         assert_eq!(runs, [(0, 2), (0xB8, 2), (0xBB, 1), (0, 1)], "and they stay in order");
+    }
+
+    #[test]
+    fn what_leaves_by_a_relayed_address_is_seen_until_it_has_left() {
+        let id =
+            |slot| RelayId { allocation: AllocationId { slot, generation: 1 }, family: Family::V4 };
+        let mut batch = Batch::new();
+        batch.reply(client(0, 1), false, b"answer");
+        let piece = batch.put_aside(b"voice");
+        let peer = PeerAddr::new("192.0.2.9:5000".parse().unwrap());
+        batch.append(Way::to_peer(id(3), peer, Marks::PLAIN), &[piece]);
+        assert!(batch.leaves_by(id(3)) && !batch.leaves_by(id(4)));
+        let lasting: Vec<_> = batch.runs().iter().map(|run| run.way.lasts).collect();
+        assert_eq!(lasting, [false, true], "strangers are not worth a look");
+        batch.hand_out(|_, run| run.way.lasts);
+        assert!(!batch.leaves_by(id(3)));
     }
 
     #[test]

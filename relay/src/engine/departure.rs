@@ -193,7 +193,8 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let mut batch = Batch::new();
         for (to, bytes) in messages {
-            batch.reply(FiveTuple { listener: ListenerId(0), client: ClientAddr::new(*to) }, bytes);
+            let to = FiveTuple { listener: ListenerId(0), client: ClientAddr::new(*to) };
+            batch.reply(to, true, bytes);
         }
         let mut tally = EngineTally::default();
         let mut door =

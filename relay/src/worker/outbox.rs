@@ -82,9 +82,11 @@ impl Outbox {
                 Action::Send { to, bytes } if hands.dtls.serves(to.listener) => {
                     hands.dtls.reply(to, &bytes, &mut hands.batch);
                 }
-                Action::Send { to, bytes } => hands.batch.reply(to, &bytes),
+                Action::Send { to, bytes } => {
+                    hands.batch.reply(to, server.serves(to), &bytes);
+                }
                 Action::OpenRelay { id, want } => {
-                    // The port may be one that was released in this very turn.
+                    // The port, or the place in tables, may be one that was released in this very turn.
                     if !self.closing.is_empty() {
                         self.send_and_close(engine, &mut hands.batch);
                     }
@@ -97,7 +99,11 @@ impl Outbox {
                     hands.dtls.close(&mut turn, client);
                 }
                 Action::CloseRelay(id) => {
-                    self.closing.push(id);
+                    if hands.batch.leaves_by(id) {
+                        self.closing.push(id);
+                    } else {
+                        engine.close_relay(id);
+                    }
                     hands.tcp.close(id);
                 }
                 Action::ListenRelay { id, want } => {

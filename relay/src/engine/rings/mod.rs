@@ -2,7 +2,7 @@
 //! relayed ports.
 //!
 //! It is wrapped around the engine on sockets, which keeps everything else: requests, streams,
-//! handshakes. A relayed port is an octet in a map and has no socket, so an
+//! handshakes. Answers to clients leave by rings, those to strangers by sockets. A relayed port is an octet in a map and has no socket, so an
 //! allocation costs the kernel nothing. A frame is copied into the batch once and out of it once;
 //! what is between is the same for all engines.
 //!
@@ -235,10 +235,8 @@ impl RingEngine {
             self.send_within(batch, run, (from, other));
             return true;
         }
-        // What brings hops along is payload; answers to strangers are not worth a look.
-        let is_payload = relay.is_some() || marks.hops.is_some();
         let now = self.clock.last().mono;
-        let hop = self.paths.find(now, (from.ip(), to.ip()), is_payload);
+        let hop = self.paths.find(now, (from.ip(), to.ip()), run.way.lasts);
         if let Some(hop) = &hop {
             let leaving = Leaving { hop, from, to, marks };
             let index = self.outlets.iter().position(|it| it.sends && it.ifindex == hop.ifindex);

@@ -1,6 +1,6 @@
 //! Next hops of those we send to, as the host's routing has them.
 //!
-//! Only where payload goes is remembered, so strangers cannot make this grow. A hop is forgotten
+//! Only where clients and their peers are is remembered, so strangers cannot make this grow. A hop is forgotten
 //! after a while, and one datagram takes the host's stack instead: that keeps the stack's own
 //! knowledge of its neighbours fresh, which learns nothing from what goes past it.
 
