@@ -324,6 +324,9 @@ fn config(pool_key: PoolKey) -> Config {
             new_peers_per_minute: 256,
             peer_connections: 16,
             peer_connections_waiting: 16,
+            peer_connections_per_user: limit,
+            peer_connections_per_client: limit,
+            peer_connections_total: limit,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key, previous: vec![] }),

@@ -44,6 +44,11 @@ impl Pipe {
         Ok(Self { control, data: data.link })
     }
 
+    /// Asks for a connection to one more peer, which waits for half a minute to be bound.
+    pub fn connect(&mut self, peer: SocketAddr) -> Result<(), ClientError> {
+        self.control.ask(|| Draft::new(CONNECT).peer(peer)).map(drop)
+    }
+
     /// Renews the allocation.
     pub fn renew(&mut self, lifetime_s: u32) -> Result<(), ClientError> {
         self.control.ask(|| Draft::refresh(lifetime_s)).map(drop)

@@ -203,6 +203,12 @@ reasons! {
             "see whether the peer listens, and whether a firewall lets the relay reach it";
         TooManyConnections "too_many_connections" [508] "the allocation has limits.peer_connections connections to peers, or limits.peer_connections_waiting of them wait"
             "raise the limit, or let the client close connections it no longer needs";
+        UserConnections "user_connections" [486] "the user has as many connections to peers as limits.peer_connections_per_user allows"
+            "raise it, or let the client close connections it no longer needs";
+        ClientConnections "client_connections" [486] "the client address has as many connections to peers as limits.peer_connections_per_client allows"
+            "raise it if many users are behind one NAT; otherwise look for a client that does not close what it no longer needs";
+        TotalConnections "total_connections" [508] "the relay has as many connections to peers as limits.peer_connections_total allows"
+            "add a relay, or raise it if the process may open more descriptors (LimitNOFILE)";
         UnknownConnection "unknown_connection" [400] "ConnectionBind for a connection that never was, is over, or was claimed before; the client has half a minute to claim one"
             "let the client claim a connection as soon as it hears of it, and once";
         ControlConnection "control_connection" [400] "ConnectionBind over a connection that has an allocation: it needs one of its own"
@@ -235,6 +241,12 @@ reasons! {
             "update the client: payload of TCP relays goes through connections";
         TooManyConnections "too_many_connections" "a peer's TCP connection to an allocation that has limits.peer_connections of them, or limits.peer_connections_waiting that wait for the client"
             "raise the limit, or see why the client does not claim the connections that wait";
+        UserConnections "user_connections" "a TCP connection to or from a peer of a user who has limits.peer_connections_per_user of them"
+            "raise it, or let the client close connections it no longer needs";
+        ClientConnections "client_connections" "a TCP connection to or from a peer of a client address that has limits.peer_connections_per_client of them"
+            "raise it if many users are behind one NAT; otherwise look for a client that does not close what it no longer needs";
+        TotalConnections "total_connections" "a TCP connection to or from a peer while the relay has limits.peer_connections_total of them"
+            "add a relay, or raise it if the process may open more descriptors (LimitNOFILE)";
         Unrecognised "unrecognised" "not STUN and not ChannelData by its first byte"
             "nothing to do: scans and stray media look like this; from a good client it is media sent without channel or indication";
         MalformedStun "malformed_stun" "header or attributes of the message are broken"
@@ -341,6 +353,9 @@ impl DropReason {
             | Self::TooManyNewPeers
             | Self::TcpRelay
             | Self::TooManyConnections
+            | Self::UserConnections
+            | Self::ClientConnections
+            | Self::TotalConnections
             | Self::NoChannel
             | Self::NoPermission
             | Self::PeerDenied

@@ -2,23 +2,28 @@
 //!
 //! One lock around plain maps. It is taken at Allocate, at close, for a reservation, and when a
 //! connection comes or is no stranger any more, never for a packet: whether a relayed port is
-//! alive is one bit that packets between two clients of this relay look at without a lock. Each
-//! worker's part is kept apart as well, so that what a failed worker held can be credited.
+//! alive is one bit that packets between two clients of this relay look at without a lock
+//! (`ports`). Each worker's part is kept apart as well, so that what a failed worker held can be
+//! credited.
+
+mod ports;
 
 mod crowd;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use proto::addr::{Carried, ClientAddr, RelayedAddr};
 use proto::policy::bandwidth::{Pots, Shares};
-use proto::policy::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
+use proto::policy::{
+    Account, Claim, Crowded, Lease, Ledger, Limits, PeerLease, Reservation, UserKey,
+};
 use proto::reject::Why;
 use proto::turn::Throttle;
 
+use self::ports::{LivePorts, Servers};
 use crate::memory::Memory;
 use crate::stream::Refusal;
 use crowd::{Crowd, Full};
@@ -36,31 +41,20 @@ pub(crate) struct SharedLedger {
     worker: u16,
 }
 
-/// Which ports of one relay address are alive; changed only by who holds the books.
-#[derive(Debug)]
-struct LivePorts {
-    ip: IpAddr,
-    /// By [`Carried`].
-    words: [Box<[AtomicU64]>; 2],
-}
-
-/// By port, one more than the number of the worker that serves it; nothing of an address takes memory
-/// but the ports that were alive once.
-#[derive(Debug)]
-struct Servers(Box<[u16]>);
-
-/// Counts of one kind of owner; an owner without allocations has no entry.
+/// Counts of one kind of owner; an owner of nothing has no entry.
 #[derive(Debug)]
 struct Counts<K>(HashMap<K, u32>);
 
 #[derive(Debug, Default)]
 struct Books {
-    allocations: u32,
-    users: Counts<UserKey>,
-    clients: Counts<IpAddr>,
+    allocations: Account,
     pots: Pots,
+    /// Connections to peers.
+    connections: Account,
     /// What is charged by worker, so that that of one that failed can be credited.
-    held: HashMap<(u16, UserKey, IpAddr), u32>,
+    held: Counts<(u16, UserKey, IpAddr)>,
+    /// The same of connections.
+    connected: Counts<(u16, UserKey, IpAddr)>,
     /// By relay address, who serves its live ports.
     servers: HashMap<(IpAddr, Carried), Servers>,
     /// Connections without an allocation.
@@ -99,9 +93,13 @@ impl SharedLedger {
     pub(crate) fn forget(&mut self) {
         let worker = self.worker;
         let mut books = self.books();
-        let held: Vec<_> = books.held.extract_if(|&(of, ..), _| of == worker).collect();
-        for ((_, user, client), charges) in held {
-            books.credit(&Lease { user, client, charges });
+        for ((of, user, client), charges) in books.held.of_worker(worker) {
+            books.release(of, &Lease { user, client, charges });
+        }
+        for ((of, user, client), charges) in books.connected.of_worker(worker) {
+            for _ in 0..charges {
+                books.disconnect(of, &PeerLease { user, client });
+            }
         }
         // Its ports are free again in the server that comes after it.
         books.reservations.retain(|_, (of, _)| *of != worker);
@@ -194,13 +192,24 @@ impl SharedLedger {
 impl Ledger for SharedLedger {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let mut books = self.books();
-        books.held(claim).leaves_room(claim, limits)?;
+        books.allocations.held(claim.user, claim.client).leaves_room(claim, limits)?;
         self.has_memory()?;
         Ok(books.charge(self.worker, claim))
     }
 
     fn release(&mut self, lease: Lease) {
         self.books().release(self.worker, &lease);
+    }
+
+    fn connect(&mut self, lease: &Lease, limits: &Limits) -> Result<PeerLease, Crowded> {
+        let mut books = self.books();
+        let charged = books.connections.connect(lease, limits)?;
+        books.connected.add((self.worker, lease.user, lease.client), 1);
+        Ok(charged)
+    }
+
+    fn disconnect(&mut self, lease: PeerLease) {
+        self.books().disconnect(self.worker, &lease);
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
@@ -228,7 +237,8 @@ impl Ledger for SharedLedger {
         let mut books = self.books();
         let kept = books.reservations.get(&token).filter(|(_, kept)| kept.is_for(user, claim.at));
         let (_, kept) = kept.ok_or(Why::ReservationUnknown)?;
-        books.held(claim).without(&kept.lease, claim).leaves_room(claim, limits)?;
+        let held = books.allocations.held(claim.user, claim.client);
+        held.without(&kept.lease, claim).leaves_room(claim, limits)?;
         self.has_memory()?;
         let relayed = kept.relayed;
         let (lease, shares) = books.charge(self.worker, claim);
@@ -249,89 +259,23 @@ impl Ledger for SharedLedger {
     }
 }
 
-impl LivePorts {
-    /// An address without a live port.
-    fn none(ip: IpAddr) -> Self {
-        let words = [(); 2].map(|()| (0..=u16::MAX / 64).map(|_| AtomicU64::new(0)).collect());
-        Self { ip, words }
-    }
-
-    fn mark(&self, port: u16, carried: Carried, live: bool) {
-        let word = &self.words[carried as usize][usize::from(port / 64)];
-        let bit = 1 << (port % 64);
-        if live {
-            word.fetch_or(bit, Ordering::Release);
-        } else {
-            word.fetch_and(!bit, Ordering::Release);
-        }
-    }
-
-    fn is_live(&self, port: u16, carried: Carried) -> bool {
-        self.words[carried as usize][usize::from(port / 64)].load(Ordering::Acquire) >> (port % 64)
-            & 1
-            == 1
-    }
-}
-
-impl Default for Servers {
-    fn default() -> Self {
-        Self(vec![0; 1 << 16].into())
-    }
-}
-
-impl Servers {
-    fn set(&mut self, port: u16, worker: Option<u16>) {
-        self.0[usize::from(port)] = worker.map_or(0, |worker| worker + 1);
-    }
-
-    /// The ports of a worker, which serves them no more.
-    fn forget(&mut self, worker: u16) -> impl Iterator<Item = u16> {
-        (0..=u16::MAX).zip(&mut self.0).filter_map(move |(port, server)| {
-            let its = *server == worker + 1;
-            its.then(|| {
-                *server = 0;
-                port
-            })
-        })
-    }
-}
-
 impl Books {
-    /// What is charged to those whom a claim would charge.
-    fn held(&self, claim: &Claim) -> Held {
-        let (user, client) = (self.users.of(&claim.user), self.clients.of(&claim.client));
-        Held { user, client, all: self.allocations }
-    }
-
     fn charge(&mut self, worker: u16, claim: &Claim) -> (Lease, Shares) {
-        self.allocations += claim.charges;
-        self.users.add(claim.user, claim.charges);
-        self.clients.add(claim.client, claim.charges);
-        *self.held.entry((worker, claim.user, claim.client)).or_default() += claim.charges;
-        (Lease::of(claim), self.pots.of(claim))
+        self.held.add((worker, claim.user, claim.client), claim.charges);
+        self.allocations.lease(claim, &mut self.pots)
     }
 
     /// Credits what a worker holds.
     fn release(&mut self, worker: u16, lease: &Lease) {
-        let holder = (worker, lease.user, lease.client);
-        if let Some(held) = self.held.get_mut(&holder) {
-            *held = held.saturating_sub(lease.charges);
-            if *held == 0 {
-                self.held.remove(&holder);
-            }
-            self.credit(lease);
+        if self.held.remove(&(worker, lease.user, lease.client), lease.charges) {
+            self.allocations.release(lease, &mut self.pots);
         }
     }
 
-    fn credit(&mut self, lease: &Lease) {
-        self.allocations = self.allocations.saturating_sub(lease.charges);
-        self.users.remove(&lease.user, lease.charges);
-        if self.users.of(&lease.user) == 0 {
-            self.pots.forget_user(lease.user);
-        }
-        self.clients.remove(&lease.client, lease.charges);
-        if self.clients.of(&lease.client) == 0 {
-            self.pots.forget_client(lease.client);
+    /// The same of a connection.
+    fn disconnect(&mut self, worker: u16, lease: &PeerLease) {
+        if self.connected.remove(&(worker, lease.user, lease.client), 1) {
+            self.connections.disconnect(lease);
         }
     }
 
@@ -348,6 +292,14 @@ impl<K> Default for Counts<K> {
     }
 }
 
+impl Counts<(u16, UserKey, IpAddr)> {
+    /// What a worker has.
+    fn of_worker(&self, worker: u16) -> Vec<((u16, UserKey, IpAddr), u32)> {
+        let its = self.0.iter().filter(|((of, ..), _)| *of == worker);
+        its.map(|(owner, count)| (*owner, *count)).collect()
+    }
+}
+
 impl<K: std::hash::Hash + Eq> Counts<K> {
     fn of(&self, owner: &K) -> u32 {
         self.0.get(owner).copied().unwrap_or(0)
@@ -357,13 +309,14 @@ impl<K: std::hash::Hash + Eq> Counts<K> {
         *self.0.entry(owner).or_default() += charges;
     }
 
-    fn remove(&mut self, owner: &K, charges: u32) {
-        if let Some(count) = self.0.get_mut(owner) {
-            *count = count.saturating_sub(charges);
-            if *count == 0 {
-                self.0.remove(owner);
-            }
+    /// So much less, if there was any.
+    fn remove(&mut self, owner: &K, charges: u32) -> bool {
+        let Some(count) = self.0.get_mut(owner) else { return false };
+        *count = count.saturating_sub(charges);
+        if *count == 0 {
+            self.0.remove(owner);
         }
+        true
     }
 }
 
@@ -384,6 +337,9 @@ mod tests {
         new_peers_per_minute: 256,
         peer_connections: 1,
         peer_connections_waiting: 1,
+        peer_connections_per_user: 2,
+        peer_connections_per_client: 2,
+        peer_connections_total: 3,
     };
 
     /// A ledger of a relay with one address.
@@ -494,8 +450,9 @@ mod tests {
         assert!(ledger.lapse([8; 8]) && !ledger.lapse([8; 8]));
         ledger.release(first);
         let books = ledger.books();
-        assert_eq!((books.allocations, books.users.0.len(), books.clients.0.len()), (0, 0, 0));
-        assert!(books.held.is_empty() && books.reservations.is_empty());
+        books.allocations.check();
+        assert_eq!(books.allocations.all(), 0);
+        assert!(books.held.0.is_empty() && books.reservations.is_empty());
     }
 
     #[test]
@@ -514,8 +471,28 @@ mod tests {
         assert_eq!(other.lease(&claim(1, 3, None), &LIMITS).unwrap_err(), Why::UserQuota);
         failed.forget();
         other.release(kept);
-        assert_eq!(shared.books().allocations, 0);
-        assert!(shared.books().held.is_empty());
+        assert_eq!(shared.books().allocations.all(), 0);
+        assert!(shared.books().held.0.is_empty());
+    }
+
+    #[test]
+    fn sec_009_connections_of_a_failed_worker_are_credited_and_no_other_s() {
+        let shared = ledger();
+        let (mut failed, mut other) = (shared.of_worker(0), shared.of_worker(1));
+        let (lease, _) = failed.lease(&claim(1, 1, None), &LIMITS).unwrap();
+        let lost = failed.connect(&lease, &LIMITS).unwrap();
+        let alive = other.connect(&lease, &LIMITS).unwrap();
+        assert_eq!(other.connect(&lease, &LIMITS).unwrap_err(), Crowded::User);
+        failed.forget();
+        failed.disconnect(lost);
+        let next = other.connect(&lease, &LIMITS).expect("one was credited");
+        assert_eq!(other.connect(&lease, &LIMITS).unwrap_err(), Crowded::User);
+        for lease in [alive, next] {
+            other.disconnect(lease);
+        }
+        let books = shared.books();
+        books.connections.check();
+        assert_eq!((books.connections.all(), books.connected.0.len()), (0, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! T4: the server used up.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use client::AllocateOptions;
@@ -10,6 +10,7 @@ use super::raw::{self, Forger};
 use super::reflection::anybody;
 use super::target::{ATTACKER, SOON, Target, VICTIM, server};
 use super::{Attack, Outcome, judge, judge_at_once, outcome};
+use crate::site::PEER;
 use rig::clock;
 
 /// What memory may grow by that is no trend: buffers and tables of an allocator at work.
@@ -21,6 +22,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "hold connections from a whole network", run: hoard_network },
     Attack { name: "hold allocations with one account", run: hoard_allocations },
     Attack { name: "hold permissions and channels of one allocation", run: hoard_permissions },
+    Attack { name: "hold connections to peers with one account", run: hoard_peers },
     Attack { name: "never read what peers send", run: slow_reader },
     Attack { name: "come and go, many times", run: churn },
 ];
@@ -215,6 +217,43 @@ fn hoard_permissions(target: &mut Target) -> Outcome {
     outcome(
         peers <= 256 && codes == [Some(508)] && growth <= NOISE_BYTES,
         format!("{peers} permissions, then {codes:?}; {} KiB more", growth >> 10),
+    )
+}
+
+fn hoard_peers(target: &mut Target) -> Outcome {
+    const ALLOCATIONS: usize = 12;
+    // One that carries, and as many as may wait for their client.
+    const EACH: usize = 17;
+    let listen = |_| target.site.peer.enter(|| TcpListener::bind((PEER, 0))).expect("a port");
+    let listeners: Vec<TcpListener> = (0..EACH).map(listen).collect();
+    let peers = listeners.iter().map(|peer| peer.local_addr().expect("it is bound"));
+    let peers: Vec<SocketAddr> = peers.collect();
+    let (mut held, mut codes, mut pipes) = (0, Vec::new(), Vec::new());
+    for _ in 0..ALLOCATIONS {
+        match target.pipe(ATTACKER, "hoarder-of-peers", peers[0]) {
+            Ok(mut pipe) => {
+                held += 1;
+                for peer in &peers[1..] {
+                    match pipe.connect(*peer) {
+                        Ok(()) => held += 1,
+                        Err(error) => codes.push(error.code()),
+                    }
+                }
+                pipes.push(pipe);
+            }
+            Err(error) => codes.push(error.code()),
+        }
+    }
+    let refusals = codes.iter().all(|code| *code == Some(486));
+    let welcome = target.pipe(VICTIM, "neighbour", peers[0]).is_ok();
+    drop(pipes);
+    outcome(
+        held <= 128 && refusals && welcome,
+        format!(
+            "one account holds {held} of {}, refused with 486: {refusals}; others connect: \
+             {welcome}",
+            ALLOCATIONS * EACH
+        ),
     )
 }
 

@@ -157,20 +157,12 @@ fn list(target: &mut Target) -> Outcome {
 }
 
 fn tcp(target: &mut Target) -> Outcome {
-    use client::tcp_relay::Pipe;
     let mut connected = Vec::new();
     for (number, host) in ["127.0.0.1", INTERNAL, EXTERNAL].into_iter().enumerate() {
         let listener = target.site.relay.enter(|| std::net::TcpListener::bind((host, 7_778)));
         let listener = listener.expect("a port of the relay's host");
         let at = listener.local_addr().expect("it is bound");
-        let options = client::Options {
-            transport: client::Transport::Tcp,
-            bind: Some(SocketAddr::new(ATTACKER.parse().expect("an address"), 0)),
-            ..client::Options::default()
-        };
-        let who = target.credentials(&format!("networks-{number}"));
-        let server = super::target::server();
-        let opened = target.site.client.enter(|| Pipe::open(server, who, at, &options));
+        let opened = target.pipe(ATTACKER, &format!("networks-{number}"), at);
         listener.set_nonblocking(true).expect("a socket");
         if opened.is_ok() || listener.accept().is_ok() {
             connected.push(host);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::conformance::rest_credentials;
+use client::tcp_relay::Pipe;
 use client::{
     AllocateOptions, Allocation, ClientError, Credentials, Options, Transport, TurnClient,
 };
@@ -179,6 +180,23 @@ impl Target {
             }
         }
         panic!("437 on every port");
+    }
+
+    /// A client on TCP with a relay for TCP, and a connection to a peer by it.
+    pub(super) fn pipe(
+        &self,
+        from: &str,
+        user: &str,
+        peer: SocketAddr,
+    ) -> Result<Pipe, ClientError> {
+        let options = Options {
+            transport: Transport::Tcp,
+            bind: Some(address(from)),
+            timeout: Duration::from_secs(2),
+            ..Options::default()
+        };
+        let who = self.credentials(user);
+        self.site.client.enter(|| Pipe::open(server(), who, peer, &options))
     }
 
     fn speak(&self, from: &str, user: &str, transport: Transport) -> TurnClient {

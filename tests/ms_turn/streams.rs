@@ -138,6 +138,23 @@ fn mst_112_peers_over_tcp_are_under_the_policy_and_the_bound_of_connections() {
 }
 
 #[test]
+fn sec_009_peers_over_tcp_count_for_the_user_like_those_of_rfc_6062() {
+    let world = world_with(113, |config| {
+        config.limits.peer_connections_per_user = 1;
+        config.limits.peer_connections_per_client = 9;
+    });
+    let mut world = world.with_ms_tcp_client("tina");
+    let relayed = world.ms("tina").relay();
+    world.ms("tina").send("bob", b"one");
+    world.ms("tina").send("dave", b"one more");
+    assert_eq!((chunks(&mut world).len(), world.dials.calls.len()), (1, 1));
+    assert_eq!(world.peer("dave").connect(relayed), None, "a peer that calls is one more as well");
+    assert_eq!(world.dropped(DropReason::UserConnections), 2);
+    world.client("tina").hang_up();
+    assert_eq!(world.books.connections(), 0);
+}
+
+#[test]
 fn mst_080_with_its_connection_a_client_loses_its_allocation() {
     let (mut world, _) = relaying(80);
     world.ms("tina").send("bob", b"hello");

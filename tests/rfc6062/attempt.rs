@@ -62,6 +62,28 @@ fn sec_009_peers_that_nobody_claims_are_bounded() {
 }
 
 #[test]
+fn sec_009_peers_beyond_the_limits_of_user_client_and_relay_are_closed_at_once() {
+    for (case, user, client, total, reason) in [
+        ("user", 1, 9, 9, DropReason::UserConnections),
+        ("client", 9, 1, 9, DropReason::ClientConnections),
+        ("all", 9, 9, 1, DropReason::TotalConnections),
+    ] {
+        let mut world = configured(3, |config| {
+            config.limits.peer_connections_per_user = user;
+            config.limits.peer_connections_per_client = client;
+            config.limits.peer_connections_total = total;
+        });
+        let relayed = world.client("alice").allocate_with(Draft::allocate_tcp()).relayed().unwrap();
+        world.client("alice").permit(&["bob"]).expect_success();
+        assert!(world.peer("bob").connect(relayed).is_some());
+        assert_eq!(world.peer("bob").connect(relayed), None, "{case}");
+        assert_eq!((world.dropped(reason), world.books.connections()), (1, 1), "{case}");
+        world.advance_s(31);
+        assert!(world.peer("bob").connect(relayed).is_some(), "{case}");
+    }
+}
+
+#[test]
 fn tcpa_010_a_peer_that_hangs_up_unclaimed_is_forgotten() {
     let mut world = world(4);
     let relayed = world.client("alice").allocate_with(Draft::allocate_tcp()).relayed().unwrap();

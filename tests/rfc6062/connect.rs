@@ -160,6 +160,8 @@ fn tcpa_008_ids_are_unique_while_in_use() {
     let mut world = configured(8, |config| {
         config.limits.peer_connections = 1_000;
         config.limits.peer_connections_waiting = 1_000;
+        config.limits.peer_connections_per_user = 1_000;
+        config.limits.peer_connections_per_client = 1_000;
         config.limits.new_peers_per_minute = 1_000;
     });
     world.client("alice").allocate_with(Draft::allocate_tcp()).expect_success();
@@ -213,6 +215,60 @@ fn sec_009_waiting_connections_of_an_allocation_are_bounded() {
     let fourth = to(&world, "grace");
     world.client("alice").ask(fourth).expect_code(508);
     assert_eq!(world.rejected(Why::TooManyConnections), 2);
+}
+
+#[test]
+fn sec_009_connections_of_a_user_of_a_client_and_in_all_are_bounded() {
+    for (case, user, client, total, code, why) in [
+        ("user", 2, 9, 9, 486, Why::UserConnections),
+        ("client", 9, 2, 9, 486, Why::ClientConnections),
+        ("all", 9, 9, 2, 508, Why::TotalConnections),
+    ] {
+        let mut world = configured(11, |config| {
+            config.limits.peer_connections_per_user = user;
+            config.limits.peer_connections_per_client = client;
+            config.limits.peer_connections_total = total;
+            config.limits.new_peers_per_minute = 3;
+        });
+        // Two allocations of one user at one address.
+        let home = world.client("alice").state().address;
+        world.client("data").state().address = SocketAddr::new(home.ip(), home.port() + 1);
+        for name in ["alice", "data", "eve"] {
+            world.client(name).allocate_with(Draft::allocate_tcp()).expect_success();
+        }
+        let (bob, dave) = (to(&world, "bob"), to(&world, "dave"));
+        connection(&world.client("alice").ask(bob.clone()));
+        connection(&world.client("data").ask(bob.clone()));
+        // A refusal is charged to nobody, and is no new peer either.
+        for _ in 0..5 {
+            world.client("alice").ask(dave.clone()).expect_code(code);
+        }
+        assert_eq!((world.rejected(why), world.books.connections()), (5, 2), "{case}");
+        let others = world.client("eve").ask(bob.clone()).code();
+        assert_eq!(others, (why == Why::TotalConnections).then_some(508), "{case}");
+        // Whatever ends is credited at once: with its allocation,
+        world.client("data").refresh(0).expect_success();
+        connection(&world.client("alice").ask(dave.clone()));
+        world.client("alice").ask(bob.clone()).expect_code(446);
+        // or because nobody claims it.
+        world.advance_s(31);
+        assert_eq!(world.books.connections(), 0, "{case}");
+        connection(&world.client("alice").ask(bob));
+        world.check();
+    }
+}
+
+#[test]
+fn sec_009_a_connect_that_fails_is_credited() {
+    let mut world = configured(12, |config| config.limits.peer_connections_per_user = 1);
+    world.client("alice").allocate_with(Draft::allocate_tcp()).expect_success();
+    let host = world.peer_address("bob").ip();
+    for port in 1..=5 {
+        world.client("alice").ask(Draft::connect(SocketAddr::new(host, port))).expect_code(447);
+        assert_eq!(world.books.connections(), 0);
+    }
+    let draft = to(&world, "bob");
+    connection(&world.client("alice").ask(draft));
 }
 
 #[test]

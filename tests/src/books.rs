@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use proto::addr::{Carried, RelayedAddr};
 use proto::policy::bandwidth::{Pots, Shares};
-use proto::policy::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
+use proto::policy::{
+    Account, Claim, Crowded, Lease, Ledger, Limits, PeerLease, Reservation, UserKey,
+};
 use proto::reject::Why;
 
 /// One set of books; every clone writes into the same ones.
@@ -16,10 +17,9 @@ pub struct Books(Rc<RefCell<Pages>>);
 
 #[derive(Debug, Default)]
 struct Pages {
-    users: HashMap<UserKey, u32>,
-    clients: HashMap<IpAddr, u32>,
+    allocations: Account,
+    connections: Account,
     pots: Pots,
-    total: u32,
     leases: u32,
     redeemed: u64,
     live: HashSet<(RelayedAddr, Carried)>,
@@ -36,9 +36,15 @@ impl Books {
     /// What is charged at this moment, for allocations and kept ports.
     pub fn charged(&self) -> u32 {
         let pages = self.0.borrow();
-        let sums = (pages.users.values().sum::<u32>(), pages.clients.values().sum::<u32>());
-        assert_eq!(sums, (pages.total, pages.total), "users, clients and the total agree");
-        pages.total
+        pages.allocations.check();
+        pages.allocations.all()
+    }
+
+    /// Connections to peers that are charged at this moment.
+    pub fn connections(&self) -> u32 {
+        let pages = self.0.borrow();
+        pages.connections.check();
+        pages.connections.all()
     }
 
     /// Relayed addresses alive at this moment.
@@ -57,55 +63,35 @@ impl Books {
     }
 }
 
-fn credit<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, u32>, key: &K, charges: u32) {
-    let count = counts.get_mut(key).expect("only what was charged is credited");
-    *count -= charges;
-    if *count == 0 {
-        counts.remove(key);
-    }
-}
-
 impl Pages {
-    fn held(&self, claim: &Claim) -> Held {
-        Held {
-            user: self.users.get(&claim.user).copied().unwrap_or(0),
-            client: self.clients.get(&claim.client).copied().unwrap_or(0),
-            all: self.total,
-        }
-    }
-
-    fn charge(&mut self, claim: &Claim) -> (Lease, Shares) {
-        *self.users.entry(claim.user).or_default() += claim.charges;
-        *self.clients.entry(claim.client).or_default() += claim.charges;
-        self.total += claim.charges;
-        (Lease::of(claim), self.pots.of(claim))
-    }
-
     fn credit(&mut self, lease: &Lease) {
-        credit(&mut self.users, &lease.user, lease.charges);
-        credit(&mut self.clients, &lease.client, lease.charges);
-        self.total -= lease.charges;
-        if !self.users.contains_key(&lease.user) {
-            self.pots.forget_user(lease.user);
-        }
-        if !self.clients.contains_key(&lease.client) {
-            self.pots.forget_client(lease.client);
-        }
+        let held = self.allocations.held(lease.user, lease.client);
+        assert!(held.user.min(held.client) >= lease.charges, "only what was charged is credited");
+        self.allocations.release(lease, &mut self.pots);
     }
 }
 
 impl Ledger for Books {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
         let mut pages = self.0.borrow_mut();
-        pages.held(claim).leaves_room(claim, limits)?;
+        pages.allocations.held(claim.user, claim.client).leaves_room(claim, limits)?;
         pages.leases += 1;
-        Ok(pages.charge(claim))
+        let Pages { allocations, pots, .. } = &mut *pages;
+        Ok(allocations.lease(claim, pots))
     }
 
     fn release(&mut self, lease: Lease) {
         let mut pages = self.0.borrow_mut();
         pages.leases -= 1;
         pages.credit(&lease);
+    }
+
+    fn connect(&mut self, lease: &Lease, limits: &Limits) -> Result<PeerLease, Crowded> {
+        self.0.borrow_mut().connections.connect(lease, limits)
+    }
+
+    fn disconnect(&mut self, lease: PeerLease) {
+        self.0.borrow_mut().connections.disconnect(&lease);
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
@@ -134,8 +120,10 @@ impl Ledger for Books {
         let mut pages = self.0.borrow_mut();
         let kept = pages.reservations.get(&token).filter(|kept| kept.is_for(user, claim.at));
         let kept = kept.ok_or(Why::ReservationUnknown)?;
-        pages.held(claim).without(&kept.lease, claim).leaves_room(claim, limits)?;
-        let (lease, shares) = pages.charge(claim);
+        let held = pages.allocations.held(claim.user, claim.client);
+        held.without(&kept.lease, claim).leaves_room(claim, limits)?;
+        let Pages { allocations, pots, .. } = &mut *pages;
+        let (lease, shares) = allocations.lease(claim, pots);
         pages.leases += 1;
         pages.redeemed += 1;
         let kept = pages.reservations.remove(&token).expect("it was there");

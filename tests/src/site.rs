@@ -100,6 +100,9 @@ pub fn default_config() -> Config {
             new_peers_per_minute: 256,
             peer_connections: 64,
             peer_connections_waiting: 16,
+            peer_connections_per_user: 128,
+            peer_connections_per_client: 256,
+            peer_connections_total: 1_000,
         },
         authority: Authority {
             ring: Some(KeyRing { current: pool_key(), previous: Vec::new() }),

@@ -367,6 +367,7 @@ impl World {
         let channels: usize = views.iter().map(|view| view.channels).sum();
         assert_eq!(tally.channels, channels as u64, "gauge of channels");
         assert_eq!(tally.connections, self.dials.open.len() as u64, "gauge of connections");
+        assert_eq!(u64::from(self.books.connections()), tally.connections, "each is charged");
         assert!(tally.ports_used <= tally.ports_total, "no more ports than there are");
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::addr::{Carried, RelayedAddr};
 use crate::policy::bandwidth::{Bandwidth, Shares};
-use crate::reject::Why;
+use crate::reject::{DropReason, Why};
 
 /// A keyed hash of the user-id part of a name: quotas and labels use it, never the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,12 @@ pub struct Limits {
     pub peer_connections: usize,
     /// Those of them that are being made, or wait for the client to claim them.
     pub peer_connections_waiting: usize,
+    /// Those of all allocations of one user.
+    pub peer_connections_per_user: u32,
+    /// Those of one client address, or /64.
+    pub peer_connections_per_client: u32,
+    /// Those of the whole relay.
+    pub peer_connections_total: u32,
 }
 
 /// Who wants an allocation.
@@ -85,7 +91,51 @@ impl Lease {
     }
 }
 
-/// What is charged already to those whom a claim would charge.
+/// A charged connection to a peer; released exactly once.
+#[derive(Debug)]
+pub struct PeerLease {
+    /// The user charged.
+    pub user: UserKey,
+    /// The client network charged.
+    pub client: IpAddr,
+}
+
+/// Who has as many connections to peers as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowded {
+    /// The allocation, or as many of it wait.
+    Allocation,
+    /// Its user.
+    User,
+    /// The network of its client.
+    Client,
+    /// The relay.
+    Relay,
+}
+
+impl From<Crowded> for Why {
+    fn from(crowded: Crowded) -> Self {
+        match crowded {
+            Crowded::Allocation => Self::TooManyConnections,
+            Crowded::User => Self::UserConnections,
+            Crowded::Client => Self::ClientConnections,
+            Crowded::Relay => Self::TotalConnections,
+        }
+    }
+}
+
+impl From<Crowded> for DropReason {
+    fn from(crowded: Crowded) -> Self {
+        match crowded {
+            Crowded::Allocation => Self::TooManyConnections,
+            Crowded::User => Self::UserConnections,
+            Crowded::Client => Self::ClientConnections,
+            Crowded::Relay => Self::TotalConnections,
+        }
+    }
+}
+
+/// What is charged already to those whom one more charge would meet.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
     /// To the user.
@@ -124,6 +174,19 @@ impl Held {
             Ok(())
         }
     }
+
+    /// Whether one more connection to a peer fits beside what is held of these.
+    pub fn leaves_room_for_connection(self, limits: &Limits) -> Result<(), Crowded> {
+        if self.user >= limits.peer_connections_per_user {
+            Err(Crowded::User)
+        } else if self.client >= limits.peer_connections_per_client {
+            Err(Crowded::Client)
+        } else if self.all >= limits.peer_connections_total {
+            Err(Crowded::Relay)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// A relayed port kept for a later Allocate (RFC 8656 §7.2).
@@ -153,6 +216,11 @@ pub trait Ledger {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why>;
     /// Credits it again.
     fn release(&mut self, lease: Lease);
+    /// Charges a connection to a peer, of the allocation with this lease; nothing is charged on
+    /// refusal.
+    fn connect(&mut self, lease: &Lease, limits: &Limits) -> Result<PeerLease, Crowded>;
+    /// Credits it again.
+    fn disconnect(&mut self, lease: PeerLease);
     /// Records that a relayed address came to life or ended.
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool);
     /// Whether a relayed address is alive, and relays this.

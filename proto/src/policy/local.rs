@@ -2,22 +2,22 @@
 //!
 //! Ordered maps only, so that a run replays from its seed.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crate::addr::{Carried, RelayedAddr};
+use crate::policy::account::Account;
 use crate::policy::bandwidth::{Pots, Shares};
-use crate::policy::limits::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
+use crate::policy::limits::{
+    Claim, Crowded, Lease, Ledger, Limits, PeerLease, Reservation, UserKey,
+};
 use crate::reject::Why;
 
 /// Quotas, live relayed addresses and reservations of one thread.
 #[derive(Debug, Default)]
 pub struct LocalLedger {
-    total: u32,
-    users: BTreeMap<UserKey, u32>,
+    allocations: Account,
+    connections: Account,
     pots: Pots,
-    clients: BTreeMap<IpAddr, u32>,
     live: BTreeSet<(RelayedAddr, Carried)>,
     reservations: BTreeMap<[u8; 8], Reservation>,
     handed_back: BTreeMap<u16, Vec<RelayedAddr>>,
@@ -31,47 +31,31 @@ impl LocalLedger {
 
     /// Allocations and kept ports charged at this moment.
     pub fn charged(&self) -> u32 {
-        self.total
+        self.allocations.all()
     }
 
     /// Relayed addresses alive at this moment.
     pub fn live(&self) -> usize {
         self.live.len()
     }
-
-    /// What is charged to those whom a claim would charge.
-    fn held(&self, claim: &Claim) -> Held {
-        Held {
-            user: self.users.get(&claim.user).copied().unwrap_or(0),
-            client: self.clients.get(&claim.client).copied().unwrap_or(0),
-            all: self.total,
-        }
-    }
-
-    fn charge(&mut self, claim: &Claim) -> (Lease, Shares) {
-        self.total += claim.charges;
-        *self.users.entry(claim.user).or_default() += claim.charges;
-        *self.clients.entry(claim.client).or_default() += claim.charges;
-        (Lease::of(claim), self.pots.of(claim))
-    }
 }
 
 impl Ledger for LocalLedger {
     fn lease(&mut self, claim: &Claim, limits: &Limits) -> Result<(Lease, Shares), Why> {
-        self.held(claim).leaves_room(claim, limits)?;
-        Ok(self.charge(claim))
+        self.allocations.held(claim.user, claim.client).leaves_room(claim, limits)?;
+        Ok(self.allocations.lease(claim, &mut self.pots))
     }
 
     fn release(&mut self, lease: Lease) {
-        self.total = self.total.saturating_sub(lease.charges);
-        credit(&mut self.users, lease.user, lease.charges);
-        credit(&mut self.clients, lease.client, lease.charges);
-        if !self.users.contains_key(&lease.user) {
-            self.pots.forget_user(lease.user);
-        }
-        if !self.clients.contains_key(&lease.client) {
-            self.pots.forget_client(lease.client);
-        }
+        self.allocations.release(&lease, &mut self.pots);
+    }
+
+    fn connect(&mut self, lease: &Lease, limits: &Limits) -> Result<PeerLease, Crowded> {
+        self.connections.connect(lease, limits)
+    }
+
+    fn disconnect(&mut self, lease: PeerLease) {
+        self.connections.disconnect(&lease);
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
@@ -97,18 +81,14 @@ impl Ledger for LocalLedger {
         claim: &Claim,
         limits: &Limits,
     ) -> Result<(RelayedAddr, Lease, Shares), Why> {
-        let held = self.held(claim);
-        let Entry::Occupied(kept) = self.reservations.entry(token) else {
-            return Err(Why::ReservationUnknown);
-        };
-        if !kept.get().is_for(user, claim.at) {
-            return Err(Why::ReservationUnknown);
-        }
-        held.without(&kept.get().lease, claim).leaves_room(claim, limits)?;
-        let kept = kept.remove();
-        let (lease, shares) = self.charge(claim);
-        self.release(kept.lease);
-        Ok((kept.relayed, lease, shares))
+        let kept = self.reservations.get(&token).filter(|kept| kept.is_for(user, claim.at));
+        let kept = kept.ok_or(Why::ReservationUnknown)?;
+        let held = self.allocations.held(claim.user, claim.client);
+        held.without(&kept.lease, claim).leaves_room(claim, limits)?;
+        let relayed = kept.relayed;
+        let (lease, shares) = self.allocations.lease(claim, &mut self.pots);
+        self.lapse(token);
+        Ok((relayed, lease, shares))
     }
 
     fn lapse(&mut self, token: [u8; 8]) -> bool {
@@ -125,18 +105,10 @@ impl Ledger for LocalLedger {
     }
 }
 
-/// So much less; an entry that reaches zero goes, so that the map holds the living only.
-fn credit<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K, charges: u32) {
-    if let Entry::Occupied(mut count) = counts.entry(key) {
-        *count.get_mut() = count.get().saturating_sub(charges);
-        if *count.get() == 0 {
-            count.remove();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::policy::Bandwidth;
 
@@ -149,6 +121,9 @@ mod tests {
         new_peers_per_minute: 256,
         peer_connections: 1,
         peer_connections_waiting: 1,
+        peer_connections_per_user: 1,
+        peer_connections_per_client: 1,
+        peer_connections_total: 1,
     };
 
     fn claim(user: u64, client: [u8; 4], user_limit: Option<u32>) -> Claim {
@@ -183,7 +158,7 @@ mod tests {
             ledger.release(lease);
         }
         assert_eq!(ledger.charged(), 0);
-        assert!(ledger.users.is_empty() && ledger.clients.is_empty(), "nothing stays behind");
+        ledger.allocations.check();
         assert!(ledger.lease(&claim(1, a, None), &LIMITS).is_ok());
     }
 

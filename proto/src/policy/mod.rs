@@ -4,6 +4,7 @@
 //! is an [`AdmittedPeer`], and nothing else opens a permission or a channel. [`Ledger`] is what
 //! the workers of one relay share: quotas, live relayed addresses and reservations.
 
+pub mod account;
 pub mod bandwidth;
 pub mod discovery;
 pub mod edge;
@@ -16,11 +17,12 @@ pub mod ranges;
 pub mod sealed;
 pub mod special;
 
+pub use account::Account;
 pub use bandwidth::{Bandwidth, Rates};
 pub use discovery::Corners;
 pub use edge::{Edge, Listener, PoolRelay, Reach, RelayAddress};
 pub use explain::Explanation;
-pub use limits::{Claim, Held, Lease, Ledger, Limits, Reservation, UserKey};
+pub use limits::{Claim, Crowded, Held, Lease, Ledger, Limits, PeerLease, Reservation, UserKey};
 pub use local::LocalLedger;
 pub use peers::{AdmittedPeer, Asker, PeerAcl};
 pub use sealed::{SealedLimits, SealedPeers};

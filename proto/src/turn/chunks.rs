@@ -63,11 +63,9 @@ impl<L: Ledger> Server<L> {
     fn reach(&mut self, id: AllocationId, to: PeerAddr) -> Result<ConnectionId, DropReason> {
         let allocation = self.table.open(id).ok_or(DropReason::NoAllocation)?;
         let from = allocation.relay(to.family()).ok_or(DropReason::PeerFamily)?.addr();
-        if !self.connections.has_room(&allocation.owner.connections, &self.config.limits) {
-            return Err(DropReason::TooManyConnections);
-        }
+        let lease = self.charge_connection(id).ok_or(DropReason::NoAllocation)??;
         let (begun_by, state) = (Side::Client, State::Reaching);
-        let connection = Connection { allocation: id, peer: to, begun_by, state };
+        let connection = Connection { allocation: id, peer: to, begun_by, lease, state };
         let connection = self.add_connection(connection).ok_or(DropReason::NoAllocation)?;
         self.actions.push_back(Action::ConnectPeer { connection, from, to });
         Ok(connection)
@@ -94,12 +92,10 @@ impl<L: Ledger> Server<L> {
         if let Some(old) = self.connection_to(at.allocation, from) {
             self.close_connection(now, old);
         }
-        let allocation = self.table.open(at.allocation).ok_or(DropReason::StaleRelay)?;
-        if !self.connections.has_room(&allocation.owner.connections, &self.config.limits) {
-            return Err(DropReason::TooManyConnections);
-        }
+        let lease = self.charge_connection(at.allocation).ok_or(DropReason::StaleRelay)??;
         let (begun_by, state) = (Side::Peer, State::Bound);
-        let connection = Connection { allocation: at.allocation, peer: from, begun_by, state };
+        let connection =
+            Connection { allocation: at.allocation, peer: from, begun_by, lease, state };
         self.add_connection(connection).ok_or(DropReason::StaleRelay)
     }
 

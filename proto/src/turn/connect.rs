@@ -54,18 +54,18 @@ impl<L: Ledger> Server<L> {
         if connections.iter().any(begun) {
             return Err(Why::ConnectionExists.into());
         }
-        if !self.connections.has_room(connections, &self.config.limits) {
-            return Err(Why::TooManyConnections.into());
-        }
+        let lease = self.charge_connection(id).ok_or(Why::NoAllocation)?.map_err(Why::from)?;
         let most = self.config.limits.new_peers_per_minute;
-        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, 0, Some(peer)) {
+        let brake = self.table.open(id).map(|it| it.owner.brake.get_or_insert_default());
+        if !brake.is_some_and(|brake| brake.lets(most, now.mono, 0, Some(peer))) {
+            self.ledger.disconnect(lease);
             return Err(Why::TooManyNewPeers.into());
         }
         let state = State::Calling {
             request: Box::new(request.exchange.clone()),
             until: now.mono + CONNECT_PATIENCE,
         };
-        let connection = Connection { allocation: id, peer, begun_by: Side::Client, state };
+        let connection = Connection { allocation: id, peer, begun_by: Side::Client, lease, state };
         let connection = self.add_connection(connection).ok_or(Why::NoAllocation)?;
         self.actions.push_back(Action::ConnectPeer { connection, from, to: peer });
         Ok(())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::addr::{AllocationId, ConnectionId, Family, PeerAddr};
 use crate::now::Now;
 use crate::policy::bandwidth::{Allowance, Direction};
-use crate::policy::{Ledger, Limits};
+use crate::policy::{Crowded, Ledger, Limits, PeerLease};
 use crate::reject::Why;
 use crate::turn::action::Action;
 use crate::turn::config::Share;
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) peer: PeerAddr,
     /// Who began it.
     pub(crate) begun_by: Side,
+    /// What it is charged.
+    pub(crate) lease: PeerLease,
     /// How far it is.
     pub(crate) state: State,
 }
@@ -124,7 +126,7 @@ impl Connections {
     }
 
     /// Whether one more fits beside these: neither too many are there, nor do too many wait.
-    pub(super) fn has_room(&self, beside: &BTreeSet<ConnectionId>, limits: &Limits) -> bool {
+    fn has_room(&self, beside: &BTreeSet<ConnectionId>, limits: &Limits) -> bool {
         let waits = |id: &&ConnectionId| {
             let found = self.find(**id);
             found.is_some_and(|it| !matches!(it.state, State::Bound))
@@ -156,9 +158,24 @@ impl Connections {
 }
 
 impl<L: Ledger> Server<L> {
-    /// Adds a connection to an allocation, which must have room for it.
+    /// Charges one more connection to an allocation; `None` if there is no such allocation.
+    pub(super) fn charge_connection(
+        &mut self,
+        id: AllocationId,
+    ) -> Option<Result<PeerLease, Crowded>> {
+        let owner = &self.table.open(id)?.owner;
+        if !self.connections.has_room(&owner.connections, &self.config.limits) {
+            return Some(Err(Crowded::Allocation));
+        }
+        Some(self.ledger.connect(&owner.lease, &self.config.limits))
+    }
+
+    /// Adds a connection to an allocation.
     pub(super) fn add_connection(&mut self, connection: Connection) -> Option<ConnectionId> {
-        let allocation = self.table.open(connection.allocation)?;
+        let Some(allocation) = self.table.open(connection.allocation) else {
+            self.ledger.disconnect(connection.lease);
+            return None;
+        };
         let id = self.connections.insert(&mut self.random, self.config.share, connection);
         allocation.owner.connections.insert(id);
         Some(id)
@@ -225,6 +242,7 @@ impl<L: Ledger> Server<L> {
     /// Forgets a connection; a Connect that still waits hears that it failed.
     fn end_connection(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.remove(id) else { return };
+        self.ledger.disconnect(connection.lease);
         if let Some(allocation) = self.table.open(connection.allocation) {
             allocation.owner.connections.remove(&id);
         }

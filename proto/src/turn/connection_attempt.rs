@@ -49,13 +49,12 @@ impl<L: Ledger> Server<L> {
             return self.welcome_peer(now, at, from);
         }
         let client = allocation.client;
-        if !self.connections.has_room(&allocation.owner.connections, &self.config.limits) {
-            return Err(DropReason::TooManyConnections);
-        }
+        let charged = self.charge_connection(at.allocation).ok_or(DropReason::StaleRelay)?;
         let connection = Connection {
             allocation: at.allocation,
             peer: from,
             begun_by: Side::Peer,
+            lease: charged?,
             state: State::Unclaimed { until: now.mono + CLAIM_PATIENCE },
         };
         let id = self.add_connection(connection).ok_or(DropReason::StaleRelay)?;

@@ -22,8 +22,8 @@ use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::bandwidth::Shares;
 use crate::policy::{
-    Bandwidth, Claim, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl, RelayAddress,
-    Reservation, UserKey,
+    Bandwidth, Claim, Crowded, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl,
+    PeerLease, RelayAddress, Reservation, UserKey,
 };
 use crate::reject::{DropReason, Why};
 use crate::stun::attribute::{
@@ -52,6 +52,12 @@ impl Ledger for Shared {
     }
     fn release(&mut self, lease: Lease) {
         self.0.borrow_mut().release(lease);
+    }
+    fn connect(&mut self, lease: &Lease, limits: &Limits) -> Result<PeerLease, Crowded> {
+        self.0.borrow_mut().connect(lease, limits)
+    }
+    fn disconnect(&mut self, lease: PeerLease) {
+        self.0.borrow_mut().disconnect(lease);
     }
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         self.0.borrow_mut().set_live(relayed, carried, live);
@@ -106,6 +112,9 @@ fn config(share: Share) -> Config {
             new_peers_per_minute: 256,
             peer_connections: 16,
             peer_connections_waiting: 4,
+            peer_connections_per_user: 16,
+            peer_connections_per_client: 16,
+            peer_connections_total: 16,
         },
         authority: Authority {
             ring: Some(KeyRing { current: PoolKey::of_test(1), previous: vec![] }),

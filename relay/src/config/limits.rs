@@ -37,14 +37,42 @@ pub(super) fn each(listeners: &[Listener]) -> u64 {
     if on_streams { 2 } else { 1 }
 }
 
-pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem> {
+/// The most connections to peers that descriptors leave room for beside so many of allocations,
+/// with a fifth to spare; where an operator leaves them next to none, a twentieth of all.
+fn connection_room(descriptors: u64, for_allocations: u64) -> u64 {
+    let beside = descriptors.saturating_sub(for_allocations) * 4 / 5;
+    (beside.max(descriptors / 20) / PER_CONNECTION).max(1)
+}
+
+/// How many descriptors a connection to a peer takes: its own, and its client's.
+pub(super) const PER_CONNECTION: u64 = 2;
+
+/// `descriptors` there are; an allocation may take `each`.
+pub(super) fn limits(
+    found: &file::Limits,
+    room: u64,
+    (descriptors, each): (u64, u64),
+) -> Result<Limits, Problem> {
     let count = |key: &str, found, default, most| {
         let count = number(key, found, default, 1..=most)?;
         Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
     };
     let (user, client) = ("limits.allocations_per_user", "limits.allocations_per_client");
+    let allocations = count("limits.allocations", found.allocations, room, 1_000_000)?;
+    let peers = |key: &str, found, default: u64| {
+        count(
+            &format!("limits.peer_connections_{key}"),
+            found,
+            default.clamp(1, 1_000_000),
+            1_000_000,
+        )
+    };
+    let total = connection_room(descriptors, u64::from(allocations) * each);
+    let total = peers("total", found.peer_connections_total, total)?;
+    // By default nobody alone takes all that there may be.
+    let quarter = u64::from(total / 4);
     Ok(Limits {
-        allocations: count("limits.allocations", found.allocations, room, 1_000_000)?,
+        allocations,
         allocations_per_user: count(user, found.allocations_per_user, 16, 1_000_000)?,
         allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
         permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
@@ -63,6 +91,17 @@ pub(super) fn limits(found: &file::Limits, room: u64) -> Result<Limits, Problem>
             16,
             4_096,
         )? as usize,
+        peer_connections_per_user: peers(
+            "per_user",
+            found.peer_connections_per_user,
+            quarter.min(128),
+        )?,
+        peer_connections_per_client: peers(
+            "per_client",
+            found.peer_connections_per_client,
+            quarter.min(256),
+        )?,
+        peer_connections_total: total,
     })
 }
 
@@ -197,4 +236,42 @@ pub(super) fn bounds(
     let share = (in_all / 4).max(per_client);
     let per_network = count("connections_per_network", per_network, share.into())?;
     Ok(Bounds { in_all, per_network, per_client })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_009_connections_to_peers_leave_descriptors_for_allocations_and_for_other_users() {
+        for (case, descriptors, allocations, expected) in [
+            ("few descriptors", 1_000, None, [80, 20, 20]),
+            ("many", 524_288, Some(13_000), [199_315, 128, 256]),
+            ("allocations take all of them", 1_000, Some(1_000), [25, 6, 6]),
+            ("next to none", 10, None, [1, 1, 1]),
+        ] {
+            let room = (descriptors / 2 * 4 / 5).max(1);
+            let found = file::Limits { allocations, ..file::Limits::default() };
+            let limits = limits(&found, room, (descriptors, 2)).unwrap();
+            let all = limits.peer_connections_total;
+            let derived =
+                [all, limits.peer_connections_per_user, limits.peer_connections_per_client];
+            assert_eq!(derived, expected, "{case}");
+            let taken = u64::from(limits.allocations + all) * 2;
+            assert!(taken < descriptors || allocations.is_some() || descriptors < 20, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_taken() {
+        let found = file::Limits {
+            peer_connections_per_user: Some(5),
+            peer_connections_per_client: Some(70_000),
+            peer_connections_total: Some(6),
+            ..file::Limits::default()
+        };
+        let limits = limits(&found, 400, (1_000, 2)).unwrap();
+        let told = (limits.peer_connections_per_user, limits.peer_connections_per_client);
+        assert_eq!((told, limits.peer_connections_total), ((5, 70_000), 6));
+    }
 }

@@ -186,7 +186,12 @@ impl Config {
         let connections = if each > 1 { self.streams.strangers.in_all } else { 0 };
         let passed = self.tls.iter().filter_map(|tls| tls.pass_through.as_ref());
         let passed: u64 = passed.map(|pass| 2 * u64::from(pass.bounds.in_all)).sum();
-        u64::from(self.limits.allocations) * each + u64::from(connections) + passed
+        let to_peers = if self.tcp_relays || self.microsoft {
+            u64::from(self.limits.peer_connections_total) * limits::PER_CONNECTION
+        } else {
+            0
+        };
+        u64::from(self.limits.allocations) * each + u64::from(connections) + passed + to_peers
     }
 
     /// What the server of one worker is told.
@@ -353,7 +358,8 @@ impl Config {
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = limits::streams(&file.limits)?;
         let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
-        let room = limits::room(&relays, &ports, descriptors, limits::each(&listeners));
+        let each = limits::each(&listeners);
+        let room = limits::room(&relays, &ports, descriptors, each);
         let realm = check::realm(file.realm.as_deref())?;
         secrets::warn_of_readers(name, path, &file.auth);
         let authority = secrets::authority(&realm, &file.pool, &file.auth, directory, keys)?;
@@ -361,7 +367,7 @@ impl Config {
             check::challenge(&realm, Some(&tokens.server_name))?;
         }
         let files = hardening::files(&file, directory, path);
-        let limits = limits::limits(&file.limits, room)?;
+        let limits = limits::limits(&file.limits, room, (descriptors, each))?;
         let bandwidth = limits::bandwidths(&file.limits)?;
         let offload = {
             let served = if file.features.microsoft { 2 } else { 1 };

@@ -164,7 +164,7 @@ fn an_idle_allocation_takes_little_memory_whatever_was_before_it() {
         ("before any", empty, 515),
         ("idle", idle, 1_110),
         ("with a channel", bound, 1_420),
-        ("when all have ended", ended, 800),
+        ("when all have ended", ended, 730),
         ("after others", again, 1_170),
     ] {
         assert!(bytes <= most, "{case}: {bytes} bytes");

@@ -56,6 +56,12 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("workers = 2", "features.mobility = \"on\"", "features.mobility = \"on\"", "forbidden"),
     ("workers = 2", "features.mobility = 1", "features.mobility", "forbidden"),
     ("workers = 2", "limits.peer_connections = 0", "limits.peer_connections = 0", "1 to 4096"),
+    (
+        "workers = 2",
+        "limits.peer_connections_total = 0",
+        "limits.peer_connections_total = 0",
+        "1 to 1000000",
+    ),
     ("workers = 2", "features.udp_relays = 1", "features.udp_relays", "boolean"),
     ("workers = 2", "features.microsoft = \"on\"", "features.microsoft", "boolean"),
     ("workers = 2", "workers = 0", "workers = 0", "1 to 256"),
