@@ -38,9 +38,9 @@ pub(super) fn each(listeners: &[Listener]) -> u64 {
 }
 
 /// The most connections to peers that descriptors leave room for beside so many of allocations,
-/// with a fifth to spare; where an operator leaves them next to none, a twentieth of all.
+/// with two fifths to spare; where an operator leaves them next to none, a twentieth of all.
 fn connection_room(descriptors: u64, for_allocations: u64) -> u64 {
-    let beside = descriptors.saturating_sub(for_allocations) * 4 / 5;
+    let beside = descriptors.saturating_sub(for_allocations) * 3 / 5;
     (beside.max(descriptors / 20) / PER_CONNECTION).max(1)
 }
 
@@ -205,8 +205,9 @@ pub(super) fn memory(found: &file::Limits) -> Result<Option<u64>, Problem> {
     number(key, Some(mib), mib, 64..=16_777_216).map(|mib| Some(mib << 20))
 }
 
-/// Bounds of streams.
-pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
+/// Bounds of streams. By default strangers hold a twentieth of all descriptors at most: what they take
+/// is missing to those who have logged in.
+pub(super) fn streams(found: &file::Limits, descriptors: u64) -> Result<StreamLimits, Problem> {
     let queue = number(
         "limits.stream_queue_bytes",
         found.stream_queue_bytes,
@@ -215,7 +216,7 @@ pub(super) fn streams(found: &file::Limits) -> Result<StreamLimits, Problem> {
     )?;
     let wanted = [found.connections, found.connections_per_network, found.connections_per_client];
     Ok(StreamLimits {
-        strangers: bounds("limits", wanted, [4_096, 64])?,
+        strangers: bounds("limits", wanted, [(descriptors / 20).clamp(16, 4_096), 64])?,
         queue_bytes: usize::try_from(queue).unwrap_or(usize::MAX),
     })
 }
@@ -232,7 +233,8 @@ pub(super) fn bounds(
         Ok::<_, Problem>(u32::try_from(count).unwrap_or(u32::MAX))
     };
     let in_all = count("connections", in_all, most)?;
-    let per_client = count("connections_per_client", per_client, most_per_client)?;
+    let per_client =
+        count("connections_per_client", per_client, most_per_client.min((most / 4).max(1)))?;
     let share = (in_all / 4).max(per_client);
     let per_network = count("connections_per_network", per_network, share.into())?;
     Ok(Bounds { in_all, per_network, per_client })
@@ -245,8 +247,8 @@ mod tests {
     #[test]
     fn sec_009_connections_to_peers_leave_descriptors_for_allocations_and_for_other_users() {
         for (case, descriptors, allocations, expected) in [
-            ("few descriptors", 1_000, None, [80, 20, 20]),
-            ("many", 524_288, Some(13_000), [199_315, 128, 256]),
+            ("few descriptors", 1_000, None, [60, 15, 15]),
+            ("many", 524_288, Some(13_000), [149_486, 128, 256]),
             ("allocations take all of them", 1_000, Some(1_000), [25, 6, 6]),
             ("next to none", 10, None, [1, 1, 1]),
         ] {
@@ -257,7 +259,8 @@ mod tests {
             let derived =
                 [all, limits.peer_connections_per_user, limits.peer_connections_per_client];
             assert_eq!(derived, expected, "{case}");
-            let taken = u64::from(limits.allocations + all) * 2;
+            let strangers = streams(&found, descriptors).unwrap().strangers.in_all;
+            let taken = u64::from(limits.allocations + all) * 2 + u64::from(strangers);
             assert!(taken < descriptors || allocations.is_some() || descriptors < 20, "{case}");
         }
     }

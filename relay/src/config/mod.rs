@@ -356,7 +356,7 @@ impl Config {
         let admin = operators::admin(file.admin.as_ref(), &listeners, metrics.as_ref(), directory)?;
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
-        let streams = limits::streams(&file.limits)?;
+        let streams = limits::streams(&file.limits, descriptors)?;
         let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
         let each = limits::each(&listeners);
         let room = limits::room(&relays, &ports, descriptors, each);
