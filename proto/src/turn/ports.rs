@@ -83,7 +83,7 @@ impl Ports {
     /// Gives a used port back: it rests until `until`.
     pub(crate) fn rest(&mut self, relayed: RelayedAddr, until: Instant) {
         if let Some(pool) = self.pool(relayed) {
-            pool.resting.push_back((until, relayed.port()));
+            pool.rest(relayed.port(), until);
         }
     }
 
@@ -110,6 +110,10 @@ impl Ports {
             let free = pool.free.iter().filter(|halves| **halves != 0).count();
             assert_eq!(listed, free, "a pair with a free half is listed, once");
             assert!(pool.free(Parity::Any) + pool.resting.len() <= pool.total, "no port twice");
+            let asleep: u32 = pool.asleep.iter().map(|halves| halves.count_ones()).sum();
+            assert_eq!(asleep as usize, pool.resting.len(), "what rests is marked");
+            let whole = pool.asleep.iter().map(|halves| usize::from(*halves == BOTH));
+            assert_eq!(whole.sum::<usize>(), pool.whole, "pairs that rest whole are counted");
         }
     }
 
@@ -144,7 +148,11 @@ struct Pool {
     /// Pairs by the halves that are free; each pair's place in its list.
     lists: [Vec<u16>; 4],
     places: Vec<u16>,
+    /// Ports that rest, in order of their release.
     resting: VecDeque<(Instant, u16)>,
+    /// Which halves of each pair rest, and of how many pairs both.
+    asleep: Vec<u8>,
+    whole: usize,
 }
 
 impl Pool {
@@ -163,6 +171,8 @@ impl Pool {
             lists: Default::default(),
             places: Vec::new(),
             resting: VecDeque::new(),
+            asleep: Vec::new(),
+            whole: 0,
         };
         for pair in (first..=u32::from(high)).step_by(usize::from(share.of)) {
             let half = |bit: u32| u16::try_from(pair * 2 + bit).is_ok_and(|p| range.contains(&p));
@@ -170,6 +180,7 @@ impl Pool {
             pool.total += inside.count_ones() as usize;
             pool.inside.push(inside);
             pool.free.push(0);
+            pool.asleep.push(0);
             pool.places.push(0);
             pool.move_to(pool.free.len() - 1, inside);
         }
@@ -248,13 +259,34 @@ impl Pool {
         }
     }
 
+    fn rest(&mut self, port: u16, until: Instant) {
+        self.resting.push_back((until, port));
+        self.mark(port, true);
+    }
+
     /// Frees what has rested long enough.
     fn wake(&mut self, now: Instant) {
-        while let Some(&(until, port)) = self.resting.front()
-            && until <= now
-        {
-            self.resting.pop_front();
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            self.free_resting(0);
+        }
+    }
+
+    /// Frees the port that rests at this place; those near the front cost little.
+    fn free_resting(&mut self, place: usize) {
+        if let Some((_, port)) = self.resting.remove(place) {
+            self.mark(port, false);
             self.set(port, true);
+        }
+    }
+
+    /// Marks whether a port rests.
+    fn mark(&mut self, port: u16, rests: bool) {
+        if let Some((pair, half)) = self.locate(port) {
+            let before = self.asleep[pair];
+            let after = if rests { before | half } else { before & !half };
+            self.asleep[pair] = after;
+            self.whole -= usize::from(before == BOTH);
+            self.whole += usize::from(after == BOTH);
         }
     }
 
@@ -265,8 +297,13 @@ impl Pool {
         match parity {
             Parity::Any => resting.next(),
             Parity::Even => resting.find(|(_, port)| port.is_multiple_of(2)),
+            // A request that finds none must not cost a look at all of them.
+            Parity::Pair if self.whole == 0 => None,
             Parity::Pair => {
                 let mut halves = BTreeSet::new();
+                let is_whole =
+                    |port| self.locate(port).is_some_and(|(pair, _)| self.asleep[pair] == BOTH);
+                let mut resting = resting.filter(|(_, port)| is_whole(*port));
                 let whole = resting.find(|(_, port)| !halves.insert(port / 2));
                 whole.map(|(until, port)| (until, port & !1))
             }
@@ -276,9 +313,10 @@ impl Pool {
     /// Frees a draw that rests.
     fn rouse(&mut self, port: u16, parity: Parity) {
         let last = if parity == Parity::Pair { port + 1 } else { port };
-        self.resting.retain(|(_, resting)| !(port..=last).contains(resting));
         for port in port..=last {
-            self.set(port, true);
+            if let Some(place) = self.resting.iter().position(|(_, resting)| *resting == port) {
+                self.free_resting(place);
+            }
         }
     }
 }
@@ -320,6 +358,33 @@ mod tests {
         }
         assert_eq!(seen.len(), 998, "workers share the whole range");
         assert!(successors < 100, "{successors} of 998 ports follow their predecessor");
+    }
+
+    #[test]
+    fn sec_009_ports_that_are_used_up_cost_a_flood_of_allocations_no_more_than_others() {
+        // A look at all that rest, for each of these, would take minutes.
+        let (now, mut random) = (start().mono, random());
+        let mut ports = ports(10_000..=59_999, 0, 1);
+        let mut later = now;
+        let mut rest = |ports: &mut Ports, port: RelayedAddr| {
+            later += Duration::from_micros(50);
+            ports.rest(port, later + Duration::from_secs(60));
+        };
+        for _ in 0..300_000 {
+            let port = ports.take(now, Family::V4, Parity::Any, &mut random).unwrap();
+            rest(&mut ports, port);
+        }
+        // No pair rests whole when one half of each is in use.
+        let used: Vec<_> = (0..ports.total())
+            .map(|_| ports.take(now, Family::V4, Parity::Any, &mut random).unwrap())
+            .collect();
+        for port in used.into_iter().filter(|port| port.port().is_multiple_of(2)) {
+            rest(&mut ports, port);
+        }
+        for _ in 0..300_000 {
+            assert_eq!(ports.take(now, Family::V4, Parity::Pair, &mut random), None);
+        }
+        ports.check();
     }
 
     #[test]
