@@ -77,6 +77,18 @@ fn a_web_server_and_turn_share_port_443() {
 
     // TURN over TLS and without it, at the same address.
     let server = SocketAddr::new(INTERNAL.parse().expect("an address"), 443);
+    allocate_on_streams(&site, &home, server);
+
+    // HTTP without TLS is for nobody, and ends at once.
+    let mut plain = site.client.enter(|| TcpStream::connect(server)).expect("a connection");
+    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is written");
+    let mut rest = Vec::new();
+    let _ = plain.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+/// Takes an allocation over TLS and one without it.
+fn allocate_on_streams(site: &Site, home: &Home, server: SocketAddr) {
     let tls = Tls::new("turn.example.org", &Trust::Anything, &["stun.turn"]);
     let tls = tls.expect("a client of TLS");
     for transport in [Transport::Tls(tls), Transport::Tcp] {
@@ -88,13 +100,6 @@ fn a_web_server_and_turn_share_port_443() {
             client.allocate(&AllocateOptions::default()).expect("an allocation");
         });
     }
-
-    // HTTP without TLS is for nobody, and ends at once.
-    let mut plain = site.client.enter(|| TcpStream::connect(server)).expect("a connection");
-    plain.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("it is written");
-    let mut rest = Vec::new();
-    let _ = plain.read_to_end(&mut rest);
-    assert!(rest.is_empty(), "{rest:?}");
 }
 
 #[test]
@@ -133,17 +138,7 @@ fn sec_009_who_holds_connections_to_the_web_keeps_nobody_from_turn() {
     let bounded = clock::look_until(START, || (held() == MOST).then_some(()));
     assert!(bounded.is_some(), "{} of {WANTED} connections stay", held());
 
-    let tls = Tls::new("turn.example.org", &Trust::Anything, &["stun.turn"]);
-    let tls = tls.expect("a client of TLS");
-    for transport in [Transport::Tls(tls), Transport::Tcp] {
-        let options = Options { transport, ..Options::default() };
-        let credential = mint(&home.path("pool.pem"), "alice");
-        site.client.enter(|| {
-            let mut client =
-                TurnClient::connect_with(server, credential, options).expect("a connection");
-            client.allocate(&AllocateOptions::default()).expect("an allocation");
-        });
-    }
+    allocate_on_streams(&site, &home, server);
     assert_eq!(held(), MOST, "they are idle, not over");
 }
 

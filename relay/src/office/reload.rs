@@ -46,6 +46,8 @@ pub(super) struct Prompts {
 pub(super) async fn obey(prompts: Prompts, observer: Observer, reader: Reader, doors: Doors) {
     let Prompts { mut hangup, mut pulled, mut surroundings } = prompts;
     let mut in_force = observer.config().clone();
+    // Some may have come before anybody listened.
+    follow(&mut in_force, &observer);
     loop {
         let asked = tokio::select! {
             Some(()) = next(hangup.as_mut()) => None,

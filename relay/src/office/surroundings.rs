@@ -59,8 +59,12 @@ impl Ear {
             return;
         };
         // What is said does not matter: whatever it was, it is looked at anew. Too much said is news too.
-        let heard = ready.try_io(|socket| socket.get_ref().read(&mut self.buffer));
-        if matches!(heard, Ok(Ok(0))) {
+        let ends = match ready.try_io(|socket| socket.get_ref().read(&mut self.buffer)) {
+            Ok(Ok(heard)) => heard == 0,
+            Ok(Err(error)) => error.raw_os_error() != Some(libc::ENOBUFS),
+            Err(_nothing_said) => false,
+        };
+        if ends {
             self.socket = None;
         }
     }
