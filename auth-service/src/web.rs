@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Json, Router};
-use guard::Denied;
+use guard::{Denied, NAMELESS};
 use proto::addr::Side;
 use proto::auth::Trace;
 use proto::policy::bandwidth::BYTES_PER_KBIT;
@@ -102,8 +102,9 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.
 async fn visit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let open = request.uri().path() != "/metrics";
-    let verdict = judge(&shared.live(), request.uri(), request.headers());
+    let verdict = shared.live().config.access.judge(&request);
     match verdict {
+        Err(Denied::Nameless) => Refusal::new(Why::BadHead, NAMELESS).into_response(),
         Err(Denied::Host) => {
             let words = "this name is not in metrics.hosts; addresses and localhost always are";
             Refusal::new(Why::Host, words).into_response()
@@ -114,13 +115,6 @@ async fn visit(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
         }
         Ok(()) | Err(Denied::Token) => next.run(request).await,
     }
-}
-
-fn judge(live: &Live, target: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
-    let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
-    let called = hosts.chain(target.authority().map(|it| it.as_str().as_bytes()));
-    let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    live.config.access.judge(called, authorization)
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

@@ -10,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::{Request, Version};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -80,11 +82,16 @@ pub struct Access {
 /// Why somebody may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// The Host header names neither an address nor a name that is ours.
+    /// The request calls the door by no name, which HTTP/1.1 does not allow (RFC 9112 §3.2).
+    Nameless,
+    /// It calls the door by what is neither an address nor a name that is ours.
     Host,
     /// The token is missing or wrong.
     Token,
 }
+
+/// What who calls a door by no name should know.
+pub const NAMELESS: &str = "a request of HTTP/1.1 names its host; say it in Host";
 
 impl Access {
     /// Those who know the token, if there is one, and call the door by an address, by "localhost"
@@ -121,17 +128,19 @@ impl Access {
     }
 
     /// Judges every name that a request calls the door by, in Host and in its target, and the header
-    /// Authorization. Who calls it by none is no browser.
-    pub fn judge<'a>(
-        &self,
-        mut called: impl Iterator<Item = &'a [u8]>,
-        authorization: Option<&[u8]>,
-    ) -> Result<(), Denied> {
+    /// Authorization.
+    pub fn judge<B>(&self, request: &Request<B>) -> Result<(), Denied> {
+        let headers = request.headers();
+        let hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+        let mut called = hosts.chain(request.uri().authority().map(|it| it.as_str().as_bytes()));
+        if !headers.contains_key(HOST) && request.version() >= Version::HTTP_11 {
+            return Err(Denied::Nameless);
+        }
         if !called.all(|name| self.is_ours(name)) {
             return Err(Denied::Host);
         }
         let Some(token) = &self.token else { return Ok(()) };
-        let text = authorization.and_then(|value| std::str::from_utf8(value).ok());
+        let text = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let presented = text
             .and_then(|text| text.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
@@ -161,7 +170,19 @@ impl Access {
 mod tests {
     use std::fs;
 
+    use hyper::Uri;
+    use hyper::header::HeaderName;
+
     use super::*;
+
+    fn request<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Request<()> {
+        let mut request = Request::new(());
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().unwrap();
+            request.headers_mut().append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        request
+    }
 
     #[test]
     fn names_of_somebody_else_are_refused() {
@@ -180,11 +201,24 @@ mod tests {
             ("127.0.0.1.example.com:80", false),
             ("", false),
         ] {
-            let verdict = access.judge([host.as_bytes()].into_iter(), None);
+            let verdict = access.judge(&request([("host", host.as_bytes())]));
             assert_eq!(verdict, if allowed { Ok(()) } else { Err(Denied::Host) }, "{host}");
         }
-        assert_eq!(access.judge([].into_iter(), None), Ok(()), "HTTP/1.0 without a Host");
-        assert_eq!(access.judge([&b"\xff"[..]].into_iter(), None), Err(Denied::Host));
+        assert_eq!(access.judge(&request([("host", &b"\xff"[..])])), Err(Denied::Host));
+    }
+
+    #[test]
+    fn every_name_counts_and_one_there_must_be() {
+        let access = Access::new(None, &[]);
+        let (ours, foreign) = (("host", &b"localhost"[..]), ("host", &b"rebound.example.com"[..]));
+        assert_eq!(access.judge(&request([ours, foreign])), Err(Denied::Host));
+        let mut absolute = request([ours]);
+        *absolute.uri_mut() = Uri::from_static("http://rebound.example.com/metrics");
+        assert_eq!(access.judge(&absolute), Err(Denied::Host));
+        let mut nameless = request([]);
+        assert_eq!(access.judge(&nameless), Err(Denied::Nameless));
+        *nameless.version_mut() = Version::HTTP_10;
+        assert_eq!(access.judge(&nameless), Ok(()), "no browser speaks HTTP/1.0");
     }
 
     #[test]
@@ -206,7 +240,9 @@ mod tests {
             (Some("0123456789abcdef"), false),
             (None, false),
         ] {
-            let verdict = access.judge([&b"127.0.0.1"[..]].into_iter(), header.map(str::as_bytes));
+            let authorization = header.map(|value: &str| ("authorization", value.as_bytes()));
+            let request = request([("host", &b"127.0.0.1"[..])].into_iter().chain(authorization));
+            let verdict = access.judge(&request);
             assert_eq!(verdict, if allowed { Ok(()) } else { Err(Denied::Token) }, "{header:?}");
         }
         for (text, mode) in

@@ -29,7 +29,7 @@ mod user;
 mod wish;
 mod writer;
 
-pub use access::{Access, Denied, Token, TokenError, needs_proof};
+pub use access::{Access, Denied, NAMELESS, Token, TokenError, needs_proof};
 pub use confine::{Confined, Error, Plan, confine};
 pub use files::Connects;
 pub use measures::Measures;

@@ -41,6 +41,13 @@ pub(crate) struct SharedLedger {
     worker: u16,
 }
 
+/// A port's way from the worker that owns it.
+#[derive(Clone, Copy, Debug)]
+struct Loan {
+    owner: u16,
+    borrower: u16,
+}
+
 /// Counts of one kind of owner; an owner of nothing has no entry.
 #[derive(Debug)]
 struct Counts<K>(HashMap<K, u32>);
@@ -63,6 +70,9 @@ struct Books {
     passages: Crowd,
     /// With the worker whose port is kept.
     reservations: HashMap<[u8; 8], (u16, Reservation)>,
+    /// Ports that were kept by one worker and are used by another.
+    lent: HashMap<RelayedAddr, Loan>,
+    /// By owner, such ports that are used no more.
     returned: HashMap<u16, Vec<RelayedAddr>>,
 }
 
@@ -103,6 +113,12 @@ impl SharedLedger {
         }
         // Its ports are free again in the server that comes after it.
         books.reservations.retain(|_, (of, _)| *of != worker);
+        books.returned.remove(&worker);
+        books.lent.retain(|_, loan| loan.owner != worker);
+        let borrowed: Vec<_> = books.lent.extract_if(|_, loan| loan.borrower == worker).collect();
+        for (relayed, loan) in borrowed {
+            books.returned.entry(loan.owner).or_default().push(relayed);
+        }
         for ((ip, carried), servers) in &mut books.servers {
             for port in servers.forget(worker) {
                 let relayed = RelayedAddr::new((*ip, port).into());
@@ -236,13 +252,16 @@ impl Ledger for SharedLedger {
     ) -> Result<(RelayedAddr, Lease, Shares), Why> {
         let mut books = self.books();
         let kept = books.reservations.get(&token).filter(|(_, kept)| kept.is_for(user, claim.at));
-        let (_, kept) = kept.ok_or(Why::ReservationUnknown)?;
+        let &(owner, ref kept) = kept.ok_or(Why::ReservationUnknown)?;
         let held = books.allocations.held(claim.user, claim.client);
         held.without(&kept.lease, claim).leaves_room(claim, limits)?;
         self.has_memory()?;
         let relayed = kept.relayed;
         let (lease, shares) = books.charge(self.worker, claim);
         books.end_reservation(token);
+        if owner != self.worker {
+            books.lent.insert(relayed, Loan { owner, borrower: self.worker });
+        }
         Ok((relayed, lease, shares))
     }
 
@@ -251,7 +270,11 @@ impl Ledger for SharedLedger {
     }
 
     fn give_back(&mut self, owner: u16, relayed: RelayedAddr) {
-        self.books().returned.entry(owner).or_default().push(relayed);
+        let mut books = self.books();
+        // An owner that failed meanwhile has it already.
+        if books.lent.remove(&relayed).is_some_and(|loan| loan.owner == owner) {
+            books.returned.entry(owner).or_default().push(relayed);
+        }
     }
 
     fn take_back(&mut self, owner: u16) -> Vec<RelayedAddr> {
@@ -513,17 +536,34 @@ mod tests {
     #[test]
     fn what_one_worker_gives_back_its_owner_collects() {
         let relayed = RelayedAddr::new("192.0.2.9:50001".parse().unwrap());
-        let mut here = ledger();
-        let mut there = here.clone();
-        here.give_back(1, relayed);
-        assert_eq!(there.take_back(0), []);
-        assert_eq!(there.take_back(1), [relayed]);
-        assert_eq!(there.take_back(1), []);
+        let shared = ledger();
+        let (mut here, mut there) = (shared.of_worker(0), shared.of_worker(1));
+        for (case, fails, expected) in [
+            ("given back", None, &[relayed][..]),
+            ("its user fails", Some(0), &[relayed]),
+            ("its owner fails", Some(1), &[]),
+        ] {
+            let first = pair(&mut there, [7; 8]);
+            let (_, second, _) =
+                here.redeem([7; 8], UserKey(1), &claim(1, 1, None), &LIMITS).expect(case);
+            assert_eq!(there.take_back(1), [], "{case}: in use");
+            if let Some(worker) = fails {
+                shared.of_worker(worker).forget();
+            }
+            here.give_back(1, relayed);
+            assert_eq!(here.take_back(0), [], "{case}");
+            assert_eq!(there.take_back(1), expected, "{case}");
+            assert_eq!(there.take_back(1), [], "{case}: once");
+            here.release(second);
+            there.release(first);
+            assert!(shared.books().lent.is_empty(), "{case}");
+        }
         here.set_live(relayed, Carried::Datagrams, true);
         assert!(there.is_live(relayed, Carried::Datagrams));
         there.set_live(relayed, Carried::Datagrams, false);
         assert!(!here.is_live(relayed, Carried::Datagrams));
     }
+
     #[test]
     fn a_port_lives_alone_and_at_its_address_alone() {
         let at = |text: &str| RelayedAddr::new(text.parse().unwrap());

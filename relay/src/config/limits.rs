@@ -221,6 +221,12 @@ pub(super) fn streams(found: &file::Limits, descriptors: u64) -> Result<StreamLi
     })
 }
 
+/// How many connections are passed on by default: each takes two descriptors, which is a fortieth of
+/// all descriptors for all of them.
+pub(super) fn passages(descriptors: u64) -> u64 {
+    (descriptors / 80).clamp(8, 4_096)
+}
+
 /// How many connections of a kind there may be, as a table says it; by default of all and of a client
 /// as many as given, and of a network so few that one alone keeps nobody else out.
 pub(super) fn bounds(
@@ -260,7 +266,8 @@ mod tests {
                 [all, limits.peer_connections_per_user, limits.peer_connections_per_client];
             assert_eq!(derived, expected, "{case}");
             let strangers = streams(&found, descriptors).unwrap().strangers.in_all;
-            let taken = u64::from(limits.allocations + all) * 2 + u64::from(strangers);
+            let others = u64::from(strangers) + 2 * passages(descriptors);
+            let taken = u64::from(limits.allocations + all) * 2 + others;
             assert!(taken < descriptors || allocations.is_some() || descriptors < 20, "{case}");
         }
     }

@@ -357,7 +357,7 @@ impl Config {
         let (_, descriptors) =
             sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = limits::streams(&file.limits, descriptors)?;
-        let tls = tls::tls(file.tls.as_ref(), &listeners, directory)?;
+        let tls = tls::tls(file.tls.as_ref(), &listeners, directory, descriptors)?;
         let each = limits::each(&listeners);
         let room = limits::room(&relays, &ports, descriptors, each);
         let realm = check::realm(file.realm.as_deref())?;

@@ -32,6 +32,7 @@ pub(super) fn tls(
     found: Option<&file::Tls>,
     listeners: &[Listener],
     directory: &Path,
+    descriptors: u64,
 ) -> Result<Option<Tls>, Problem> {
     let key = "tls.certificates";
     let has = |transport| listeners.iter().any(|it| it.transport == transport);
@@ -58,7 +59,8 @@ pub(super) fn tls(
     let server = Arc::clone(&certificates)
         .server_config()
         .map_err(|error| Problem::at("tls", &format!("{error}.")))?;
-    let pass_through = found.pass_through.as_ref().map(|it| pass_through(it, listeners));
+    let pass_through =
+        found.pass_through.as_ref().map(|it| pass_through(it, listeners, descriptors));
     Ok(Some(Tls { certificates, server, pass_through: pass_through.transpose()? }))
 }
 
@@ -67,7 +69,11 @@ fn unusable((index, Unusable { file, path, why }): (usize, Unusable)) -> Problem
     Problem::text(&format!("tls.certificates[{index}].{file}"), &path, &why)
 }
 
-fn pass_through(found: &file::PassThrough, listeners: &[Listener]) -> Result<PassThrough, Problem> {
+fn pass_through(
+    found: &file::PassThrough,
+    listeners: &[Listener],
+    descriptors: u64,
+) -> Result<PassThrough, Problem> {
     let key = "tls.pass_through.to";
     let refuse = |why: &str| Err(Problem::text(key, &found.to, why));
     let Ok(to) = found.to.parse::<SocketAddr>() else {
@@ -90,7 +96,7 @@ fn pass_through(found: &file::PassThrough, listeners: &[Listener]) -> Result<Pas
         names.push(name.to_ascii_lowercase());
     }
     let wanted = [found.connections, found.connections_per_network, found.connections_per_client];
-    let bounds = limits::bounds("tls.pass_through", wanted, [4_096, 256])?;
+    let bounds = limits::bounds("tls.pass_through", wanted, [limits::passages(descriptors), 256])?;
     let idle = number("tls.pass_through.idle_s", found.idle_s, 600, 60..=86_400)?;
     let (proxy_header, idle) = (found.proxy_header, Duration::from_secs(idle));
     Ok(PassThrough { to, names, proxy_header, bounds, idle })

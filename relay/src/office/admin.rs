@@ -12,8 +12,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use guard::Denied;
 use guard::tls::Tls;
+use guard::{Denied, NAMELESS};
 use tokio::net::TcpListener;
 
 use super::api::{Problem, is_asset};
@@ -37,7 +37,10 @@ impl Door {
 
     /// Judges a request; what is wrong with it, if anything.
     fn judge(&self, request: &Request) -> Result<(), Problem> {
-        let known = match self.entry.judge(request.uri(), request.headers()) {
+        let known = match self.entry.judge(request) {
+            Err(Denied::Nameless) => {
+                return Err(Problem::new(StatusCode::BAD_REQUEST, NAMELESS));
+            }
             Err(Denied::Host) => {
                 let detail = "this name is not in admin.hosts; addresses and localhost always are";
                 return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));

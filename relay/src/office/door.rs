@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use guard::Denied;
+use guard::{Denied, NAMELESS};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -66,9 +66,10 @@ pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>) {
 
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.
 async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let verdict = desk.entry.judge(request.uri(), request.headers());
+    let verdict = desk.entry.judge(&request);
     let open = request.uri().path() != "/metrics";
     match verdict {
+        Err(Denied::Nameless) => (StatusCode::BAD_REQUEST, format!("{NAMELESS}\n")).into_response(),
         Err(Denied::Host) => (
             StatusCode::MISDIRECTED_REQUEST,
             "this name is not in metrics.hosts; addresses and localhost always are\n",

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::extract::Request;
 use guard::http::HEAD_TIMEOUT;
 use guard::tls::Tls;
 use guard::{Access, Denied};
@@ -32,12 +32,9 @@ impl Entry {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
-    /// Judges the head of a request.
-    pub(super) fn judge(&self, target: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
-        let hosts = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
-        let called = hosts.chain(target.authority().map(|it| it.as_str().as_bytes()));
-        let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        self.access().judge(called, authorization)
+    /// Judges a request by its head.
+    pub(super) fn judge(&self, request: &Request) -> Result<(), Denied> {
+        self.access().judge(request)
     }
 
     /// Who may come in, now.

@@ -55,6 +55,12 @@ const METRICS: &[Row] = &[
     (Kind::Gauge, "av_edge_relay_allocations", Unit::Count, "allocations alive"),
     (Kind::Gauge, "av_edge_relay_permissions", Unit::Count, "permissions alive"),
     (Kind::Gauge, "av_edge_relay_channels", Unit::Count, "channels bound"),
+    (
+        Kind::Gauge,
+        "av_edge_relay_peer_connections",
+        Unit::Count,
+        "TCP connections to peers: being made, waiting for their client, or in use; see limits.peer_connections_total",
+    ),
     (Kind::Gauge, "av_edge_relay_ports_used", Unit::Count, "relayed ports in use or reserved"),
     (
         Kind::Gauge,

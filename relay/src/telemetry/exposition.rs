@@ -144,6 +144,7 @@ fn server(worker: &str, snapshot: &Snapshot) {
         ("av_edge_relay_allocations", tally.allocations),
         ("av_edge_relay_permissions", tally.permissions),
         ("av_edge_relay_channels", tally.channels),
+        ("av_edge_relay_peer_connections", tally.connections),
         ("av_edge_relay_ports_used", tally.ports_used),
         ("av_edge_relay_ports", tally.ports_total),
     ] {
