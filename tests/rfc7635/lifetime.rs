@@ -43,6 +43,27 @@ fn oauth_008_the_allocation_is_gone_when_its_token_is_over() {
 }
 
 #[test]
+fn sec_009_a_clock_that_steps_ends_no_call_of_a_token() {
+    for step in [3_600, -3_600] {
+        let token = Token { lifetime: 900, ..good() };
+        let mut world = world(8);
+        allocate(&mut world, STRONG.0, &token).expect_success();
+        world.step_wall_clock(step);
+        let bob = world.peer_address("bob");
+        world.client("alice").ask(with(Draft::permit(&[bob]), &token)).expect_success();
+        world.advance_s(300);
+        let heard = world.client("alice").ask(with(Draft::refresh(900), &token));
+        assert_eq!(heard.expect_success().lifetime(), Some(605), "{step}: what is left of it");
+        // It opens nothing else, and its own end comes as it would have.
+        world.advance_s(604);
+        assert_eq!(world.server.tally().allocations, 1);
+        world.advance_s(1);
+        assert_eq!(world.server.tally().allocations, 0);
+        world.client("alice").ask(with(Draft::allocate(), &token)).expect_code(401);
+    }
+}
+
+#[test]
 fn oauth_009_only_allocate_and_refresh_need_a_token() {
     let mut world = world(9);
     let relayed = allocate(&mut world, STRONG.0, &good()).relayed().expect("a success");

@@ -292,6 +292,11 @@ fn sec_006_ports_can_be_closed_on_every_path() {
         world.client("alice").send_to(at(port), b"datagram");
         let dropped = world.dropped(DropReason::PeerDenied) - before;
         assert_eq!(dropped, u64::from(!open), "Send to {port}");
+        let relayed = world.client("alice").state().relayed.expect("a relayed address");
+        world.inject_at_relay(relayed, at(port), b"datagram");
+        world.settle();
+        let dropped = world.dropped(DropReason::PeerDenied) - before;
+        assert_eq!(dropped, 2 * u64::from(!open), "from {port}");
         let calls = world.dials.calls.len();
         world.client("wired").know_the_realm();
         let connect = Draft::connect(at(port));

@@ -1,12 +1,12 @@
 //! What a verified user name proves.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::addr::Side;
 use crate::auth::Trace;
 use crate::auth::claims::Claims;
-use crate::now::UnixTime;
+use crate::now::{Now, UnixTime};
 use crate::policy::{SealedLimits, SealedPeers, UserKey};
 
 /// Whose request it is, and within which limits it is good.
@@ -55,4 +55,14 @@ pub enum Term {
     /// It came with an access token, whose allocation may live this long from now on
     /// (RFC 7635 §9).
     Token(Duration),
+}
+
+impl Term {
+    /// When a token that is looked at now is over; at once where there is none.
+    pub(crate) fn until(self, now: Now) -> Instant {
+        match self {
+            Self::Token(left) => now.mono.checked_add(left).unwrap_or(now.mono),
+            Self::Until(_) | Self::Unlimited => now.mono,
+        }
+    }
 }

@@ -285,7 +285,10 @@ impl<L: Ledger> Server<L> {
         let owner = Owner {
             username: opening.username,
             peers: opening.identity.peers.clone(),
-            bearer: opening.bearer.map(|key| Box::new(Bearer { key, identity: opening.identity })),
+            bearer: opening.bearer.map(|key| {
+                let until = opening.identity.term.until(now);
+                Box::new(Bearer { key, until, identity: opening.identity })
+            }),
             lease: opening.lease,
             digest: opening.digest,
             opened: now.mono,

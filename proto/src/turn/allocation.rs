@@ -124,6 +124,8 @@ pub(crate) struct Bearer {
     pub(crate) key: MessageKey,
     /// What the token proved that opened the allocation.
     pub(crate) identity: Identity,
+    /// When the newest token is over, by a clock that does not step.
+    pub(crate) until: Instant,
 }
 
 impl Allocation {

@@ -2,8 +2,8 @@
 //! another port of the same host, and with as much padding as it brought.
 //!
 //! Served at listeners that are a corner of four, and nowhere else. An answer never goes to
-//! another host than the one that asked, and padding is never more than what was sent, so that
-//! nobody can be made to hear more of us than of whoever forges his address.
+//! another host than the one that asked, and padding is never more than what was sent. Answers name three
+//! addresses, though, which is twice what a bare request weighs on the wire: this is off until it is configured.
 
 use std::net::SocketAddr;
 
@@ -18,6 +18,9 @@ use crate::stun::{AttributeType, Message};
 use crate::turn::exchange::Exchange;
 use crate::turn::gate::{KNOWN, all_known};
 use crate::turn::server::Server;
+
+/// The lowest port that an answer goes to on demand: below it are services, which did not ask.
+const LOWEST_PORT: u16 = 1024;
 
 /// Room for the largest answer: header, four IPv6 addresses, padding.
 const ANSWER_MAX: usize = 20 + 4 * 24 + 4 + PADDING_MAX;
@@ -38,7 +41,7 @@ impl<L: Ledger> Server<L> {
         let port = message.read::<ResponsePort>()?.map(|ResponsePort(port)| port);
         let padding = message.read::<Padding<'_>>()?;
         // §6.1: a padded answer may be fragmented, and fragments have no port.
-        if port == Some(0) || port.is_some() && padding.is_some() {
+        if port.is_some_and(|port| port < LOWEST_PORT) || port.is_some() && padding.is_some() {
             return Err(Why::BadAttribute.into());
         }
         let client = exchange.client.client;

@@ -58,8 +58,10 @@ pub(crate) struct Exchange {
     pub(crate) asked: usize,
     /// What to repeat, and in which dialect.
     pub(crate) call: Call,
-    /// How to sign; `None` until the request is authenticated.
+    /// How to sign, once a key is known.
     pub(crate) signer: Option<Signer>,
+    /// Whether the request was authenticated. Clients of MS-TURN hear signed refusals before it was.
+    pub(crate) proven: bool,
 }
 
 impl<L: Ledger> Server<L> {
@@ -83,24 +85,34 @@ impl<L: Ledger> Server<L> {
         let transport = self.transport(exchange.client);
         let challenges = exchange.call.challenges(code);
         let nonce = challenges.then(|| self.nonces.issue(now, exchange.client.client, transport));
-        let refusal = Refusal {
-            code,
-            unknown: &reject.unknown,
-            challenge: nonce.as_ref().map(|nonce| Challenge {
+        let challenge = |authorization| {
+            nonce.as_ref().map(|nonce| Challenge {
                 realm: &config.realm,
                 nonce,
-                authorization: config.authority.tokens.as_ref().map(|it| &*it.server_name),
+                authorization,
                 here: self.public_name(exchange.client),
-            }),
+            })
+        };
+        let server_name = config.authority.tokens.as_ref().map(|it| &*it.server_name);
+        let mut refusal = Refusal {
+            code,
+            unknown: &reject.unknown,
+            challenge: challenge(server_name),
             elsewhere: (code == 300).then(|| self.elsewhere(exchange)),
         };
-        let mut buffer = [0; RESPONSE_MAX];
-        let Some(bytes) = self.written(&mut buffer, exchange, Answer::Error(&refusal)) else {
+        let family = Family::of(exchange.client.client.ip());
+        let may_be_forged = transport == Transport::Udp && !exchange.proven;
+        let fits = |told: usize| !may_be_forged || is_modest(family, exchange.asked, told);
+        let (mut whole, mut short) = ([0; RESPONSE_MAX], [0; RESPONSE_MAX]);
+        let Some(mut bytes) = self.written(&mut whole, exchange, Answer::Error(&refusal)) else {
             return Verdict::Handled;
         };
-        let family = Family::of(exchange.client.client.ip());
-        let may_be_forged = transport == Transport::Udp && exchange.signer.is_none();
-        if may_be_forged && !is_modest(family, exchange.asked, bytes.len()) {
+        if !fits(bytes.len()) && server_name.is_some() {
+            // Who has tokens hears where to get others when it asks for an allocation.
+            refusal.challenge = challenge(None);
+            bytes = self.written(&mut short, exchange, Answer::Error(&refusal)).unwrap_or(bytes);
+        }
+        if !fits(bytes.len()) {
             return self.dropped(DropReason::Disproportionate);
         }
         self.tally.rejected[reject.why.index()] += 1;
@@ -113,7 +125,7 @@ impl<L: Ledger> Server<L> {
                 why: reject.why,
                 procedure: exchange.procedure,
                 code,
-                proven: exchange.signer.is_some(),
+                proven: exchange.proven,
                 peer: reject.peer,
             },
             count: 1,

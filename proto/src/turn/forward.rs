@@ -173,6 +173,13 @@ impl<L: Ledger> Server<L> {
         }
         let (len, to) = (datagram.bytes.len(), allocation.client);
         let (way, dialect) = (allocation.way_to(from), allocation.dialect);
+        // A peer that was bound was admitted with its port.
+        if way.is_none() {
+            let (asker, reach) = (self.config.asker(allocation), permission.reach);
+            if !self.config.peers.opens(&self.config.edge, asker, from, reach) {
+                return self.dropped(DropReason::PeerDenied);
+            }
+        }
         let overhead = match way {
             Some(Way::Number(_)) => CHANNEL_OVERHEAD,
             Some(Way::Bare) => 0,

@@ -60,6 +60,7 @@ impl<L: Ledger> Server<L> {
         }
         if let (Some(key), Some(bearer)) = (request.bearer(), &mut allocation.owner.bearer) {
             bearer.key = key;
+            bearer.until = request.identity.term.until(now);
             allocation.owner.username = request.username.as_ref().into();
         }
         let lifetime = granted(wanted, self.lifetimes(request), request.identity.term);

@@ -64,6 +64,9 @@ const PASSAGE: usize = 1 << 30;
 /// Room that one read may fill: a begun frame, and what a read brings, after TLS or without it.
 const ROOM: usize = framing::LONGEST + READ + tls::LONGEST_RECORD;
 
+/// Bytes that wait for a client that has not logged in: answers to a few requests.
+const STRANGER_QUEUE: usize = 8 * 1024;
+
 /// Bounds of streams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StreamLimits {
@@ -343,7 +346,8 @@ impl Streams {
         if matches!(connection.ending, Some(Ending::QueueFull | Ending::Reset)) {
             return;
         }
-        let limit = self.config.limits.queue_bytes;
+        let of_clients = self.config.limits.queue_bytes;
+        let limit = if connection.stranger { of_clients.min(STRANGER_QUEUE) } else { of_clients };
         let Ok(Loss { frames, bytes }) =
             connection.queue.put(worth, parts, limit, &mut self.tools.spares)
         else {

@@ -164,6 +164,18 @@ fn sec_011_nothing_a_stranger_sends_prolongs_its_stay() {
 }
 
 #[test]
+fn sec_011_little_waits_for_a_stranger_that_does_not_read() {
+    let mut stage = Stage::new("stream_queue_bytes = 65536");
+    let mut client = stage.client();
+    client.write_all(&BINDING.repeat(STRANGER_QUEUE / ANSWER)).unwrap();
+    assert_eq!(stage.until(&mut client, 1).len() % ANSWER, 0);
+    assert_eq!(stage.open(), 1, "as much as that is answered");
+    client.write_all(&BINDING.repeat(STRANGER_QUEUE / ANSWER + 1)).unwrap();
+    stage.until(&mut client, usize::MAX);
+    assert_eq!((stage.closed(Ending::QueueFull), stage.open()), (1, 0));
+}
+
+#[test]
 fn sec_011_a_half_frame_is_not_waited_for() {
     let mut stage = Stage::new("");
     let mut client = stage.client();

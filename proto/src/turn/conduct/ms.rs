@@ -69,6 +69,7 @@ impl<L: Ledger> Server<L> {
             asked: message.bytes().len(),
             call: Call::Ms(call),
             signer: None,
+            proven: false,
         };
         let opens = procedure == Procedure::Allocate
             && message.number(Type::LIFETIME) != Some(0)

@@ -70,6 +70,7 @@ impl<L: Ledger> Server<L> {
             asked: message.bytes().len(),
             call: Call::Rfc(call),
             signer: None,
+            proven: false,
         };
         match procedure {
             Procedure::Binding if !self.hears(now, from, false) => {

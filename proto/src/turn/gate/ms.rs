@@ -1,7 +1,8 @@
 //! The gate for clients of MS-TURN (MST-48, MST-50 to MST-56), in the order of their table.
 //!
 //! The user name is looked at first: a token that no key of the pool signed, or that is good on the
-//! other side of the edge, is an unknown user, whatever else the request says (MST-52, ED-47). From then on the key is known, and refusals are signed with it.
+//! other side of the edge, is an unknown user, whatever else the request says (MST-52, ED-47). From then on the key is
+//! known, and refusals are signed with it. That they differ tells nobody who exists: nobody can guess a token.
 
 use std::borrow::Cow;
 
@@ -59,6 +60,7 @@ impl<L: Ledger> Server<L> {
         if !message.verify(&signer.key) {
             return Err(Why::WrongPassword.into());
         }
+        exchange.proven = true;
         Ok(Authenticated {
             exchange: exchange.clone(),
             bytes: message.bytes(),
