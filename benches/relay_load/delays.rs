@@ -1,7 +1,8 @@
 //! How late packets arrive, and what arrives when more is sent than a server carries.
 //!
 //! First each server is flooded, which tells its capacity. Then it gets half of that, and twice as
-//! much, at an even pace. Each payload says when it was sent; a program at the far end reads that
+//! much, at an even pace. Links are polled first, as by interrupts, but in turn with the server while it
+//! gets twice as much, as the kernel does from a certain load on; servers have the niceness they take. Each payload says when it was sent; a program at the far end reads that
 //! and counts, so no socket and no thread adds to it. What it tells is the whole way: the call that
 //! sends, both links, and the relay between them. The first of these links alone, to nobody who
 //! listens, at the same pace, tells how much of it is none of the relay's.
@@ -152,7 +153,11 @@ fn round(
         let watch = Watch::at(server.site, (*room, FAR), head)?;
         watch.load(generator.run(pace, lasting)?)
     };
-    let (half, double) = (load(0.5)?, load(2.0)?);
+    let half = load(0.5)?;
+    server.site.poll_first(false)?;
+    let double = load(2.0);
+    server.site.poll_first(true)?;
+    let double = double?;
     let link = link(server.site, scenario, (Mode::Paced(capacity / 2.0), lasting))?;
     Ok(Round { capacity, link, half, double })
 }

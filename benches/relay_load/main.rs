@@ -182,6 +182,8 @@ fn run(args: &Args) -> io::Result<()> {
         kernel: args.kernel,
         allocations: most_allocations(args),
         core: args.relay_core,
+        // What happens in an overload depends on it: there servers have what they take themselves.
+        niceness: if args.delays { "0" } else { server::PRIORITY },
         binary: &binary,
         folder: folder.path(),
     };

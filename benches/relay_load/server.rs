@@ -173,6 +173,8 @@ pub(crate) struct Order<'a> {
     pub(crate) allocations: usize,
     /// The core it runs on.
     pub(crate) core: usize,
+    /// How far it goes before other programs: a niceness.
+    pub(crate) niceness: &'a str,
     /// Our binary.
     pub(crate) binary: &'a Path,
     /// Where its files go.
@@ -192,7 +194,7 @@ pub(crate) struct Server<'s> {
 impl<'s> Server<'s> {
     /// Starts one in the relay's namespace, on the relay's core, and waits until it answers.
     pub(crate) fn start(site: &'s Site, order: Order<'_>) -> io::Result<Self> {
-        let Order { kind, carrier, core, folder, .. } = order;
+        let Order { kind, carrier, core, niceness, folder, .. } = order;
         if carrier == Carrier::Tls {
             make_certificate(folder)?;
         }
@@ -203,7 +205,7 @@ impl<'s> Server<'s> {
         let log = fs::File::create(folder.join(format!("{}.log", kind.name())))?;
         // Each of these replaces itself by the next, so the process id stays the server's.
         let process = Command::new("nice")
-            .args(["-n", PRIORITY, "taskset", "-c", &core.to_string()])
+            .args(["-n", niceness, "taskset", "-c", &core.to_string()])
             .args(["ip", "netns", "exec", &site.name(Room::Relay)])
             .args(arguments)
             .stdin(Stdio::null())

@@ -146,6 +146,13 @@ impl Site {
         Ok(poller)
     }
 
+    /// Polls the relay's links before everything else, as a network card's interrupts are served, or in turn
+    /// with other threads, as the kernel does when they become too many (ksoftirqd).
+    pub(crate) fn poll_first(&self, first: bool) -> io::Result<()> {
+        let policy = if first { "-f -p 50" } else { "-o -p 0" };
+        self.pollers.iter().try_for_each(|poller| sh(&format!("chrt {policy} {poller}")))
+    }
+
     /// Counts and drops, or again delivers, what arrives at clients and peers: with another
     /// hardware address than the relay sends to, a device takes packets for somebody else's.
     pub(crate) fn set_sinks(&self, rooms: &[Room], dropping: bool) -> io::Result<()> {

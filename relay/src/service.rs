@@ -445,8 +445,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
-    let descriptors = sys::raise_descriptor_limit()
-        .map_err(|source| StartError::system("the limit of descriptors", source))?;
+    let descriptors = raise_limits(&config)?;
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
     let Offload { program, standing, followers, gear } = offload::open(&config);
@@ -530,6 +529,14 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     Ok(Relay { observer, workers, office, records, program })
 }
 
+/// Raises what the system grants this process, as far as privileges reach; how many descriptors that is.
+fn raise_limits(config: &Config) -> Result<u64, StartError> {
+    // Workers tell what becomes of it.
+    let _ = sys::raise_nice_limit(config.nice);
+    sys::raise_descriptor_limit()
+        .map_err(|source| StartError::system("the limit of descriptors", source))
+}
+
 /// What limits something by its source.
 fn throttle(rate: Rate) -> Result<Arc<Throttle>, StartError> {
     let secret = worker::random_seed()
@@ -551,6 +558,14 @@ fn employ(
             && let Err(error) = sys::pin_to_core(usize::from(index))
         {
             tracing::warn!(worker = index, %error, "the worker is not bound to a core");
+        }
+        if let Err(error) = sys::go_before_others(observer.0.config.nice)
+            && index == 0
+        {
+            tracing::info!(
+                nice = observer.0.config.nice, %error,
+                "workers do not go before other programs; in a flood they may get too little time"
+            );
         }
         let outcome = worker.run(&|| {
             if observer.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {

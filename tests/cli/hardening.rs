@@ -18,6 +18,13 @@ fn field(task: &Path, name: &str) -> String {
     line.trim_start_matches(':').trim().replace('\t', " ")
 }
 
+/// The niceness of a task: the seventeenth field of `stat` behind its name.
+fn niceness(task: &Path) -> i32 {
+    let text = fs::read_to_string(task.join("stat")).expect("a task that runs");
+    let (_, fields) = text.rsplit_once(") ").expect("a name");
+    fields.split(' ').nth(16).and_then(|field| field.parse().ok()).expect("a niceness")
+}
+
 /// The threads of a service, with their names.
 fn threads(service: &Running) -> Vec<(String, PathBuf)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", service.id())).expect("it runs");
@@ -75,6 +82,10 @@ fn a_relay_that_root_starts_serves_as_nobody() {
     {
         let line = format!("av_edge_relay_hardening{{measure=\"{measure}\"}} 1");
         assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+    for (name, task) in threads(&relay) {
+        let expected = if name.starts_with("worker-") { -10 } else { 0 };
+        assert_eq!(niceness(&task), expected, "{name}");
     }
     assert!(metrics.contains("process_open_fds ") && metrics.contains("process_resident_memory"));
     let mut call = site.call("alice");

@@ -69,6 +69,14 @@ pub(super) fn workers(found: Option<u64>) -> Result<u16, Problem> {
     Ok(u16::try_from(workers).unwrap_or(256))
 }
 
+pub(super) fn nice(found: Option<i64>) -> Result<i32, Problem> {
+    let nice = found.unwrap_or(-10);
+    match i32::try_from(nice) {
+        Ok(nice @ -20..=0) => Ok(nice),
+        _ => Err(Problem::new("nice", &nice, "out of range. -20 to 0 is right.")),
+    }
+}
+
 /// A number of seconds in a range.
 pub(super) fn seconds(
     key: &str,

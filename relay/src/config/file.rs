@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) realm: Option<String>,
     pub(super) software: Option<String>,
     pub(super) workers: Option<u64>,
+    pub(super) nice: Option<i64>,
     pub(super) drain_s: Option<u64>,
     #[serde(default)]
     pub(super) pool: Pool,

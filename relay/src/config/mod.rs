@@ -70,6 +70,8 @@ pub struct Config {
     realm: String,
     software: Option<String>,
     pub(crate) workers: u16,
+    /// How far workers go before other programs: a niceness.
+    pub(crate) nice: i32,
     pub(crate) drain: Duration,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) relays: Vec<RelayAddress>,
@@ -381,6 +383,7 @@ impl Config {
             entries,
             software: check::software(file.software)?,
             workers,
+            nice: check::nice(file.nice)?,
             drain: check::seconds("drain_s", file.drain_s, 30, 0..=86_400)?,
             relays,
             own: host.addresses(),

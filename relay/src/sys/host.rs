@@ -142,6 +142,35 @@ pub(crate) fn give_back_memory() {
     }
 }
 
+/// Raises the limit of how far threads of this process may [`go_before_others`].
+pub(crate) fn raise_nice_limit(nice: i32) -> io::Result<()> {
+    // getrlimit(2): the limit is 20 minus the niceness, as limits are not negative.
+    let wanted = u64::try_from(20 - nice).unwrap_or(0);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the first call fills `limit`, the second reads it.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let done = unsafe {
+        libc::getrlimit(libc::RLIMIT_NICE, &raw mut limit) == 0
+            && (limit.rlim_cur >= wanted || {
+                limit.rlim_cur = wanted;
+                limit.rlim_max = limit.rlim_max.max(wanted);
+                libc::setrlimit(libc::RLIMIT_NICE, &raw const limit) == 0
+            })
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives the calling thread this niceness, unless it has a lower one.
+pub(crate) fn go_before_others(nice: i32) -> io::Result<()> {
+    // SAFETY: numbers alone are passed. The first call cannot fail, as there is a calling thread.
+    #[expect(unsafe_code, reason = "see SAFETY")]
+    let done = unsafe {
+        libc::getpriority(libc::PRIO_PROCESS, 0) <= nice
+            || libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Binds the calling thread to the `index`-th core it may use, counted round robin.
 pub(crate) fn pin_to_core(index: usize) -> io::Result<()> {
     // SAFETY: `cpu_set_t` is a bit set for which all-zero is valid; both calls are told its
