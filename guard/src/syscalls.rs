@@ -36,7 +36,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_getdents64,
     libc::SYS_getpeername,
     libc::SYS_getpid,
-    libc::SYS_getpriority,
     libc::SYS_getrandom,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,

@@ -15,6 +15,7 @@ mod config;
 mod doctor;
 mod dtls;
 mod engine;
+mod haste;
 mod ledger;
 mod listen;
 mod memory;

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::dtls::Sessions;
 use crate::engine::{Batch, MioEngine};
+use crate::haste::Haste;
 use crate::ledger::SharedLedger;
 use crate::memory::Memory;
 use crate::office::{self, Guestbook, Office};
@@ -445,7 +446,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
-    let descriptors = raise_limits(&config)?;
+    let descriptors = sys::raise_descriptor_limit()
+        .map_err(|source| StartError::system("the limit of descriptors", source))?;
+    let haste = Haste::begin(config.nice);
     let sockets = listen::bind(&config)?;
     let desk = office::open(&config)?;
     let Offload { program, standing, followers, gear } = offload::open(&config);
@@ -519,22 +522,12 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         guestbook: Guestbook::default(),
         records: records.as_ref().map(|it| (it.accounts(), it.reopening())),
     }));
-    let mut workers = Vec::new();
-    for (index, worker) in crew {
-        workers.push(employ(index, worker, observer.clone())?);
-    }
+    let workers = employ_all(crew, &observer)?;
+    haste.end().map_err(|source| StartError::system("its own niceness", source))?;
     let office = desk.staff(observer.clone(), reader, alone)?;
     // Whoever reads this may send signals.
-    announce(&observer.0.config, descriptors);
+    observer.0.config.announce(descriptors);
     Ok(Relay { observer, workers, office, records, program })
-}
-
-/// Raises what the system grants this process, as far as privileges reach; how many descriptors that is.
-fn raise_limits(config: &Config) -> Result<u64, StartError> {
-    // Workers tell what becomes of it.
-    let _ = sys::raise_nice_limit(config.nice);
-    sys::raise_descriptor_limit()
-        .map_err(|source| StartError::system("the limit of descriptors", source))
 }
 
 /// What limits something by its source.
@@ -544,6 +537,13 @@ fn throttle(rate: Rate) -> Result<Arc<Throttle>, StartError> {
     let (words, _) = secret.as_chunks();
     let secret = u64::from_ne_bytes(words.first().copied().unwrap_or_default());
     Ok(Arc::new(Throttle::new(rate, secret, Clock::new().last().mono)))
+}
+
+fn employ_all(
+    crew: Vec<(u16, Box<dyn Work>)>,
+    observer: &Observer,
+) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
+    crew.into_iter().map(|(index, worker)| employ(index, worker, observer.clone())).collect()
 }
 
 /// Starts a worker's thread. A worker that fails takes the others with it: a relay that serves
@@ -559,14 +559,6 @@ fn employ(
         {
             tracing::warn!(worker = index, %error, "the worker is not bound to a core");
         }
-        if let Err(error) = sys::go_before_others(observer.0.config.nice)
-            && index == 0
-        {
-            tracing::info!(
-                nice = observer.0.config.nice, %error,
-                "workers do not go before other programs; in a flood they may get too little time"
-            );
-        }
         let outcome = worker.run(&|| {
             if observer.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
                 observer.stop();
@@ -581,33 +573,4 @@ fn employ(
         .name(format!("{WORKER}{index}"))
         .spawn(work)
         .map_err(|source| StartError::system("a worker's thread", source))
-}
-
-/// The first lines of a relay's log: where it serves, and how much.
-fn announce(config: &Config, descriptors: u64) {
-    for listener in &config.listeners {
-        tracing::info!(
-            address = %listener.local,
-            transport = listener.transport.name(),
-            side = listener.side.name(),
-            advertised = listener.advertised.map(tracing::field::display),
-            "listening"
-        );
-    }
-    for relay in &config.relays {
-        tracing::info!(
-            local = %relay.local,
-            advertised = %relay.advertised,
-            ports = %format_args!("{}-{}", config.ports.start(), config.ports.end()),
-            "relaying"
-        );
-    }
-    tracing::info!(
-        workers = config.workers,
-        allocations = config.limits.allocations,
-        descriptors,
-        metrics = config.metrics_addr().map(tracing::field::display),
-        administration = config.admin_addr().map(tracing::field::display),
-        "ready"
-    );
 }

@@ -142,33 +142,21 @@ pub(crate) fn give_back_memory() {
     }
 }
 
-/// Raises the limit of how far threads of this process may [`go_before_others`].
-pub(crate) fn raise_nice_limit(nice: i32) -> io::Result<()> {
-    // getrlimit(2): the limit is 20 minus the niceness, as limits are not negative.
-    let wanted = u64::try_from(20 - nice).unwrap_or(0);
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the first call fills `limit`, the second reads it.
+/// The niceness of the calling thread, which threads that it begins inherit.
+pub(crate) fn niceness() -> i32 {
+    // SAFETY: numbers alone are passed. It cannot fail, as there is a calling thread.
     #[expect(unsafe_code, reason = "see SAFETY")]
-    let done = unsafe {
-        libc::getrlimit(libc::RLIMIT_NICE, &raw mut limit) == 0
-            && (limit.rlim_cur >= wanted || {
-                limit.rlim_cur = wanted;
-                limit.rlim_max = limit.rlim_max.max(wanted);
-                libc::setrlimit(libc::RLIMIT_NICE, &raw const limit) == 0
-            })
-    };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+    unsafe {
+        libc::getpriority(libc::PRIO_PROCESS, 0)
+    }
 }
 
-/// Gives the calling thread this niceness, unless it has a lower one.
-pub(crate) fn go_before_others(nice: i32) -> io::Result<()> {
-    // SAFETY: numbers alone are passed. The first call cannot fail, as there is a calling thread.
+/// Changes it; a lower one wants `CAP_SYS_NICE` or a limit that permits it.
+pub(crate) fn set_niceness(nice: i32) -> io::Result<()> {
+    // SAFETY: numbers alone are passed.
     #[expect(unsafe_code, reason = "see SAFETY")]
-    let done = unsafe {
-        libc::getpriority(libc::PRIO_PROCESS, 0) <= nice
-            || libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0
-    };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Binds the calling thread to the `index`-th core it may use, counted round robin.

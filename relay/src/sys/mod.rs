@@ -35,8 +35,8 @@ mod strays;
 
 pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{
-    awaited, clock_is_synchronised, descriptor_limit, give_back_memory, go_before_others,
-    interfaces, pin_to_core, raise_descriptor_limit, raise_nice_limit,
+    awaited, clock_is_synchronised, descriptor_limit, give_back_memory, interfaces, niceness,
+    pin_to_core, raise_descriptor_limit, set_niceness,
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use kernel::{
