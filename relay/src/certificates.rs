@@ -28,9 +28,12 @@ pub(crate) struct Certificates {
     current: RwLock<Vec<Arc<CertifiedKey>>>,
 }
 
-/// What tells that files have changed.
+/// What tells that files have changed, their modes and owners too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traces(Vec<Option<(u64, u64, i64, i64)>>);
+pub(crate) struct Traces(Vec<Option<Trace>>);
+
+/// Device, inode, mode and size; the times of the contents and of all else, with nanoseconds.
+type Trace = ([u64; 2], u32, u64, [i64; 4]);
 
 impl Certificates {
     /// Reads all of them; what is wrong is told with its position in the list.
@@ -55,11 +58,14 @@ impl Certificates {
         traces(&self.files())
     }
 
-    /// Reads all of them again; on failure those in use stay.
-    pub(crate) fn reload(&self) -> Result<(), (usize, Unusable)> {
+    /// Reads all of them again, and says whether there are others now; on failure those in use
+    /// stay.
+    pub(crate) fn reload(&self) -> Result<bool, (usize, Unusable)> {
         let fresh = read_all(&self.files())?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let others = !fresh.iter().map(|it| &it.cert).eq(current.iter().map(|it| &it.cert));
+        *current = fresh;
+        Ok(others)
     }
 
     /// Puts the certificates of another configuration in the place of these.
@@ -116,7 +122,10 @@ impl ResolvesServerCert for Certificates {
 
 fn traces(files: &[Files]) -> Traces {
     let paths = files.iter().flat_map(|files| [&files.certificate, &files.key]);
-    let trace = |it: Metadata| (it.ino(), it.size(), it.mtime(), it.mtime_nsec());
+    let trace = |it: Metadata| {
+        let times = [it.mtime(), it.mtime_nsec(), it.ctime(), it.ctime_nsec()];
+        ([it.dev(), it.ino()], it.mode(), it.size(), times)
+    };
     Traces(paths.map(|path| fs::metadata(path).ok().map(trace)).collect())
 }
 

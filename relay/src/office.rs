@@ -12,6 +12,7 @@ mod guestbook;
 mod levers;
 mod reload;
 mod surroundings;
+mod vigil;
 mod visits;
 mod watch;
 
@@ -24,7 +25,6 @@ use std::{future, io};
 
 use axum::Router;
 use guard::Reader;
-use guard::certificate::Unusable;
 use nix::unistd::gethostname;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,9 +46,6 @@ use watch::Watch;
 /// When a drain first says what it waits for, and how often at least.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 const RAREST_WORD: Duration = Duration::from_secs(60);
-
-/// How often the files of certificates are looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// An office with its door open and nobody in it.
 pub(crate) struct Vacant {
@@ -160,7 +157,7 @@ impl Vacant {
                     () = control => {}
                     () = obey(ends, &drain, observer, self.drain) => {}
                     () = renewals => {}
-                    () = watch(self.certificates, reader) => {}
+                    () = vigil::keep(self.certificates, reader) => {}
                     () = memory.watch() => {}
                     () = lookout.run() => {}
                 }
@@ -190,33 +187,6 @@ async fn serve(door: Option<(TcpListener, Arc<Desk>)>) {
         Err(error) => {
             tracing::error!(%error, "the metrics endpoint failed; relaying goes on");
             future::pending::<()>().await;
-        }
-    }
-}
-
-/// Reads certificates again when their files have changed.
-async fn watch(certificates: Option<Arc<Certificates>>, reader: Reader) {
-    let Some(certificates) = certificates else { return future::pending().await };
-    let mut seen = certificates.first_traces();
-    loop {
-        tokio::time::sleep(WATCH_EVERY).await;
-        let watched = Arc::clone(&certificates);
-        let look = move || {
-            let traces = watched.traces();
-            let changed = traces != seen;
-            (changed.then(|| watched.reload()), traces)
-        };
-        let Some((outcome, traces)) = reader.run(look).await else {
-            tracing::error!("certificates are no longer watched");
-            return future::pending().await;
-        };
-        seen = traces;
-        match outcome {
-            None => {}
-            Some(Ok(())) => tracing::info!("new certificates are in use"),
-            Some(Err((index, Unusable { file, path, why }))) => tracing::error!(
-                "tls.certificates[{index}].{file} = {path:?}: {why} The certificates in use stay."
-            ),
         }
     }
 }
