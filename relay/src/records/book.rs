@@ -43,6 +43,9 @@ const AT_ONCE: usize = 256;
 /// Allocations that a worker is asked about at once.
 const ASKED_AT_ONCE: usize = 64;
 
+/// Entries of closed allocations that may wait in any case.
+const SLACK: usize = 64;
+
 /// How long a worker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -90,7 +93,7 @@ pub(super) struct Book {
     couriers: Vec<JoinHandle<()>>,
     open: BTreeMap<SessionId, Open>,
     /// Who is asked about next, and when. The interval is the same for all, so the order is that
-    /// of the row.
+    /// of the row. Those that are closed meanwhile are left in it, until they are the most.
     due: VecDeque<(Instant, SessionId)>,
     calendar: Calendar,
     /// Lines that wait to be written, and their number.
@@ -225,7 +228,7 @@ impl Book {
                     (open.usage, open.quality) = (usage, media);
                     let end = open.began + lived;
                     self.line(Stage::Stop, id, end, Some(reason.name()));
-                    self.open.remove(&id);
+                    self.strike(id);
                 } else {
                     // Its beginning found no room.
                     self.desk.accounts.unheard.add(1);
@@ -236,10 +239,18 @@ impl Book {
                 let ids: Vec<_> = self.open.keys().filter(of_worker).copied().collect();
                 for id in ids {
                     self.line(Stage::Stop, id, at, Some(DEFECT));
-                    self.open.remove(&id);
+                    self.strike(id);
                 }
-                self.due.retain(|(_, id)| id.worker != worker);
             }
+        }
+    }
+
+    /// Takes an allocation out of the book. What is due never outgrows what is open: who opens and
+    /// closes allocations in a loop must not fill memory until the first interim would come.
+    fn strike(&mut self, id: SessionId) {
+        self.open.remove(&id);
+        if self.due.len() > 2 * self.open.len() + SLACK {
+            self.due.retain(|(_, id)| self.open.contains_key(id));
         }
     }
 
@@ -281,7 +292,7 @@ impl Book {
             } else if mem::replace(&mut open.missing, true) {
                 // The note of its end found no room, or it would have come by now.
                 self.line(Stage::Stop, *id, now, Some("unknown"));
-                self.open.remove(id);
+                self.strike(*id);
             }
         }
     }
@@ -398,6 +409,7 @@ fn spawn(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::mpsc::sync_channel;
 
     use proto::addr::{AllocationId, ClientAddr, ListenerId};
@@ -422,15 +434,28 @@ mod tests {
             told.send(Box::new(Note { worker, at, news })).unwrap();
         }
         drop(told);
+        let (book, accounts) = book(&path, None, addresses, notes);
+        book.keep();
+        let text = std::fs::read_to_string(path).unwrap();
+        (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), accounts)
+    }
+
+    /// A book that writes to this file.
+    fn book(
+        path: &Path,
+        interim: Option<Duration>,
+        addresses: Shown,
+        notes: Receiver<Box<Note>>,
+    ) -> (Book, Arc<Accounts>) {
         let inside = "192.168.0.5".parse().unwrap();
         let relay = RelayAddress { local: inside, advertised: "203.0.113.5".parse().unwrap() };
         let accounts = Arc::new(Accounts::default());
         let desk = Desk {
             wish: Wish {
                 node: "relay-1".to_owned(),
-                interim: None,
+                interim,
                 addresses,
-                file: Some(Place::Path(path.clone())),
+                file: Some(Place::Path(path.to_owned())),
                 spool: None,
                 http: None,
                 otlp: None,
@@ -444,9 +469,7 @@ mod tests {
             reopen: Arc::default(),
         };
         let Ok(book) = Book::open(desk) else { panic!("the book does not open") };
-        book.keep();
-        let text = std::fs::read_to_string(path).unwrap();
-        (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), accounts)
+        (book, accounts)
     }
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -548,5 +571,27 @@ mod tests {
         let told: Vec<_> = stops.iter().map(told).collect();
         assert_eq!(told, [r#""0-1-1" "defect""#, r#""0-7-2" "defect""#, r#""1-7-2" "released""#]);
         assert_eq!(accounts.unheard.value(), 1, "an end without a beginning");
+    }
+    #[test]
+    fn who_opens_and_closes_in_a_loop_fills_no_memory_and_others_keep_their_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let interim = Duration::from_hours(24);
+        let (_told, notes) = sync_channel(1);
+        let (mut book, _) = book(&folder.path().join("records"), Some(interim), Shown::Full, notes);
+        let id = |slot| AllocationId { slot, generation: 1 };
+        let mut note = |news| {
+            book.note(Note { worker: 0, at: now(), news });
+            book.lines.clear();
+            book.due.len()
+        };
+        note(opened(id(0)));
+        for turn in 1..10_000 {
+            note(opened(id(turn)));
+            assert!(note(closed(id(turn))) <= 2 + SLACK, "after {turn} turns");
+        }
+        note(opened(id(10_000)));
+        let due = book.due.iter().filter(|(_, id)| book.open.contains_key(id));
+        let slots: Vec<_> = due.map(|(_, id)| id.allocation.slot).collect();
+        assert_eq!(slots, [0, 10_000], "who is open is asked about in order");
     }
 }
