@@ -4,15 +4,19 @@
 //! the mode is set, because the socket does not listen until then. A file that a dead process left
 //! is taken away; a living one is not disturbed, and of two that start at once one is second.
 
-use std::fs::{self, File};
+mod lock;
+
+use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Gid, Group};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use lock::Lock;
+pub use lock::Unlocked;
 
 /// Callers that may wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -37,6 +41,9 @@ pub enum Refused {
     /// Something else has the name.
     #[error("there is a file which is no socket. Take it away, or choose another path.")]
     Taken,
+    /// Others cannot be kept from opening it at the same time.
+    #[error("{0} Or choose another path.")]
+    Lock(#[from] Unlocked),
     /// What the system says.
     #[error("{0}.")]
     System(#[from] io::Error),
@@ -51,7 +58,7 @@ impl Place {
     /// Opens it. To be called with the rights of whoever starts the service.
     pub fn open(&self) -> Result<UnixListener, Refused> {
         let address = SockAddr::unix(&self.path)?;
-        let _alone = self.alone()?;
+        let _alone = Lock::of(&self.path)?;
         self.clear()?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&address)?;
@@ -62,13 +69,6 @@ impl Place {
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
-    }
-
-    /// The folder's lock, for as long as it takes to open a socket in it.
-    fn alone(&self) -> io::Result<Flock<File>> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new(".")))?;
-        Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
     }
 
     /// Takes away what a dead process left.
@@ -133,7 +133,7 @@ mod tests {
         assert!(matches!(place.open(), Err(Refused::Taken)));
         assert_eq!(fs::read(&place.path).unwrap(), b"precious");
         let nowhere = Place { path: home.path().join("none/control.sock"), ..place };
-        assert!(matches!(nowhere.open(), Err(Refused::System(_))));
+        assert!(matches!(nowhere.open(), Err(Refused::Lock(_))));
     }
 
     #[test]

@@ -9,11 +9,12 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use libc::O_NOFOLLOW;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{Accounts, Sink, SpoolWish};
@@ -107,8 +108,14 @@ pub(super) fn open(
     accounts: Arc<Accounts>,
 ) -> io::Result<(Inlet, Vec<Outlet>)> {
     let folder = wish.folder.clone();
-    let lock =
-        OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+    // Whoever could open it could lock it.
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(O_NOFOLLOW)
+        .open(folder.join("lock"))?;
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
         .map_err(|_| io::Error::other("another relay uses it"))?;
     let mut files = parts(&folder)?;
@@ -415,6 +422,8 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::records::accounts::Count;
 
@@ -538,6 +547,8 @@ mod tests {
         let wish = SpoolWish { folder: rig.folder.path().to_owned(), limit: 1 << 20 };
         let error = open(&wish, &[Sink::Http], Arc::default()).unwrap_err();
         assert_eq!(error.to_string(), "another relay uses it");
+        let lock = std::fs::metadata(rig.folder.path().join("lock")).unwrap();
+        assert_eq!(lock.permissions().mode() & 0o777, 0o600, "others cannot lock it");
     }
 
     #[test]
