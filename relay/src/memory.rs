@@ -3,14 +3,19 @@
 //! The office looks now and then at what is resident. Above the budget the allocator is asked to
 //! give back what it keeps for later; if that is not enough, memory is tight, and stays so until
 //! it is a little below the budget, so that nothing flaps. Calls go on meanwhile.
+//!
+//! The file that tells what is resident is open from the start: what takes memory away often takes
+//! descriptors first.
 
+use std::fs::File;
 use std::future;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::sys;
-use crate::telemetry::process::Process;
+use crate::telemetry::process::{STATUS, resident_bytes};
 
 /// How often the office looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -18,17 +23,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Memory is no longer tight when so much of the budget, in sixteenths, is in use.
 const RELAXED: u64 = 15;
 
+/// Bytes of that file which are read: what is resident stands in the first thousand or two.
+const READ: usize = 4096;
+
 /// The budget, and whether it is used up. Clones speak of the same memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
     budget: Option<u64>,
     tight: Arc<AtomicBool>,
+    /// Tells what is resident; only with a budget.
+    status: Option<Arc<File>>,
 }
 
 impl Memory {
     /// A budget in bytes; `None` is no limit.
     pub(crate) fn new(budget: Option<u64>) -> Self {
-        Self { budget, tight: Arc::default() }
+        let status = budget.and_then(|_| {
+            let opened = File::open(STATUS).inspect_err(|error| {
+                tracing::warn!("limits.memory_mib is not kept: {STATUS} cannot be read: {error}");
+            });
+            opened.ok().map(Arc::new)
+        });
+        Self { budget, tight: Arc::default(), status }
     }
 
     /// Whether the budget is used up.
@@ -38,7 +54,7 @@ impl Memory {
 
     /// Looks as long as the office is open.
     pub(crate) async fn watch(self) {
-        if self.budget.is_none() {
+        if self.status.is_none() {
             return future::pending().await;
         }
         loop {
@@ -52,11 +68,10 @@ impl Memory {
     }
 
     fn look(&self) {
-        let resident = || Process::look().resident_bytes;
-        let Some(mut found) = resident() else { return };
+        let Some(mut found) = self.resident() else { return };
         if self.judge(found) {
             sys::give_back_memory();
-            found = resident().unwrap_or(found);
+            found = self.resident().unwrap_or(found);
         }
         let tight = self.judge(found);
         let before = self.tight.swap(tight, Ordering::Relaxed);
@@ -68,6 +83,13 @@ impl Memory {
             (true, false) => tracing::info!(resident_bytes = found, "memory is no longer tight"),
             _ => {}
         }
+    }
+
+    /// Bytes in use now.
+    fn resident(&self) -> Option<u64> {
+        let mut text = [0; READ];
+        let read = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
+        resident_bytes(&String::from_utf8_lossy(text.get(..read)?))
     }
 
     /// Whether so much is too much.
@@ -93,5 +115,23 @@ mod tests {
             assert_eq!(judged, tight, "{resident}");
         }
         assert!(!Memory::new(None).judge(u64::MAX), "no budget");
+    }
+
+    #[test]
+    fn what_is_resident_is_known_again_and_again_and_nothing_is_opened_for_it() {
+        let memory = Memory::new(Some(1 << 40));
+        let first = memory.resident().unwrap();
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let second = memory.resident().unwrap();
+        assert!(second > first + held.len() as u64 / 2, "{first} {second}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("status");
+        std::fs::write(&path, "VmRSS:\t 2 kB\n").unwrap();
+        let status = Some(Arc::new(File::open(&path).unwrap()));
+        let memory = Memory { status, ..Memory::new(Some(1_024)) };
+        std::fs::remove_file(&path).unwrap();
+        memory.look();
+        assert!(memory.is_tight(), "by the file that is open");
     }
 }

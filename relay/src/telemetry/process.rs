@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::sys;
 
+/// The file that tells how much memory is in use.
+pub(crate) const STATUS: &str = "/proc/self/status";
+
 /// Facts of one moment; what the system does not tell is absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
@@ -22,7 +25,7 @@ pub(crate) struct Process {
 impl Process {
     /// Looks.
     pub(crate) fn look() -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = fs::read_to_string(STATUS).unwrap_or_default();
         Self {
             descriptors: std::fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as u64),
             descriptor_limit: sys::descriptor_limit().ok().map(|(now, _)| now),
@@ -54,7 +57,7 @@ fn worker(thread: &Path) -> Option<(u16, Duration)> {
 }
 
 /// `VmRSS` of `proc_pid_status(5)`, which counts in kibibytes.
-fn resident_bytes(status: &str) -> Option<u64> {
+pub(crate) fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
