@@ -1,11 +1,13 @@
 //! The life of a relay: start, observe, drain, stop.
 
+mod employ;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -33,9 +35,10 @@ use crate::stream::Streams;
 use crate::tcp_relay::TcpRelays;
 use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
-use crate::telemetry::process::{Process, WORKER};
-use crate::worker::{self, Hands, Letterbox, Order, Question, Work};
+use crate::telemetry::process::Process;
+use crate::worker::{self, Hands, Letterbox, Order, Question};
 use crate::{listen, sys};
+use employ::employ;
 
 /// How long an observer waits for a worker's answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -522,7 +525,8 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         guestbook: Guestbook::default(),
         records: records.as_ref().map(|it| (it.accounts(), it.reopening())),
     }));
-    let workers = employ_all(crew, &observer)?;
+    let workers = crew.into_iter().map(|(index, worker)| employ(index, worker, observer.clone()));
+    let workers = workers.collect::<Result<Vec<_>, _>>()?;
     haste.end().map_err(|source| StartError::system("its own niceness", source))?;
     let office = desk.staff(observer.clone(), reader, alone)?;
     // Whoever reads this may send signals.
@@ -537,40 +541,4 @@ fn throttle(rate: Rate) -> Result<Arc<Throttle>, StartError> {
     let (words, _) = secret.as_chunks();
     let secret = u64::from_ne_bytes(words.first().copied().unwrap_or_default());
     Ok(Arc::new(Throttle::new(rate, secret, Clock::new().last().mono)))
-}
-
-fn employ_all(
-    crew: Vec<(u16, Box<dyn Work>)>,
-    observer: &Observer,
-) -> Result<Vec<JoinHandle<io::Result<()>>>, StartError> {
-    crew.into_iter().map(|(index, worker)| employ(index, worker, observer.clone())).collect()
-}
-
-/// Starts a worker's thread. A worker that fails takes the others with it: a relay that serves
-/// half of its clients would look alive from outside.
-fn employ(
-    index: u16,
-    mut worker: Box<dyn Work>,
-    observer: Observer,
-) -> Result<JoinHandle<io::Result<()>>, StartError> {
-    let work = move || {
-        if observer.0.config.workers > 1
-            && let Err(error) = sys::pin_to_core(usize::from(index))
-        {
-            tracing::warn!(worker = index, %error, "the worker is not bound to a core");
-        }
-        let outcome = worker.run(&|| {
-            if observer.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
-                observer.stop();
-            }
-        });
-        if outcome.is_err() {
-            observer.stop();
-        }
-        outcome
-    };
-    thread::Builder::new()
-        .name(format!("{WORKER}{index}"))
-        .spawn(work)
-        .map_err(|source| StartError::system("a worker's thread", source))
 }
