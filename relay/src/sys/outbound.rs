@@ -38,6 +38,7 @@ struct Extent {
 
 /// Reused memory for the headers that `sendmmsg` wants.
 pub(crate) struct Outbound {
+    /// Point into the vectors below; gone as soon as one of those changes.
     headers: Vec<libc::mmsghdr>,
     extents: Vec<Extent>,
     labels: Vec<Label>,
@@ -93,6 +94,7 @@ impl<'d> Messages<'_, 'd> {
         segment: Option<u16>,
         label: Label,
     ) {
+        self.store.headers.clear();
         let (name, name_len) = Name::of(to);
         self.store.names.push(name);
         self.store.controls.push(control(to, marks, segment));
@@ -107,6 +109,7 @@ impl<'d> Messages<'_, 'd> {
     /// Adds a piece to the last message.
     pub(crate) fn piece(&mut self, bytes: &'d [u8]) {
         if let Some(extent) = self.store.extents.last_mut() {
+            self.store.headers.clear();
             extent.pieces += 1;
             self.store.iovecs.push(libc::iovec {
                 iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -148,7 +151,7 @@ impl<'d> Messages<'_, 'd> {
         Ok(&self.store.labels[first..self.sent])
     }
 
-    /// Headers for all messages, once: vectors do not move from here on.
+    /// Headers for all messages, unless they are there: then no vector has changed since.
     fn build_headers(&mut self) {
         let Outbound { headers, extents, iovecs, names, controls, .. } = &mut *self.store;
         if headers.len() == extents.len() {
@@ -191,4 +194,43 @@ fn control(to: SocketAddr, marks: Marks, segment: Option<u16>) -> Control<CONTRO
         control.add_bytes(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
     }
     control
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_added_after_a_send_that_failed_is_sent_with_the_rest() {
+        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (sender, receiver) = (bind(), bind());
+        receiver.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let label = Label { run: 0, datagrams: 1 };
+        let mut outbound = Outbound::with_capacity(1, 1);
+        let mut messages = outbound.messages();
+        messages.push("[::1]:9".parse().unwrap(), Marks::PLAIN, None, label);
+        messages.piece(b"not over IPv4");
+        messages.push(to, Marks::PLAIN, None, label);
+        messages.piece(b"one");
+        messages.send(sender.as_fd()).expect_err("another family");
+        messages.skip();
+        // The vector of pieces moves by this.
+        for _ in 0..64 {
+            messages.piece(b", two");
+        }
+        messages.send(sender.as_fd()).unwrap();
+        messages.push(to, Marks::PLAIN, None, label);
+        messages.piece(b"three");
+        messages.send(sender.as_fd()).unwrap();
+        let mut room = [0; 1_000];
+        for expected in [format!("one{}", ", two".repeat(64)), "three".to_owned()] {
+            let length = receiver.recv(&mut room).unwrap();
+            assert_eq!(std::str::from_utf8(&room[..length]), Ok(&*expected));
+        }
+    }
 }
