@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use libc::{c_int, c_long};
 use seccompiler::{
-    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
 /// Allowed, whatever their arguments: files and sockets that are open, memory, threads, time.
@@ -19,8 +19,6 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
-    libc::SYS_clone,
-    libc::SYS_clone3,
     libc::SYS_close,
     libc::SYS_connect,
     libc::SYS_dup,
@@ -104,6 +102,22 @@ const OLDER_OF_FILES: &[c_long] = &[libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_OF_FILES: &[c_long] = &[];
 
+/// Said to be unknown to this kernel. Where a new thread's flags are in memory no filter sees them;
+/// C libraries then start threads by the older call, whose flags are an argument.
+const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
+
+/// New namespaces by `clone`, each of which ends the process as `unshare` does. That of time
+/// is no flag of this call.
+const NAMESPACES: [c_int; 7] = [
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWUTS,
+];
+
 /// Ends the process: other programs, other processes' memory, the kernel itself.
 const HOSTILE: &[c_long] = &[
     libc::SYS_add_key,
@@ -158,18 +172,25 @@ pub(crate) enum Beyond {
 
 /// Filters the system calls of the calling thread and of those it starts.
 pub(crate) fn filter(beyond: Beyond) -> Result<(), Unfiltered> {
-    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
-    let wrong = u32::try_from(libc::EPERM).unwrap_or(1);
-    let (refuse, end) = (SeccompAction::Errno(wrong), SeccompAction::KillProcess);
-    for (rules, others, these) in [
-        (hostile(beyond)?, SeccompAction::Allow, end),
-        (allowed(beyond)?, refuse, SeccompAction::Allow),
-    ] {
-        let filter = SeccompFilter::new(rules, others, these, machine)?;
-        let program: seccompiler::BpfProgram = filter.try_into()?;
+    for program in programs(beyond)? {
         apply_filter(&program)?;
     }
     Ok(())
+}
+
+/// The filters, in the order in which they are applied; the strictest verdict holds.
+fn programs(beyond: Beyond) -> Result<Vec<BpfProgram>, BackendError> {
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    let error = |number: c_int| SeccompAction::Errno(number.cast_unsigned());
+    let unknown = UNKNOWN.iter().map(|&call| (call, Vec::new())).collect();
+    let filters = [
+        (hostile(beyond)?, SeccompAction::Allow, SeccompAction::KillProcess),
+        (unknown, SeccompAction::Allow, error(libc::ENOSYS)),
+        (allowed(beyond)?, error(libc::EPERM), SeccompAction::Allow),
+    ];
+    let build =
+        |(rules, others, these)| SeccompFilter::new(rules, others, these, machine)?.try_into();
+    filters.into_iter().map(build).collect()
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -184,11 +205,17 @@ fn hostile(beyond: Beyond) -> Result<Rules, BackendError> {
         let others = OF_MAPS.iter().map(differs).collect::<Result<Vec<_>, _>>()?;
         rules.insert(libc::SYS_bpf, vec![SeccompRule::new(others)?]);
     }
+    let new = NAMESPACES.iter().map(|&flag| SeccompRule::new(vec![has_flag(flag)?]));
+    rules.insert(libc::SYS_clone, new.collect::<Result<_, _>>()?);
     Ok(rules)
 }
 
 fn allowed(beyond: Beyond) -> Result<Rules, BackendError> {
-    let mut rules: Rules = ALLOWED.iter().chain(OLDER).map(|&call| (call, Vec::new())).collect();
+    let calls = ALLOWED.iter().chain(OLDER).chain(UNKNOWN);
+    let mut rules: Rules = calls.map(|&call| (call, Vec::new())).collect();
+    // Threads, never processes.
+    let thread = SeccompRule::new(vec![has_flag(libc::CLONE_THREAD)?])?;
+    rules.insert(libc::SYS_clone, vec![thread]);
     // Sockets of the internet, and what tells the addresses of this host.
     let families = [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     rules.insert(libc::SYS_socket, one_of(0, &families)?);
@@ -213,6 +240,12 @@ fn allowed(beyond: Beyond) -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+/// Holds of a `clone` with this flag, whatever else it has.
+fn has_flag(flag: c_int) -> Result<SeccompCondition, BackendError> {
+    let flag = u64::from(flag.cast_unsigned());
+    SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)
+}
+
 /// One rule for each value that an argument may have.
 fn one_of(argument: u8, values: &[c_int]) -> Result<Vec<SeccompRule>, BackendError> {
     let rule = |&value: &c_int| {
@@ -227,6 +260,8 @@ fn one_of(argument: u8, values: &[c_int]) -> Result<Vec<SeccompRule>, BackendErr
 mod tests {
     use std::net::UdpSocket;
     use std::os::unix::net::UnixDatagram;
+
+    use seccompiler::sock_filter;
 
     use super::*;
 
@@ -278,9 +313,85 @@ mod tests {
     }
 
     #[test]
+    fn threads_start_behind_the_filter_and_processes_do_not() {
+        filtered(|| {
+            let below = std::thread::spawn(|| std::thread::spawn(|| 7).join().unwrap());
+            assert_eq!(below.join().unwrap(), 7);
+            let refused = std::process::Command::new("/bin/true").status().unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        });
+    }
+
+    /// What the kernel does of the filters, which are installed in this order.
+    fn verdict(call: c_long, first: u64) -> u32 {
+        let arch: u32 = if cfg!(target_arch = "x86_64") { 0xC000_003E } else { 0xC000_00B7 };
+        let mut data = [0; 64];
+        data[..4].copy_from_slice(&u32::try_from(call).unwrap().to_ne_bytes());
+        data[4..8].copy_from_slice(&arch.to_ne_bytes());
+        data[16..24].copy_from_slice(&first.to_ne_bytes());
+        let programs = programs(Beyond::Nothing).unwrap();
+        let verdicts = programs.iter().rev().map(|program| run(program, &data));
+        verdicts.min_by_key(|verdict| (verdict & 0xFFFF_0000).cast_signed()).unwrap()
+    }
+
+    /// The instructions of classic BPF that filters here are made of.
+    fn run(program: &BpfProgram, data: &[u8; 64]) -> u32 {
+        let (mut at, mut word) = (0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = &program[at];
+            at += 1;
+            let taken = match code {
+                0x06 => return *k,
+                0x20 => {
+                    let place = *k as usize;
+                    word = u32::from_ne_bytes(data[place..place + 4].try_into().unwrap());
+                    continue;
+                }
+                0x54 => {
+                    word &= k;
+                    continue;
+                }
+                0x05 => {
+                    at += *k as usize;
+                    continue;
+                }
+                0x15 => word == *k,
+                0x25 => word > *k,
+                0x35 => word >= *k,
+                other => panic!("instruction {other:#x}"),
+            };
+            at += usize::from(if taken { *jt } else { *jf });
+        }
+    }
+
+    #[test]
+    fn clone_makes_threads_and_no_namespace() {
+        const ALLOW: u32 = 0x7FFF_0000;
+        const KILL: u32 = 0x8000_0000;
+        let error = |number: c_int| 0x0005_0000 | number.cast_unsigned();
+        let thread = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+        let flags = |flags: c_int| u64::from(flags.cast_unsigned());
+        for (case, call, first, expected) in [
+            ("a thread", libc::SYS_clone, flags(thread), ALLOW),
+            ("a process", libc::SYS_clone, flags(libc::SIGCHLD), error(libc::EPERM)),
+            ("by memory", libc::SYS_clone3, 0x7000_1000, error(libc::ENOSYS)),
+            ("another call", libc::SYS_getpid, 0, ALLOW),
+            ("one on no list", libc::SYS_mkdirat, 0, error(libc::EPERM)),
+            ("leaving namespaces", libc::SYS_unshare, 0, KILL),
+        ] {
+            assert_eq!(verdict(call, first), expected, "{case}");
+        }
+        for new in NAMESPACES {
+            for others in [0, thread, libc::SIGCHLD | libc::CLONE_NEWUSER] {
+                assert_eq!(verdict(libc::SYS_clone, flags(new | others)), KILL, "{new:#x}");
+            }
+        }
+    }
+
+    #[test]
     fn lists_do_not_contradict_each_other() {
         for call in HOSTILE {
-            let lists = [ALLOWED, OLDER, OF_FILES, OLDER_OF_FILES];
+            let lists = [ALLOWED, OLDER, OF_FILES, OLDER_OF_FILES, UNKNOWN];
             assert!(!lists.iter().any(|list| list.contains(call)), "{call} is on both lists");
         }
     }
