@@ -4,7 +4,7 @@
 //! user's credential. The answer is computed from the pool key alone, nothing is stored, and any
 //! relay that holds the key verifies it. The relay is not spoken to, and not linked.
 //!
-//! The story of a request: [`server`] accepts the connection within limits and deadlines; [`web`]
+//! The story of a request: [`server`] accepts the connection, if the [`crowd`] has a place, and holds it to deadlines; [`web`]
 //! reads the request; [`shared`] finds out the caller among [`callers`] and charges its rate
 //! ([`limits`]); [`mint`] applies lifetime and side and calls `proto::auth`; a [`refusal`] or the
 //! credential goes back, counted by [`telemetry`]. [`Config`] is completely valid before a
@@ -14,6 +14,7 @@
 mod callers;
 mod clock;
 mod config;
+mod crowd;
 mod limits;
 mod mint;
 mod mras;

@@ -1,4 +1,4 @@
-//! How often, and how much at once: token buckets, and counted connections.
+//! How often, and how much at once: token buckets.
 //!
 //! What is kept about strangers is bounded. A client is a network here, an IPv4 address or an
 //! IPv6 /64, because whoever holds one address of a /64 holds them all.
@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use proto::turn::surroundings;
 
 /// A sustained rate, and how much of it may come at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,6 +70,11 @@ impl Network {
             v4 @ IpAddr::V4(_) => v4,
         })
     }
+
+    /// What is around it: an IPv4 /24, or an IPv6 /48.
+    pub(crate) fn surroundings(self) -> IpAddr {
+        surroundings(self.0)
+    }
 }
 
 /// What is left of a rate to each of many: of failures to client networks, of requests to users.
@@ -113,72 +119,6 @@ impl<K: Eq + Hash> Allowances<K> {
     #[cfg(test)]
     fn len(&self) -> usize {
         self.young.len() + self.old.len()
-    }
-}
-
-/// Open connections, in all and by client network.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OpenConnections(Arc<Mutex<Counts>>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    total: usize,
-    by_network: HashMap<Network, usize, foldhash::fast::RandomState>,
-}
-
-/// Why a connection is not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TooMany {
-    /// The service has as many as it may.
-    Total,
-    /// The client's network has as many as it may.
-    FromClient,
-    /// The client's network began as many TLS handshakes as it may.
-    Handshakes,
-}
-
-impl OpenConnections {
-    /// Counts a connection until the answer is dropped.
-    pub(crate) fn open(
-        &self,
-        network: Network,
-        total: usize,
-        per_client: usize,
-    ) -> Result<OpenConnection, TooMany> {
-        let mut counts = self.lock();
-        if counts.total >= total {
-            return Err(TooMany::Total);
-        }
-        if counts.by_network.get(&network).is_some_and(|&open| open >= per_client) {
-            return Err(TooMany::FromClient);
-        }
-        counts.total += 1;
-        *counts.by_network.entry(network).or_insert(0) += 1;
-        Ok(OpenConnection { all: self.clone(), network })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One open connection.
-#[derive(Debug)]
-pub(crate) struct OpenConnection {
-    all: OpenConnections,
-    network: Network,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        let mut counts = self.all.lock();
-        counts.total = counts.total.saturating_sub(1);
-        if let Some(open) = counts.by_network.get_mut(&self.network) {
-            *open = open.saturating_sub(1);
-            if *open == 0 {
-                counts.by_network.remove(&self.network);
-            }
-        }
     }
 }
 
@@ -262,20 +202,5 @@ mod tests {
             failures.may_try(&network(u32::MAX), now).is_err(),
             "who keeps failing stays known"
         );
-    }
-
-    #[test]
-    fn connections_are_counted_and_credited() {
-        let open = OpenConnections::default();
-        let first = open.open(network(1), 3, 2).unwrap();
-        let second = open.open(network(1), 3, 2).unwrap();
-        assert_eq!(open.open(network(1), 3, 2).unwrap_err(), TooMany::FromClient);
-        let third = open.open(network(2), 3, 2).unwrap();
-        assert_eq!(open.open(network(3), 3, 2).unwrap_err(), TooMany::Total);
-        drop(first);
-        let again = open.open(network(1), 3, 2).unwrap();
-        drop((second, third, again));
-        assert_eq!(open.lock().total, 0);
-        assert!(open.lock().by_network.is_empty());
     }
 }

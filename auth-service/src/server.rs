@@ -1,15 +1,16 @@
 //! Connections: accepted within limits, secured, served, and ended in time.
 //!
 //! Nobody holds a connection by being slow: the TLS handshake, each request's head, each request
-//! and the connection as a whole have deadlines that dripping bytes do not extend.
+//! and the connection as a whole have deadlines that dripping bytes do not extend. Nor does
+//! anybody hold a door: where it is full, who has shown nothing leaves first ([`crate::crowd`]).
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use guard::descriptors::{Accepting, Exhausted};
 use guard::http::{self, BrokenHead, Wording};
 use guard::tls::Tls;
 use hyper::body::Incoming;
@@ -19,12 +20,13 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Connections;
-use crate::limits::{Network, OpenConnections, TooMany};
+use crate::config::{Connections, SCRAPERS};
+use crate::crowd::{Crowd, Seat, TooMany};
+use crate::limits::Network;
 use crate::mras::connection;
 use crate::mras::issue::Server;
 use crate::mras::trust::name_among;
@@ -37,9 +39,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For a connection as a whole; callers connect again.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// After a failed accept, because descriptors need time to come free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One listening socket and what is behind it.
 pub(crate) struct Door {
@@ -59,99 +58,102 @@ pub(crate) enum Behind {
     Mras,
 }
 
-/// What the door of the metrics takes: a few scrapers.
-const SCRAPERS: Connections = Connections { total: 64, per_client: 64 };
+/// Which door it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Api,
+    Metrics,
+    Mras,
+}
 
-/// From so many on, the oldest scraper leaves for the newest: nobody holds that door by idling.
-const MANY_SCRAPERS: usize = 48;
+impl Place {
+    /// Every door, in order.
+    pub(crate) const ALL: [Self; 3] = [Self::Api, Self::Metrics, Self::Mras];
+
+    /// The label of metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Metrics => "metrics",
+            Self::Mras => "mras",
+        }
+    }
+}
 
 impl Door {
     /// Serves until told to stop, then lets the answers under way finish.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
-        let open = OpenConnections::default();
+        let (place, telemetry) = (self.behind.place(), &self.shared.telemetry);
+        let (crowd, mut accepting) = (Crowd::default(), Accepting::new(place.name()));
         let mut tasks = JoinSet::new();
-        let mut scrapers = VecDeque::new();
         let told = stop.clone();
         loop {
             tokio::select! {
                 () = stopped(&mut stop) => break,
                 Some(_) = tasks.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let visit = self.admit(stream, peer, &open, (&mut tasks, &told));
-                        if let Behind::Monitoring(_) = self.behind {
-                            welcome(&mut scrapers, visit);
+                came = accepting.next(self.listener.accept()) => {
+                    telemetry.accepting_pauses(place, accepting.is_paused());
+                    match came {
+                        Ok(Some((stream, peer))) => {
+                            if let Err(why) = self.admit(stream, peer, &crowd, (&mut tasks, &told)) {
+                                telemetry.turned_away(why);
+                            }
                         }
+                        Ok(None) => {}
+                        Err(Exhausted) => telemetry.turned_away(TooMany::Exhausted),
                     }
-                    Err(error) => {
-                        tracing::warn!("no connection can be accepted: {error}");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                }
             }
         }
         drop(self.listener);
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Starts the task of a connection, if the limits allow another.
+    /// Starts the task of a connection, if there is a place for it.
     fn admit(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        open: &OpenConnections,
+        crowd: &Crowd,
         (tasks, stop): (&mut JoinSet<()>, &watch::Receiver<bool>),
-    ) -> Option<AbortHandle> {
+    ) -> Result<(), TooMany> {
         let live = self.shared.live();
-        let (Connections { total, mut per_client }, tls) = match (&self.behind, &live.config.mras) {
+        let (bounds, tls): (Connections, _) = match (&self.behind, &live.config.mras) {
             (Behind::Api(_), _) => (live.config.connections, live.config.tls.clone()),
             (Behind::Monitoring(_), _) => (SCRAPERS, live.config.access.tls().map(Tls::config)),
             (Behind::Mras, Some(mras)) => (mras.connections, mras.tls.clone()),
-            (Behind::Mras, None) => return None,
+            (Behind::Mras, None) => return Ok(()),
         };
-        if live.is_proxy(peer.ip()) {
-            per_client = total;
-        }
-        let network = Network::of(peer.ip());
-        let ticket = match open.open(network, total, per_client) {
-            Ok(ticket) => ticket,
-            Err(why) => {
-                self.shared.telemetry.turned_away(why);
-                return None;
+        let whence = (!live.is_proxy(peer.ip())).then(|| Network::of(peer.ip()));
+        let may_shake = || match whence {
+            Some(client) if tls.is_some() && !self.shared.lets_shake(client) => {
+                Err(TooMany::Handshakes)
             }
+            _ => Ok(()),
         };
-        if tls.is_some() && !live.is_proxy(peer.ip()) && !self.shared.lets_shake(network) {
-            self.shared.telemetry.turned_away(TooMany::Handshakes);
-            return None;
+        let (seat, left) = crowd.admit(whence, bounds, may_shake)?;
+        for _ in 0..left {
+            self.shared.telemetry.turned_away(TooMany::Crowded);
         }
         let tls = tls.map(TlsAcceptor::from);
         let (shared, behind, stop) = (Arc::clone(&self.shared), self.behind.clone(), stop.clone());
-        Some(tasks.spawn(async move {
+        let whose = Arc::clone(&seat);
+        let task = tasks.spawn(async move {
             let _counted = Counted::of(&shared);
             match tls {
-                None => behind.serve(stream, (peer, None), &shared, stop).await,
+                None => behind.serve(stream, (peer, None), (&shared, whose), stop).await,
                 Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let own = stream.get_ref().1.peer_certificates();
                         let own = own.and_then(<[_]>::first).map(|own| own.clone().into_owned());
-                        behind.serve(stream, (peer, own), &shared, stop).await;
+                        behind.serve(stream, (peer, own), (&shared, whose), stop).await;
                     }
                     Ok(Err(_)) | Err(_) => shared.telemetry.tls_failed(),
                 },
             }
-            drop(ticket);
-        }))
-    }
-}
-
-/// Remembers a scraper, and has the oldest leave where there are many.
-fn welcome(scrapers: &mut VecDeque<AbortHandle>, newest: Option<AbortHandle>) {
-    scrapers.retain(|scraper| !scraper.is_finished());
-    scrapers.extend(newest);
-    if scrapers.len() > MANY_SCRAPERS
-        && let Some(oldest) = scrapers.pop_front()
-    {
-        oldest.abort();
+        });
+        seat.is_served_by(task);
+        Ok(())
     }
 }
 
@@ -172,19 +174,31 @@ impl Drop for Counted {
 }
 
 impl Behind {
+    fn place(&self) -> Place {
+        match self {
+            Self::Api(_) => Place::Api,
+            Self::Monitoring(_) => Place::Metrics,
+            Self::Mras => Place::Mras,
+        }
+    }
+
     /// Serves a connection of a peer, who may have shown a certificate.
     async fn serve<S>(
         self,
         stream: S,
         (peer, certificate): (SocketAddr, Option<CertificateDer<'static>>),
-        shared: &Shared,
+        (shared, seat): (&Shared, Arc<Seat>),
         stop: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match self {
             Self::Api(router) | Self::Monitoring(router) => {
-                answer(stream, peer, router, (shared, stop)).await;
+                // No certificate gets through the handshake but one that is known.
+                if certificate.is_some() {
+                    seat.is_known();
+                }
+                answer(stream, Peer { addr: peer, seat: Some(seat) }, router, (shared, stop)).await;
             }
             Self::Mras => {
                 let live = shared.live();
@@ -193,13 +207,16 @@ impl Behind {
                     None => Some(Server::Local(Network::of(peer.ip()))),
                     Some(certificate) => {
                         let name = name_among(&certificate, &mras.trusted_servers);
-                        name.map(|name| Server::Named(name.into()))
+                        name.map(|name| {
+                            seat.is_known();
+                            Server::Named(name.into())
+                        })
                     }
                 };
                 // No name: the configuration changed during the handshake.
                 let Some(server) = server else { return };
                 drop(live);
-                connection::serve(stream, server, shared, stop).await;
+                connection::serve(stream, server, (shared, &seat), stop).await;
             }
         }
     }
@@ -208,7 +225,7 @@ impl Behind {
 /// Answers the requests of one connection.
 async fn answer<S>(
     stream: S,
-    peer: SocketAddr,
+    peer: Peer,
     router: Router,
     (shared, mut stop): (&Shared, watch::Receiver<bool>),
 ) where
@@ -217,7 +234,7 @@ async fn answer<S>(
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         router.call(request)
     });
     let until = async {

@@ -104,6 +104,7 @@ fn url(secure: bool, addr: SocketAddr) -> String {
 /// Opens every socket, then serves in a thread of its own.
 pub fn start(config: Config) -> Result<AuthService, StartError> {
     let runtime = runtime()?;
+    guard::descriptors::raise()?;
     let sockets = Sockets::open(&config)?;
     let Addresses { api: addr, metrics: metrics_addr, mras: mras_addr } = sockets.addresses()?;
     let secure = config.tls.is_some();
@@ -124,6 +125,7 @@ pub fn start(config: Config) -> Result<AuthService, StartError> {
 /// the addresses; a bad one is reported and changes nothing. The calling process must have no
 /// other threads, and is good for nothing else afterwards.
 pub fn run(config: Config) -> Result<(), StartError> {
+    guard::descriptors::raise()?;
     let sockets = Sockets::open(&config)?;
     let Confined { measures, reader, .. } = guard::confine(&config.plan()?, &[])?;
     let runtime = runtime()?;

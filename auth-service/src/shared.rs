@@ -82,13 +82,14 @@ impl Shared {
 
     /// Finds out who asks, and charges one request to the caller.
     ///
-    /// A network that failed too often is refused without a look at its key, so that guessing is
+    /// `known` hears of a key that is good, even if its rate is not. A network that failed too often is refused without a look at its key, so that guessing is
     /// throttled; other networks never notice.
     pub(crate) fn admit(
         &self,
         live: &Live,
         client: IpAddr,
         presented: Option<&str>,
+        known: impl FnOnce(),
     ) -> Result<CallerId, Refusal> {
         let now = clock::now().mono;
         let network = Network::of(client);
@@ -106,6 +107,7 @@ impl Shared {
                 Some(_) => Refusal::new(Why::WrongKey, "the key is not that of any caller"),
             });
         };
+        known();
         live.config.callers.take(caller, now).map_err(|wait| {
             Refusal::until(Why::CallerRate, wait, "you ask more often than your rate_per_s allows")
         })?;

@@ -14,9 +14,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder
 use proto::addr::Side;
 use proto::auth::KeyRing;
 
-use crate::limits::TooMany;
+use crate::crowd::TooMany;
 use crate::mras::telemetry::Counters as MrasCounters;
 use crate::refusal::Why;
+use crate::server::Place;
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BOUNDS_S: [f64; 10] =
@@ -29,7 +30,8 @@ pub(crate) struct Telemetry {
     latency: Histogram,
     connections: Gauge,
     tls_failures: Counter,
-    turned_away: [Counter; 3],
+    turned_away: [Counter; TooMany::ALL.len()],
+    paused: [Gauge; Place::ALL.len()],
     reloads: [Counter; 2],
     pub(crate) mras: MrasCounters,
 }
@@ -48,7 +50,10 @@ impl Telemetry {
             connections: with_local_recorder(&recorder, || gauge!(CONNECTIONS)),
             tls_failures: with_local_recorder(&recorder, || counter!(TLS_FAILURES)),
             turned_away: with_local_recorder(&recorder, || {
-                ["total", "client", "handshakes"].map(counters(TURNED_AWAY, "reason"))
+                TooMany::ALL.map(TooMany::name).map(counters(TURNED_AWAY, "reason"))
+            }),
+            paused: with_local_recorder(&recorder, || {
+                Place::ALL.map(|place| gauge!(PAUSED, "door" => place.name()))
             }),
             reloads: with_local_recorder(&recorder, || {
                 ["done", "failed"].map(counters(RELOADS, "result"))
@@ -111,13 +116,17 @@ impl Telemetry {
         self.connections.decrement(1.0);
     }
 
-    /// A connection was not served.
+    /// A connection was not served, or had to make room.
     pub(crate) fn turned_away(&self, why: TooMany) {
-        let [total, client, handshakes] = &self.turned_away;
-        match why {
-            TooMany::Total => total.increment(1),
-            TooMany::FromClient => client.increment(1),
-            TooMany::Handshakes => handshakes.increment(1),
+        if let Some(counter) = self.turned_away.get(why as usize) {
+            counter.increment(1);
+        }
+    }
+
+    /// Whether connections wait at a door for want of descriptors.
+    pub(crate) fn accepting_pauses(&self, place: Place, pauses: bool) {
+        if let Some(gauge) = self.paused.get(place as usize) {
+            gauge.set(f64::from(u8::from(pauses)));
         }
     }
 
@@ -170,6 +179,7 @@ const REFUSED: &str = "av_edge_auth_refused_total";
 const LATENCY: &str = "av_edge_auth_request_seconds";
 const CONNECTIONS: &str = "av_edge_auth_connections";
 const TURNED_AWAY: &str = "av_edge_auth_connections_refused_total";
+const PAUSED: &str = "av_edge_auth_accept_paused";
 const TLS_FAILURES: &str = "av_edge_auth_tls_failures_total";
 const RELOADS: &str = "av_edge_auth_reloads_total";
 const POOL_KEY: &str = "av_edge_auth_pool_key";
@@ -187,7 +197,11 @@ fn describe() {
     );
     describe_histogram!(LATENCY, "Time from a request's head to its answer, in seconds");
     describe_gauge!(CONNECTIONS, "Connections open now");
-    describe_counter!(TURNED_AWAY, "Connections closed unserved, by the limit that was reached");
+    describe_counter!(
+        TURNED_AWAY,
+        "Connections closed unserved, by what was reached: the limit in all (total), that of a network or a client, that of TLS handshakes; crowded, the oldest that had shown no valid key or certificate left for a new one; exhausted, no descriptor or memory was left, and it waits"
+    );
+    describe_gauge!(PAUSED, "1 while connections wait at a door because no descriptor is left");
     describe_counter!(TLS_FAILURES, "TLS handshakes that failed or took too long");
     describe_counter!(RELOADS, "Times the configuration was read again, by result");
     describe_gauge!(
@@ -259,7 +273,8 @@ mod tests {
             let (labels, help) = (labels.join(", "), help.replace('|', "\\|"));
             writeln!(made, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
         }
-        for name in [MINTED, REFUSED, LATENCY, CONNECTIONS, TURNED_AWAY, RELOADS, POOL_KEY] {
+        for name in [MINTED, REFUSED, LATENCY, CONNECTIONS, TURNED_AWAY, PAUSED, RELOADS, POOL_KEY]
+        {
             assert!(made.contains(&format!("`{name}`")), "{name} is on the page");
         }
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/METRICS.md");

@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::callers::CallerId;
 use crate::clock;
+use crate::crowd::Seat;
 use crate::mint::{Minted, Wish, mint};
 use crate::refusal::{Refusal, Why};
 use crate::shared::{Live, Shared, bearer};
@@ -37,8 +38,12 @@ pub(crate) const BODY_LIMIT_BYTES: usize = 4096;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a request comes from; the listener puts it into each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    /// The place of its connection.
+    pub(crate) seat: Option<Arc<Seat>>,
+}
 
 /// What callers speak to.
 pub(crate) fn api(shared: &Arc<Shared>) -> Router {
@@ -102,7 +107,12 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 /// Only those who may know get further; health is everybody's, as a load balancer has no token.
 async fn visit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let open = request.uri().path() != "/metrics";
-    let verdict = shared.live().config.access.judge(&request);
+    let live = shared.live();
+    let verdict = live.config.access.judge(&request);
+    if verdict.is_ok() && live.config.access.has_token() {
+        known(&request);
+    }
+    drop(live);
     match verdict {
         Err(Denied::Nameless) => Refusal::new(Why::BadHead, NAMELESS).into_response(),
         Err(Denied::Host) => {
@@ -304,10 +314,19 @@ pub(crate) fn admit(
     request: &Request,
     parameter: Option<&str>,
 ) -> Result<CallerId, Refusal> {
-    let nowhere = Peer(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    let Peer(peer) = request.extensions().get::<Peer>().copied().unwrap_or(nowhere);
-    let client: IpAddr = live.client(peer, request.headers());
-    shared.admit(live, client, bearer(request.headers()).or(parameter))
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let peer = request.extensions().get::<Peer>();
+    let client: IpAddr = live.client(peer.map_or(nowhere, |peer| peer.addr), request.headers());
+    shared.admit(live, client, bearer(request.headers()).or(parameter), || {
+        known(request);
+    })
+}
+
+/// Whoever sent a request is no stranger: nobody ends its connection for others.
+fn known(request: &Request) {
+    if let Some(seat) = request.extensions().get::<Peer>().and_then(|peer| peer.seat.as_ref()) {
+        seat.is_known();
+    }
 }
 
 /// Mints and counts.

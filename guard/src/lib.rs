@@ -11,12 +11,13 @@
 //! folders of those files. What a service writes is written by one thread too, the [`Writer`], which
 //! alone may. [`Access`] judges who may speak to operators' doors, [`tls`] checks their
 //! certificates, a [`socket`] is a door for those whom its file's mode lets in, and [`http`] is what is
-//! spoken behind the doors.
+//! spoken behind the doors. They accept as many as there are [`descriptors`] for.
 #![forbid(unsafe_code)]
 
 mod access;
 pub mod certificate;
 mod confine;
+pub mod descriptors;
 mod files;
 pub mod http;
 mod measures;

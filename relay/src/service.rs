@@ -449,7 +449,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 }
 
 fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
-    let descriptors = sys::raise_descriptor_limit()
+    let descriptors = guard::descriptors::raise()
         .map_err(|source| StartError::system("the limit of descriptors", source))?;
     let haste = Haste::begin(config.nice);
     let sockets = listen::bind(&config)?;

@@ -78,7 +78,8 @@ pub(super) struct Caller {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
-    pub(super) connections: usize,
+    pub(super) connections: Option<usize>,
+    pub(super) connections_per_network: Option<usize>,
     pub(super) connections_per_client: usize,
     pub(super) failures_per_s: f64,
     pub(super) failures_burst: u32,
@@ -89,7 +90,8 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 1024,
+            connections: None,
+            connections_per_network: None,
             connections_per_client: 64,
             failures_per_s: 1.0,
             failures_burst: 10,
@@ -161,7 +163,8 @@ pub(super) enum Location {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct MrasLimits {
-    pub(super) connections: usize,
+    pub(super) connections: Option<usize>,
+    pub(super) connections_per_network: Option<usize>,
     pub(super) connections_per_server: usize,
     pub(super) server_per_s: f64,
     pub(super) server_burst: u32,
@@ -172,7 +175,8 @@ pub(super) struct MrasLimits {
 impl Default for MrasLimits {
     fn default() -> Self {
         Self {
-            connections: 256,
+            connections: None,
+            connections_per_network: None,
             connections_per_server: 64,
             server_per_s: 100.0,
             server_burst: 500,

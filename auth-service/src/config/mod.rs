@@ -4,6 +4,7 @@
 //! loaded, all before a socket opens. The first thing that is wrong becomes one [`ConfigError`],
 //! which names the file, the key, what was found and what would be right.
 
+mod connections;
 mod file;
 mod hardening;
 mod mras;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 use crate::callers::{CallerKey, Callers};
 use crate::limits::Rate;
 
+pub(crate) use connections::{Connections, SCRAPERS};
 use guard::certificate::Unusable;
 use guard::{Access, Token};
 pub(crate) use mras::Mras;
@@ -52,15 +54,6 @@ pub struct Config {
     pub(crate) callers: Callers,
     pub(crate) issue: Issue,
     pub(crate) mras: Option<Mras>,
-}
-
-/// Connections that may be open at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Connections {
-    /// In all.
-    pub(crate) total: usize,
-    /// From one client network.
-    pub(crate) per_client: usize,
 }
 
 /// What is minted.
@@ -216,12 +209,7 @@ impl Reader<'_> {
         }
         let access = self.access(file.metrics.as_ref(), metrics)?;
         let limits = &file.limits;
-        if limits.connections == 0 {
-            return Err(self.wrong("limits.connections", 0, "must be at least 1"));
-        }
-        if limits.connections_per_client == 0 {
-            return Err(self.wrong("limits.connections_per_client", 0, "must be at least 1"));
-        }
+        let shares = connections::Shares::of_this_process();
         let failures =
             self.rate("limits.failures", limits.failures_per_s, limits.failures_burst)?;
         let handshakes =
@@ -233,17 +221,14 @@ impl Reader<'_> {
             access,
             files: self.files(&file),
             hardening: file.hardening.clone(),
-            connections: Connections {
-                total: limits.connections,
-                per_client: limits.connections_per_client,
-            },
+            connections: self.connections(limits, shares.api)?,
             failures,
             handshakes,
             trusted_proxies: self.proxies(&file.trusted_proxies)?,
             callers: self.callers(&file.callers)?,
             issue: self.issue(&file, keys)?,
             tls: file.tls.as_ref().map(|tls| self.tls(tls)).transpose()?,
-            mras: file.mras.as_ref().map(|mras| self.mras(mras)).transpose()?,
+            mras: file.mras.as_ref().map(|mras| self.mras(mras, shares.mras)).transpose()?,
         })
     }
 

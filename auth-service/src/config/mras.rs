@@ -48,7 +48,7 @@ const PORT: u16 = 5062;
 const LIFETIME_CEILING_MIN: u64 = 180 * 24 * 60;
 
 impl Reader<'_> {
-    pub(super) fn mras(&self, mras: &file::Mras) -> Result<Mras, ConfigError> {
+    pub(super) fn mras(&self, mras: &file::Mras, share: usize) -> Result<Mras, ConfigError> {
         let listen = match mras.listen.parse::<IpAddr>() {
             Ok(ip) => SocketAddr::from((ip, PORT)),
             Err(_) => self.address("mras.listen", &mras.listen)?,
@@ -71,17 +71,11 @@ impl Reader<'_> {
                 ));
             }
         };
-        let (total, per_client) = (mras.limits.connections, mras.limits.connections_per_server);
-        for (key, found) in [("connections", total), ("connections_per_server", per_client)] {
-            if found == 0 {
-                return Err(self.wrong(&format!("mras.limits.{key}"), 0, "must be at least 1"));
-            }
-        }
         Ok(Mras {
             listen,
             tls,
             trusted_servers: mras.trusted_servers.clone(),
-            connections: Connections { total, per_client },
+            connections: self.mras_connections(&mras.limits, share)?,
             rules: self.rules(mras)?,
         })
     }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::crowd::Seat;
 use crate::mras::issue::Server;
 use crate::mras::service;
 use crate::server::stopped;
@@ -34,6 +35,7 @@ struct Connection<'a, S> {
     stream: S,
     server: Server,
     shared: &'a Shared,
+    seat: &'a Seat,
     framer: Framer,
     chunk: Vec<u8>,
 }
@@ -42,11 +44,11 @@ struct Connection<'a, S> {
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     server: Server,
-    shared: &Shared,
+    (shared, seat): (&Shared, &Seat),
     mut stop: watch::Receiver<bool>,
 ) {
     let (framer, chunk) = (Framer::default(), vec![0; CHUNK]);
-    let mut connection = Connection { stream, server, shared, framer, chunk };
+    let mut connection = Connection { stream, server, shared, seat, framer, chunk };
     loop {
         let item = tokio::select! {
             () = stopped(&mut stop) => break,
@@ -70,6 +72,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 if !self.is_trusted() {
                     return false;
                 }
+                // In clear there is nothing to show but that one speaks as servers do.
+                self.seat.is_known();
                 (service::answer(self.shared, &self.server, &message), true)
             }
             Item::Broken(broken) => {

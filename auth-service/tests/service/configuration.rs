@@ -256,6 +256,7 @@ const KEYS: &[&str] = &[
     "rate_per_s",
     "burst",
     "connections",
+    "connections_per_network",
     "connections_per_client",
     "failures_per_s",
     "failures_burst",

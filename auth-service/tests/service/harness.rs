@@ -1,12 +1,14 @@
 //! A service on loopback, and the questions of its callers.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use auth_service::{AuthService, Config};
 use pool_key::PrivateKey;
 use proto::auth::KeyRing;
 use proto::now::UnixTime;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// The key of the caller "web", which may ask as often as it likes.
 pub(crate) const KEY: &str = "0123456789abcdef+/=";
@@ -87,10 +89,41 @@ impl Service {
         self.post("/v1/credentials", &headers, &request.to_string())
     }
 
+    /// How many connections were turned away for this reason.
+    pub(crate) fn turned_away(&self, reason: &str) -> u64 {
+        let name = format!("av_edge_auth_connections_refused_total{{reason=\"{reason}\"}} ");
+        let page = self.metrics();
+        let count = page.lines().find_map(|line| line.strip_prefix(&name));
+        count.expect("every reason is shown").parse().expect("a number")
+    }
+
     /// The metrics page.
     pub(crate) fn metrics(&self) -> String {
         let addr = self.auth.metrics_addr().expect("metrics are configured");
         ask(&format!("http://{addr}"), "GET", "/metrics", &[], "").text
+    }
+}
+
+/// A connection from a network of its own, which has 127.NETWORK.0.0 as its first addresses.
+pub(crate) fn stranger(addr: SocketAddr, network: u8) -> TcpStream {
+    stranger_from(addr, [127, 100 + network, 0, 1])
+}
+
+/// A connection from this address.
+pub(crate) fn stranger_from(addr: SocketAddr, from: [u8; 4]) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("all of 127.0.0.0/8 is ours");
+    socket.connect(&addr.into()).expect("the service listens");
+    socket.into()
+}
+
+/// Waits until something is so.
+#[expect(clippy::disallowed_methods, reason = "what is counted is seen by asking again")]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = instant();
+    while !is_so() {
+        assert!(instant() - begin < Duration::from_secs(10), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

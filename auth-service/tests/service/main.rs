@@ -2,6 +2,7 @@
 
 mod configuration;
 mod connections;
+mod crowds;
 mod harness;
 mod http;
 mod mras;

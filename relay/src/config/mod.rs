@@ -47,7 +47,7 @@ use crate::dtls::{Door, DtlsConfig};
 use crate::offload::Wish;
 use crate::shown::Shown;
 use crate::stream::{DoorPlan, StreamConfig, StreamLimits};
-use crate::sys::{self, Spoken};
+use crate::sys::Spoken;
 use addresses::{Entry, Host};
 pub use error::ConfigError;
 use error::Problem;
@@ -357,7 +357,7 @@ impl Config {
         let metrics = operators::metrics(file.metrics.as_ref(), &listeners, directory)?;
         let admin = operators::admin(file.admin.as_ref(), &listeners, metrics.as_ref(), directory)?;
         let (_, descriptors) =
-            sys::descriptor_limit().map_err(|error| Problem::at("", &error.to_string()))?;
+            guard::descriptors::limit().map_err(|error| Problem::at("", &error.to_string()))?;
         let streams = limits::streams(&file.limits, descriptors)?;
         let tls = tls::tls(file.tls.as_ref(), &listeners, directory, descriptors)?;
         let each = limits::each(&listeners);

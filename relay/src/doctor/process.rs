@@ -3,7 +3,6 @@
 use super::files::Files;
 use super::{Finding, Level};
 use crate::config::Config;
-use crate::sys;
 
 /// The kernel program wants this one.
 const KERNEL_FOR_OFFLOAD: (u32, u32) = (5, 19);
@@ -43,7 +42,7 @@ impl Wanted {
 pub(super) fn look(host: &Files, config: Option<&Config>) -> Vec<Finding> {
     let wanted = Wanted::by(config);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let limit = sys::descriptor_limit().map_or(0, |(_, most)| most);
+    let limit = guard::descriptors::limit().map_or(0, |(_, most)| most);
     let mut found = vec![kernel(host, &wanted), self::cores(cores, &wanted)];
     found.push(descriptors(limit, &wanted));
     found.extend(memory(host, &wanted));

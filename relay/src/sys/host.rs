@@ -95,31 +95,6 @@ unsafe fn ip_of(address: *const libc::sockaddr) -> Option<IpAddr> {
     }
 }
 
-/// How many descriptors this process may have: now, and at most.
-pub(crate) fn descriptor_limit() -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the call fills `limit`.
-    #[expect(unsafe_code, reason = "see SAFETY")]
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok((limit.rlim_cur, limit.rlim_max))
-}
-
-/// Raises the limit to the most this process may have, and says it.
-pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
-    let (now, most) = descriptor_limit()?;
-    if now < most {
-        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-        // SAFETY: the call reads `limit`.
-        #[expect(unsafe_code, reason = "see SAFETY")]
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(most)
-}
-
 /// Whether something keeps the kernel's clock right; `None` if it does not say.
 pub(crate) fn clock_is_synchronised() -> Option<bool> {
     // SAFETY: `timex` is made of integers, for which all-zero is valid; without modes the call only

@@ -17,7 +17,7 @@
 //! | `mmap` of a BPF array | what the kernel program counted, which ports are open | 5.5 |
 //! | `AF_XDP` with `XDP_USE_NEED_WAKEUP` | frames past the network stack | 5.4 |
 //! | `IP_RECVORIGDSTADDR` of UDP | one socket for all relayed ports | 4.15 |
-//! | `getifaddrs`, `setrlimit`, `sched_setaffinity`, `setpriority`, `adjtimex` | the host | any |
+//! | `getifaddrs`, `sched_setaffinity`, `setpriority`, `adjtimex` | the host | any |
 //! | `malloc_trim` | memory given back when it is tight | none, it is glibc's |
 
 mod control;
@@ -35,8 +35,8 @@ mod strays;
 
 pub(crate) use errors::{Undelivered, next_error};
 pub(crate) use host::{
-    awaited, clock_is_synchronised, descriptor_limit, give_back_memory, interfaces, niceness,
-    pin_to_core, raise_descriptor_limit, set_niceness,
+    awaited, clock_is_synchronised, give_back_memory, interfaces, niceness, pin_to_core,
+    set_niceness,
 };
 pub(crate) use inbound::{HEADROOM, Inbound};
 pub(crate) use kernel::{

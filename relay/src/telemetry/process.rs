@@ -4,8 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sys;
-
 /// The file that tells how much memory is in use.
 pub(crate) const STATUS: &str = "/proc/self/status";
 
@@ -28,7 +26,7 @@ impl Process {
         let status = fs::read_to_string(STATUS).unwrap_or_default();
         Self {
             descriptors: std::fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as u64),
-            descriptor_limit: sys::descriptor_limit().ok().map(|(now, _)| now),
+            descriptor_limit: guard::descriptors::limit().ok().map(|(now, _)| now),
             resident_bytes: resident_bytes(&status),
             workers: workers(),
         }

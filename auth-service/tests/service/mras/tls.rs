@@ -15,7 +15,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::client::{Client, PATIENCE, SETTINGS, request};
-use crate::harness::Service;
+use crate::harness::{Service, stranger, until};
 
 /// An authority, and what it vouches for.
 pub(super) struct Authority {
@@ -87,11 +87,17 @@ fn settings(directory: &Path, authority: &Authority, own: &Identity, key: &str) 
 
 /// A service over TLS, and the authority it trusts.
 fn service() -> (Service, Authority, tempfile::TempDir) {
+    service_with("")
+}
+
+/// The same with more limits.
+fn service_with(limits: &str) -> (Service, Authority, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a writable directory");
     let authority = Authority::new();
     let own = authority.vouch("edge.corp.example", Purpose::Server);
     let key = write(directory.path(), "mras.key", &own.key.serialize_pem());
-    let settings = settings(directory.path(), &authority, &own, &key);
+    let settings = settings(directory.path(), &authority, &own, &key)
+        .replace("limits = { ", &format!("limits = {{ {limits}"));
     let service = Service::start(&format!("{settings}\n[metrics]\naddress = \"127.0.0.1:0\""));
     (service, authority, directory)
 }
@@ -123,6 +129,21 @@ fn connect(
     stream.set_read_timeout(Some(PATIENCE)).expect("a valid timeout");
     let name = ServerName::try_from("edge.corp.example").expect("a name");
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("valid"), stream)
+}
+
+#[test]
+fn sec_009_silent_strangers_keep_no_trusted_server_out_and_end_none() {
+    let (service, authority, _directory) =
+        service_with("connections = 8, connections_per_network = 2, ");
+    let addr = service.auth.mras_addr().expect("MRAS is configured");
+    // They never begin a handshake, and nothing is known of them before its end.
+    let mut strangers: Vec<_> = (0..8).map(|network| stranger(addr, network / 2)).collect();
+    let own = authority.vouch("fe1.corp.example", Purpose::Client);
+    let mut server = Client::over(connect(&service, &authority, Some(&own), &TLS13));
+    assert_eq!(server.ask(&request("")).reason(), "OK", "there is room for who is trusted");
+    strangers.extend((8..40).map(|network| stranger(addr, network / 2)));
+    assert_eq!(server.ask(&request("")).reason(), "OK", "it stays");
+    until("all but seven strangers had to leave", || service.turned_away("crowded") == 33);
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! How many connections the doors take: what an operator says, or what descriptors leave room for.
+
+use super::{ConfigError, Reader, file};
+
+/// Connections that may be open at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// In all.
+    pub(crate) total: usize,
+    /// From an IPv4 /24, or an IPv6 /48.
+    pub(crate) per_network: usize,
+    /// From an IPv4 address, or an IPv6 /64.
+    pub(crate) per_client: usize,
+}
+
+/// What the door of the metrics takes: a few scrapers.
+pub(crate) const SCRAPERS: Connections = Connections { total: 64, per_network: 64, per_client: 64 };
+
+/// Descriptors that are kept from connections: for files that are read again, for the service
+/// itself, and for connections that have left and are about to be closed.
+const SPARE: u64 = 192;
+
+/// How many the doors take without a word of the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    pub(super) api: usize,
+    pub(super) mras: usize,
+}
+
+impl Shares {
+    /// As the limit of descriptors allows, once it is raised.
+    pub(super) fn of_this_process() -> Self {
+        Self::of(guard::descriptors::limit().map_or(u64::MAX, |(_, most)| most))
+    }
+
+    fn of(descriptors: u64) -> Self {
+        let room = descriptors.saturating_sub(SPARE + SCRAPERS.total as u64);
+        let share = |most: u64, parts: u64| usize::try_from((room / 5 * parts).clamp(8, most));
+        Self { api: share(1024, 4).unwrap_or(8), mras: share(256, 1).unwrap_or(8) }
+    }
+}
+
+impl Reader<'_> {
+    /// Of `[limits]`.
+    pub(super) fn connections(
+        &self,
+        found: &file::Limits,
+        default: usize,
+    ) -> Result<Connections, ConfigError> {
+        let total = ("limits.connections", found.connections.unwrap_or(default));
+        let per_client = ("limits.connections_per_client", found.connections_per_client);
+        self.bounds(
+            total,
+            per_client,
+            ("limits.connections_per_network", found.connections_per_network),
+        )
+    }
+
+    /// Of `[mras.limits]`.
+    pub(super) fn mras_connections(
+        &self,
+        found: &file::MrasLimits,
+        default: usize,
+    ) -> Result<Connections, ConfigError> {
+        let total = ("mras.limits.connections", found.connections.unwrap_or(default));
+        let per_server = ("mras.limits.connections_per_server", found.connections_per_server);
+        let network = ("mras.limits.connections_per_network", found.connections_per_network);
+        self.bounds(total, per_server, network)
+    }
+
+    /// Without a word, a network has so few that it keeps nobody else out.
+    fn bounds(
+        &self,
+        total: (&str, usize),
+        per_client: (&str, usize),
+        (key, per_network): (&str, Option<usize>),
+    ) -> Result<Connections, ConfigError> {
+        let per_network = (key, per_network.unwrap_or_else(|| (total.1 / 4).max(per_client.1)));
+        for (key, found) in [total, per_client, per_network] {
+            if found == 0 {
+                return Err(self.wrong(key, 0, "must be at least 1"));
+            }
+        }
+        let (total, per_network, per_client) = (total.1, per_network.1, per_client.1);
+        Ok(Connections { total, per_network, per_client })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_009_all_doors_together_leave_descriptors_for_reloads() {
+        for (descriptors, api, mras) in
+            [(u64::MAX, 1024, 256), (4096, 1024, 256), (1024, 612, 153), (512, 204, 51), (0, 8, 8)]
+        {
+            let shares = Shares::of(descriptors);
+            assert_eq!(shares, Shares { api, mras }, "{descriptors}");
+            let sum = (shares.api + shares.mras + SCRAPERS.total) as u64;
+            assert!(sum + SPARE <= descriptors || descriptors == 0, "{descriptors}: {sum}");
+        }
+    }
+}
