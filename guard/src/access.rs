@@ -10,12 +10,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
+use hyper::http::uri::Authority;
 use hyper::{Request, Version};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::tls::Tls;
+
+/// Where a browser says the page stands that asks (Fetch Metadata).
+const FETCH_SITE: &str = "sec-fetch-site";
 
 /// The shortest token, in bytes.
 const SHORTEST: usize = 16;
@@ -148,6 +152,34 @@ impl Access {
         if token.is(presented) { Ok(()) } else { Err(Denied::Token) }
     }
 
+    /// Whether a browser sends this for a page of somebody else. Browsers say so by themselves, and no
+    /// script can take it back; what is no browser says nothing.
+    pub fn is_asked_elsewhere<B>(&self, request: &Request<B>) -> bool {
+        let headers = request.headers();
+        let sites = headers.get_all(FETCH_SITE).iter().map(HeaderValue::as_bytes);
+        let hosts = headers.get_all(HOST).iter().filter_map(|host| host.to_str().ok());
+        let hosts: Vec<_> = hosts.chain(request.uri().authority().map(Authority::as_str)).collect();
+        let is_own = |origin: &HeaderValue| {
+            origin.to_str().is_ok_and(|origin| self.is_own_origin(origin, &hosts))
+        };
+        let foreign = |site: &[u8]| !matches!(site, b"same-origin" | b"none");
+        sites.into_iter().any(foreign) || !headers.get_all(ORIGIN).iter().all(is_own)
+    }
+
+    /// Whether an origin is one of the names that a request calls the door by, or one of ours at its
+    /// usual port, where a proxy stands that calls the door otherwise.
+    fn is_own_origin(&self, origin: &str, hosts: &[&str]) -> bool {
+        let Some((scheme, name)) = origin.split_once("://") else { return false };
+        let usual = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return false,
+        };
+        let bare = |host: &str| host.strip_suffix(usual).unwrap_or(host).to_ascii_lowercase();
+        let name = bare(name);
+        self.hosts.contains(&name) || hosts.iter().any(|host| bare(host) == name)
+    }
+
     fn is_ours(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };
         if host.parse::<SocketAddr>().is_ok() || host.parse::<IpAddr>().is_ok() {
@@ -219,6 +251,51 @@ mod tests {
         assert_eq!(access.judge(&nameless), Err(Denied::Nameless));
         *nameless.version_mut() = Version::HTTP_10;
         assert_eq!(access.judge(&nameless), Ok(()), "no browser speaks HTTP/1.0");
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_told_by_what_their_browser_says() {
+        let access = Access::new(None, &["relay.example.org".to_owned()]);
+        let local = "127.0.0.1:9643";
+        for (case, host, site, origin, elsewhere) in [
+            ("no browser", local, None, None, false),
+            ("typed", local, Some("none"), None, false),
+            ("its own page", local, Some("same-origin"), None, false),
+            (
+                "the same, in a POST",
+                local,
+                Some("same-origin"),
+                Some("http://127.0.0.1:9643"),
+                false,
+            ),
+            ("an old browser", local, None, Some("http://127.0.0.1:9643"), false),
+            (
+                "at the usual port",
+                "RELAY.example.org",
+                None,
+                Some("https://relay.example.org"),
+                false,
+            ),
+            ("the same", "relay.example.org:443", None, Some("https://relay.example.org"), false),
+            ("behind a proxy", local, None, Some("https://relay.example.org"), false),
+            ("another site", local, Some("cross-site"), None, true),
+            ("its neighbour", local, Some("same-site"), None, true),
+            ("what is not known yet", local, Some("same-planet"), None, true),
+            ("another site's script", local, None, Some("https://evil.example"), true),
+            ("both", local, Some("same-origin"), Some("https://evil.example"), true),
+            ("another port", local, None, Some("http://127.0.0.1:8080"), true),
+            ("another port of our name", local, None, Some("http://relay.example.org:8080"), true),
+            ("a frame in a sandbox", local, None, Some("null"), true),
+            ("another scheme", local, None, Some("ftp://127.0.0.1:9643"), true),
+            ("the name in a longer one", local, None, Some("http://127.0.0.1:9643.evil"), true),
+        ] {
+            let fetch = site.map(|site: &str| ("sec-fetch-site", site.as_bytes()));
+            let origin = origin.map(|origin: &str| ("origin", origin.as_bytes()));
+            let headers = [("host", host.as_bytes())].into_iter().chain(fetch).chain(origin);
+            assert_eq!(access.is_asked_elsewhere(&request(headers)), elsewhere, "{case}");
+        }
+        let binary = request([("host", &b"localhost"[..]), ("origin", b"\xff")]);
+        assert!(access.is_asked_elsewhere(&binary));
     }
 
     #[test]

@@ -176,6 +176,35 @@ fn refusal(config: &Config, index: usize, at: SocketAddr, error: io::Error) -> S
     ConfigError::about_listener(config, index, &why).into()
 }
 
+/// The first lines of a relay's log: where it serves, and how much.
+pub(crate) fn announce(config: &Config, descriptors: u64) {
+    for listener in &config.listeners {
+        tracing::info!(
+            address = %listener.local,
+            transport = listener.transport.name(),
+            side = listener.side.name(),
+            advertised = listener.advertised.map(tracing::field::display),
+            "listening"
+        );
+    }
+    for relay in &config.relays {
+        tracing::info!(
+            local = %relay.local,
+            advertised = %relay.advertised,
+            ports = %format_args!("{}-{}", config.ports.start(), config.ports.end()),
+            "relaying"
+        );
+    }
+    tracing::info!(
+        workers = config.workers,
+        allocations = config.limits.allocations,
+        descriptors,
+        metrics = config.metrics_addr().map(tracing::field::display),
+        administration = config.admin_addr().map(tracing::field::display),
+        "ready"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

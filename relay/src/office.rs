@@ -129,7 +129,8 @@ impl Vacant {
             .map(|(listener, metrics)| (listener, Arc::new(Desk::new(observer.clone(), metrics))));
         let book = observer.guestbook();
         let admin = self.admin.map(|(listener, config)| {
-            (listener, Arc::new(Door::new(&config, book.page(Place::Admin))))
+            let page = book.page(Place::Admin);
+            (listener, Arc::new(Door::new(&config, page, observer.clone())))
         });
         let doors = Doors {
             metrics: door.as_ref().map(|(_, desk)| Arc::clone(&desk.entry)),

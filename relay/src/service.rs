@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use guard::{Confined, Measures, Plan};
-use proto::addr::{Side, Transport};
+use proto::addr::{ClientAddr, Side, Transport};
 use proto::media::MediaReport;
 use proto::policy::Listener;
 use proto::turn::tap::{Depth, Untapped};
@@ -26,6 +26,7 @@ use crate::dtls::Sessions;
 use crate::engine::{Batch, MioEngine};
 use crate::haste::Haste;
 use crate::ledger::SharedLedger;
+use crate::listen;
 use crate::memory::Memory;
 use crate::office::{self, Guestbook, Office};
 use crate::offload::{self, Offload, Program, Standing};
@@ -37,7 +38,6 @@ use crate::telemetry::block::{self, Block, Snapshot};
 use crate::telemetry::exposition::Scrape;
 use crate::telemetry::process::Process;
 use crate::worker::{self, Hands, Letterbox, Order, Question};
-use crate::{listen, sys};
 use employ::employ;
 
 /// How long an observer waits for a worker's answer.
@@ -126,6 +126,8 @@ struct Shared {
     memory: Memory,
     /// Visitors who were refused.
     guestbook: Guestbook,
+    /// Counts handshakes, clients' and operators'.
+    ledger: SharedLedger,
     /// What is counted of usage records, and what has their file opened anew.
     records: Option<(Arc<Accounts>, Reopening)>,
     /// Workers that still have allocations, or may get some.
@@ -332,6 +334,12 @@ impl Observer {
         &self.0.guestbook
     }
 
+    /// Whether an operator from there may begin a handshake of TLS; those of clients count as well.
+    pub(crate) fn lets_shake_hands(&self, from: SocketAddr) -> bool {
+        let now = Clock::new().last().mono;
+        self.0.ledger.admit_handshake(now, ClientAddr::new(from)).is_ok()
+    }
+
     /// The memory budget.
     pub(crate) fn memory(&self) -> Memory {
         self.0.memory.clone()
@@ -469,9 +477,8 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local))
         .within(memory.clone())
         .with_handshakes(self::throttle(config.handshakes)?);
-    let mut letterboxes = Vec::new();
     let failed = |source| StartError::system("a worker's event queue", source);
-    let mut tables = Vec::new();
+    let (mut letterboxes, mut tables) = (Vec::new(), Vec::new());
     for sockets in sockets {
         let engine = MioEngine::new(sockets.datagrams).map_err(failed)?;
         let (letterbox, inbox) = worker::open(engine.waker().map_err(failed)?);
@@ -523,14 +530,15 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         reloads: Default::default(),
         memory,
         guestbook: Guestbook::default(),
+        ledger,
         records: records.as_ref().map(|it| (it.accounts(), it.reopening())),
     }));
-    let workers = crew.into_iter().map(|(index, worker)| employ(index, worker, observer.clone()));
-    let workers = workers.collect::<Result<Vec<_>, _>>()?;
+    let begin = |(index, worker)| employ(index, worker, observer.clone());
+    let workers = crew.into_iter().map(begin).collect::<Result<_, _>>()?;
     haste.end().map_err(|source| StartError::system("its own niceness", source))?;
     let office = desk.staff(observer.clone(), reader, alone)?;
     // Whoever reads this may send signals.
-    observer.0.config.announce(descriptors);
+    listen::announce(&observer.0.config, descriptors);
     Ok(Relay { observer, workers, office, records, program })
 }
 

@@ -3,35 +3,6 @@
 use super::Config;
 
 impl Config {
-    /// The first lines of a relay's log: where it serves, and how much.
-    pub(crate) fn announce(&self, descriptors: u64) {
-        for listener in &self.listeners {
-            tracing::info!(
-                address = %listener.local,
-                transport = listener.transport.name(),
-                side = listener.side.name(),
-                advertised = listener.advertised.map(tracing::field::display),
-                "listening"
-            );
-        }
-        for relay in &self.relays {
-            tracing::info!(
-                local = %relay.local,
-                advertised = %relay.advertised,
-                ports = %format_args!("{}-{}", self.ports.start(), self.ports.end()),
-                "relaying"
-            );
-        }
-        tracing::info!(
-            workers = self.workers,
-            allocations = self.limits.allocations,
-            descriptors,
-            metrics = self.metrics_addr().map(tracing::field::display),
-            administration = self.admin_addr().map(tracing::field::display),
-            "ready"
-        );
-    }
-
     /// What would be started: one line per fact.
     pub fn summary(&self) -> Vec<String> {
         let mut lines = vec![format!(

@@ -3,23 +3,26 @@
 //! Who reaches it on loopback may read, as may who shows a certificate; elsewhere reading wants the
 //! token, but for the page itself, which asks for it. What changes something wants the token
 //! everywhere, so that a page in somebody's browser cannot end calls: no browser sends a header of
-//! another site's script unasked.
+//! another site's script unasked. Nor may such a page ask for anything else: it could not read the
+//! answers, but use up what others need.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use guard::tls::Tls;
 use guard::{Denied, NAMELESS};
 use tokio::net::TcpListener;
 
-use super::api::{Problem, is_asset};
+use super::api::{Problem, Seats, is_asset};
 use super::entry::Entry;
 use super::guestbook::Page;
+use super::visits;
 use crate::config::Admin;
+use crate::service::Observer;
 
 /// The door, and whether who is not known may look in.
 #[derive(Debug)]
@@ -30,8 +33,8 @@ pub(super) struct Door {
 
 impl Door {
     /// One with the access that the configuration grants.
-    pub(super) fn new(config: &Admin, page: Page) -> Self {
-        let entry = Entry::new(page, config.access.clone());
+    pub(super) fn new(config: &Admin, page: Page, observer: Observer) -> Self {
+        let entry = Entry::new(page, config.access.clone(), observer);
         Self { entry: Arc::new(entry), local: !guard::needs_proof(config.address) }
     }
 
@@ -49,6 +52,11 @@ impl Door {
             Ok(()) => true,
         };
         let access = self.entry.access();
+        if request.uri().path().starts_with("/v1/") && access.is_asked_elsewhere(request) {
+            let detail = "a page of another site asks for this; only the page of this door may, \
+                          and programs that are no browsers";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             let certified = access.tls().is_some_and(Tls::knows_clients);
             let open = self.local || is_asset(request.uri().path());
@@ -71,12 +79,18 @@ fn unknown() -> Problem {
 /// Serves visitors for ever.
 pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router) {
     let router = router.layer(from_fn_with_state(Arc::clone(&door), admit));
+    let router = router.layer(Extension(Seats::new()));
     Arc::clone(&door.entry).serve(listener, router).await;
 }
 
 async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     match door.judge(&request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            if !is_asset(request.uri().path()) {
+                visits::grant(&request);
+            }
+            next.run(request).await
+        }
         Err(problem) => {
             let mut response = problem.into_response();
             if response.status() == StatusCode::UNAUTHORIZED {

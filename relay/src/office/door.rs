@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use super::entry::Entry;
 use super::guestbook::Place;
+use super::visits;
 use crate::config::Metrics;
 use crate::service::Observer;
 use crate::telemetry::exposition;
@@ -33,8 +34,8 @@ pub(super) struct Desk {
 impl Desk {
     /// One with the access that the configuration grants.
     pub(super) fn new(observer: Observer, metrics: Metrics) -> Self {
-        let entry =
-            Arc::new(Entry::new(observer.guestbook().page(Place::Metrics), metrics.access.clone()));
+        let page = observer.guestbook().page(Place::Metrics);
+        let entry = Arc::new(Entry::new(page, metrics.access.clone(), observer.clone()));
         Self { entry, observer, metrics, looks: Arc::new(Semaphore::new(1)) }
     }
 
@@ -68,6 +69,9 @@ pub(super) async fn serve(listener: TcpListener, desk: Arc<Desk>) {
 async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
     let verdict = desk.entry.judge(&request);
     let open = request.uri().path() != "/metrics";
+    if verdict.is_ok() && !open {
+        visits::grant(&request);
+    }
     match verdict {
         Err(Denied::Nameless) => (StatusCode::BAD_REQUEST, format!("{NAMELESS}\n")).into_response(),
         Err(Denied::Host) => (

@@ -35,8 +35,10 @@ impl Place {
 pub(crate) enum Refusal {
     /// No descriptor for the connection.
     Unaccepted,
-    /// All places were taken, and a newer visitor came.
+    /// All places were taken, and somebody came: the one that matters least had to go.
     Crowded,
+    /// More TLS handshakes of one address or network than `limits.handshakes_per_s` allows.
+    Handshakes,
     /// No TLS, no certificate that is known, or not in time.
     Handshake,
     /// Not HTTP/1.1, or not well-formed.
@@ -59,9 +61,10 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Every reason, in order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Unaccepted,
         Self::Crowded,
+        Self::Handshakes,
         Self::Handshake,
         Self::Malformed,
         Self::TooLarge,
@@ -78,6 +81,7 @@ impl Refusal {
         match self {
             Self::Unaccepted => "unaccepted",
             Self::Crowded => "crowded",
+            Self::Handshakes => "handshakes",
             Self::Handshake => "handshake",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",

@@ -44,7 +44,7 @@ const METRICS: &[Row] = &[
         Kind::Counter,
         "av_edge_relay_visitors_refused_total",
         Unit::Count,
-        "connections and requests of operators that were refused, by door: metrics, admin, control; and by reason: unaccepted, no descriptor was left; crowded, newer visitors took all places; handshake, no TLS or no known certificate; malformed, no HTTP that is well-formed; too_large and too_slow, head or body; host, not a name of this relay; token, none or a wrong one; forbidden, nobody may do that at this door; unknown, nothing is there; unread, an answer was given up that nobody read",
+        "connections and requests of operators that were refused, by door: metrics, admin, control; and by reason: unaccepted, no descriptor was left; crowded, all places were taken, and who was granted nothing yet or asked for nothing left first; handshakes, more TLS handshakes than limits.handshakes_per_s; handshake, no TLS or no known certificate; malformed, no HTTP that is well-formed; too_large and too_slow, head or body; host, not a name of this relay; token, none or a wrong one; forbidden, nobody may do that at this door; unknown, nothing is there; unread, an answer was given up that nobody read",
     ),
     (
         Kind::Gauge,

@@ -42,15 +42,16 @@ impl Line for UnixStream {
 }
 
 /// A relay with every door there is.
-struct House {
+pub(crate) struct House {
     relay: Relay,
+    pub(crate) server: SocketAddr,
     home: TempDir,
     metrics: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl House {
-    fn open(number: u16, keys: &str, furnish: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn open(number: u16, keys: &str, furnish: impl FnOnce(&Path)) -> Self {
         let home = tempfile::tempdir().unwrap();
         furnish(home.path());
         let (metrics, admin) = (21_100 + number, 22_000 + number);
@@ -61,7 +62,8 @@ impl House {
         fs::write(&file, format!("{}\n{doors}", configuration(number, 1, ""))).unwrap();
         let relay = relay::start(Config::from_file(&file).unwrap()).unwrap();
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { relay, home, metrics: local(metrics), admin: local(admin) }
+        let server = local(21_000 + number);
+        Self { relay, server, home, metrics: local(metrics), admin: local(admin) }
     }
 
     /// A connection to each door.
@@ -71,13 +73,19 @@ impl House {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             Box::new(stream)
         };
-        let unix = UnixStream::connect(self.home.path().join("control")).unwrap();
-        unix.set_read_timeout(Some(PATIENCE)).unwrap();
+        let unix = self.control();
         [("metrics", tcp(self.metrics)), ("admin", tcp(self.admin)), ("control", Box::new(unix))]
     }
 
+    /// A connection to the control socket.
+    pub(crate) fn control(&self) -> UnixStream {
+        let unix = UnixStream::connect(self.home.path().join("control")).unwrap();
+        unix.set_read_timeout(Some(PATIENCE)).unwrap();
+        unix
+    }
+
     /// How many visitors of a door were refused for a reason, as a scrape tells it.
-    fn refused(&self, door: &str, why: &str) -> u64 {
+    pub(crate) fn refused(&self, door: &str, why: &str) -> u64 {
         let mut line = TcpStream::connect(self.metrics).unwrap();
         line.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .unwrap();
@@ -88,7 +96,7 @@ impl House {
         value.unwrap_or_else(|| panic!("{name}: {page}")).parse().unwrap()
     }
 
-    fn close(self) {
+    pub(crate) fn close(self) {
         self.relay.stop();
         self.relay.wait().unwrap();
     }

@@ -6,6 +6,7 @@ mod admin;
 mod bandwidth;
 mod configuration;
 mod counters;
+mod crowded;
 mod documented;
 mod doors;
 mod dtls;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -28,7 +29,7 @@ use crate::clock::{self, Calendar};
 use crate::service::Observer;
 use crate::worker::Question;
 
-/// Readers at a time.
+/// Readers at a time, at each door.
 const READERS: usize = 16;
 
 /// Events that are kept.
@@ -48,7 +49,17 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(super) struct Wire {
     ring: Mutex<Ring>,
     seen: Mutex<Seen>,
-    places: Arc<Semaphore>,
+}
+
+/// The seats of readers at one door, so that those of another cannot use them up.
+#[derive(Clone, Debug)]
+pub(in crate::office) struct Seats(Arc<Semaphore>);
+
+impl Seats {
+    /// All free.
+    pub(in crate::office) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(READERS)))
+    }
 }
 
 /// How far the workers were heard.
@@ -115,7 +126,6 @@ impl Wire {
                 bookmarks: vec![Bookmark::default(); workers],
                 ..Seen::default()
             }),
-            places: Arc::new(Semaphore::new(READERS)),
         }
     }
 
@@ -203,11 +213,12 @@ pub(super) struct Wanted {}
 /// Tells events for as long as somebody reads.
 pub(super) async fn events(
     State(desk): State<Desk>,
+    Extension(Seats(seats)): Extension<Seats>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let _: Query<Wanted> = wanted.map_err(Problem::of_query)?;
-    let place = Arc::clone(&desk.wire.places).try_acquire_owned().map_err(|_| {
+    let place = seats.try_acquire_owned().map_err(|_| {
         let detail = format!("{READERS} read events already; come back when one has gone");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::Frame;
 
 /// Of pieces that are asked for when there is room for them; none is the end.
-pub(super) fn growing<F>(next: F) -> Body
+pub(in crate::office) fn growing<F>(next: F) -> Body
 where
     F: FnMut(&mut Context<'_>) -> Poll<Option<Bytes>> + Send + Unpin + 'static,
 {

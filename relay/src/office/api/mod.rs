@@ -34,7 +34,10 @@ use super::levers::Levers;
 use super::watch::Watch;
 use crate::clock;
 use crate::service::Observer;
+pub(super) use events::Seats;
 use events::Wire;
+#[cfg(test)]
+pub(super) use growing::growing;
 pub(super) use page::is_asset;
 pub(super) use problem::Problem;
 
