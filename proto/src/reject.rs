@@ -286,7 +286,7 @@ reasons! {
         Oversize "oversize" "the wrapped datagram would exceed what UDP carries"
             "let the peer send smaller datagrams";
         Throttled "throttled" "more unauthenticated requests from one source than are answered"
-            "look whether many clients are behind one NAT, then raise limits.strangers_per_s; otherwise somebody forges the source, and nothing is to do";
+            "look whether many clients are behind one NAT, then raise limits.strangers_per_s; otherwise somebody forges the source, and nothing is to do: clients ask again, and are answered before a flood is";
         Disproportionate "disproportionate" "an error that weighs more than 2.67 times the request, whose source may be forged"
             "nothing to do: it is for requests shorter than clients send, where the realm is long";
         Guessing "guessing" "a login where too many passwords were wrong: for this name, or for many names, from this source or its network; or one wrong password more than is answered. Who asked little so far, and who has an allocation, is heard as before"

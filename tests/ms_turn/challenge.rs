@@ -354,8 +354,8 @@ fn mst_050_strangers_hear_so_many_answers_and_no_more() {
         let draft = alice.draft(ALLOCATE).number(VERSION, 1);
         alice.exchange(&draft).is_some()
     });
-    assert_eq!(answered.count(), 18, "a tenth is kept for others at this address");
-    assert_eq!(world.dropped(DropReason::Throttled), 32);
+    assert_eq!(answered.count(), 12, "the rest is kept for others at this address");
+    assert_eq!(world.dropped(DropReason::Throttled), 38);
 }
 
 #[test]

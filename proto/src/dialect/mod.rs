@@ -145,6 +145,14 @@ impl Call {
         }
     }
 
+    /// The transaction.
+    pub(crate) fn transaction(&self) -> &[u8] {
+        match self {
+            Self::Rfc(call) => &call.transaction.0,
+            Self::Ms(call) => &call.transaction.0,
+        }
+    }
+
     /// The code of a refusal.
     pub(crate) fn code(&self, why: Why) -> u16 {
         match self {

@@ -87,6 +87,11 @@ enum Cookie {
     Extension { list: usize, at: Range<usize> },
 }
 
+/// What is the same when a datagram of one record is sent again: all but the record's number.
+pub fn repeated(datagram: &[u8]) -> &[u8] {
+    datagram.get(RECORD_HEADER..).unwrap_or_default()
+}
+
 /// A ClientHello as a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello<'a> {

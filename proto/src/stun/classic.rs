@@ -37,6 +37,11 @@ impl<'a> ClassicBinding<'a> {
         Ok(Self { old, transaction: TransactionId(transaction), body })
     }
 
+    /// What names its transaction, but for what stands in the cookie's place.
+    pub fn transaction(&self) -> TransactionId {
+        self.transaction
+    }
+
     /// As [`unknown_required`](crate::stun::Message::unknown_required) of a message.
     pub fn unknown_required(&self, known: &[AttributeType]) -> Vec<u16> {
         let mut walk = Walk { rest: self.body, offset: HEADER_LEN };

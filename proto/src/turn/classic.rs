@@ -13,6 +13,7 @@ use crate::turn::action::{Action, Verdict};
 use crate::turn::gate::KNOWN;
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
+use crate::turn::throttle::{About, Question};
 
 /// Room for the largest answer: a 420 with as many types as are ever listed.
 const ANSWER_MAX: usize = 256;
@@ -38,7 +39,9 @@ impl<L: Ledger> Server<L> {
         if let Some(listener) = self.listeners.get_mut(from.listener.index()) {
             listener.control_in.add(bytes.len());
         }
-        if !self.hears(now, from, false) {
+        let transaction = &request.transaction().0;
+        let question = Question { from, transaction, about: About::Address };
+        if !self.hears(now, &question, false) {
             return self.dropped(DropReason::Throttled);
         }
         let unknown = request.unknown_required(KNOWN);

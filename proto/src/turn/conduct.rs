@@ -19,7 +19,7 @@ use crate::turn::gate::Authenticated;
 use crate::turn::guesses::Pretence;
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
-use crate::turn::throttle::Standing;
+use crate::turn::throttle::{About, Standing};
 
 /// A request as its dialect reads it.
 pub(super) trait Asks<'a, L> {
@@ -70,10 +70,11 @@ impl<L: Ledger> Server<L> {
             Err(reject) => {
                 let why = reject.why;
                 self.count_guess(now, who, why);
+                let question = exchange.question(About::Login);
                 let heard = if asks.knows(why) {
-                    self.admits(now, from, Standing::Knowing)
+                    self.admits(now, &question, Standing::Knowing)
                 } else {
-                    self.hears(now, from, why != Why::NoIntegrity)
+                    self.hears(now, &question, why != Why::NoIntegrity)
                 };
                 if !heard {
                     return self.ignore(from, why.is_failed_login());

@@ -16,6 +16,7 @@ use crate::turn::nonce;
 use crate::turn::notices::{Notice, Occurrence, Party};
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
+use crate::turn::throttle::{About, Question};
 
 /// Room for the largest response: realm and SOFTWARE of 127 four-byte characters, or a realm and
 /// the server name of access tokens.
@@ -62,6 +63,13 @@ pub(crate) struct Exchange {
     pub(crate) signer: Option<Signer>,
     /// Whether the request was authenticated. Clients of MS-TURN hear signed refusals before it was.
     pub(crate) proven: bool,
+}
+
+impl Exchange {
+    /// The request as strangers' are counted.
+    pub(crate) fn question(&self, about: About) -> Question<'_> {
+        Question { from: self.client, transaction: self.call.transaction(), about }
+    }
 }
 
 impl<L: Ledger> Server<L> {

@@ -77,4 +77,4 @@ pub use notices::{Notice, Occurrence, Party};
 pub use route::Route;
 pub use server::Server;
 pub use tally::Tally;
-pub use throttle::{NETWORK_FACTOR, Rate, Standing, Throttle, surroundings};
+pub use throttle::{About, NETWORK_FACTOR, Question, Rate, Standing, Throttle, surroundings};

@@ -27,7 +27,7 @@ use crate::turn::reservation::Reservations;
 use crate::turn::table::Table;
 use crate::turn::tally::{Demand, ListenerTally, Tally};
 use crate::turn::tap::Tap;
-use crate::turn::throttle::{Standing, Throttle};
+use crate::turn::throttle::{Question, Standing, Throttle};
 use crate::turn::ticket::{self, Tickets};
 
 /// A TURN server: state and procedures, no I/O.
@@ -308,26 +308,26 @@ impl<L: Ledger> Server<L> {
     }
 
     /// Whether one more datagram may go to a source that may be forged.
-    pub fn answers(&self, now: Now, from: FiveTuple) -> bool {
-        self.admits(now, from, Standing::Unproven)
+    pub fn answers(&self, now: Now, question: &Question<'_>) -> bool {
+        self.admits(now, question, Standing::Unproven)
     }
 
     /// Whether somebody who is not authenticated gets one more answer. Nobody's address can be
     /// forged on a connection: only guesses at passwords count there.
-    pub(super) fn hears(&self, now: Now, from: FiveTuple, guesses: bool) -> bool {
-        match self.transport(from) {
-            _ if self.table.serves(from) => self.admits(now, from, Standing::Seated),
-            Transport::Udp => self.admits(now, from, Standing::Unproven),
+    pub(super) fn hears(&self, now: Now, question: &Question<'_>, guesses: bool) -> bool {
+        match self.transport(question.from) {
+            _ if self.table.serves(question.from) => self.admits(now, question, Standing::Seated),
+            Transport::Udp => self.admits(now, question, Standing::Unproven),
             Transport::Tcp | Transport::Tls | Transport::Dtls => {
-                !guesses || self.admits(now, from, Standing::Connected)
+                !guesses || self.admits(now, question, Standing::Connected)
             }
         }
     }
 
     /// Whether somebody of this standing gets one more answer.
-    pub(super) fn admits(&self, now: Now, from: FiveTuple, standing: Standing) -> bool {
+    pub(super) fn admits(&self, now: Now, question: &Question<'_>, standing: Standing) -> bool {
         let Some(throttle) = &self.throttle else { return true };
-        throttle.admits(now.mono, standing, from.client)
+        throttle.admits(now.mono, standing, question)
     }
 
     /// Stands for the bytes of a request, so that its repetition is known.

@@ -32,7 +32,7 @@ use proto::framing::dtls::{self as wire, Hello};
 use proto::marks::{Datagram, Marks};
 use proto::now::Now;
 use proto::policy::Ledger;
-use proto::turn::{Server, Span, Verdict, Wrap};
+use proto::turn::{About, Question, Server, Span, Verdict, Wrap};
 
 use crate::certificates::Certificates;
 use crate::chronicle::{Below, Tidings};
@@ -186,7 +186,7 @@ impl Sessions {
         {
             self.tally.greeted[greeting as usize] += 1;
             self.tidings.tell(from, Below::Greeted(greeting));
-            self.decline(turn, from, greeting);
+            self.decline(turn, (from, arrival), greeting);
             return;
         }
         let datagram = turn.batch.bytes(arrival);
@@ -220,7 +220,7 @@ impl Sessions {
             if version == Version::V13 && hello.cookie().is_some() {
                 return Some(Greeting::BadCookie);
             }
-            if !turn.server.answers(turn.now, from) {
+            if !turn.server.answers(turn.now, &question(from, datagram)) {
                 return Some(Greeting::Throttled);
             }
             let cookie = self.cookies.bake(now, from, (&hello, version));
@@ -262,13 +262,18 @@ impl Sessions {
     }
 
     /// Tells a client that there will be no answer, where waiting for one would be in vain.
-    fn decline<L: Ledger>(&self, turn: &mut Turn<'_, L>, from: FiveTuple, greeting: Greeting) {
+    fn decline<L: Ledger>(
+        &self,
+        turn: &mut Turn<'_, L>,
+        (from, arrival): (FiveTuple, &Arrival),
+        greeting: Greeting,
+    ) {
         let why = match greeting {
             Greeting::Version => wire::PROTOCOL_VERSION,
             Greeting::Mismatch => wire::HANDSHAKE_FAILURE,
             _ => return,
         };
-        if turn.server.answers(turn.now, from) {
+        if turn.server.answers(turn.now, &question(from, turn.batch.bytes(arrival))) {
             turn.batch.reply(outside(&self.sockets, from), false, &wire::alert(why));
         }
     }
@@ -464,6 +469,11 @@ impl<L: Ledger> Turn<'_, L> {
             self.batch.send_to_peer(&frame, Way::to_peer(via, peer, marks), payload);
         }
     }
+}
+
+/// What a stranger sends, as it is counted.
+fn question(from: FiveTuple, datagram: &[u8]) -> Question<'_> {
+    Question { from, transaction: wire::repeated(datagram), about: About::Login }
 }
 
 /// Where what is sealed for a client leaves.

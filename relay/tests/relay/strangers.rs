@@ -31,7 +31,7 @@ fn sec_007_a_flood_over_all_workers_is_answered_by_rate_and_keeps_nobody_from_lo
         }
     }
     let allowed = 100.0 + 50.0 * begin.elapsed().as_secs_f64();
-    assert!((90.0..allowed).contains(&answers), "{answers} answers, {allowed} are allowed");
+    assert!((60.0..allowed).contains(&answers), "{answers} answers, {allowed} are allowed");
     let before = site.metric("av_edge_relay_dropped_total", &["\"throttled\""]);
     assert!(before >= 600, "only {before} of {FLOOD} were dropped");
 

@@ -14,6 +14,7 @@ use crate::turn::gate::Authenticated;
 use crate::turn::guesses::Pretence;
 use crate::turn::server::Server;
 use crate::turn::tally::Procedure;
+use crate::turn::throttle::About;
 
 impl<L: Ledger> Server<L> {
     /// A message that looks like STUN.
@@ -73,7 +74,7 @@ impl<L: Ledger> Server<L> {
             proven: false,
         };
         match procedure {
-            Procedure::Binding if !self.hears(now, from, false) => {
+            Procedure::Binding if !self.hears(now, &exchange.question(About::Address), false) => {
                 self.dropped(DropReason::Throttled)
             }
             Procedure::Binding => match self.binding(&exchange, message) {
