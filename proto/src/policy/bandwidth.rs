@@ -7,25 +7,31 @@
 //!
 //! A valve fills with time and lets everything pass as long as there is something in it: a
 //! datagram may take more than is left, which is owed then, so that any size passes and the average
-//! is exact. What workers share is one instant for each valve, moved on atomically by a slice of
-//! time whenever one of them needs more; so they meet once for many datagrams.
+//! is exact. What allocations share is a pot, of which valves draw slices; so they meet once for many
+//! datagrams. Where users share one, none can use up the part of another: `fairness` says how.
 //!
 //! Of a stream no byte may be dropped. It is told its [`Allowance`] before it reads, and pays for
 //! what it read; how many datagrams a second may pass says nothing about it.
 
 mod beside;
+mod fairness;
+mod pot;
+#[cfg(test)]
+mod tests;
+mod valve;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use self::fairness::{Fair, Parts};
+use self::valve::{Source, Valve};
 use crate::flow::Flow;
-use crate::policy::limits::{Claim, UserKey};
+use crate::policy::limits::UserKey;
 use crate::reject::DropReason;
 pub use beside::Bound;
+pub use fairness::{KEPT, LEAST, Part};
+pub use pot::{Pot, Pots, Shares};
 
 /// What may pass at once after a pause, as time at the full rate.
 pub const BURST: Duration = Duration::from_millis(100);
@@ -124,87 +130,6 @@ pub enum Allowance {
     NotBefore(Instant),
 }
 
-/// What several allocations share: for bytes and datagrams of each direction the moment at
-/// which everything taken is paid for, in nanoseconds since the beginning.
-#[derive(Debug)]
-pub struct Pot {
-    begin: Instant,
-    due: [[AtomicU64; 2]; 2],
-    /// What was taken of them, for whoever holds the same limit elsewhere.
-    taken: [[AtomicU64; 2]; 2],
-}
-
-impl Pot {
-    /// A pot with no more than a slice in it: ending all allocations and beginning anew gains
-    /// nobody much.
-    fn new(begin: Instant) -> Self {
-        let empty = || AtomicU64::new(nanoseconds(BURST).saturating_sub(nanoseconds(SLICE)));
-        Self { begin, due: [[empty(), empty()], [empty(), empty()]], taken: Default::default() }
-    }
-
-    /// Takes so much time, unless too much is taken already.
-    fn take(&self, now: Instant, (direction, kind): (Direction, Kind), time: u64) -> bool {
-        let now = nanoseconds(now.saturating_duration_since(self.begin));
-        let until = now.saturating_add(nanoseconds(BURST));
-        let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
-        let due = &self.due[direction as usize][kind as usize];
-        let taken = due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        let total = &self.taken[direction as usize][kind as usize];
-        taken.map(|_| total.fetch_add(time, Ordering::Relaxed)).is_ok()
-    }
-
-    /// How long nothing is there that is worth waiting for; `None` if there is something.
-    fn lacks(&self, now: Instant, (direction, kind): (Direction, Kind)) -> Option<Duration> {
-        let due = self.due[direction as usize][kind as usize].load(Ordering::Relaxed);
-        let due = Duration::from_nanos(due);
-        let until = now.saturating_duration_since(self.begin) + BURST;
-        (due >= until).then(|| due.saturating_sub(until) + PAUSE)
-    }
-}
-
-/// The pots of those that have allocations.
-#[derive(Debug, Default)]
-pub struct Pots {
-    users: BTreeMap<UserKey, Arc<Pot>>,
-    clients: BTreeMap<IpAddr, Arc<Pot>>,
-    relay: Option<Arc<Pot>>,
-}
-
-impl Pots {
-    /// What an allocation shares with others, as far as that is limited.
-    pub fn of(&mut self, claim: &Claim) -> Shares {
-        let new = || Arc::new(Pot::new(claim.at));
-        let Claim { user, client, bandwidth, .. } = claim;
-        let (users, clients, relay) = (&mut self.users, &mut self.clients, &mut self.relay);
-        let limited = |rates: Rates| rates.are_limits().then_some(());
-        Shares {
-            user: limited(bandwidth.user)
-                .map(|()| Arc::clone(users.entry(*user).or_insert_with(new))),
-            client: limited(bandwidth.client)
-                .map(|()| Arc::clone(clients.entry(*client).or_insert_with(new))),
-            relay: limited(bandwidth.relay).map(|()| Arc::clone(relay.get_or_insert_with(new))),
-        }
-    }
-
-    /// The last allocation of a user has ended.
-    pub fn forget_user(&mut self, user: UserKey) {
-        self.users.remove(&user);
-    }
-
-    /// The last allocation of a client's network has ended.
-    pub fn forget_client(&mut self, client: IpAddr) {
-        self.clients.remove(&client);
-    }
-}
-
-/// What an allocation shares with others; `None` where that is not limited.
-#[derive(Clone, Debug, Default)]
-pub struct Shares {
-    user: Option<Arc<Pot>>,
-    client: Option<Arc<Pot>>,
-    relay: Option<Arc<Pot>>,
-}
-
 /// What a valve counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -216,6 +141,8 @@ enum Kind {
 #[derive(Debug)]
 pub(crate) struct Meter {
     lanes: [Lane; 2],
+    /// How it stands at its own limits, and at those of its worker.
+    fair: [[Box<[Fair]>; 2]; 2],
     refused: Option<Instant>,
     /// Datagrams that it let pass since somebody asked.
     admitted: [Flow; 2],
@@ -228,6 +155,7 @@ pub(crate) struct Meter {
 #[derive(Debug, Default)]
 pub(crate) struct Trunk {
     lanes: [Lane; 2],
+    parts: Parts,
     begun: bool,
 }
 
@@ -242,11 +170,11 @@ pub struct Pressure {
 
 impl Trunk {
     /// Sets up the limits of the worker and of the relay, when they are known first.
-    pub(crate) fn begin(&mut self, bandwidth: &Bandwidth, shares: &Shares, now: Instant) {
+    fn begin(&mut self, bandwidth: &Bandwidth, shares: &Shares, now: Instant) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        let relay = shares.relay.as_ref();
+        let relay = shares.relay.as_ref().map(|share| &share.pot);
         self.lanes = Direction::BOTH.map(|_| {
             let worker = [DropReason::WorkerBandwidth, DropReason::WorkerPackets];
             let all = [DropReason::RelayBandwidth, DropReason::RelayPackets];
@@ -254,26 +182,57 @@ impl Trunk {
             Lane(worker.chain(Valve::shared(bandwidth.relay, all, relay)).collect())
         });
     }
+
+    /// The parts that a user has of its limits, for a meter.
+    fn fair(&mut self, user: UserKey, shares: &Shares, now: Instant) -> [Box<[Fair]>; 2] {
+        let of_worker = self.is_limited().then(|| self.parts.of(user, now));
+        let of_relay = shares.relay.as_ref().map(|share| &share.part);
+        self.lanes.each_ref().map(|lane| {
+            let fair = lane.0.iter().map(|valve| {
+                let part = match &valve.source {
+                    Source::Time(_) => of_worker.as_ref(),
+                    Source::Pot { .. } => of_relay,
+                };
+                Fair::new(part.cloned(), valve.rate, valve.kind)
+            });
+            fair.collect()
+        })
+    }
 }
 
 impl Meter {
-    /// A meter for an allocation; `None` without a limit.
-    pub(crate) fn new(bandwidth: &Bandwidth, shares: &Shares, now: Instant) -> Option<Box<Self>> {
-        let Bandwidth { allocation, user, client, worker, relay } = *bandwidth;
-        if ![allocation, user, client, worker, relay].into_iter().any(Rates::are_limits) {
+    /// A meter for an allocation of a user; `None` without a limit.
+    pub(crate) fn new(
+        trunk: &mut Trunk,
+        bandwidth: &Bandwidth,
+        (user, shares): (UserKey, &Shares),
+        now: Instant,
+    ) -> Option<Box<Self>> {
+        trunk.begin(bandwidth, shares, now);
+        let Bandwidth { allocation, user: of_user, client, worker, relay } = *bandwidth;
+        if ![allocation, of_user, client, worker, relay].into_iter().any(Rates::are_limits) {
             return None;
         }
+        let common = shares.client.as_ref();
         let lanes = Direction::BOTH.map(|_| {
             let own = [DropReason::AllocationBandwidth, DropReason::AllocationPackets];
-            let of_user = [DropReason::UserBandwidth, DropReason::UserPackets];
-            let of_client = [DropReason::ClientBandwidth, DropReason::ClientPackets];
+            let its_user = [DropReason::UserBandwidth, DropReason::UserPackets];
+            let its_client = [DropReason::ClientBandwidth, DropReason::ClientPackets];
             let own = Valve::own(allocation, own, now);
-            let of_user = Valve::shared(user, of_user, shares.user.as_ref());
-            let of_client = Valve::shared(client, of_client, shares.client.as_ref());
-            Lane(own.chain(of_user).chain(of_client).collect())
+            let its_user = Valve::shared(of_user, its_user, shares.user.as_ref());
+            let its_client = Valve::shared(client, its_client, common.map(|share| &share.pot));
+            Lane(own.chain(its_user).chain(its_client).collect())
+        });
+        let fair = lanes.each_ref().map(|lane| {
+            let fair = lane.0.iter().map(|valve| {
+                let part = common.filter(|share| valve.draws_on(&share.pot));
+                Fair::new(part.map(|share| Arc::clone(&share.part)), valve.rate, valve.kind)
+            });
+            fair.collect()
         });
         Some(Box::new(Self {
             lanes,
+            fair: [fair, trunk.fair(user, shares, now)],
             refused: None,
             admitted: Default::default(),
             beside: Default::default(),
@@ -289,15 +248,17 @@ impl Meter {
         direction: Direction,
         len: usize,
     ) -> Result<(), DropReason> {
-        let own = &mut self.lanes[direction as usize];
+        let [of_own, of_common] = &mut self.fair;
+        let (own, of_own) = (&mut self.lanes[direction as usize], &mut of_own[direction as usize]);
         let common = &mut trunk.lanes[direction as usize];
-        let open = own.is_open(now, direction).and_then(|()| common.is_open(now, direction));
-        if let Err(reason) = open {
+        let of_common = &mut of_common[direction as usize];
+        let open = own.is_open(now, direction, of_own);
+        if let Err(reason) = open.and_then(|()| common.is_open(now, direction, of_common)) {
             self.refused = Some(now);
             return Err(reason);
         }
-        own.spend(len as u64, 1);
-        common.spend(len as u64, 1);
+        own.spend(of_own, len as u64, 1);
+        common.spend(of_common, len as u64, 1);
         self.admitted[direction as usize].add(len);
         Ok(())
     }
@@ -309,21 +270,23 @@ impl Meter {
         now: Instant,
         direction: Direction,
     ) -> Allowance {
-        let own = &mut self.lanes[direction as usize];
+        let [of_own, of_common] = &mut self.fair;
+        let (own, of_own) = (&mut self.lanes[direction as usize], &mut of_own[direction as usize]);
         let common = &mut trunk.lanes[direction as usize];
+        let of_common = &mut of_common[direction as usize];
         // All at once: otherwise who has waited for one would wait for the other.
-        if let Some(time) = own.lacks(now, direction).max(common.lacks(now, direction)) {
+        let time = own.lacks(now, direction, of_own).max(common.lacks(now, direction, of_common));
+        if let Some(time) = time {
             self.refused = Some(now);
             return Allowance::NotBefore(now + time);
         }
         let mut level: Option<i64> = None;
-        for valve in own.0.iter_mut().chain(&mut common.0).filter(|it| it.kind == Kind::Bytes) {
-            if valve.is_crumb() && !valve.refill(now, direction) {
-                // Another worker was faster.
+        for (valve, fair) in own.bytes(of_own).chain(common.bytes(of_common)) {
+            let Some(offered) = valve.offers(now, direction, fair) else {
                 self.refused = Some(now);
                 return Allowance::NotBefore(now + PAUSE);
-            }
-            level = Some(level.map_or(valve.level, |least| least.min(valve.level)));
+            };
+            level = Some(level.map_or(offered, |least| least.min(offered)));
         }
         level.map_or(Allowance::Unlimited, |level| {
             Allowance::Bytes(usize::try_from(level / BILLION).unwrap_or_default().max(1))
@@ -332,8 +295,10 @@ impl Meter {
 
     /// Counts bytes of a stream that have passed.
     pub(crate) fn spend(&mut self, trunk: &mut Trunk, direction: Direction, bytes: u64) {
-        self.lanes[direction as usize].spend(bytes, 0);
-        trunk.lanes[direction as usize].spend(bytes, 0);
+        let lanes = [&mut self.lanes, &mut trunk.lanes];
+        for (lanes, fair) in lanes.into_iter().zip(&mut self.fair) {
+            lanes[direction as usize].spend(&mut fair[direction as usize], bytes, 0);
+        }
     }
 
     /// How far the allocation is from its limits.
@@ -351,250 +316,46 @@ impl Meter {
 struct Lane(Box<[Valve]>);
 
 impl Lane {
-    fn is_open(&mut self, now: Instant, direction: Direction) -> Result<(), DropReason> {
-        for valve in &mut self.0 {
-            if !valve.is_open(now, direction) {
+    fn is_open(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        fair: &mut [Fair],
+    ) -> Result<(), DropReason> {
+        for (valve, fair) in self.0.iter_mut().zip(fair) {
+            if !valve.is_open(now, direction, fair) {
                 return Err(valve.reason);
             }
         }
         Ok(())
     }
 
+    /// What counts for streams.
+    fn bytes<'a>(
+        &'a mut self,
+        fair: &'a mut [Fair],
+    ) -> impl Iterator<Item = (&'a mut Valve, &'a mut Fair)> {
+        self.0.iter_mut().zip(fair).filter(|(valve, _)| valve.kind == Kind::Bytes)
+    }
+
     /// How long a stream waits; `None` if there is something to read for.
-    fn lacks(&mut self, now: Instant, direction: Direction) -> Option<Duration> {
-        let valves = self.0.iter_mut().filter(|valve| valve.kind == Kind::Bytes);
-        valves.filter_map(|valve| valve.lacks(now, direction)).max()
+    fn lacks(&mut self, now: Instant, direction: Direction, fair: &mut [Fair]) -> Option<Duration> {
+        self.bytes(fair).filter_map(|(valve, fair)| valve.lacks(now, direction, fair)).max()
     }
 
     /// Takes from every valve, and more than is there if it must.
-    fn spend(&mut self, bytes: u64, packets: u64) {
-        for valve in &mut self.0 {
+    fn spend(&mut self, fair: &mut [Fair], bytes: u64, packets: u64) {
+        for (valve, fair) in self.0.iter_mut().zip(fair) {
             let units = match valve.kind {
                 Kind::Bytes => bytes,
                 Kind::Packets => packets,
             };
-            valve.level = valve.level.saturating_sub_unsigned(units.saturating_mul(BILLION as u64));
+            let billionths = units.saturating_mul(BILLION as u64);
+            valve.spend(fair.spend(billionths), billionths);
         }
     }
-}
-
-/// One limit.
-#[derive(Debug)]
-struct Valve {
-    /// Units a second.
-    rate: u64,
-    /// Billionths of a unit that may pass; below zero is owed.
-    level: i64,
-    source: Source,
-    kind: Kind,
-    /// Why something does not pass.
-    reason: DropReason,
-}
-
-/// What fills a valve.
-#[derive(Debug)]
-enum Source {
-    /// Time; it was filled last at this one.
-    Time(Instant),
-    /// Slices of what others share.
-    Pot(Arc<Pot>),
-}
-
-impl Valve {
-    /// Valves of something that shares with nobody.
-    fn own(rates: Rates, reasons: [DropReason; 2], now: Instant) -> impl Iterator<Item = Self> {
-        kinds(rates, reasons).map(move |(rate, kind, reason)| Self {
-            rate,
-            level: full(rate),
-            source: Source::Time(now),
-            kind,
-            reason,
-        })
-    }
-
-    /// Valves of something that shares with others.
-    fn shared(
-        rates: Rates,
-        reasons: [DropReason; 2],
-        pot: Option<&Arc<Pot>>,
-    ) -> impl Iterator<Item = Self> {
-        pot.into_iter().flat_map(move |pot| {
-            kinds(rates, reasons).map(|(rate, kind, reason)| Self {
-                rate,
-                level: 0,
-                source: Source::Pot(Arc::clone(pot)),
-                kind,
-                reason,
-            })
-        })
-    }
-
-    fn is_open(&mut self, now: Instant, direction: Direction) -> bool {
-        self.fill(now);
-        self.level > 0 || self.refill(now, direction)
-    }
-
-    /// Takes in the time that has passed.
-    fn fill(&mut self, now: Instant) {
-        if let Source::Time(at) = &mut self.source
-            // A batch has one time.
-            && *at != now
-        {
-            self.level = level_at(self.level, self.rate, now.saturating_duration_since(*at));
-            *at = now;
-        }
-    }
-
-    /// Whether others leave a slice.
-    fn refill(&mut self, now: Instant, direction: Direction) -> bool {
-        let Source::Pot(pot) = &self.source else { return false };
-        let owed = self.level.min(0).unsigned_abs() / self.rate;
-        let time = owed.saturating_add(nanoseconds(SLICE));
-        if !pot.take(now, (direction, self.kind), time) {
-            return false;
-        }
-        let gained = i64::try_from(time.saturating_mul(self.rate)).unwrap_or(i64::MAX);
-        self.level = self.level.saturating_add(gained);
-        true
-    }
-
-    /// Whether a stream needs more.
-    fn is_crumb(&self) -> bool {
-        self.level < level_of(self.rate, CRUMB)
-    }
-
-    /// How long a stream waits; `None` if there is something to read for, or to be had.
-    fn lacks(&mut self, now: Instant, direction: Direction) -> Option<Duration> {
-        self.fill(now);
-        if !self.is_crumb() {
-            return None;
-        }
-        match &self.source {
-            Source::Pot(pot) => pot.lacks(now, (direction, self.kind)),
-            Source::Time(_) => {
-                let lacking = level_of(self.rate, PAUSE).saturating_sub(self.level);
-                let lacking = u64::try_from(lacking).unwrap_or_default();
-                Some(Duration::from_nanos(lacking.div_ceil(self.rate)))
-            }
-        }
-    }
-
-    /// Whether more than the rate passes, so that the level is well below the full one.
-    fn is_drawn_on(&self, now: Instant) -> bool {
-        let Source::Time(at) = self.source else { return false };
-        let level = level_at(self.level, self.rate, now.saturating_duration_since(at));
-        level < full(self.rate) / 2
-    }
-}
-
-/// What of a limit there is: rate, what it counts, and why something does not pass.
-fn kinds(
-    rates: Rates,
-    [bytes, packets]: [DropReason; 2],
-) -> impl Iterator<Item = (u64, Kind, DropReason)> {
-    let both = [(rates.bytes, Kind::Bytes, bytes), (rates.packets, Kind::Packets, packets)];
-    let limited = |(rate, kind, reason): (Option<NonZeroU64>, _, _)| {
-        Some((rate?.get().min(MOST_BYTES_PER_S), kind, reason))
-    };
-    both.into_iter().filter_map(limited)
-}
-
-/// A level that was left alone so long.
-fn level_at(level: i64, rate: u64, elapsed: Duration) -> i64 {
-    let gained = elapsed.as_nanos().saturating_mul(rate.into());
-    let gained = i64::try_from(gained).unwrap_or(i64::MAX);
-    level.saturating_add(gained).min(full(rate))
-}
-
-/// The level of a valve that was left alone.
-fn full(rate: u64) -> i64 {
-    level_of(rate, BURST)
-}
-
-/// What passes in so much time.
-fn level_of(rate: u64, time: Duration) -> i64 {
-    i64::try_from(rate.saturating_mul(nanoseconds(time))).unwrap_or(i64::MAX)
 }
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::now::tests::start;
-
-    const RATE: Rates = Rates { bytes: NonZeroU64::new(1_250_000), packets: None };
-
-    fn claim(user: u64, bandwidth: Bandwidth, at: Instant) -> Claim {
-        let client = IpAddr::from([192, 0, 2, 1]);
-        Claim { user: UserKey(user), client, user_limit: None, charges: 1, bandwidth, at }
-    }
-
-    /// What two workers pass together in ten seconds, with two allocations each, of which each
-    /// sends 2 MB a second in steps of a millisecond.
-    fn passed_by_two_workers(bandwidth: Bandwidth) -> u64 {
-        let begin = start().mono;
-        let mut pots = Pots::default();
-        let shares = pots.of(&claim(1, bandwidth, begin));
-        let work = || {
-            let mut trunk = Trunk::default();
-            trunk.begin(&bandwidth, &shares, begin);
-            let mut meters = [0, 1].map(|_| Meter::new(&bandwidth, &shares, begin).unwrap());
-            let mut passed = 0;
-            for step in 0..10_000 {
-                let now = begin + Duration::from_millis(step);
-                for turn in 0..4 {
-                    let meter = &mut meters[turn % 2];
-                    let admitted = meter.admit(&mut trunk, now, Direction::ToPeer, 1_000);
-                    passed += if admitted.is_ok() { 1_000 } else { 0 };
-                }
-            }
-            passed
-        };
-        std::thread::scope(|scope| {
-            let workers = [scope.spawn(work), scope.spawn(work)];
-            workers.map(|worker| worker.join().unwrap()).into_iter().sum()
-        })
-    }
-
-    #[test]
-    fn ed_051_two_workers_share_a_rate_exactly() {
-        let none = Bandwidth::UNLIMITED;
-        for (case, bandwidth, expected) in [
-            ("user", Bandwidth { user: RATE, ..none }, 12_500_000),
-            ("client", Bandwidth { client: RATE, ..none }, 12_500_000),
-            ("relay", Bandwidth { relay: RATE, ..none }, 12_500_000),
-            ("each worker", Bandwidth { worker: RATE, ..none }, 25_000_000),
-            ("the narrowest", Bandwidth { worker: RATE, relay: RATE, ..none }, 12_500_000),
-        ] {
-            let passed = passed_by_two_workers(bandwidth);
-            assert!(passed.abs_diff(expected) * 50 <= expected, "{case}: {passed} of {expected}");
-        }
-    }
-
-    #[test]
-    fn sec_010_pots_are_forgotten_with_those_who_share_them() {
-        let limits = Bandwidth { user: RATE, client: RATE, relay: RATE, ..Bandwidth::UNLIMITED };
-        let mut pots = Pots::default();
-        let claim = claim(1, limits, start().mono);
-        let first = pots.of(&claim);
-        let same = |one: &Option<Arc<Pot>>, other: &Option<Arc<Pot>>| {
-            Arc::ptr_eq(one.as_ref().unwrap(), other.as_ref().unwrap())
-        };
-        assert!(same(&first.user, &pots.of(&claim).user));
-        pots.forget_user(claim.user);
-        pots.forget_client(claim.client);
-        let next = pots.of(&claim);
-        assert!(!same(&first.user, &next.user) && !same(&first.client, &next.client));
-        assert!(same(&first.relay, &next.relay), "the relay is the same for ever");
-    }
-
-    #[test]
-    fn sec_010_without_a_limit_there_is_no_meter() {
-        let begin = start().mono;
-        let shares = Pots::default().of(&claim(1, Bandwidth::UNLIMITED, begin));
-        assert!(Meter::new(&Bandwidth::UNLIMITED, &shares, begin).is_none());
-    }
 }

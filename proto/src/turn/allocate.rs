@@ -280,8 +280,8 @@ impl<L: Ledger> Server<L> {
         }
         let (user, trace) = (opening.identity.user, opening.identity.trace);
         let bandwidth = self.bandwidth(exchange.call.dialect(), &opening.identity);
-        let meter = Meter::new(&bandwidth, &opening.shares, now.mono);
-        self.trunk.begin(&bandwidth, &opening.shares, now.mono);
+        let shared = (user, &opening.shares);
+        let meter = Meter::new(&mut self.trunk, &bandwidth, shared, now.mono);
         let owner = Owner {
             username: opening.username,
             peers: opening.identity.peers.clone(),

@@ -3,11 +3,13 @@
 //! Each of both keeps the whole account: it charges what passes by itself at once, and a little later
 //! what the other has let pass. So together they carry the rate, and after a pause two bursts at most.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{BILLION, Direction, Kind, Lane, Meter, Pot, Rates, Source, Trunk, nanoseconds};
+use super::fairness::saved;
+use super::{BILLION, Direction, Fair, Kind, Lane, Meter, Part, Pot, Rates, Source, Trunk};
 use crate::flow::Flow;
 use crate::reject::DropReason;
 
@@ -16,10 +18,25 @@ use crate::reject::DropReason;
 pub struct Bound {
     /// What it shares with others, if it does.
     pub pot: Option<Arc<Pot>>,
+    /// What of that is its user's, where other users share it.
+    pub part: Option<Arc<Part>>,
     /// What may pass each way.
     pub rates: Rates,
     /// Why something does not pass, for its bytes and as a datagram too many.
     pub reasons: [DropReason; 2],
+}
+
+impl Bound {
+    /// What of it its user may save up of its part, by bytes and datagrams, in nanoseconds at the part's
+    /// rate; `None` if there is no part, or nobody else.
+    pub fn saved(&self) -> Option<[u64; 2]> {
+        let sharers = self.part.as_ref()?.sharers();
+        let rates = [(Kind::Bytes, self.rates.bytes), (Kind::Packets, self.rates.packets)];
+        let of = |(kind, rate): (Kind, Option<NonZeroU64>)| {
+            rate.map_or(0, |rate| saved(kind, rate.get(), sharers))
+        };
+        (sharers > 1).then(|| rates.map(of))
+    }
 }
 
 impl Meter {
@@ -28,15 +45,20 @@ impl Meter {
         let mut bounds: Vec<Bound> = Vec::new();
         // Both directions have the same.
         let lanes = [&self.lanes, &trunk.lanes].map(|lanes| &lanes[Direction::ToPeer as usize].0);
-        for valve in lanes.into_iter().flatten() {
+        let fair = self.fair.iter().flat_map(|fair| &fair[Direction::ToPeer as usize]);
+        for (valve, fair) in lanes.into_iter().flatten().zip(fair) {
             let pot = match &valve.source {
                 Source::Time(_) => None,
-                Source::Pot(pot) => Some(pot),
+                Source::Pot { pot, .. } => Some(pot),
             };
             let is_same =
                 |bound: &&mut Bound| bound.pot.as_ref().map(Arc::as_ptr) == pot.map(Arc::as_ptr);
-            let mut new =
-                Bound { pot: pot.cloned(), rates: Rates::UNLIMITED, reasons: [valve.reason; 2] };
+            let mut new = Bound {
+                pot: pot.cloned(),
+                part: fair.part.clone(),
+                rates: Rates::UNLIMITED,
+                reasons: [valve.reason; 2],
+            };
             let known = bounds.iter_mut().find(is_same);
             let is_new = known.is_none();
             let bound = known.unwrap_or(&mut new);
@@ -64,9 +86,9 @@ impl Meter {
     pub(crate) fn even(&mut self, trunk: &mut Trunk, now: Instant) -> [Flow; 2] {
         let beside = std::mem::take(&mut self.beside);
         let times = [std::mem::replace(&mut self.evened, now), now];
-        for lanes in [&mut self.lanes, &mut trunk.lanes] {
+        for (lanes, fair) in [&mut self.lanes, &mut trunk.lanes].into_iter().zip(&self.fair) {
             for (index, direction) in Direction::BOTH.into_iter().enumerate() {
-                lanes[index].pay(times, direction, beside[index]);
+                lanes[index].pay((times, direction), &fair[index], beside[index]);
             }
         }
         std::mem::take(&mut self.admitted)
@@ -81,22 +103,26 @@ impl Meter {
 impl Lane {
     /// Pays for what has passed elsewhere between these times: of one's own first, and then the time is
     /// counted that has passed meanwhile.
-    fn pay(&mut self, times: [Instant; 2], direction: Direction, flow: Flow) {
+    fn pay(&mut self, (times, direction): ([Instant; 2], Direction), fair: &[Fair], flow: Flow) {
         let ([since, now], Flow { packets, bytes }) = (times, flow);
-        for valve in &mut self.0 {
+        for (valve, fair) in self.0.iter_mut().zip(fair) {
             let units = match valve.kind {
                 Kind::Bytes => bytes,
                 Kind::Packets => packets,
             };
             let billionths = units.saturating_mul(BILLION as u64);
+            let place = (direction, valve.kind);
             match &valve.source {
                 Source::Time(_) => {
                     valve.level = valve.level.saturating_sub_unsigned(billionths);
                     valve.fill(now);
                 }
-                Source::Pot(pot) => {
-                    pot.pay(since, (direction, valve.kind), billionths.div_ceil(valve.rate));
+                Source::Pot { pot, .. } => {
+                    pot.dues.pay(since, place, billionths.div_ceil(valve.rate));
                 }
+            }
+            if let Some(part) = &fair.part {
+                part.pay(times, place, (units, valve.rate));
             }
         }
     }
@@ -107,17 +133,6 @@ impl Pot {
     pub fn taken(&self) -> [[u64; 2]; 2] {
         let each = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
         self.taken.each_ref().map(|kinds| kinds.each_ref().map(each))
-    }
-
-    /// Takes so much time, whatever is there: somebody else has let it pass since then.
-    fn pay(&self, since: Instant, (direction, kind): (Direction, Kind), time: u64) {
-        if time == 0 {
-            return;
-        }
-        let since = nanoseconds(since.saturating_duration_since(self.begin));
-        let due = &self.due[direction as usize][kind as usize];
-        due.fetch_max(since, Ordering::Relaxed);
-        due.fetch_add(time, Ordering::Relaxed);
     }
 }
 

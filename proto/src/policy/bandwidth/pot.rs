@@ -1,0 +1,179 @@
+//! What allocations share: a pot for each limit that several draw on.
+//!
+//! A pot is one instant for bytes and datagrams of each direction, moved on atomically by a slice of
+//! time whenever a valve needs more. Whoever shares it with other users has a [`Part`] of it as well.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::fairness::{Part, Parts};
+use super::{BURST, Direction, Kind, PAUSE, Rates, SLICE, nanoseconds};
+use crate::policy::limits::{Claim, UserKey};
+
+/// For bytes and datagrams of each direction the moment at which everything taken is paid for, in
+/// nanoseconds since the beginning.
+#[derive(Debug)]
+pub(super) struct Dues {
+    begin: Instant,
+    at: [[AtomicU64; 2]; 2],
+}
+
+impl Dues {
+    /// Nothing but a slice is there of so much time: ending all allocations and beginning anew gains
+    /// nobody much.
+    pub(super) fn new(begin: Instant, burst: Duration) -> Self {
+        let empty = || AtomicU64::new(nanoseconds(burst).saturating_sub(nanoseconds(SLICE)));
+        Self { begin, at: [[empty(), empty()], [empty(), empty()]] }
+    }
+
+    /// Takes so much time, unless more than a burst is taken already.
+    pub(super) fn take(
+        &self,
+        now: Instant,
+        (direction, kind): (Direction, Kind),
+        time: u64,
+        burst: u64,
+    ) -> bool {
+        let now = self.since_begin(now);
+        let until = now.saturating_add(burst);
+        let more = |due: u64| (due < until).then(|| due.max(now).saturating_add(time));
+        let due = &self.at[direction as usize][kind as usize];
+        due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// How long nothing is there that is worth waiting for; `None` if there is something.
+    pub(super) fn lacks(
+        &self,
+        now: Instant,
+        (direction, kind): (Direction, Kind),
+        burst: u64,
+    ) -> Option<Duration> {
+        let due = self.at[direction as usize][kind as usize].load(Ordering::Relaxed);
+        let until = self.since_begin(now).saturating_add(burst);
+        (due >= until).then(|| Duration::from_nanos(due - until) + PAUSE)
+    }
+
+    /// Takes so much time, whatever is there: somebody else has let it pass since then.
+    pub(super) fn pay(&self, since: Instant, (direction, kind): (Direction, Kind), time: u64) {
+        if time == 0 {
+            return;
+        }
+        let due = &self.at[direction as usize][kind as usize];
+        due.fetch_max(self.since_begin(since), Ordering::Relaxed);
+        due.fetch_add(time, Ordering::Relaxed);
+    }
+
+    /// Forgets what is taken beyond a burst.
+    pub(super) fn forgive(&self, now: Instant, (direction, kind): (Direction, Kind), burst: u64) {
+        let most = self.since_begin(now).saturating_add(burst);
+        self.at[direction as usize][kind as usize].fetch_min(most, Ordering::Relaxed);
+    }
+
+    fn since_begin(&self, at: Instant) -> u64 {
+        nanoseconds(at.saturating_duration_since(self.begin))
+    }
+}
+
+/// What several allocations share.
+#[derive(Debug)]
+pub struct Pot {
+    pub(super) dues: Dues,
+    /// What was taken of them, for whoever holds the same limit elsewhere.
+    pub(super) taken: [[AtomicU64; 2]; 2],
+}
+
+impl Pot {
+    fn new(begin: Instant) -> Self {
+        Self { dues: Dues::new(begin, BURST), taken: Default::default() }
+    }
+
+    /// Takes so much time, unless all is taken but what is kept for others.
+    pub(super) fn take(
+        &self,
+        now: Instant,
+        place: (Direction, Kind),
+        time: u64,
+        kept: Duration,
+    ) -> bool {
+        let taken = self.dues.take(now, place, time, nanoseconds(BURST.saturating_sub(kept)));
+        if taken {
+            self.taken[place.0 as usize][place.1 as usize].fetch_add(time, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// How long nothing is there but what is kept for others; `None` if there is something.
+    pub(super) fn lacks(
+        &self,
+        now: Instant,
+        place: (Direction, Kind),
+        kept: Duration,
+    ) -> Option<Duration> {
+        self.dues.lacks(now, place, nanoseconds(BURST.saturating_sub(kept)))
+    }
+}
+
+/// The pots of those that have allocations.
+#[derive(Debug, Default)]
+pub struct Pots {
+    users: BTreeMap<UserKey, Arc<Pot>>,
+    clients: BTreeMap<IpAddr, Common>,
+    relay: Option<Common>,
+}
+
+/// A pot that users share.
+#[derive(Debug)]
+struct Common {
+    pot: Arc<Pot>,
+    parts: Parts,
+}
+
+impl Pots {
+    /// What an allocation shares with others, as far as that is limited.
+    pub fn of(&mut self, claim: &Claim) -> Shares {
+        let Claim { user, client, bandwidth, at, .. } = *claim;
+        let new = || Arc::new(Pot::new(at));
+        let common = || Common { pot: new(), parts: Parts::default() };
+        let Self { users, clients, relay } = self;
+        let limited = |rates: Rates| rates.are_limits().then_some(());
+        let share = |common: &mut Common| Share {
+            pot: Arc::clone(&common.pot),
+            part: common.parts.of(user, at),
+        };
+        Shares {
+            user: limited(bandwidth.user)
+                .map(|()| Arc::clone(users.entry(user).or_insert_with(new))),
+            client: limited(bandwidth.client)
+                .map(|()| share(clients.entry(client).or_insert_with(common))),
+            relay: limited(bandwidth.relay).map(|()| share(relay.get_or_insert_with(common))),
+        }
+    }
+
+    /// The last allocation of a user has ended.
+    pub fn forget_user(&mut self, user: UserKey) {
+        self.users.remove(&user);
+    }
+
+    /// The last allocation of a client's network has ended.
+    pub fn forget_client(&mut self, client: IpAddr) {
+        self.clients.remove(&client);
+    }
+}
+
+/// What an allocation shares with others; `None` where that is not limited.
+#[derive(Clone, Debug, Default)]
+pub struct Shares {
+    pub(super) user: Option<Arc<Pot>>,
+    pub(super) client: Option<Share>,
+    pub(super) relay: Option<Share>,
+}
+
+/// A pot that users share, and what of it is one user's.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) pot: Arc<Pot>,
+    pub(super) part: Arc<Part>,
+}
