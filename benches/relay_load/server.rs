@@ -333,6 +333,8 @@ allocations_per_user = {most}
 allocations_per_client = {most}
 connections = {most}
 connections_per_client = {most}
+new_peers_per_minute_per_user = 1000000
+new_peers_per_minute_per_client = 1000000
 # All of them come from one address, as fast as they can.
 strangers_per_s = 1000000
 strangers_burst = 1000000

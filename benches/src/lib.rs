@@ -322,6 +322,8 @@ fn config(pool_key: PoolKey) -> Config {
             permissions: 16,
             channels: 16,
             new_peers_per_minute: 256,
+            new_peers_per_minute_per_user: limit,
+            new_peers_per_minute_per_client: limit,
             peer_connections: 16,
             peer_connections_waiting: 16,
             peer_connections_per_user: limit,

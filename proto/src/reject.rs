@@ -173,6 +173,10 @@ reasons! {
             "raise limits.channels if conferences are as large as that";
         TooManyNewPeers "too_many_new_peers" [403] "the allocation has turned to limits.new_peers_per_minute new peers within a minute: somebody scans a network through the relay, or a conference is larger than expected"
             "look at the peers of the allocation; raise limits.new_peers_per_minute only for real conferences";
+        UserNewPeers "user_new_peers" [403] "the allocations of the user have turned to limits.new_peers_per_minute_per_user new peers within a minute, those that ended included: somebody scans a network through the relay, or many people share one name"
+            "look at the peers of the user's allocations; raise the limit if many people use one name";
+        ClientNewPeers "client_new_peers" [403] "allocations of the client address have turned to limits.new_peers_per_minute_per_client new peers within a minute, those that ended included: somebody scans a network through the relay, or many users are behind one NAT"
+            "look at the peers of allocations from there; raise the limit if many users are behind one NAT";
         ChannelNumber "channel_number" [400] "channel number outside 0x4000-0x4FFF"
             "set compat.rfc5766_channels = true for old clients, or update them";
         ChannelConflict "channel_conflict" [400] "the channel number or the peer is bound otherwise already"
@@ -237,6 +241,10 @@ reasons! {
             "raise limits.permissions if conferences are as large as that";
         TooManyNewPeers "too_many_new_peers" "a Send to one more new peer than limits.new_peers_per_minute allows"
             "look at the peers of the allocation: somebody scans ports or a network through the relay; raise the limit only for real conferences";
+        UserNewPeers "user_new_peers" "a Send to one more new peer than limits.new_peers_per_minute_per_user allows the user's allocations together"
+            "look at the peers of the user's allocations: somebody scans ports or a network through the relay; raise the limit if many people use one name";
+        ClientNewPeers "client_new_peers" "a Send to one more new peer than limits.new_peers_per_minute_per_client allows a client address"
+            "look at the peers of allocations from there: somebody scans ports or a network through the relay; raise the limit if many users are behind one NAT";
         TcpRelay "tcp_relay" "a Send indication for an allocation that relays TCP"
             "update the client: payload of TCP relays goes through connections";
         TooManyConnections "too_many_connections" "a peer's TCP connection to an allocation that has limits.peer_connections of them, or limits.peer_connections_waiting that wait for the client"
@@ -351,6 +359,8 @@ impl DropReason {
             | Self::Replayed
             | Self::TooManyPermissions
             | Self::TooManyNewPeers
+            | Self::UserNewPeers
+            | Self::ClientNewPeers
             | Self::TcpRelay
             | Self::TooManyConnections
             | Self::UserConnections

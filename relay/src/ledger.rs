@@ -1,7 +1,8 @@
 //! Quotas, live relayed ports and reservations: what the workers share.
 //!
-//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, and when a
-//! connection comes or is no stranger any more, never for a packet: whether a relayed port is
+//! One lock around plain maps. It is taken at Allocate, at close, for a reservation, for a peer
+//! that is new to its allocation, and when a connection comes or is no stranger any more, never for
+//! a packet to a peer that is known: whether a relayed port is
 //! alive is one bit that packets between two clients of this relay look at without a lock
 //! (`ports`). Each worker's part is kept apart as well, so that what a failed worker held can be
 //! credited.
@@ -18,7 +19,8 @@ use std::time::Instant;
 use proto::addr::{Carried, ClientAddr, RelayedAddr};
 use proto::policy::bandwidth::{Pots, Shares};
 use proto::policy::{
-    Account, Claim, Crowded, Lease, Ledger, Limits, PeerLease, Reservation, UserKey,
+    Account, Claim, Crowded, Encounters, Halt, Lease, Ledger, Limits, NewPeers, PeerLease,
+    Reservation, UserKey,
 };
 use proto::reject::Why;
 use proto::turn::Throttle;
@@ -58,6 +60,8 @@ struct Books {
     pots: Pots,
     /// Connections to peers.
     connections: Account,
+    /// New peers. Time credits them, whatever becomes of workers.
+    encounters: Encounters,
     /// What is charged by worker, so that that of one that failed can be credited.
     held: Counts<(u16, UserKey, IpAddr)>,
     /// The same of connections.
@@ -228,6 +232,10 @@ impl Ledger for SharedLedger {
         self.books().disconnect(self.worker, &lease);
     }
 
+    fn meet(&mut self, lease: &Lease, new: NewPeers, limits: &Limits) -> Result<(), Halt> {
+        self.books().encounters.count(lease, new, limits)
+    }
+
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         let mut books = self.books();
         let servers = books.servers.entry((relayed.ip(), carried)).or_default();
@@ -345,6 +353,8 @@ impl<K: std::hash::Hash + Eq> Counts<K> {
 
 #[cfg(test)]
 mod tests {
+    mod new_peers;
+
     use std::time::Duration;
 
     use proto::policy::Bandwidth;
@@ -358,6 +368,8 @@ mod tests {
         permissions: 1,
         channels: 1,
         new_peers_per_minute: 256,
+        new_peers_per_minute_per_user: 1024,
+        new_peers_per_minute_per_client: 2048,
         peer_connections: 1,
         peer_connections_waiting: 1,
         peer_connections_per_user: 2,

@@ -81,7 +81,8 @@ impl Target {
     pub(super) fn start_for_long() -> Self {
         let mut target = Self::start(Kind::Ours);
         target.process.kill();
-        let limits = "[limits]\nallocations_per_client = 5000";
+        let limits =
+            "[limits]\nallocations_per_client = 5000\nnew_peers_per_minute_per_client = 100000";
         let text = file().toml() + limits;
         target.process = launch(&target.site, &target.home, Kind::Ours, &text);
         target

@@ -371,6 +371,7 @@ fn page_lives_without_the_stream_of_events_and_takes_it_up_when_there_is_room() 
 fn page_stays_quick_with_ten_thousand_allocations() {
     let limits = format!(
         "[limits]\nallocations = {MANY}\nallocations_per_user = {MANY}\nallocations_per_client = {MANY}\n\
+         new_peers_per_minute_per_user = {MANY}\nnew_peers_per_minute_per_client = {MANY}\n\
          strangers_per_s = 1000000\nstrangers_burst = 1000000\n"
     );
     let office = Office::new(&limits);

@@ -286,3 +286,26 @@ fn sec_009_ports_of_a_peer_cannot_be_scanned_by_connect() {
     world.advance_s(20);
     world.client("alice").ask(next).expect_code(447);
 }
+
+#[test]
+fn sec_009_ports_of_a_peer_cannot_be_scanned_by_allocating_again() {
+    let mut world = configured(4, |config| {
+        config.limits.new_peers_per_minute = 3;
+        config.limits.new_peers_per_minute_per_user = 5;
+    });
+    let host = world.peer_address("bob").ip();
+    let mut codes = Vec::new();
+    for turn in 0..4 {
+        world.client("alice").allocate_with(Draft::allocate_tcp()).expect_success();
+        for port in 1..=3 {
+            let draft = Draft::connect(SocketAddr::new(host, turn * 10 + port));
+            codes.push(world.client("alice").ask(draft).code());
+        }
+        world.client("alice").refresh(0).expect_success();
+    }
+    let called = codes.iter().filter(|code| **code == Some(447)).count();
+    let refused = codes.iter().filter(|code| **code == Some(403)).count();
+    assert_eq!((called, refused), (5, 7));
+    assert_eq!(world.rejected(Why::UserNewPeers), 7);
+    assert_eq!((world.dials.calls.len(), world.books.connections()), (5, 0));
+}

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use proto::addr::{Carried, RelayedAddr};
 use proto::policy::bandwidth::{Pots, Shares};
 use proto::policy::{
-    Account, Claim, Crowded, Lease, Ledger, Limits, PeerLease, Reservation, UserKey,
+    Account, Claim, Crowded, Encounters, Halt, Lease, Ledger, Limits, NewPeers, PeerLease,
+    Reservation, UserKey,
 };
 use proto::reject::Why;
 
@@ -19,6 +20,7 @@ pub struct Books(Rc<RefCell<Pages>>);
 struct Pages {
     allocations: Account,
     connections: Account,
+    encounters: Encounters,
     pots: Pots,
     leases: u32,
     redeemed: u64,
@@ -92,6 +94,10 @@ impl Ledger for Books {
 
     fn disconnect(&mut self, lease: PeerLease) {
         self.0.borrow_mut().connections.disconnect(&lease);
+    }
+
+    fn meet(&mut self, lease: &Lease, new: NewPeers, limits: &Limits) -> Result<(), Halt> {
+        self.0.borrow_mut().encounters.count(lease, new, limits)
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {

@@ -98,6 +98,8 @@ pub fn default_config() -> Config {
             permissions: 256,
             channels: 256,
             new_peers_per_minute: 256,
+            new_peers_per_minute_per_user: 1024,
+            new_peers_per_minute_per_client: 2048,
             peer_connections: 64,
             peer_connections_waiting: 16,
             peer_connections_per_user: 128,

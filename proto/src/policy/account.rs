@@ -105,6 +105,8 @@ mod tests {
         permissions: 1,
         channels: 1,
         new_peers_per_minute: 1,
+        new_peers_per_minute_per_user: 4,
+        new_peers_per_minute_per_client: 8,
         peer_connections: 1,
         peer_connections_waiting: 1,
         peer_connections_per_user: 2,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::addr::{Carried, RelayedAddr};
 use crate::policy::bandwidth::{Bandwidth, Shares};
+use crate::policy::new_peers::{Halt, NewPeers};
 use crate::reject::{DropReason, Why};
 
 /// A keyed hash of the user-id part of a name: quotas and labels use it, never the name.
@@ -26,6 +27,10 @@ pub struct Limits {
     pub channels: usize,
     /// Peers that one allocation may newly turn to in a minute; at least 1.
     pub new_peers_per_minute: u32,
+    /// Those of all allocations of one user together, peers of two counting twice; at least 1.
+    pub new_peers_per_minute_per_user: u32,
+    /// Those of one client address, or /64; at least 1.
+    pub new_peers_per_minute_per_client: u32,
     /// TCP connections of one allocation to its peers.
     pub peer_connections: usize,
     /// Those of them that are being made, or wait for the client to claim them.
@@ -221,6 +226,10 @@ pub trait Ledger {
     fn connect(&mut self, lease: &Lease, limits: &Limits) -> Result<PeerLease, Crowded>;
     /// Credits it again.
     fn disconnect(&mut self, lease: PeerLease);
+    /// Counts peers that are new to the allocation with this lease, with those of all allocations
+    /// of its user and of its client's network; nothing is counted on refusal. Never asked for a
+    /// packet to a peer that is known.
+    fn meet(&mut self, lease: &Lease, new: NewPeers, limits: &Limits) -> Result<(), Halt>;
     /// Records that a relayed address came to life or ended.
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool);
     /// Whether a relayed address is alive, and relays this.

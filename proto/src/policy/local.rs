@@ -10,6 +10,7 @@ use crate::policy::bandwidth::{Pots, Shares};
 use crate::policy::limits::{
     Claim, Crowded, Lease, Ledger, Limits, PeerLease, Reservation, UserKey,
 };
+use crate::policy::new_peers::{Encounters, Halt, NewPeers};
 use crate::reject::Why;
 
 /// Quotas, live relayed addresses and reservations of one thread.
@@ -17,6 +18,7 @@ use crate::reject::Why;
 pub struct LocalLedger {
     allocations: Account,
     connections: Account,
+    encounters: Encounters,
     pots: Pots,
     live: BTreeSet<(RelayedAddr, Carried)>,
     reservations: BTreeMap<[u8; 8], Reservation>,
@@ -56,6 +58,10 @@ impl Ledger for LocalLedger {
 
     fn disconnect(&mut self, lease: PeerLease) {
         self.connections.disconnect(&lease);
+    }
+
+    fn meet(&mut self, lease: &Lease, new: NewPeers, limits: &Limits) -> Result<(), Halt> {
+        self.encounters.count(lease, new, limits)
     }
 
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
@@ -119,6 +125,8 @@ mod tests {
         permissions: 1,
         channels: 1,
         new_peers_per_minute: 256,
+        new_peers_per_minute_per_user: 1024,
+        new_peers_per_minute_per_client: 2048,
         peer_connections: 1,
         peer_connections_waiting: 1,
         peer_connections_per_user: 1,

@@ -12,6 +12,7 @@ use crate::request::Reply;
 use crate::stun::Message;
 use crate::stun::attribute::{Channel as WireChannel, XorPeerAddress};
 use crate::turn::action::{Action, Change};
+use crate::turn::brake::Turn;
 use crate::turn::gate::Authenticated;
 use crate::turn::permission::{PERMISSION_LIFETIME, same_family};
 use crate::turn::server::Server;
@@ -88,10 +89,8 @@ impl<L: Ledger> Server<L> {
             return Err(Why::TooManyPermissions.into());
         }
         let (hosts, address) = (usize::from(!permitted), (!renewed).then_some(peer.addr()));
-        let most = limits.new_peers_per_minute;
-        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, hosts, address) {
-            return Err(Why::TooManyNewPeers.into());
-        }
+        let turn = Turn { hosts, address, at: now.mono };
+        allocation.owner.turns_to(turn, &mut self.ledger, limits).map_err(Why::from)?;
         allocation.bind(now.mono, way, peer);
         self.tally.channels += u64::from(!renewed);
         self.tally.permissions += u64::from(!permitted);

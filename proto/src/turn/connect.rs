@@ -11,6 +11,7 @@ use crate::request::Reply;
 use crate::stun::Message;
 use crate::stun::attribute::XorPeerAddress;
 use crate::turn::action::{Action, ConnectFailure};
+use crate::turn::brake::Turn;
 use crate::turn::connection::{CLAIM_PATIENCE, CONNECT_PATIENCE, Connection, Side, State};
 use crate::turn::gate::Authenticated;
 use crate::turn::permission::same_family;
@@ -55,11 +56,14 @@ impl<L: Ledger> Server<L> {
             return Err(Why::ConnectionExists.into());
         }
         let lease = self.charge_connection(id).ok_or(Why::NoAllocation)?.map_err(Why::from)?;
-        let most = self.config.limits.new_peers_per_minute;
-        let brake = self.table.open(id).map(|it| it.owner.brake.get_or_insert_default());
-        if !brake.is_some_and(|brake| brake.lets(most, now.mono, 0, Some(peer))) {
+        let turn = Turn { hosts: 0, address: Some(peer), at: now.mono };
+        let (ledger, limits) = (&mut self.ledger, &self.config.limits);
+        let turns = self.table.open(id).map_or(Err(Why::NoAllocation), |allocation| {
+            allocation.owner.turns_to(turn, ledger, limits).map_err(Why::from)
+        });
+        if let Err(why) = turns {
             self.ledger.disconnect(lease);
-            return Err(Why::TooManyNewPeers.into());
+            return Err(why.into());
         }
         let state = State::Calling {
             request: Box::new(request.exchange.clone()),

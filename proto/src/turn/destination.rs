@@ -10,6 +10,7 @@ use crate::policy::Ledger;
 use crate::reject::{DropReason, Reject, Why};
 use crate::request::{Numbered, Reply};
 use crate::turn::action::{Action, Change, Verdict};
+use crate::turn::brake::Turn;
 use crate::turn::channel::Way;
 use crate::turn::gate::Authenticated;
 use crate::turn::server::Server;
@@ -46,15 +47,9 @@ impl<L: Ledger> Server<L> {
         let peer = self.permit(now, id, peer).map_err(|why| Reject::about(why, peer))?;
         let Some(allocation) = self.table.open(id) else { return Err(Why::NoAllocation.into()) };
         if allocation.way_to(peer.addr()) != Some(Way::Bare) {
-            let most = self.config.limits.new_peers_per_minute;
-            if !allocation.owner.brake.get_or_insert_default().lets(
-                most,
-                now.mono,
-                0,
-                Some(peer.addr()),
-            ) {
-                return Err(Why::TooManyNewPeers.into());
-            }
+            let turn = Turn { hosts: 0, address: Some(peer.addr()), at: now.mono };
+            let limits = &self.config.limits;
+            allocation.owner.turns_to(turn, &mut self.ledger, limits).map_err(Why::from)?;
             let first = allocation.channel(Way::Bare).is_none();
             allocation.bind(now.mono, Way::Bare, peer);
             self.tally.channels += u64::from(first);

@@ -16,6 +16,7 @@ use crate::reject::DropReason;
 use crate::stun::attribute::XorPeerAddress;
 use crate::stun::{AttributeType, Message};
 use crate::turn::action::Verdict;
+use crate::turn::brake::Turn;
 use crate::turn::forward::{carry, span};
 use crate::turn::gate::KNOWN;
 use crate::turn::server::Server;
@@ -94,11 +95,9 @@ impl<L: Ledger> Server<L> {
             return Err(DropReason::PeerDenied);
         }
         // A channel's peer was counted when it was bound.
-        let most = self.config.limits.new_peers_per_minute;
-        if allocation.way_to(peer).is_none()
-            && !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, 0, Some(peer))
-        {
-            return Err(DropReason::TooManyNewPeers);
+        if allocation.way_to(peer).is_none() {
+            let turn = Turn { hosts: 0, address: Some(peer), at: now.mono };
+            allocation.owner.turns_to(turn, &mut self.ledger, &self.config.limits)?;
         }
         if in_chunks {
             return self.convey_chunk(id, peer, payload);

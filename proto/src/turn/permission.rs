@@ -13,6 +13,7 @@ use crate::request::Reply;
 use crate::stun::Message;
 use crate::stun::attribute::XorPeerAddress;
 use crate::turn::action::{Action, Change};
+use crate::turn::brake::Turn;
 use crate::turn::gate::Authenticated;
 use crate::turn::server::Server;
 
@@ -71,10 +72,9 @@ impl<L: Ledger> Server<L> {
         if allocation.permissions() + new > self.config.limits.permissions {
             return Err(Why::TooManyPermissions.into());
         }
-        let most = self.config.limits.new_peers_per_minute;
-        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, new, None) {
-            return Err(Why::TooManyNewPeers.into());
-        }
+        let turn = Turn { hosts: new, address: None, at: now.mono };
+        let limits = &self.config.limits;
+        allocation.owner.turns_to(turn, &mut self.ledger, limits).map_err(Why::from)?;
         for peer in hosts.into_values() {
             allocation.permit(now.mono, peer);
             let peer = peer.addr();
@@ -111,10 +111,8 @@ impl<L: Ledger> Server<L> {
         if allocation.permissions() >= self.config.limits.permissions {
             return Err(Why::TooManyPermissions);
         }
-        let most = self.config.limits.new_peers_per_minute;
-        if !allocation.owner.brake.get_or_insert_default().lets(most, now.mono, 1, None) {
-            return Err(Why::TooManyNewPeers);
-        }
+        let turn = Turn { hosts: 1, address: None, at: now.mono };
+        allocation.owner.turns_to(turn, &mut self.ledger, &self.config.limits)?;
         allocation.permit(now.mono, admitted);
         let lifetime = allocation.dialect.rules().permission;
         self.tally.permissions += 1;

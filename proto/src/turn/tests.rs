@@ -22,8 +22,8 @@ use crate::now::Now;
 use crate::now::tests::start;
 use crate::policy::bandwidth::Shares;
 use crate::policy::{
-    Bandwidth, Claim, Crowded, Edge, Lease, Ledger, Limits, Listener, LocalLedger, PeerAcl,
-    PeerLease, RelayAddress, Reservation, UserKey,
+    Bandwidth, Claim, Crowded, Edge, Halt, Lease, Ledger, Limits, Listener, LocalLedger, NewPeers,
+    PeerAcl, PeerLease, RelayAddress, Reservation, UserKey,
 };
 use crate::reject::{DropReason, Why};
 use crate::stun::attribute::{
@@ -58,6 +58,9 @@ impl Ledger for Shared {
     }
     fn disconnect(&mut self, lease: PeerLease) {
         self.0.borrow_mut().disconnect(lease);
+    }
+    fn meet(&mut self, lease: &Lease, new: NewPeers, limits: &Limits) -> Result<(), Halt> {
+        self.0.borrow_mut().meet(lease, new, limits)
     }
     fn set_live(&mut self, relayed: RelayedAddr, carried: Carried, live: bool) {
         self.0.borrow_mut().set_live(relayed, carried, live);
@@ -110,6 +113,8 @@ fn config(share: Share) -> Config {
             permissions: 16,
             channels: 16,
             new_peers_per_minute: 256,
+            new_peers_per_minute_per_user: 1024,
+            new_peers_per_minute_per_client: 2048,
             peer_connections: 16,
             peer_connections_waiting: 4,
             peer_connections_per_user: 16,

@@ -217,6 +217,8 @@ pub(super) struct Limits {
     pub(super) permissions: Option<u64>,
     pub(super) channels: Option<u64>,
     pub(super) new_peers_per_minute: Option<u64>,
+    pub(super) new_peers_per_minute_per_user: Option<u64>,
+    pub(super) new_peers_per_minute_per_client: Option<u64>,
     pub(super) peer_connections: Option<u64>,
     pub(super) peer_connections_waiting: Option<u64>,
     pub(super) peer_connections_per_user: Option<u64>,

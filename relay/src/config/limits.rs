@@ -69,6 +69,10 @@ pub(super) fn limits(
     };
     let total = connection_room(descriptors, u64::from(allocations) * each);
     let total = peers("total", found.peer_connections_total, total)?;
+    let new_peers = |key: &str, found, default| count(key, found, default, 1_000_000);
+    let new_peers_per_minute =
+        new_peers("limits.new_peers_per_minute", found.new_peers_per_minute, 256)?;
+    let several = |times: u64| (u64::from(new_peers_per_minute) * times).min(1_000_000);
     // By default nobody alone takes all that there may be.
     let quarter = u64::from(total / 4);
     Ok(Limits {
@@ -77,11 +81,16 @@ pub(super) fn limits(
         allocations_per_client: count(client, found.allocations_per_client, 64, 1_000_000)?,
         permissions: count("limits.permissions", found.permissions, 256, 4_096)? as usize,
         channels: count("limits.channels", found.channels, 256, 4_096)? as usize,
-        new_peers_per_minute: count(
-            "limits.new_peers_per_minute",
-            found.new_peers_per_minute,
-            256,
-            1_000_000,
+        new_peers_per_minute,
+        new_peers_per_minute_per_user: new_peers(
+            "limits.new_peers_per_minute_per_user",
+            found.new_peers_per_minute_per_user,
+            several(4),
+        )?,
+        new_peers_per_minute_per_client: new_peers(
+            "limits.new_peers_per_minute_per_client",
+            found.new_peers_per_minute_per_client,
+            several(8),
         )?,
         peer_connections: count("limits.peer_connections", found.peer_connections, 64, 4_096)?
             as usize,
@@ -269,6 +278,30 @@ mod tests {
             let others = u64::from(strangers) + 2 * passages(descriptors);
             let taken = u64::from(limits.allocations + all) * 2 + others;
             assert!(taken < descriptors || allocations.is_some() || descriptors < 20, "{case}");
+        }
+    }
+
+    #[test]
+    fn sec_009_new_peers_of_a_user_and_of_a_client_follow_those_of_an_allocation() {
+        for (case, allocation, user, client, expected) in [
+            ("nothing is written", None, None, None, [256, 1_024, 2_048]),
+            ("of an allocation", Some(10), None, None, [10, 40, 80]),
+            ("many", Some(400_000), None, None, [400_000, 1_000_000, 1_000_000]),
+            ("all", Some(10), Some(7), Some(3), [10, 7, 3]),
+        ] {
+            let found = file::Limits {
+                new_peers_per_minute: allocation,
+                new_peers_per_minute_per_user: user,
+                new_peers_per_minute_per_client: client,
+                ..file::Limits::default()
+            };
+            let limits = limits(&found, 400, (1_000, 2)).unwrap();
+            let told = [
+                limits.new_peers_per_minute,
+                limits.new_peers_per_minute_per_user,
+                limits.new_peers_per_minute_per_client,
+            ];
+            assert_eq!(told, expected, "{case}");
         }
     }
 

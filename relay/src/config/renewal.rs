@@ -32,6 +32,8 @@ const RENEWED: &[&str] = &[
     "limits.packets_per_s_per_client",
     "limits.packets_per_s_per_user",
     "limits.new_peers_per_minute",
+    "limits.new_peers_per_minute_per_client",
+    "limits.new_peers_per_minute_per_user",
     "limits.peer_connections",
     "limits.peer_connections_per_client",
     "limits.peer_connections_per_user",

@@ -239,6 +239,18 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     (ALLOW, "[limits]\nkbit_per_s_per_worker = 0", "limits.kbit_per_s_per_worker = 0", "1 to"),
     (ALLOW, "[limits]\nnew_peers_per_minute = 0", "limits.new_peers_per_minute = 0", "1 to"),
+    (
+        ALLOW,
+        "[limits]\nnew_peers_per_minute_per_user = 0",
+        "limits.new_peers_per_minute_per_user = 0",
+        "1 to",
+    ),
+    (
+        ALLOW,
+        "[limits]\nnew_peers_per_minute_per_client = 0",
+        "limits.new_peers_per_minute_per_client = 0",
+        "1 to",
+    ),
     (ALLOW, "[limits]\nstrangers_per_s = 0", "limits.strangers_per_s = 0", "1 to 1000000"),
     (ALLOW, "[limits]\nhandshakes_per_s = 0", "limits.handshakes_per_s = 0", "1 to 1000000"),
     (ALLOW, "[limits]\nhandshakes_burst = 0", "limits.handshakes_burst = 0", "1 to 1000000"),

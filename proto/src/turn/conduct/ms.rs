@@ -203,6 +203,8 @@ impl<L: Ledger> Server<L> {
             self.permit(now, id, peer).map_err(|why| match why {
                 Why::TooManyPermissions => DropReason::TooManyPermissions,
                 Why::TooManyNewPeers => DropReason::TooManyNewPeers,
+                Why::UserNewPeers => DropReason::UserNewPeers,
+                Why::ClientNewPeers => DropReason::ClientNewPeers,
                 Why::PeerFamily => DropReason::PeerFamily,
                 _ => DropReason::PeerDenied,
             })?;

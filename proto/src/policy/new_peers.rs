@@ -1,0 +1,282 @@
+//! New peers of one user, and of one client network, over all their allocations.
+//!
+//! The brake of an allocation ends with it, and who allocates again begins anew. So what is new to
+//! an allocation counts here as well, for its user and for its client's network, hosts and addresses
+//! apart. Time alone credits it: neither the end of an allocation nor that of a worker. Who turned to
+//! no new peer for a minute has no entry; each new one takes those away that are over. Ordered maps
+//! only, so that a run replays from its seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::policy::limits::{Lease, Limits, UserKey};
+use crate::reject::{DropReason, Why};
+
+/// The time that limits are told for.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+
+/// Entries that are over, of which one more new peer takes away so many at most: more than it adds.
+const TAKEN_AWAY: usize = 4;
+
+/// Peers that are new to an allocation.
+#[derive(Clone, Copy, Debug)]
+pub struct NewPeers {
+    /// Hosts, for which there was no permission.
+    pub hosts: u32,
+    /// Addresses, ports included.
+    pub addresses: u32,
+    /// When.
+    pub at: Instant,
+}
+
+/// Who turned to as many new peers within a minute as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hasty {
+    /// The allocation.
+    Allocation,
+    /// Its user.
+    User,
+    /// The network of its client.
+    Client,
+}
+
+/// Who has to wait, and until when if nobody else uses up what gets free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// Who.
+    pub who: Hasty,
+    /// No earlier than this.
+    pub until: Instant,
+}
+
+impl From<Hasty> for Why {
+    fn from(hasty: Hasty) -> Self {
+        match hasty {
+            Hasty::Allocation => Self::TooManyNewPeers,
+            Hasty::User => Self::UserNewPeers,
+            Hasty::Client => Self::ClientNewPeers,
+        }
+    }
+}
+
+impl From<Hasty> for DropReason {
+    fn from(hasty: Hasty) -> Self {
+        match hasty {
+            Hasty::Allocation => Self::TooManyNewPeers,
+            Hasty::User => Self::UserNewPeers,
+            Hasty::Client => Self::ClientNewPeers,
+        }
+    }
+}
+
+/// What users and client networks turned to.
+#[derive(Debug, Default)]
+pub struct Encounters {
+    users: Owners<UserKey>,
+    clients: Owners<IpAddr>,
+}
+
+/// Owners of one kind.
+#[derive(Debug)]
+struct Owners<K> {
+    filled: BTreeMap<K, Filled>,
+    /// When each is empty.
+    ends: BTreeSet<(Instant, K)>,
+}
+
+/// How full both buckets are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filled {
+    hosts: Bucket,
+    addresses: Bucket,
+}
+
+/// When a bucket is empty again; `None` before its first use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bucket(Option<Instant>);
+
+impl Encounters {
+    /// Counts new peers of an allocation; nothing is counted on refusal.
+    pub fn count(&mut self, lease: &Lease, new: NewPeers, limits: &Limits) -> Result<(), Halt> {
+        self.users.take_away(new.at);
+        self.clients.take_away(new.at);
+        let user = self.users.with(lease.user, limits.new_peers_per_minute_per_user, new);
+        let user = user.map_err(|until| Halt { who: Hasty::User, until })?;
+        let client = self.clients.with(lease.client, limits.new_peers_per_minute_per_client, new);
+        let client = client.map_err(|until| Halt { who: Hasty::Client, until })?;
+        self.users.set(lease.user, user);
+        self.clients.set(lease.client, client);
+        Ok(())
+    }
+
+    /// Users and client networks that have an entry.
+    pub fn len(&self) -> [usize; 2] {
+        [self.users.filled.len(), self.clients.filled.len()]
+    }
+}
+
+impl<K: Ord + Copy> Owners<K> {
+    /// What an owner's would be with new ones.
+    fn with(&self, owner: K, limit: u32, new: NewPeers) -> Result<Filled, Instant> {
+        let Filled { hosts, addresses } = self.filled.get(&owner).copied().unwrap_or_default();
+        Ok(Filled {
+            hosts: hosts.with(limit, new.at, new.hosts)?,
+            addresses: addresses.with(limit, new.at, new.addresses)?,
+        })
+    }
+
+    fn set(&mut self, owner: K, filled: Filled) {
+        let before = self.filled.insert(owner, filled);
+        if let Some(end) = before.and_then(Filled::end) {
+            self.ends.remove(&(end, owner));
+        }
+        if let Some(end) = filled.end() {
+            self.ends.insert((end, owner));
+        }
+    }
+
+    /// Takes away what is over.
+    fn take_away(&mut self, now: Instant) {
+        for _ in 0..TAKEN_AWAY {
+            let Some((end, owner)) = self.ends.first().copied().filter(|(end, _)| *end <= now)
+            else {
+                return;
+            };
+            self.ends.remove(&(end, owner));
+            self.filled.remove(&owner);
+        }
+    }
+}
+
+impl<K> Default for Owners<K> {
+    fn default() -> Self {
+        Self { filled: BTreeMap::new(), ends: BTreeSet::new() }
+    }
+}
+
+impl Filled {
+    /// When both are empty.
+    fn end(self) -> Option<Instant> {
+        self.hosts.max(self.addresses).0
+    }
+}
+
+impl Bucket {
+    /// The bucket with so many more in it; if that is too many, when it will not be.
+    pub(crate) fn with(self, limit: u32, now: Instant, more: u32) -> Result<Self, Instant> {
+        if more == 0 {
+            return Ok(self);
+        }
+        let begin = self.0.map_or(now, |at| at.max(now));
+        let filled = begin + MINUTE / limit.max(1) * more;
+        let room = filled.checked_sub(MINUTE).unwrap_or(now);
+        if room <= now { Ok(Self(Some(filled))) } else { Err(room) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::now::tests::start;
+
+    const BRAKED: Limits = Limits {
+        allocations: 1,
+        allocations_per_user: 1,
+        allocations_per_client: 1,
+        permissions: 1,
+        channels: 1,
+        new_peers_per_minute: 1,
+        new_peers_per_minute_per_user: 4,
+        new_peers_per_minute_per_client: 6,
+        peer_connections: 1,
+        peer_connections_waiting: 1,
+        peer_connections_per_user: 1,
+        peer_connections_per_client: 1,
+        peer_connections_total: 1,
+    };
+
+    fn lease(user: u64, client: u8) -> Lease {
+        Lease { user: UserKey(user), client: IpAddr::from([192, 0, 2, client]), charges: 1 }
+    }
+
+    /// Whom one more new peer has to wait for.
+    fn meets(
+        encounters: &mut Encounters,
+        (user, client): (u64, u8),
+        [hosts, addresses]: [u32; 2],
+        after_s: u64,
+    ) -> Option<Hasty> {
+        let at = start().mono + Duration::from_secs(after_s);
+        let new = NewPeers { hosts, addresses, at };
+        encounters.count(&lease(user, client), new, &BRAKED).err().map(|halt| halt.who)
+    }
+
+    #[test]
+    fn sec_009_new_peers_are_limited_by_user_and_by_client_hosts_and_addresses_apart() {
+        for (case, before, who, new, after_s, expected) in [
+            ("room", vec![(1, 1); 3], (1, 1), [1, 0], 0, None),
+            ("the user", vec![(1, 1); 4], (1, 2), [1, 0], 0, Some(Hasty::User)),
+            ("addresses of hosts that are known", vec![(1, 1); 4], (1, 1), [0, 4], 0, None),
+            ("more than there may be", vec![], (1, 1), [5, 0], 0, Some(Hasty::User)),
+            ("another user", vec![(1, 1); 4], (2, 1), [2, 0], 0, None),
+            (
+                "the client",
+                vec![(1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1)],
+                (3, 1),
+                [1, 0],
+                0,
+                Some(Hasty::Client),
+            ),
+            ("another client", vec![(1, 1); 4], (2, 2), [4, 0], 0, None),
+            ("a quarter of a minute later", vec![(1, 1); 4], (1, 1), [1, 0], 15, None),
+            ("but not two", vec![(1, 1); 4], (1, 1), [2, 0], 15, Some(Hasty::User)),
+            ("a minute later", vec![(1, 1); 4], (1, 1), [4, 0], 60, None),
+        ] {
+            let mut encounters = Encounters::default();
+            for owner in before {
+                assert_eq!(meets(&mut encounters, owner, [1, 0], 0), None, "{case}");
+            }
+            for _ in 0..3 {
+                let refused = meets(&mut encounters, who, new, after_s);
+                assert_eq!(refused, expected, "{case}");
+                if refused.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sec_009_who_has_to_wait_is_told_how_long() {
+        let mut encounters = Encounters::default();
+        let now = start().mono;
+        let one = |at| NewPeers { hosts: 0, addresses: 1, at };
+        for _ in 0..4 {
+            encounters.count(&lease(1, 1), one(now), &BRAKED).unwrap();
+        }
+        let Halt { until, .. } = encounters.count(&lease(1, 1), one(now), &BRAKED).unwrap_err();
+        assert_eq!(until, now + Duration::from_secs(15));
+        let just_before = now + Duration::from_millis(14_999);
+        assert!(encounters.count(&lease(1, 1), one(just_before), &BRAKED).is_err());
+        assert!(encounters.count(&lease(1, 1), one(until), &BRAKED).is_ok());
+    }
+
+    #[test]
+    fn sec_009_who_turned_to_nobody_for_a_minute_is_forgotten() {
+        let mut encounters = Encounters::default();
+        for user in 0..1_000_u64 {
+            let client = user.to_le_bytes()[0];
+            assert_eq!(meets(&mut encounters, (user, client), [1, 1], user / 10), None);
+        }
+        // Of each 15 s to come, that is of each user, there were 150 users.
+        let [users, clients] = encounters.len();
+        assert!(users <= 160 && clients <= 256, "{users} users, {clients} clients");
+        for second in 0..100 {
+            meets(&mut encounters, (7, 7), [0, 1], 1_000 + second * 20);
+        }
+        assert_eq!(encounters.len(), [1, 1]);
+        let ends = [encounters.users.ends.len(), encounters.clients.ends.len()];
+        assert_eq!(ends, [1, 1]);
+    }
+}
