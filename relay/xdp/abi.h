@@ -105,8 +105,12 @@ struct limit {
 	u64 due[UNITS];
 	/* What passes in a second; zero for whatever comes. */
 	u64 rate[UNITS];
+	/* Of one that users share: how many they are. */
+	u64 sharers;
 	/* Of an allocation: the indices of those it shares, from the second on; zero for none. */
 	u32 above[LEVELS];
+	/* Of an allocation: where it is due what of them is its user's part; zero for none. */
+	u32 part[LEVELS];
 	/* Of an allocation: datagrams that were held back, by its own and those it shares. */
 	u32 dropped[LEVELS][UNITS];
 };
@@ -170,8 +174,10 @@ AT(leg, to_port, 34);
 AT(leg, channel, 36);
 AT(leg, course, 38);
 AT(leg, mixed, 39);
-_Static_assert(sizeof(struct limit) == 80, "limit");
+_Static_assert(sizeof(struct limit) == 104, "limit");
 AT(limit, rate, 16);
-AT(limit, above, 32);
-AT(limit, dropped, 48);
+AT(limit, sharers, 32);
+AT(limit, above, 40);
+AT(limit, part, 56);
+AT(limit, dropped, 72);
 _Static_assert(FIRST_LEG == 10, "FIRST_LEG");

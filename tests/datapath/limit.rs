@@ -130,3 +130,46 @@ fn a_leg_is_held_to_what_its_allocation_shares_with_others() {
         }
     }
 }
+
+/// Datagrams that passed of a flood and of a voice that sends fifty a second, each of a user of its own
+/// under one limit that so many share, and how long that took.
+fn flood_beside_a_voice(stage: &Stage, frames: &[Vec<u8>; 2]) -> ([u64; 2], u64, Duration) {
+    let (begin, mut relayed, mut spoken) = (now(), [0; 2], 0);
+    while now() - begin < Duration::from_secs(2) {
+        relayed[0] += u64::from(is_relayed(stage, &frames[0]));
+        if now() - begin >= Duration::from_millis(20) * spoken {
+            spoken += 1;
+            relayed[1] += u64::from(is_relayed(stage, &frames[1]));
+        }
+    }
+    (relayed, spoken.into(), now() - begin)
+}
+
+#[test]
+fn sec_010_who_floods_a_limit_that_users_share_takes_nothing_from_a_modest_one() {
+    for mode in MODES {
+        for (case, rates, levels) in [
+            ("bytes of a client", bytes(200 * LENGTH as u64), [1, 0]),
+            ("datagrams of a client", packets(200), [1, 0]),
+            ("datagrams of the relay", packets(200), [0, 1]),
+        ] {
+            let (stage, frames) = limited(mode, [Rates::UNLIMITED; 2]);
+            stage.program.limit(3, rates, &[]);
+            // Their limits share one, and have a part of it each.
+            for (index, part) in LIMITS.into_iter().zip([4, 5]) {
+                stage.program.limit(part, rates, &[]);
+                let [shared, parts] = [3, part].map(|index| levels.map(|level| level * index));
+                stage.program.limit_in_part(index, Rates::UNLIMITED, [&shared, &parts]);
+            }
+            for (sharers, voice_loses) in [(2, false), (1, true)] {
+                stage.program.share(3, sharers);
+                let ([flood, voice], spoken, time) = flood_beside_a_voice(&stage, &frames);
+                assert_eq!(voice < spoken, voice_loses, "{case}: {voice} of {spoken} passed");
+                // One every five milliseconds, and what was saved before.
+                let paid = Duration::from_millis(5 * (flood + voice));
+                let exact = time * 49 / 50..(time + BURST) * 51 / 50;
+                assert!(exact.contains(&paid), "{case}: {flood} and {voice} in {time:?}");
+            }
+        }
+    }
+}

@@ -26,7 +26,7 @@ const NEXT: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 3]];
 const INTERFACES: [u32; 2] = [1, 2];
 
 /// Room enough for these tests.
-pub(crate) const ROOM: Room = Room { legs: 16, over: [16; 2], ways: 16, limits: 4 };
+pub(crate) const ROOM: Room = Room { legs: 16, over: [16; 2], ways: 16, limits: 8 };
 
 /// The places of the program: each has one of its own.
 pub(crate) const MODES: [Mode; 2] = [Mode::Native, Mode::Tc];

@@ -47,7 +47,7 @@ pub(super) fn offload(
     let routes =
         check::number("offload.routes", found.routes, allocations.into(), fewest..=MOST_ROUTES)?;
     let routes = u32::try_from(routes).unwrap_or(u32::MAX);
-    let limits = limits.iter().any(can_be_held);
+    let limits = limits.iter().map(held).max().unwrap_or_default();
     let (interfaces, keep_measured) = (found.interfaces.clone(), found.keep_measured);
     let wish = Wish { modes, interfaces, routes, keep_measured, rings, limits };
     Ok((!modes.is_empty()).then_some(wish))
@@ -77,14 +77,39 @@ fn rings(found: &file::Offload, modes: &[Mode], workers: u16) -> Result<bool, Pr
     Err(Problem::text(KEY, engine, why))
 }
 
-/// Whether there are limits that the kernel can hold.
-fn can_be_held(bandwidth: &Bandwidth) -> bool {
-    *bandwidth != Bandwidth::UNLIMITED && bandwidth.worker == Rates::UNLIMITED
+/// How many limits may hold for an allocation that the kernel can hold, with its user's parts of those
+/// that users share.
+fn held(bandwidth: &Bandwidth) -> u32 {
+    if *bandwidth == Bandwidth::UNLIMITED || bandwidth.worker != Rates::UNLIMITED {
+        return 0;
+    }
+    let is_limited = |rates| u32::from(rates != Rates::UNLIMITED);
+    // Its own, and its user's, which a credential may bring; the client's and a part of it; a part of the
+    // relay's.
+    2 + 2 * is_limited(bandwidth.client) + is_limited(bandwidth.relay)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+
+    #[test]
+    fn sec_010_there_is_room_for_every_limit_that_may_hold_for_an_allocation() {
+        let (none, some) =
+            (Bandwidth::UNLIMITED, Rates { bytes: NonZeroU64::new(1), packets: None });
+        for (case, bandwidth, expected) in [
+            ("none", none, 0),
+            ("the allocation's", Bandwidth { allocation: some, ..none }, 2),
+            ("the user's", Bandwidth { user: some, ..none }, 2),
+            ("the client's", Bandwidth { client: some, ..none }, 4),
+            ("the relay's", Bandwidth { relay: some, ..none }, 3),
+            ("all but", Bandwidth { worker: some, client: some, ..none }, 0),
+        ] {
+            assert_eq!(held(&bandwidth), expected, "{case}");
+        }
+    }
 
     #[test]
     fn rings_are_for_as_many_workers_as_they_can_tell_apart() {

@@ -2,8 +2,8 @@
 //!
 //! The server holds the same for what it relays itself; [`proto::policy::bandwidth`] says how they
 //! share them: each is charged at once what passes by it, and here, up to twenty times a second, what
-//! passed by the other. What allocations of several workers share is [`Commons`], which know nothing
-//! of allocations but how many there are.
+//! passed by the other. What allocations of several workers share is [`Commons`], and so are their
+//! users' parts of it; these know nothing of allocations but how many there are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::addr::AllocationId;
-use proto::policy::bandwidth::{BURST, Bound, Direction, Pot};
+use proto::policy::bandwidth::{BURST, Bound, Direction, KEPT, Part, Pot};
 use proto::policy::{Ledger, Rates};
 use proto::turn::tally::Flow;
 use proto::turn::{Route, Server};
@@ -45,6 +45,8 @@ pub(super) struct Limit {
     route: Route,
     /// By level.
     bounds: [Option<Bound>; LEVELS],
+    /// Where its user's parts of them are, by direction; zero for none.
+    parts: [[u32; LEVELS]; 2],
     /// What was read of [`sys::Limits::dropped`].
     dropped: [[[u32; UNITS]; LEVELS]; 2],
     /// When both accounts were the same.
@@ -63,11 +65,17 @@ impl Limits {
     pub(super) fn open(&mut self, now: Instant, route: &Route, found: Vec<Bound>) -> Option<Limit> {
         let first = self.free.pop_front()?;
         let dropped = [[[0; UNITS]; LEVELS]; 2];
-        let mut limit =
-            Limit { first, route: *route, bounds: [const { None }; LEVELS], dropped, evened: now };
+        let mut limit = Limit {
+            first,
+            route: *route,
+            bounds: [const { None }; LEVELS],
+            parts: [[0; LEVELS]; 2],
+            dropped,
+            evened: now,
+        };
         let mut own = Rates::UNLIMITED;
         let mut above = [[0; LEVELS]; 2];
-        for bound in found {
+        for mut bound in found {
             let level = match &bound.pot {
                 None => 0,
                 Some(_) => 1 + limit.bounds.iter().skip(1).flatten().count(),
@@ -84,21 +92,33 @@ impl Limits {
             if level == 0 {
                 own = bound.rates;
             }
-            for (direction, above) in above.iter_mut().enumerate() {
-                above[level] = shared[direction];
-            }
+            // One that is not held is not left either.
+            let part = bound.part.take();
+            let place = part.as_ref().map(|part| self.commons.join_in_part(now, part, bound.rates));
+            bound.part = part.filter(|_| place != Some(None));
             limit.bounds[level] = Some(bound);
+            let Some(places) = place.unwrap_or(Some([0; 2])) else {
+                self.close(&limit);
+                return None;
+            };
+            for direction in DIRECTIONS {
+                above[direction as usize][level] = shared[direction as usize];
+                limit.parts[direction as usize][level] = places[direction as usize];
+            }
         }
         for (direction, above) in DIRECTIONS.into_iter().zip(above) {
-            self.kernel.begin(limit.index(direction), own, above, 0);
+            let shared = [above, limit.parts[direction as usize]];
+            self.kernel.begin(limit.index(direction), own, shared, 0);
         }
+        self.even_commons(now, &limit);
         Some(limit)
     }
 
     /// Closes those of an allocation, whose legs are gone.
     pub(super) fn close(&mut self, limit: &Limit) {
-        for pot in limit.bounds.iter().flatten().filter_map(|bound| bound.pot.as_ref()) {
-            self.commons.leave(pot);
+        for bound in limit.bounds.iter().flatten() {
+            bound.pot.iter().for_each(|pot| self.commons.leave(pot));
+            bound.part.iter().for_each(|part| self.commons.leave_part(part));
         }
         self.free.push_back(limit.first);
     }
@@ -116,6 +136,7 @@ impl Limits {
         for (direction, flow) in DIRECTIONS.into_iter().zip([usage.to_peer, usage.to_client]) {
             let (index, Flow { packets, bytes }) = (limit.index(direction), flow);
             self.kernel.charge(index, since, [bytes, packets]);
+            self.charge_parts(now, (&*limit, direction), since, flow);
             let seen = &mut limit.dropped[direction as usize];
             for (level, (bound, seen)) in limit.bounds.iter().zip(seen).enumerate() {
                 let Some(bound) = bound else { continue };
@@ -130,8 +151,33 @@ impl Limits {
                 }
             }
         }
-        for pot in limit.bounds.iter().flatten().filter_map(|bound| bound.pot.as_ref()) {
-            self.commons.even(now, pot);
+        self.even_commons(now, limit);
+    }
+
+    /// Has parts pay for what the server let pass. A user that is above its part there is not modest here
+    /// now, no more.
+    fn charge_parts(
+        &self,
+        now: Instant,
+        (limit, direction): (&Limit, Direction),
+        since: u64,
+        Flow { packets, bytes }: Flow,
+    ) {
+        for (bound, &index) in limit.bounds.iter().zip(&limit.parts[direction as usize]) {
+            let Some(bound) = bound else { continue };
+            let (Some(part), Some(saved)) = (&bound.part, bound.saved()) else { continue };
+            let passed = [bytes, packets].map(|units| units.saturating_mul(part.sharers()));
+            self.kernel.charge(index, since, passed);
+            let now = self.clock.of(now);
+            self.kernel.forgive(index, saved.map(|saved| now.saturating_add(saved)));
+        }
+    }
+
+    /// The same of what it shares, and how many share it.
+    fn even_commons(&self, now: Instant, limit: &Limit) {
+        for bound in limit.bounds.iter().flatten() {
+            let sharers = bound.part.as_ref().map_or(1, |part| part.sharers());
+            bound.pot.iter().for_each(|pot| self.commons.even(now, pot, sharers));
         }
     }
 }
@@ -157,6 +203,7 @@ struct Shared {
     free: VecDeque<u32>,
     /// By where the server's are.
     known: BTreeMap<usize, Common>,
+    parts: BTreeMap<usize, CommonPart>,
 }
 
 /// One limit that several allocations share.
@@ -173,18 +220,29 @@ struct Common {
     evened: Instant,
 }
 
+/// A user's part of such a limit.
+#[derive(Debug)]
+struct CommonPart {
+    /// Keeps the place from being another's.
+    _part: Arc<Part>,
+    first: u32,
+    /// How many allocations of the user hold it here.
+    holders: usize,
+}
+
 impl Commons {
     /// All of these free, in pairs.
     pub(super) fn new(kernel: Arc<sys::Limits>, clock: KernelClock, indices: Range<u32>) -> Self {
         let free = indices.step_by(2).collect();
-        Self { kernel, clock, shared: Mutex::new(Shared { free, known: BTreeMap::new() }) }
+        let (known, parts) = (BTreeMap::new(), BTreeMap::new());
+        Self { kernel, clock, shared: Mutex::new(Shared { free, known, parts }) }
     }
 
     /// One more allocation shares this limit; where it is, by direction. `None` if there is no room,
     /// or others share it at another rate.
     fn join(&self, now: Instant, pot: &Arc<Pot>, rates: Rates) -> Option<[u32; 2]> {
         let mut shared = self.shared();
-        let Shared { free, known } = &mut *shared;
+        let Shared { free, known, .. } = &mut *shared;
         let place = Arc::as_ptr(pot).addr();
         if let Some(known) = known.get_mut(&place) {
             if known.rates != rates {
@@ -197,7 +255,7 @@ impl Commons {
         let due = self.clock.of(now + BURST.saturating_sub(FIRST));
         let indices = [first, first + 1];
         for index in indices {
-            self.kernel.begin(index, rates, [0; LEVELS], due);
+            self.kernel.begin(index, rates, [[0; LEVELS]; 2], due);
         }
         let (pot, taken) = (Arc::clone(pot), pot.taken());
         known.insert(place, Common { pot, rates, first, sharers: 1, taken, evened: now });
@@ -217,14 +275,48 @@ impl Commons {
         }
     }
 
-    /// Has the kernel pay for what the server took.
-    fn even(&self, now: Instant, pot: &Arc<Pot>) {
+    /// One more allocation holds this part of a limit; where it is, by direction. `None` if there is no
+    /// room.
+    fn join_in_part(&self, now: Instant, part: &Arc<Part>, rates: Rates) -> Option<[u32; 2]> {
+        let mut shared = self.shared();
+        let Shared { free, parts, .. } = &mut *shared;
+        let place = Arc::as_ptr(part).addr();
+        if let Some(known) = parts.get_mut(&place) {
+            known.holders += 1;
+            return Some([known.first, known.first + 1]);
+        }
+        let first = free.pop_front()?;
+        let due = self.clock.of(now + KEPT.saturating_sub(FIRST));
+        let indices = [first, first + 1];
+        for index in indices {
+            self.kernel.begin(index, rates, [[0; LEVELS]; 2], due);
+        }
+        parts.insert(place, CommonPart { _part: Arc::clone(part), first, holders: 1 });
+        Some(indices)
+    }
+
+    /// One of those that hold it is gone.
+    fn leave_part(&self, part: &Arc<Part>) {
+        let mut shared = self.shared();
+        let place = Arc::as_ptr(part).addr();
+        let Some(common) = shared.parts.get_mut(&place) else { return };
+        common.holders -= 1;
+        if common.holders == 0 {
+            let first = common.first;
+            shared.parts.remove(&place);
+            shared.free.push_back(first);
+        }
+    }
+
+    /// Has the kernel pay for what the server took, and know how many users share it.
+    fn even(&self, now: Instant, pot: &Arc<Pot>, sharers: u64) {
         let mut shared = self.shared();
         let Some(common) = shared.known.get_mut(&Arc::as_ptr(pot).addr()) else { return };
         let taken = common.pot.taken();
         let before = std::mem::replace(&mut common.taken, taken);
         let since = self.clock.of(std::mem::replace(&mut common.evened, now));
         for (index, (taken, before)) in (common.first..).zip(taken.into_iter().zip(before)) {
+            self.kernel.share(index, sharers);
             for (unit, time) in taken.into_iter().zip(before).map(|(a, b)| a - b).enumerate() {
                 self.kernel.pay(index, since, (unit, time));
             }

@@ -64,8 +64,9 @@ pub(crate) struct Wish {
     pub(crate) keep_measured: bool,
     /// Whether media the kernel does not relay by itself comes by rings.
     pub(crate) rings: bool,
-    /// Whether it has room for limits of bandwidth.
-    pub(crate) limits: bool,
+    /// How many limits of bandwidth may hold for an allocation, with its user's parts of them; zero for
+    /// no room for any.
+    pub(crate) limits: u32,
 }
 
 /// What came of it.
@@ -140,10 +141,11 @@ fn launch(
     let rooms = [addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6())].map(room);
     let room = RingRoom::of(config, wish, standing)?;
     let each = legs / u32::from(config.workers.max(1));
-    // A pair for each route, should each be an allocation, and as many for what they share.
-    let each_limits = if wish.limits { each & !1 } else { 0 };
+    // A pair for each route, should each be an allocation, and for whatever holds for it; and one for
+    // what all share.
+    let each_limits = if wish.limits > 0 { each & !1 } else { 0 };
     let own_limits = each_limits * u32::from(config.workers);
-    let limits = own_limits.saturating_mul(2);
+    let limits = own_limits.saturating_mul(wish.limits).saturating_add(2);
     let each_ways = ways_of(each).min(MOST_WAYS / u32::from(config.workers.max(1)));
     let ways = each_ways * u32::from(config.workers);
     let mut program = Program::load_with(mode, Room { legs, over: rooms, ways, limits }, &room)?;

@@ -17,7 +17,7 @@ use aya::programs::{ProgramError, ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, TestRun, TestRunOptions};
 use nix::net::if_::if_nametoindex;
 use proto::policy::Rates;
-use proto::policy::bandwidth::BURST;
+use proto::policy::bandwidth::{BURST, KEPT, LEAST};
 
 use super::accounts::Reading;
 use super::legs::Legs;
@@ -190,7 +190,7 @@ pub struct Room {
     pub over: [u32; 2],
     /// Ways out: see [`ways_of`](super::ways_of).
     pub ways: u32,
-    /// Limits, two for each allocation that has one, and for what several share.
+    /// Limits, two for each allocation that has one, for what several share, and for their parts of it.
     pub limits: u32,
 }
 
@@ -223,7 +223,8 @@ impl Program {
         let slots = FIRST_LEG.saturating_add(legs);
         let entries = slots.saturating_mul(rows);
         let limits = limits.saturating_add(FIRST_LIMIT);
-        let burst = u64::try_from(BURST.as_nanos()).unwrap_or(u64::MAX);
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let [burst, kept] = [BURST, KEPT].map(nanoseconds);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("legs4", over_ipv4.max(1))
             .map_max_entries("legs6", over_ipv6.max(1))
@@ -238,6 +239,8 @@ impl Program {
             .override_global("workers", &rings.workers.max(1), true)
             .map_max_entries("limits", limits)
             .override_global("burst", &burst, true)
+            .override_global("kept", &kept, true)
+            .override_global("least", &LEAST, true)
             .override_global("slots", &slots, true)
             .override_global("last_row", &(rows - 1), true)
             .load(OBJECT)?;
@@ -327,9 +330,22 @@ impl Program {
 
     /// Sets a limit anew, which shares the others with these indices: nothing has passed.
     pub fn limit(&self, index: u32, rates: Rates, shared: &[u32]) {
-        let mut above = [0; LEVELS];
-        above.iter_mut().skip(1).zip(shared).for_each(|(above, shared)| *above = *shared);
-        self.limits.begin(index, rates, above, 0);
+        self.limit_in_part(index, rates, [shared, &[]]);
+    }
+
+    /// The same of an allocation whose user has parts of those, at these indices.
+    pub fn limit_in_part(&self, index: u32, rates: Rates, shared: [&[u32]; 2]) {
+        let shared = shared.map(|indices| {
+            let mut levels = [0; LEVELS];
+            levels.iter_mut().skip(1).zip(indices).for_each(|(level, index)| *level = *index);
+            levels
+        });
+        self.limits.begin(index, rates, shared, 0);
+    }
+
+    /// Says how many users share a limit.
+    pub fn share(&self, index: u32, sharers: u64) {
+        self.limits.share(index, sharers);
     }
 
     /// How many datagrams a limit has held back, itself and by those it shares, and by what they were

@@ -81,7 +81,9 @@ pub(crate) const LEVELS: usize = 4;
 struct Limit {
     due: [u64; UNITS],
     rate: [u64; UNITS],
+    sharers: u64,
     above: [u32; LEVELS],
+    part: [u32; LEVELS],
     dropped: [[u32; UNITS]; LEVELS],
 }
 
@@ -118,10 +120,12 @@ const _: () = {
     assert!(offset_of!(Leg, channel) == 36);
     assert!(offset_of!(Leg, course) == 38);
     assert!(offset_of!(Leg, mixed) == 39);
-    assert!(size_of::<Limit>() == 80);
+    assert!(size_of::<Limit>() == 104);
     assert!(offset_of!(Limit, rate) == 16);
-    assert!(offset_of!(Limit, above) == 32);
-    assert!(offset_of!(Limit, dropped) == 48);
+    assert!(offset_of!(Limit, sharers) == 32);
+    assert!(offset_of!(Limit, above) == 40);
+    assert!(offset_of!(Limit, part) == 56);
+    assert!(offset_of!(Limit, dropped) == 72);
 };
 
 // SAFETY: `repr(C)` without padding (the sizes above are the sums of the fields), of integers only.
@@ -266,11 +270,13 @@ impl Limits {
         Ok(Self(Shared::map(map, entries * (size_of::<Limit>() / WORD))?))
     }
 
-    /// Sets one anew, which shares these: what passed is paid for at that time of the program's clock.
-    pub(crate) fn begin(&self, index: u32, rates: Rates, above: [u32; LEVELS], due: u64) {
+    /// Sets one anew, which shares these, and has these parts of them: what passed is paid for at that
+    /// time of the program's clock.
+    pub(crate) fn begin(&self, index: u32, rates: Rates, shared: [[u32; LEVELS]; 2], due: u64) {
         let Rates { bytes, packets } = rates;
         let rate = [bytes, packets].map(|rate| rate.map_or(0, NonZeroU64::get));
-        let words = [due; UNITS].into_iter().chain(rate).chain(halves(above));
+        let [above, part] = shared.map(halves);
+        let words = [due; UNITS].into_iter().chain(rate).chain([1]).chain(above).chain(part);
         let dropped = [0; LEVELS];
         for (at, value) in words.chain(dropped).enumerate() {
             self.word(index, at).inspect(|it| it.store(value, Ordering::Relaxed));
@@ -297,6 +303,19 @@ impl Limits {
         }
     }
 
+    /// Forgets what is to be paid after these times of the program's clock.
+    pub(crate) fn forgive(&self, index: u32, most: [u64; UNITS]) {
+        for (unit, most) in most.into_iter().enumerate() {
+            self.word(index, unit).inspect(|due| _ = due.fetch_min(most, Ordering::Relaxed));
+        }
+    }
+
+    /// Says how many users share one.
+    pub(crate) fn share(&self, index: u32, sharers: u64) {
+        let word = self.word(index, offset_of!(Limit, sharers) / WORD);
+        word.inspect(|it| it.store(sharers, Ordering::Relaxed));
+    }
+
     /// How many datagrams were held back at a level, by what they were too much of: bytes, datagrams.
     pub(crate) fn dropped(&self, index: u32, level: usize) -> [u32; UNITS] {
         let word = self.word(index, offset_of!(Limit, dropped) / WORD + level);
@@ -314,8 +333,8 @@ impl Limits {
 const WORD: usize = size_of::<u64>();
 
 /// Pairs of halves as whole words, as they lie in memory.
-fn halves(halves: [u32; LEVELS]) -> impl Iterator<Item = u64> {
+fn halves(halves: [u32; LEVELS]) -> [u64; 2] {
     let bytes = halves.map(u32::to_ne_bytes);
     let (words, _) = bytes.as_flattened().as_chunks();
-    [words[0], words[1]].into_iter().map(u64::from_ne_bytes)
+    [words[0], words[1]].map(u64::from_ne_bytes)
 }
