@@ -370,6 +370,45 @@ fn sec_010_each_level_of_the_tree_is_exact_with_its_own_reason_and_stops_at_nobo
 }
 
 #[test]
+fn sec_010_who_floods_what_users_share_silences_nobody() {
+    for (case, limits) in [
+        ("client", Bandwidth { client: kbit(1_000), ..NONE }),
+        ("client, datagrams", Bandwidth { client: packets(200), ..NONE }),
+        ("worker", Bandwidth { worker: kbit(1_000), ..NONE }),
+        ("relay", Bandwidth { relay: kbit(1_000), ..NONE }),
+        ("relay, datagrams", Bandwidth { relay: packets(200), ..NONE }),
+    ] {
+        let mut world =
+            World::configured(51, |config| config.terms.rfc.bandwidth = limits).with_peer("bob");
+        // Of alice two allocations flood; carol speaks.
+        for (name, address) in [("alice", "81.2.69.10:4000"), ("carol", "81.2.69.10:4001")] {
+            world = join(world, name, address);
+        }
+        let login = world.client("alice").state().login.clone();
+        world = world.with_client_at("alice2", "81.2.69.10:4002".parse().expect("an address"));
+        world.client("alice2").state().login = login;
+        world.client("alice2").relay();
+        world.client("alice2").bind(0x4000, "bob").expect_success();
+        world.advance_s(1);
+        let names = ["alice", "alice2", "carol"];
+        let relayed = names.map(|name| world.client(name).state().relayed.expect("allocated"));
+        for round in 0..3_000 {
+            for (name, relayed) in names.into_iter().zip(relayed).take(2) {
+                world.client(name).send_channel(0x4000, &[7; 1_000]);
+                world.peer("bob").send(relayed, &[7; 1_000]);
+            }
+            if round % 10 == 0 {
+                world.client("carol").send_channel(0x4000, &[7; 160]);
+                world.peer("bob").send(relayed[2], &[7; 160]);
+            }
+            world.advance(Duration::from_millis(2));
+        }
+        assert_eq!(heard_by_bob(&mut world, &relayed)[2], 300 * 160, "{case}: carol to bob");
+        assert_eq!(heard_by(&mut world, "carol"), 300 * 160, "{case}: bob to carol");
+    }
+}
+
+#[test]
 fn sec_010_what_one_level_drops_is_charged_at_no_other() {
     let limits = Bandwidth {
         allocation: kbit(1_000),

@@ -177,3 +177,76 @@ pub(super) struct Share {
     pub(super) pot: Arc<Pot>,
     pub(super) part: Arc<Part>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::super::tests::claim;
+    use super::super::{Bandwidth, Meter, Trunk};
+    use super::*;
+    use crate::now::tests::start;
+
+    const RATE: Rates = Rates { bytes: NonZeroU64::new(1_250_000), packets: None };
+
+    /// What two workers pass together in ten seconds, with two allocations each, of which each
+    /// sends 2 MB a second in steps of a millisecond.
+    fn passed_by_two_workers(bandwidth: Bandwidth) -> u64 {
+        let begin = start().mono;
+        let mut pots = Pots::default();
+        let shares = pots.of(&claim(1, bandwidth, begin));
+        let work = || {
+            let mut trunk = Trunk::default();
+            let user = (UserKey(1), &shares);
+            let mut meter = || Meter::new(&mut trunk, &bandwidth, user, begin).unwrap();
+            let mut meters = [meter(), meter()];
+            let mut passed = 0;
+            for step in 0..10_000 {
+                let now = begin + Duration::from_millis(step);
+                for turn in 0..4 {
+                    let meter = &mut meters[turn % 2];
+                    let admitted = meter.admit(&mut trunk, now, Direction::ToPeer, 1_000);
+                    passed += if admitted.is_ok() { 1_000 } else { 0 };
+                }
+            }
+            passed
+        };
+        std::thread::scope(|scope| {
+            let workers = [scope.spawn(work), scope.spawn(work)];
+            workers.map(|worker| worker.join().unwrap()).into_iter().sum()
+        })
+    }
+
+    #[test]
+    fn ed_051_two_workers_share_a_rate_exactly() {
+        let none = Bandwidth::UNLIMITED;
+        for (case, bandwidth, expected) in [
+            ("user", Bandwidth { user: RATE, ..none }, 12_500_000),
+            ("client", Bandwidth { client: RATE, ..none }, 12_500_000),
+            ("relay", Bandwidth { relay: RATE, ..none }, 12_500_000),
+            ("each worker", Bandwidth { worker: RATE, ..none }, 25_000_000),
+            ("the narrowest", Bandwidth { worker: RATE, relay: RATE, ..none }, 12_500_000),
+        ] {
+            let passed = passed_by_two_workers(bandwidth);
+            assert!(passed.abs_diff(expected) * 50 <= expected, "{case}: {passed} of {expected}");
+        }
+    }
+
+    #[test]
+    fn sec_010_pots_are_forgotten_with_those_who_share_them() {
+        let limits = Bandwidth { user: RATE, client: RATE, relay: RATE, ..Bandwidth::UNLIMITED };
+        let mut pots = Pots::default();
+        let claim = claim(1, limits, start().mono);
+        let first = pots.of(&claim);
+        let places = |shares: &Shares| {
+            let shared = [&shares.client, &shares.relay].map(|it| &it.as_ref().unwrap().pot);
+            [shares.user.as_ref().unwrap(), shared[0], shared[1]].map(Arc::as_ptr)
+        };
+        assert_eq!(places(&first), places(&pots.of(&claim)));
+        pots.forget_user(claim.user);
+        pots.forget_client(claim.client);
+        let ([user, client, relay], next) = (places(&first), places(&pots.of(&claim)));
+        assert!(user != next[0] && client != next[1]);
+        assert_eq!(relay, next[2], "the relay is the same for ever");
+    }
+}
