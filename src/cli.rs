@@ -261,11 +261,14 @@ pub(crate) struct ProbeArgs {
     #[arg(value_name = "URI")]
     pub(crate) uri: String,
     /// User name of a credential.
-    #[arg(long, value_name = "USERNAME", requires = "password")]
+    #[arg(long, value_name = "USERNAME", requires = "proof")]
     pub(crate) username: Option<String>,
-    /// Password of the credential.
-    #[arg(long, value_name = "PASSWORD", requires = "username")]
+    /// Password of the credential; every user of this host can see it here.
+    #[arg(long, value_name = "PASSWORD", requires = "username", group = "proof")]
     pub(crate) password: Option<String>,
+    /// File with the password of the credential on its first line, or - for standard input.
+    #[arg(long, value_name = "FILE", requires = "username", group = "proof")]
+    pub(crate) password_file: Option<PathBuf>,
     /// Private key in PEM of the pool, to mint the credential with.
     #[arg(long, value_name = "FILE", conflicts_with = "username")]
     pub(crate) key: Option<PathBuf>,
@@ -306,24 +309,33 @@ pub(crate) struct ConformanceArgs {
     #[arg(value_name = "URI", required_unless_present = "list")]
     pub(crate) uri: Option<String>,
     /// User name of a credential that may hold several allocations.
-    #[arg(long, alias = "username", value_name = "USERNAME", requires = "password")]
+    #[arg(long, alias = "username", value_name = "USERNAME", requires = "proof")]
     pub(crate) user: Option<String>,
-    /// Password of the credential.
-    #[arg(long, value_name = "PASSWORD", requires = "user")]
+    /// Password of the credential; every user of this host can see it here.
+    #[arg(long, value_name = "PASSWORD", requires = "user", group = "proof")]
     pub(crate) password: Option<String>,
+    /// File with the password of the credential on its first line, or - for standard input.
+    #[arg(long, value_name = "FILE", requires = "user", group = "proof")]
+    pub(crate) password_file: Option<PathBuf>,
     /// User name of a second credential, for the cases that need two users.
-    #[arg(long, value_name = "USERNAME", requires = "other_password")]
+    #[arg(long, value_name = "USERNAME", requires = "other_proof")]
     pub(crate) other_user: Option<String>,
     /// Password of the second credential.
-    #[arg(long, value_name = "PASSWORD", requires = "other_user")]
+    #[arg(long, value_name = "PASSWORD", requires = "other_user", group = "other_proof")]
     pub(crate) other_password: Option<String>,
+    /// File with the password of the second credential on its first line.
+    #[arg(long, value_name = "FILE", requires = "other_user", group = "other_proof")]
+    pub(crate) other_password_file: Option<PathBuf>,
     /// Private key in PEM of the pool, to mint both credentials with.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "other_user"])]
     pub(crate) key: Option<PathBuf>,
     /// The secret the server shares with its credential service (TURN REST), to mint credentials
     /// with, and for the cases about them.
-    #[arg(long, value_name = "SECRET")]
+    #[arg(long, value_name = "SECRET", conflicts_with = "secret_file")]
     pub(crate) secret: Option<String>,
+    /// File with that secret on its first line, or - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
     /// Address of this host that the server can send to and permits as a peer; may be given for
     /// IPv4 twice and for IPv6. Without it, the address this host speaks to the server from.
     #[arg(long, value_name = "IP")]

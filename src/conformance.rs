@@ -14,6 +14,7 @@ use crate::cli::ConformanceArgs;
 use crate::clock;
 use crate::failure::Failure;
 use crate::probe::mint_with;
+use crate::secret_file::given;
 use crate::target::Target;
 
 /// Runs, or lists, the cases.
@@ -25,13 +26,14 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<(), Failure> {
     }
     let uri = args.uri.as_deref().unwrap_or_default();
     let target = Target::parse(uri).map_err(Failure::setup)?;
-    let (credentials, other) = credentials(args, uri)?;
+    let secrets = Secrets::of(args)?;
+    let (credentials, other) = credentials(args, &secrets, uri)?;
     let server = target.resolve().map_err(Failure::job)?;
     let plan = Plan {
         transport: target.transport(&args.trust).map_err(Failure::setup)?,
         credentials,
         other,
-        secret: args.secret.clone(),
+        secret: secrets.shared,
         peers: if args.peer.is_empty() { own_addresses(server) } else { args.peer.clone() },
         timeout: Duration::from_millis(args.timeout),
     };
@@ -88,9 +90,30 @@ fn list(cases: &[Case], as_json: bool) {
 /// Lifetime of credentials minted here.
 const CREDENTIAL_LIFETIME_S: u64 = 600;
 
+/// What was given in arguments or in files.
+struct Secrets {
+    password: Option<String>,
+    other: Option<String>,
+    shared: Option<String>,
+}
+
+impl Secrets {
+    fn of(args: &ConformanceArgs) -> Result<Self, Failure> {
+        let other = args.other_password_file.as_ref();
+        let other = given(args.other_password.as_ref(), "--other-password-file", other)?;
+        let password = args.password_file.as_ref();
+        Ok(Self {
+            password: given(args.password.as_ref(), "--password-file", password)?,
+            other,
+            shared: given(args.secret.as_ref(), "--secret-file", args.secret_file.as_ref())?,
+        })
+    }
+}
+
 /// The credential given, or two minted with the shared secret or the pool's key.
 fn credentials(
     args: &ConformanceArgs,
+    secrets: &Secrets,
     uri: &str,
 ) -> Result<(Credentials, Option<Credentials>), Failure> {
     let pair = |user: &Option<String>, password: &Option<String>| {
@@ -98,21 +121,21 @@ fn credentials(
     };
     let minted = |user: &str| {
         let expiry = clock::now().unix.plus(CREDENTIAL_LIFETIME_S).0;
-        let secret = args.secret.as_ref()?;
+        let secret = secrets.shared.as_ref()?;
         Some(rest_credentials(secret, &format!("{expiry}:{user}")))
     };
-    let given = pair(&args.user, &args.password);
+    let given = pair(&args.user, &secrets.password);
     match (given.or_else(|| minted("conformance")), &args.key) {
         (Some(credentials), _) => {
-            let other = pair(&args.other_user, &args.other_password);
+            let other = pair(&args.other_user, &secrets.other);
             Ok((credentials, other.or_else(|| minted("conformance-other"))))
         }
         (None, Some(key)) => {
             Ok((mint_with(key, "conformance")?, Some(mint_with(key, "conformance-other")?)))
         }
         (None, None) => Err(Failure::setup(format!(
-            "{uri}: a TURN server asks for a credential. Give --user and --password, or --secret, \
-             or --key with the pool's private key"
+            "{uri}: a TURN server asks for a credential. Give --user with --password-file or \
+             --password, or --secret-file, or --key with the pool's private key"
         ))),
     }
 }

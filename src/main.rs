@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod probe;
 mod relay;
+mod secret_file;
 mod target;
 mod top;
 

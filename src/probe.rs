@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::cli::ProbeArgs;
 use crate::clock;
 use crate::failure::Failure;
+use crate::secret_file;
 use crate::target::Target;
 
 /// Lifetime of a credential minted here: the longest probe or run of cases, and clocks that differ.
@@ -38,13 +39,17 @@ pub(crate) fn run(args: &ProbeArgs) -> Result<(), Failure> {
 
 /// The credential given, or one minted with the pool's key; none for a STUN server.
 fn credentials(args: &ProbeArgs, target: &Target) -> Result<Option<Credentials>, Failure> {
-    match (&args.username, &args.password, &args.key) {
-        _ if !target.turn => Ok(None),
+    if !target.turn {
+        return Ok(None);
+    }
+    let file = args.password_file.as_ref();
+    let password = secret_file::given(args.password.as_ref(), "--password-file", file)?;
+    match (&args.username, &password, &args.key) {
         (Some(username), Some(password), _) => Ok(Some(Credentials::new(username, password))),
         (_, _, Some(key)) => mint_with(key, "probe").map(Some),
         _ => Err(Failure::setup(format!(
-            "{}: a TURN server asks for a credential. Give --username and --password, or --key \
-             with the pool's private key, or probe stun:{}:{} for the public address alone",
+            "{}: a TURN server asks for a credential. Give --username with --password-file or \
+             --password, or --key with the pool's private key, or probe stun:{}:{} for the public address alone",
             args.uri, target.host, target.port
         ))),
     }

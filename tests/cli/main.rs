@@ -42,13 +42,19 @@ fn every_subcommand_explains_itself() {
         (&["auth", "--help"], &["--config <FILE>"]),
         (&["check", "--help"], &["--config <FILE>", "--kind <KIND>"]),
         (&["demo", "--help"], &["--once"]),
-        (&["probe", "--help"], &["<URI>", "--username", "--password", "--key", "milliseconds"]),
+        (
+            &["probe", "--help"],
+            &["<URI>", "--username", "--password-file <FILE>", "--key", "milliseconds"],
+        ),
         (&["probe", "--help"], &["turns:HOST", "--ca <FILE>", "--insecure"]),
         (
             &["conformance", "--help"],
             &[
                 "--user",
+                "--password-file <FILE>",
                 "--other-user",
+                "--other-password-file <FILE>",
+                "--secret-file <FILE>",
                 "--key",
                 "--peer",
                 "--only",
