@@ -1,11 +1,12 @@
-//! Who is connected at a door: how many of a client, of its network and in all; and who leaves
-//! where all places are taken.
+//! Who is connected at a door: how many of a client, how many strangers of its network, how many in
+//! all; and who leaves where all places are taken.
 //!
 //! Who has shown nothing yet, no key and no certificate, is a stranger, whatever it asks. Where all
-//! places are taken, the stranger who is there longest leaves for who comes: strangers alone can
-//! keep nobody out, and who has shown something is never ended for others.
+//! places are taken, or all that a network may have, the stranger who is there longest leaves for who
+//! comes: strangers alone can keep nobody out, not even their neighbours, and who has shown something
+//! is never ended for others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,9 +23,12 @@ pub(crate) struct Crowd(Arc<Mutex<Inside>>);
 struct Inside {
     in_all: usize,
     by_client: Counts<Network>,
+    /// Strangers alone.
     by_network: Counts<IpAddr>,
     /// By the order in which they came.
     strangers: BTreeMap<u64, Stranger>,
+    /// Those of each network, in the same order.
+    neighbours: BTreeSet<(IpAddr, u64)>,
     arrivals: u64,
 }
 
@@ -42,7 +46,7 @@ pub(crate) enum TooMany {
     Total,
     /// The client has as many as it may.
     FromClient,
-    /// The client's network has as many as it may.
+    /// Somebody else of its network came, which had as many strangers as it may.
     FromNetwork,
     /// The client began as many TLS handshakes as it may.
     Handshakes,
@@ -80,37 +84,40 @@ impl TooMany {
 const LEAVE_AT_ONCE: usize = 2;
 
 impl Crowd {
-    /// Gives somebody a seat, and says how many strangers had to leave for it. `whence` is `None`
-    /// of a proxy, which brings many clients. `may` is asked last, and may refuse.
+    /// Gives somebody a seat, and says why strangers had to leave for it, a few at most. `whence` is
+    /// `None` of a proxy, which brings many clients. `may` is asked last, and may refuse.
     pub(crate) fn admit(
         &self,
         whence: Option<Network>,
         bounds: Connections,
         may: impl FnOnce() -> Result<(), TooMany>,
-    ) -> Result<(Arc<Seat>, usize), TooMany> {
+    ) -> Result<(Arc<Seat>, Vec<TooMany>), TooMany> {
         let mut inside = self.lock();
+        let mut neighbour = None;
         if let Some(client) = whence {
             if inside.by_client.of(&client) >= bounds.per_client {
                 return Err(TooMany::FromClient);
             }
-            if inside.by_network.of(&client.surroundings()) >= bounds.per_network {
-                return Err(TooMany::FromNetwork);
+            let network = client.surroundings();
+            if inside.by_network.of(&network) >= bounds.per_network {
+                neighbour = inside.oldest_of(network);
             }
         }
         if inside.in_all >= bounds.total && inside.strangers.is_empty() {
             return Err(TooMany::Total);
         }
         may()?;
-        let mut left = 0;
-        while left < LEAVE_AT_ONCE
+        let mut left = Vec::new();
+        if let Some(neighbour) = neighbour {
+            inside.dismiss(neighbour);
+            left.push(TooMany::FromNetwork);
+        }
+        while left.len() < LEAVE_AT_ONCE
             && inside.in_all >= bounds.total
-            && let Some((_, oldest)) = inside.strangers.pop_first()
+            && let Some((&oldest, _)) = inside.strangers.first_key_value()
         {
-            inside.credit(oldest.whence);
-            if let Some(task) = oldest.task {
-                task.abort();
-            }
-            left += 1;
+            inside.dismiss(oldest);
+            left.push(TooMany::Crowded);
         }
         let number = inside.take_in(whence);
         let crowd = self.clone();
@@ -127,18 +134,45 @@ impl Inside {
         self.in_all += 1;
         if let Some(client) = whence {
             self.by_client.add(client);
-            self.by_network.add(client.surroundings());
         }
         self.arrivals += 1;
         self.strangers.insert(self.arrivals, Stranger { whence, task: None });
+        if let Some(client) = whence {
+            self.by_network.add(client.surroundings());
+            self.neighbours.insert((client.surroundings(), self.arrivals));
+        }
         self.arrivals
+    }
+
+    /// The stranger of a network who is there longest.
+    fn oldest_of(&self, network: IpAddr) -> Option<u64> {
+        let first = self.neighbours.range((network, 0)..=(network, u64::MAX)).next();
+        first.map(|&(_, number)| number)
+    }
+
+    /// Somebody is no stranger any more; `None` if it was none.
+    fn forget(&mut self, number: u64) -> Option<Stranger> {
+        let stranger = self.strangers.remove(&number)?;
+        if let Some(client) = stranger.whence {
+            self.by_network.remove(client.surroundings());
+            self.neighbours.remove(&(client.surroundings(), number));
+        }
+        Some(stranger)
+    }
+
+    /// A stranger leaves for somebody else.
+    fn dismiss(&mut self, number: u64) {
+        let Some(stranger) = self.forget(number) else { return };
+        self.credit(stranger.whence);
+        if let Some(task) = stranger.task {
+            task.abort();
+        }
     }
 
     fn credit(&mut self, whence: Option<Network>) {
         self.in_all = self.in_all.saturating_sub(1);
         if let Some(client) = whence {
             self.by_client.remove(client);
-            self.by_network.remove(client.surroundings());
         }
     }
 }
@@ -194,7 +228,7 @@ impl Seat {
     pub(crate) fn is_known(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !*known {
-            *known = self.crowd.lock().strangers.remove(&self.number).is_some();
+            *known = self.crowd.lock().forget(self.number).is_some();
         }
     }
 }
@@ -204,7 +238,7 @@ impl Drop for Seat {
         let known = *self.known.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut inside = self.crowd.lock();
         // Who left for somebody else was credited then.
-        if known || inside.strangers.remove(&self.number).is_some() {
+        if known || inside.forget(self.number).is_some() {
             inside.credit(self.whence);
         }
     }
@@ -216,13 +250,18 @@ mod tests {
 
     const BOUNDS: Connections = Connections { total: 6, per_network: 4, per_client: 2 };
 
-    fn come(crowd: &Crowd, address: &str) -> Result<(Arc<Seat>, usize), TooMany> {
+    fn come(crowd: &Crowd, address: &str) -> Result<(Arc<Seat>, Vec<TooMany>), TooMany> {
         let network = Network::of(address.parse().unwrap());
         crowd.admit(Some(network), BOUNDS, || Ok(()))
     }
 
+    /// The reason for which somebody is refused, or has a stranger leave.
+    fn why(crowd: &Crowd, address: &str) -> Option<TooMany> {
+        come(crowd, address).map_or_else(Some, |(_, left)| left.first().copied())
+    }
+
     #[test]
-    fn sec_009_each_bound_refuses_alone_what_it_is_for() {
+    fn sec_009_each_bound_acts_alone_on_what_it_is_for() {
         let v4 = ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3"];
         let v6 = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8:0:2::1"];
         for (case, there, one_more, expected) in [
@@ -237,7 +276,7 @@ mod tests {
         ] {
             let crowd = Crowd::default();
             let _held: Vec<_> = there.iter().map(|it| come(&crowd, it).unwrap()).collect();
-            assert_eq!(come(&crowd, one_more).err(), expected, "{case}");
+            assert_eq!(why(&crowd, one_more), expected, "{case}");
         }
     }
 
@@ -248,7 +287,7 @@ mod tests {
         let mut seats: Vec<_> = addresses.iter().map(|it| come(&crowd, it).unwrap().0).collect();
         seats[0].is_known();
         let (newest, left) = come(&crowd, "10.1.0.1").unwrap();
-        assert_eq!(left, 1);
+        assert_eq!(left, [TooMany::Crowded]);
         assert_eq!(crowd.lock().strangers.keys().copied().min(), Some(3), "the second has left");
         // Its task ends later, and is not credited once more.
         drop(seats.remove(1));
@@ -268,6 +307,29 @@ mod tests {
         let inside = crowd.lock();
         assert_eq!((inside.in_all, inside.strangers.len()), (0, 0));
         assert!(inside.by_client.0.is_empty() && inside.by_network.0.is_empty());
+    }
+
+    #[test]
+    fn where_a_network_is_full_its_own_oldest_stranger_leaves() {
+        let crowd = Crowd::default();
+        let elsewhere = come(&crowd, "198.51.100.1").unwrap();
+        let hosts = ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let seats: Vec<_> = hosts.iter().map(|it| come(&crowd, it).unwrap().0).collect();
+        seats[0].is_known();
+        // Who is known is none of those that a network is bounded in.
+        let (fourth, left) = come(&crowd, "192.0.2.4").unwrap();
+        assert_eq!(left, []);
+        let wide = Connections { total: 100, ..BOUNDS };
+        let network = Network::of("192.0.2.5".parse().unwrap());
+        let (newest, left) = crowd.admit(Some(network), wide, || Ok(())).unwrap();
+        let is_stranger = |seat: &Seat| crowd.lock().strangers.contains_key(&seat.number);
+        assert_eq!(left, [TooMany::FromNetwork]);
+        assert!(!is_stranger(&seats[1]) && is_stranger(&elsewhere.0) && is_stranger(&fourth));
+        assert_eq!(crowd.lock().in_all, 6);
+        drop((elsewhere, seats, fourth, newest));
+        let inside = crowd.lock();
+        assert_eq!(inside.in_all, 0);
+        assert!(inside.neighbours.is_empty() && inside.by_network.0.is_empty());
     }
 
     #[test]

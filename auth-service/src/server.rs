@@ -132,8 +132,8 @@ impl Door {
             _ => Ok(()),
         };
         let (seat, left) = crowd.admit(whence, bounds, may_shake)?;
-        for _ in 0..left {
-            self.shared.telemetry.turned_away(TooMany::Crowded);
+        for why in left {
+            self.shared.telemetry.turned_away(why);
         }
         let tls = tls.map(TlsAcceptor::from);
         let (shared, behind, stop) = (Arc::clone(&self.shared), self.behind.clone(), stop.clone());

@@ -199,7 +199,7 @@ fn describe() {
     describe_gauge!(CONNECTIONS, "Connections open now");
     describe_counter!(
         TURNED_AWAY,
-        "Connections closed unserved, by what was reached: the limit in all (total), that of a network or a client, that of TLS handshakes; crowded, the oldest that had shown no valid key or certificate left for a new one; exhausted, no descriptor or memory was left, and it waits"
+        "Connections closed unserved, by what was reached: the limit in all (total), of a client, of TLS handshakes; network and crowded, all places of a network or of the door were taken, and the oldest connection that had shown no valid key or certificate left for a new one; exhausted, no descriptor or memory was left, and it waits"
     );
     describe_gauge!(PAUSED, "1 while connections wait at a door because no descriptor is left");
     describe_counter!(TLS_FAILURES, "TLS handshakes that failed or took too long");

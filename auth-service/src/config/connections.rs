@@ -7,7 +7,7 @@ use super::{ConfigError, Reader, file};
 pub(crate) struct Connections {
     /// In all.
     pub(crate) total: usize,
-    /// From an IPv4 /24, or an IPv6 /48.
+    /// From an IPv4 /24, or an IPv6 /48, of those that have shown nothing.
     pub(crate) per_network: usize,
     /// From an IPv4 address, or an IPv6 /64.
     pub(crate) per_client: usize,

@@ -93,8 +93,17 @@ fn sec_009_a_network_holds_a_quarter_of_all_places_or_what_is_configured() {
         for stream in &mut held {
             assert_eq!(ask(stream, "/healthz", ""), Some(200), "{limits}");
         }
-        assert_eq!(ask(&mut connect(200), "/healthz", ""), None, "{limits}");
+        let mut caller = connect(200);
+        assert_eq!(mint(&mut caller, KEY), Some(200), "{limits}: strangers keep no neighbour out");
+        assert_eq!(ask(&mut held[0], "/healthz", ""), None, "{limits}: the oldest left for it");
         assert_eq!(service.turned_away("network"), 1, "{limits}");
+        // Callers are not counted by network, so another has room beside it.
+        assert_eq!(mint(&mut connect(201), KEY), Some(200), "{limits}");
+        assert_eq!(mint(&mut connect(202), KEY), Some(200), "{limits}");
+        assert_eq!(mint(&mut caller, KEY), Some(200), "{limits}");
+        assert_eq!(ask(&mut held[1], "/healthz", ""), Some(200), "{limits}");
+        let refused = (service.turned_away("network"), service.turned_away("crowded"));
+        assert_eq!(refused, (1, 0), "{limits}");
         let mut beside = stranger_from(service.auth.addr(), [127, 1, 2, 1]);
         assert_eq!(ask(&mut beside, "/healthz", ""), Some(200), "{limits}");
     }
