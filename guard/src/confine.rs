@@ -161,6 +161,14 @@ fn write(errands: Errands, landlock: bool, seccomp: bool) -> Result<Writer, Erro
 fn fence(plan: &Plan) -> bool {
     let errands = plan.errands.clone().unwrap_or_default();
     let folders = files::folders(&[&plan.files[..], &errands.files[..]].concat());
+    for link in files::fixed(&plan.files) {
+        tracing::warn!(
+            "{}: this link leads to a folder beside which much else lies. When it leads elsewhere, \
+             files behind it can be read again after a restart only. Let it lead to a folder in one \
+             of the service's own, as current to releases/7.",
+            link.display()
+        );
+    }
     let paths = folders.iter().map(PathBuf::as_path).chain([Path::new("/proc/self")]);
     let connects = match &plan.connects {
         Connects::Anywhere => Connects::Anywhere,
