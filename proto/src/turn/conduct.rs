@@ -86,6 +86,7 @@ impl<L: Ledger> Server<L> {
             }
             Ok(request) => {
                 exchange.signer.clone_from(&request.exchange.signer);
+                exchange.proven = true;
                 asks.serve(self, now, &request)
             }
         };

@@ -2,6 +2,7 @@
 //! with rings where their relayed ports are.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use proto::addr::{ClientAddr, FiveTuple, ListenerId};
 use proto::auth::Secret;
@@ -119,6 +120,7 @@ impl Worker {
     /// Every client does this, in turn.
     fn each(&mut self, does: impl Fn(&mut Self, u32, &[u8])) {
         for client in 0..ALLOCATIONS {
+            self.now.mono += Duration::from_millis(100);
             let challenge = self.ask(client, Method::ALLOCATE, None, |_| ());
             let challenge = Message::parse(&challenge).unwrap();
             let Nonce(nonce) = challenge.require().unwrap();

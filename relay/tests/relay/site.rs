@@ -111,6 +111,7 @@ pub(crate) fn configuration(number: u16, workers: u16, keys: &str) -> String {
     format!(
         r#"
         realm = "example.org"
+        nice = 0
         workers = {workers}
         {keys}
         [auth]
