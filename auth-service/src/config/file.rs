@@ -214,11 +214,67 @@ pub(super) fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
         ConfigError::new(format!("{name}:{} not TOML: {}", line(&error), error.message().trim()))
     })?;
     serde_path_to_error::deserialize(document).map_err(|error| {
-        let key = match error.path().to_string().as_str() {
-            "." => String::new(),
-            path => format!(" {path}:"),
-        };
+        let path = error.path().to_string();
         let error = error.into_inner();
-        ConfigError::new(format!("{name}:{}{key} {}", line(&error), error.message().trim()))
+        let (key, why) = told(&path, error.message().trim());
+        ConfigError::new(format!("{name}:{}{key} {why}", line(&error)))
     })
+}
+
+/// Which key is wrong, and how. A key that is not known in a table of secrets may be a secret in the
+/// wrong place, and is not repeated.
+fn told(path: &str, why: &str) -> (String, String) {
+    let holds_secrets = path.starts_with("callers[") || path.starts_with("pool.");
+    if holds_secrets
+        && why.starts_with("unknown field `")
+        && let Some((_, known)) = why.rsplit_once("`, expected ")
+    {
+        let end = path.find([']', '.']).unwrap_or(path.len());
+        let table = path.get(..=end).unwrap_or(path).trim_end_matches('.');
+        let why = format!(
+            "there is a key that is not known here, and not repeated, as it may be a secret; \
+             expected {known}"
+        );
+        return (format!(" {table}:"), why);
+    }
+    let key = if path == "." { String::new() } else { format!(" {path}:") };
+    (key, why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_stands_where_a_key_should_is_not_repeated() {
+        let caller = "listen = \"x\"\n[[callers]]\nname = \"a\"\n";
+        for (case, text, place) in [
+            (
+                "bare",
+                format!("{caller}correct-horse = 1\n"),
+                "auth.toml: line 4: callers[0]: there",
+            ),
+            (
+                "quoted",
+                format!("{caller}\"correct.ho`rse\" = 1"),
+                "auth.toml: line 4: callers[0]: there",
+            ),
+            (
+                "a table",
+                format!("{caller}[callers.correct]\nhorse = 1"),
+                "auth.toml: line 4: callers[0]: there",
+            ),
+            (
+                "pool",
+                "listen = \"x\"\n[pool]\ncorrect = 1\n".to_owned(),
+                "auth.toml: line 3: pool: there",
+            ),
+        ] {
+            let message = parse(&text, "auth.toml").unwrap_err().to_string();
+            assert!(message.starts_with(place), "{case}: {message}");
+            assert!(!message.contains("orrect") && !message.contains("rse"), "{case}: {message}");
+        }
+        let other = parse("listen = \"x\"\n[limits]\nconections = 1\n", "auth.toml").unwrap_err();
+        assert!(other.to_string().contains("unknown field `conections`"), "{other}");
+    }
 }

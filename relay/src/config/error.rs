@@ -76,6 +76,16 @@ impl Problem {
         if let Some((unknown, known)) = unknown_key(message) {
             let hint = nearest(unknown, &known)
                 .map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
+            if hint.is_empty()
+                && let Some(table) = table_of_secrets(&place)
+            {
+                let why = format!(
+                    "there is a key that is not known here. It is not repeated, as it may be a \
+                     secret in the wrong place. Known here: {}.",
+                    known.join(", ")
+                );
+                return Self::at(table, &why);
+            }
             let table = place.strip_suffix(unknown).unwrap_or(&place).trim_end_matches('.');
             let key = if table.is_empty() || table.starts_with("line ") {
                 unknown.to_owned()
@@ -92,9 +102,16 @@ impl Problem {
 /// Takes serde's sentence about an unknown field apart.
 fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
     let rest = message.strip_prefix("unknown field `")?;
-    let (unknown, rest) = rest.split_once('`')?;
+    let (unknown, rest) = rest.rsplit_once("`, expected ")?;
     let known = rest.split('`').skip(1).step_by(2).collect();
     Some((unknown, known))
+}
+
+/// The table in which this key stands, if it is one of those that hold secrets.
+fn table_of_secrets(key: &str) -> Option<&str> {
+    let inside = key.strip_prefix("auth.")?;
+    let entry = inside.strip_prefix("oauth[").and_then(|it| it.find(']'));
+    key.get(..entry.map_or("auth".len(), |end| "auth.oauth[".len() + end + 1))
 }
 
 /// The known word with the fewest edits, if it is near enough to be meant.
@@ -121,6 +138,30 @@ fn edits(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_stands_where_a_key_should_is_not_repeated() {
+        let told = |place: &str, unknown: &str| {
+            let message = format!("unknown field `{unknown}`, expected one of `kid`, `key`");
+            ConfigError::of("relay.toml", Problem::unreadable(place, None, &message)).to_string()
+        };
+        for (place, unknown, table) in [
+            ("auth.correct horse", "correct horse", "auth:"),
+            ("auth.correct.horse", "correct", "auth:"),
+            ("auth.correct`ho`rse", "correct`ho`rse", "auth:"),
+            ("auth.oauth[3].correct horse", "correct horse", "auth.oauth[3]:"),
+        ] {
+            let message = told(place, unknown);
+            assert!(
+                message.starts_with(&format!("relay.toml: {table} there is a key")),
+                "{message}"
+            );
+            assert!(message.ends_with("Known here: kid, key."), "{message}");
+            assert!(!message.contains("orrect") && !message.contains("ho"), "{message}");
+        }
+        assert!(told("auth.oauth[0].kide", "kide").contains("oauth[0].kide: there is no such key"));
+        assert!(told("peers.horse", "horse").contains("peers.horse: there is no such key"));
+    }
 
     #[test]
     fn edits_are_counted() {
