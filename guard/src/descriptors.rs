@@ -110,9 +110,13 @@ impl Accepting {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::runtime::Builder;
     use tokio::time::timeout;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Level, Metadata, Subscriber};
 
     use super::*;
 
@@ -154,6 +158,49 @@ mod tests {
             assert!(!door.is_paused(), "nobody waits any more");
             let next = door.next(pending::<io::Result<u8>>());
             assert!(timeout(PAUSE, next).await.is_err(), "now it waits for somebody");
+        });
+    }
+
+    /// Counts what is said to operators.
+    #[derive(Clone, Default)]
+    struct Ear(Arc<AtomicUsize>);
+
+    impl Subscriber for Ear {
+        fn enabled(&self, about: &Metadata<'_>) -> bool {
+            *about.level() <= Level::WARN
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_pause_is_said_once_when_it_begins_and_once_when_it_is_over() {
+        let ear = Ear::default();
+        let said = || ear.0.load(Ordering::Relaxed);
+        let _listening = tracing::subscriber::set_default(ear.clone());
+        on_paused_time(async {
+            let mut door = Accepting::new("test");
+            for _ in 0..200 {
+                assert_eq!(door.next(ready(error(Errno::EMFILE))).await, Err(Exhausted));
+                assert_eq!(said(), 1);
+            }
+            assert_eq!(door.next(ready(Ok(7))).await, Ok(Some(7)));
+            assert_eq!(door.next(ready(Ok(8))).await, Ok(Some(8)));
+            assert_eq!(said(), 2);
         });
     }
 
