@@ -221,16 +221,14 @@ pub(super) fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
     })
 }
 
-/// Which key is wrong, and how. A key that is not known in a table of secrets may be a secret in the
-/// wrong place, and is not repeated.
+/// Which key is wrong, and how. A key of a caller that is not known may be a secret in the wrong
+/// place, and is not repeated.
 fn told(path: &str, why: &str) -> (String, String) {
-    let holds_secrets = path.starts_with("callers[") || path.starts_with("pool.");
-    if holds_secrets
+    if path.starts_with("callers[")
         && why.starts_with("unknown field `")
         && let Some((_, known)) = why.rsplit_once("`, expected ")
     {
-        let end = path.find([']', '.']).unwrap_or(path.len());
-        let table = path.get(..=end).unwrap_or(path).trim_end_matches('.');
+        let table = path.find(']').and_then(|end| path.get(..=end)).unwrap_or("callers");
         let why = format!(
             "there is a key that is not known here, and not repeated, as it may be a secret; \
              expected {known}"
@@ -263,11 +261,6 @@ mod tests {
                 "a table",
                 format!("{caller}[callers.correct]\nhorse = 1"),
                 "auth.toml: line 4: callers[0]: there",
-            ),
-            (
-                "pool",
-                "listen = \"x\"\n[pool]\ncorrect = 1\n".to_owned(),
-                "auth.toml: line 3: pool: there",
             ),
         ] {
             let message = parse(&text, "auth.toml").unwrap_err().to_string();
