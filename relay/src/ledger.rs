@@ -214,6 +214,7 @@ impl Ledger for SharedLedger {
         let mut books = self.books();
         books.allocations.held(claim.user, claim.client).leaves_room(claim, limits)?;
         self.has_memory()?;
+        books.encounters.sweep(claim.at);
         Ok(books.charge(self.worker, claim))
     }
 
