@@ -1,6 +1,6 @@
 /* Limits of bandwidth, as the relay's own are (proto/src/policy/bandwidth.rs): everything passes as long as
  * what passed before is paid for, or nearly; what a datagram takes more than is left is owed. Where users share
- * one, the last of what is saved is kept for those that are modest (proto/src/policy/bandwidth/fairness.rs).
+ * one, those that are modest pass in any case (proto/src/policy/bandwidth/fairness.rs).
  *
  * Time pays. It is that of the last tick, which makes a limit coarser and not wider. Processors that come at once
  * may all pass, and all pay. The relay charges here what passes by itself. */
@@ -20,7 +20,7 @@ struct {
 /* What may pass at once after a pause, as nanoseconds at the full rate; set by the loader. */
 const volatile u64 burst = 0;
 
-/* What of it is kept for the modest at most, and what they may save up together. */
+/* What of it others leave to the modest at most, and what these may save up together. */
 const volatile u64 kept = 0;
 
 /* What one may save up in any case. */
@@ -73,7 +73,9 @@ INLINE int holds_back(struct limit *own, u64 now)
 			if (!limit->rate[unit])
 				continue;
 			u64 until = now + burst;
-			if (part && !is_modest(limit, part, unit, now))
+			if (part && is_modest(limit, part, unit, now))
+				continue;
+			if (part)
 				until -= kept / limit->sharers * (limit->sharers - 1);
 			if (limit->due[unit] >= until) {
 				__sync_fetch_and_add(&own->dropped[level][unit], 1);

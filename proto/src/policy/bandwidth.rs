@@ -30,7 +30,7 @@ use crate::flow::Flow;
 use crate::policy::limits::UserKey;
 use crate::reject::DropReason;
 pub use beside::Bound;
-pub use fairness::{KEPT, LEAST, Part};
+pub use fairness::{KEPT, LEAST, Part, REMEMBERED};
 pub use pot::{Pot, Pots, Shares};
 
 /// What may pass at once after a pause, as time at the full rate.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proto::addr::AllocationId;
-use proto::policy::bandwidth::{BURST, Bound, Direction, KEPT, Part, Pot};
+use proto::policy::bandwidth::{BURST, Bound, Direction, KEPT, Part, Pot, REMEMBERED};
 use proto::policy::{Ledger, Rates};
 use proto::turn::tally::Flow;
 use proto::turn::{Route, Server};
@@ -22,6 +22,9 @@ use crate::sys::{self, LEVELS, UNITS};
 /// What is there at once of what several share, as time at the full rate: ending all allocations and
 /// beginning anew gains nobody much.
 const FIRST: Duration = Duration::from_millis(5);
+
+/// For how long parts remember what was above them, in nanoseconds.
+const REMEMBERED_NS: u64 = REMEMBERED.as_secs() * 1_000_000_000;
 
 /// Both, as they are numbered.
 const DIRECTIONS: [Direction; 2] = [Direction::ToPeer, Direction::ToClient];
@@ -154,8 +157,7 @@ impl Limits {
         self.even_commons(now, limit);
     }
 
-    /// Has parts pay for what the server let pass. A user that is above its part there is not modest here
-    /// now, no more.
+    /// Has parts pay for what the server let pass, but not for what was above the part there.
     fn charge_parts(
         &self,
         now: Instant,
@@ -166,10 +168,11 @@ impl Limits {
         for (bound, &index) in limit.bounds.iter().zip(&limit.parts[direction as usize]) {
             let Some(bound) = bound else { continue };
             let (Some(part), Some(saved)) = (&bound.part, bound.saved()) else { continue };
+            let until = self.clock.of(now);
             let passed = [bytes, packets].map(|units| units.saturating_mul(part.sharers()));
-            self.kernel.charge(index, since, passed);
-            let now = self.clock.of(now);
-            self.kernel.forgive(index, saved.map(|saved| now.saturating_add(saved)));
+            self.kernel.charge_at_most(index, [since, until], passed);
+            let most = saved.map(|saved| saved.saturating_add(REMEMBERED_NS));
+            self.kernel.forgive(index, most.map(|most| until.saturating_add(most)));
         }
     }
 

@@ -285,12 +285,23 @@ impl Limits {
 
     /// Has be paid for what passed by others since a moment of the program's clock.
     pub(crate) fn charge(&self, index: u32, since: u64, passed: [u64; UNITS]) {
+        self.charge_at_most(index, [since, u64::MAX], passed);
+    }
+
+    /// The same between two moments, and no more than all the time between them.
+    pub(crate) fn charge_at_most(
+        &self,
+        index: u32,
+        [since, until]: [u64; 2],
+        passed: [u64; UNITS],
+    ) {
         for (unit, passed) in passed.into_iter().enumerate() {
             let rate = self.word(index, offset_of!(Limit, rate) / WORD + unit);
             let rate = rate.map_or(0, |it| it.load(Ordering::Relaxed));
             if rate > 0 {
                 let time = u128::from(passed) * 1_000_000_000 / u128::from(rate);
-                self.pay(index, since, (unit, u64::try_from(time).unwrap_or(u64::MAX / 4)));
+                let time = u64::try_from(time).unwrap_or(u64::MAX / 4);
+                self.pay(index, since, (unit, time.min(until.saturating_sub(since))));
             }
         }
     }

@@ -1,10 +1,10 @@
 //! What of a shared limit is one user's, so that no other can use it up.
 //!
 //! The part of a user is the rate divided by the users that have allocations under the limit, however
-//! many allocations each has. As long as a user sends no more than that, it is modest. The last of
-//! what is saved is kept for the modest: others meet the limit a little earlier. All parts together are
-//! no more than the rate, so the modest always find something; what they leave is for whoever wants
-//! it, and who is alone has all.
+//! many allocations each has. As long as a user sends no more than that, it is modest, and passes
+//! whatever others have taken: even one large datagram of somebody else holds up nobody. All parts
+//! together are no more than the rate, so the sum stays exact. What the modest leave is for whoever
+//! wants it, but for what they may have saved; and who is alone has all.
 //!
 //! Nobody is told who comes or goes: a user shares as long as one of its allocations holds its part.
 
@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::pot::Dues;
-use super::{BILLION, Direction, Kind, SLICE, nanoseconds};
+use super::{BILLION, BURST, Direction, Kind, SLICE, nanoseconds};
 use crate::policy::limits::UserKey;
 
 /// What the modest may save up together, and what is kept for them at most, as time at the full rate:
@@ -23,6 +23,9 @@ pub const KEPT: Duration = Duration::from_millis(50);
 
 /// What a user may save up of its part in any case, in bytes and datagrams: two datagrams.
 pub const LEAST: [u64; 2] = [3_000, 2];
+
+/// For how long at most a user is not modest for what several of its allocations sent elsewhere.
+pub const REMEMBERED: Duration = Duration::from_secs(1);
 
 /// In how many pieces at most a slice is cut where many draw on one pot, so that what they have drawn and
 /// not used is little.
@@ -70,8 +73,7 @@ impl Part {
         self.sharers.load(Ordering::Relaxed).max(1)
     }
 
-    /// Pays for what has passed elsewhere. A user that is above its part there owes nothing for that: it
-    /// is not modest now, no more.
+    /// Pays for what has passed elsewhere, but not for what was above the part there.
     pub(super) fn pay(
         &self,
         [since, now]: [Instant; 2],
@@ -80,12 +82,11 @@ impl Part {
     ) {
         let sharers = self.sharers();
         if units > 0 && sharers > 1 {
-            self.dues.pay(
-                since,
-                place,
-                part_time(units.saturating_mul(BILLION as u64), rate, sharers),
-            );
-            self.dues.forgive(now, place, saved(place.1, rate, sharers));
+            let passed = part_time(units.saturating_mul(BILLION as u64), rate, sharers);
+            let elapsed = nanoseconds(now.saturating_duration_since(since));
+            self.dues.pay(since, place, passed.min(elapsed));
+            let most = saved(place.1, rate, sharers).saturating_add(nanoseconds(REMEMBERED));
+            self.dues.forgive(now, place, most);
         }
     }
 }
@@ -105,9 +106,19 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Whether nothing holds it back but its part.
+    pub(super) fn is_free(self) -> bool {
+        self.modest && self.sharers > 1
+    }
+
     /// What it must leave for others.
     pub(super) fn leaves(self) -> Duration {
         if self.modest { Duration::ZERO } else { kept(self.sharers) }
+    }
+
+    /// How much of a pot may be taken, in nanoseconds at the full rate, before it is held back.
+    pub(super) fn reach(self) -> u64 {
+        if self.is_free() { u64::MAX } else { nanoseconds(BURST.saturating_sub(self.leaves())) }
     }
 
     /// What it takes at a time.

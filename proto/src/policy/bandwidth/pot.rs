@@ -90,29 +90,19 @@ impl Pot {
         Self { dues: Dues::new(begin, BURST), taken: Default::default() }
     }
 
-    /// Takes so much time, unless all is taken but what is kept for others.
+    /// Takes so much time, unless so much is taken already.
     pub(super) fn take(
         &self,
         now: Instant,
         place: (Direction, Kind),
         time: u64,
-        kept: Duration,
+        reach: u64,
     ) -> bool {
-        let taken = self.dues.take(now, place, time, nanoseconds(BURST.saturating_sub(kept)));
+        let taken = self.dues.take(now, place, time, reach);
         if taken {
             self.taken[place.0 as usize][place.1 as usize].fetch_add(time, Ordering::Relaxed);
         }
         taken
-    }
-
-    /// How long nothing is there but what is kept for others; `None` if there is something.
-    pub(super) fn lacks(
-        &self,
-        now: Instant,
-        place: (Direction, Kind),
-        kept: Duration,
-    ) -> Option<Duration> {
-        self.dues.lacks(now, place, nanoseconds(BURST.saturating_sub(kept)))
     }
 }
 

@@ -88,6 +88,7 @@ impl Valve {
         match &self.source {
             Source::Pot { open, .. } if !standing.modest => *open,
             Source::Pot { .. } => self.level,
+            Source::Time(_) if standing.is_free() => self.level.max(level_of(self.rate, SLICE)),
             Source::Time(_) => self.level.saturating_sub(level_of(self.rate, standing.leaves())),
         }
     }
@@ -123,7 +124,7 @@ impl Valve {
         let Source::Pot { pot, open } = &mut self.source else { return false };
         let owed = [self.level, *open].map(|level| level.min(0).unsigned_abs() / self.rate);
         let time = owed[0].saturating_add(owed[1]).saturating_add(slice);
-        if !pot.take(now, (direction, self.kind), time, standing.leaves()) {
+        if !pot.take(now, (direction, self.kind), time, standing.reach()) {
             return false;
         }
         for (level, owed) in [&mut self.level, &mut *open].into_iter().zip(owed) {
@@ -160,7 +161,9 @@ impl Valve {
             return None;
         }
         let time = match &self.source {
-            Source::Pot { pot, .. } => pot.lacks(now, (direction, self.kind), standing.leaves())?,
+            Source::Pot { pot, .. } => {
+                pot.dues.lacks(now, (direction, self.kind), standing.reach())?
+            }
             Source::Time(_) => {
                 let lacking = level_of(self.rate, PAUSE).saturating_sub(self.left(standing));
                 let lacking = u64::try_from(lacking).unwrap_or_default();
