@@ -117,9 +117,9 @@ impl Call {
                 if sent % RENEWAL == RENEWAL - 1 {
                     self.renew();
                 }
-                if self.client.send_channel(self.channel, &sent.to_be_bytes()).is_ok() {
-                    underway.insert(sent);
-                }
+                underway.insert(sent);
+                // What could not even be sent never comes back, and is lost.
+                drop(self.client.send_channel(self.channel, &sent.to_be_bytes()));
                 sent += 1;
                 due = (due + PACE).max(clock::now());
                 self.hear(due, &mut underway);

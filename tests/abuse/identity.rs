@@ -1,10 +1,11 @@
 //! T2: getting in, and getting in as somebody else.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use client::stun_rs::attributes::stun::{Nonce, Realm, UserName};
-use client::stun_rs::attributes::turn::LifeTime;
+use client::stun_rs::attributes::turn::{LifeTime, RequestedTrasport};
 use client::stun_rs::methods::{ALLOCATE, REFRESH};
 use client::stun_rs::{Algorithm, AlgorithmId, HMACKey, MessageClass, TransactionId};
 use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnClient, wire};
@@ -47,17 +48,97 @@ fn lives(client: &mut TurnClient) -> bool {
     client.refresh(Duration::from_secs(600)).is_ok()
 }
 
+/// Who exists must not be seen in any part of an answer, nor in when it comes.
 fn enumerate(target: &mut Target) -> Outcome {
-    let mut answers = Vec::new();
-    let known = target.credentials("alice");
-    for username in [&known.username, &format!("{}:nobody", unix_s() + 3600), "nobody", "12:x"] {
-        let who = Credentials::new(username, "a wrong password");
-        let mut client = target.with(ATTACKER, who, Transport::Udp);
-        let answer = client.request(ALLOCATE, &[]);
-        answers.push(refused_with(answer));
+    const CASES: [&str; 4] = ["wrong password", "unknown", "malformed", "expired"];
+    let known = target.credentials("alice").username;
+    let names = [&known, &format!("{}:nobody", unix_s() + 3600), "nobody", "12:x"];
+    let mut guessers = [ATTACKER, VICTIM].map(|from| {
+        names.map(|name| {
+            let who = Credentials::new(name, "a wrong password");
+            let mut client = target.with(from, who, Transport::Udp);
+            let code = refused_with(client.request(ALLOCATE, &[]));
+            (client, code)
+        })
+    });
+    let codes: Vec<_> = guessers.iter().flatten().map(|(_, code)| *code).collect();
+    let mut forms = BTreeSet::new();
+    let (mut odd, mut fewest) = (Vec::new(), usize::MAX);
+    // A difference that is one shows each time; noise does not.
+    for _ in 0..3 {
+        let times = interleaved(&mut guessers, &mut forms);
+        fewest = times.iter().map(Vec::len).fold(fewest, usize::min);
+        odd = apart(&times);
+        if odd.is_empty() {
+            break;
+        }
     }
-    let same = answers.iter().all(|answer| *answer == Some(401));
-    outcome(same, format!("wrong password, unknown, malformed, expired: {answers:?}"))
+    let odd: Vec<_> = odd
+        .iter()
+        .map(|(one, other, by)| format!("{} from {} by {by:.1?}", CASES[*one], CASES[*other]))
+        .collect();
+    let same = codes.iter().all(|code| *code == Some(401)) && forms.len() == 1;
+    outcome(
+        same && odd.is_empty() && fewest >= 50,
+        format!(
+            "codes {codes:?}, {} form of answers; {fewest} of each told apart by time: {odd:?}",
+            forms.len()
+        ),
+    )
+}
+
+/// Guesses by turns, so that what else happens here slows all of them: how long each answer took, by
+/// the name that was guessed. Their forms are noted, without what is another in each answer.
+fn interleaved(
+    guessers: &mut [[(TurnClient, Option<u16>); 4]; 2],
+    forms: &mut BTreeSet<Vec<u8>>,
+) -> [Vec<Duration>; 4] {
+    /// So that no source is answered less often than others.
+    const PACE: Duration = Duration::from_millis(11);
+    const ROUNDS: usize = 40;
+    let mut times = [const { Vec::new() }; 4];
+    let mut due = clock::now();
+    for number in 0..ROUNDS * 8 {
+        let (client, _) = &guessers[number / 4 % 2][number % 4];
+        let guess = client.draft(ALLOCATE, &[RequestedTrasport::default().into()]);
+        let guess = guess.expect("a message").0;
+        let socket = client.socket().expect("over UDP");
+        socket.set_read_timeout(Some(SOON)).expect("a timeout");
+        let asked = clock::now();
+        if let Some(answer) = raw::ask(socket, &guess) {
+            times[number % 4].push(clock::now() - asked);
+            forms.insert(raw::timeless(&answer));
+        }
+        due = (due + PACE).max(clock::now());
+        clock::rest_until(due);
+    }
+    times
+}
+
+/// Which medians differ by more than three times their standard error, and by more than what bytes
+/// of a longer name may cost.
+fn apart(times: &[Vec<Duration>; 4]) -> Vec<(usize, usize, Duration)> {
+    const LEAST: Duration = Duration::from_micros(8);
+    let middle = |of: &[Duration]| {
+        let mut sorted = of.to_vec();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(Duration::MAX)
+    };
+    let medians = times.each_ref().map(|of| middle(of));
+    let errors = [0, 1, 2, 3].map(|case| {
+        let off: Vec<_> = times[case].iter().map(|time| time.abs_diff(medians[case])).collect();
+        let count = u32::try_from(off.len().max(1)).expect("a number of samples");
+        // Of the normal distribution: 1.4826 makes a standard deviation of it, 1.2533 that of medians.
+        middle(&off).as_secs_f64() * 1.4826 * 1.2533 / f64::from(count).sqrt()
+    });
+    let pairs = (0..4).flat_map(|one| (0..one).map(move |other| (one, other)));
+    pairs
+        .filter_map(|(one, other)| {
+            let by = medians[one].abs_diff(medians[other]);
+            let noise = 3.0 * errors[one].hypot(errors[other]);
+            (by > LEAST && by.as_secs_f64() > noise).then_some((one, other, by))
+        })
+        .collect()
 }
 
 fn guess(target: &mut Target) -> Outcome {

@@ -9,6 +9,7 @@
 //! and that no call loses a packet. coturn's column is there to be read: its defaults are others.
 
 mod calls;
+mod dialogue;
 mod exhaustion;
 mod faults;
 mod flood;
@@ -26,7 +27,7 @@ mod tenants;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use calls::{Calls, Lost};
-use target::{Kind, Target};
+use target::{Kind, Setup, Target};
 
 /// What an attacker got: `Ok` says why nothing, `Err` what.
 type Outcome = Result<String, String>;
@@ -39,16 +40,13 @@ struct Attack {
 
 /// Tries attacks on both servers, one after the other, and demands that ours holds.
 fn judge(threat: &str, attacks: &[Attack]) {
-    conclude(threat, attacks, Kind::ALL.map(|kind| column(Target::start(kind), attacks)));
+    judge_as(threat, attacks, &Setup::default());
 }
 
-/// The same with attacks that need a whole core, so that the server is left alone on the other.
-fn judge_on_one_core(threat: &str, attacks: &[Attack]) {
-    conclude(
-        threat,
-        attacks,
-        Kind::ALL.map(|kind| column(Target::start_on_one_core(kind), attacks)),
-    );
+/// The same with servers that are set up like this.
+fn judge_as(threat: &str, attacks: &[Attack], setup: &Setup) {
+    let start = |kind| Target::start_as(kind, setup.clone());
+    conclude(threat, attacks, Kind::ALL.map(|kind| column(start(kind), attacks)));
 }
 
 /// The same with attacks that take long and cost little: on both servers at once.

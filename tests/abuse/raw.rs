@@ -19,6 +19,7 @@ pub(super) const REFRESH: u16 = 0x0004;
 pub(super) const CREATE_PERMISSION: u16 = 0x0008;
 pub(super) const CHANNEL_BIND: u16 = 0x0009;
 pub(super) const CONNECT: u16 = 0x000A;
+pub(super) const CONNECTION_BIND: u16 = 0x000B;
 /// What is added to a method for another class.
 pub(super) const INDICATION: u16 = 0x0010;
 pub(super) const SUCCESS: u16 = 0x0100;
@@ -27,14 +28,21 @@ pub(super) const ERROR: u16 = 0x0110;
 pub(super) const RESPONSE_ADDRESS: u16 = 0x0002;
 pub(super) const CHANGE_REQUEST: u16 = 0x0003;
 pub(super) const USERNAME: u16 = 0x0006;
+pub(super) const INTEGRITY: u16 = 0x0008;
 pub(super) const LIFETIME: u16 = 0x000D;
+pub(super) const PEER: u16 = 0x0012;
+pub(super) const REALM: u16 = 0x0014;
+pub(super) const NONCE: u16 = 0x0015;
 pub(super) const TRANSPORT: u16 = 0x0019;
 pub(super) const RESPONSE_PORT: u16 = 0x0027;
+pub(super) const CONNECTION_ID: u16 = 0x002A;
 
 pub(super) const COOKIE: [u8; 4] = [0x21, 0x12, 0xA4, 0x42];
 
 /// REQUESTED-TRANSPORT: UDP.
 pub(super) const UDP: [u8; 4] = [17, 0, 0, 0];
+/// REQUESTED-TRANSPORT: TCP.
+pub(super) const TCP: [u8; 4] = [6, 0, 0, 0];
 
 /// A message with a transaction id of its own.
 pub(super) fn message(kind: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
@@ -57,6 +65,43 @@ pub(super) fn appended(message: &[u8], kind: u16, value: &[u8]) -> Vec<u8> {
 /// The type of a message.
 pub(super) fn kind(bytes: &[u8]) -> Option<u16> {
     bytes.first_chunk().map(|kind| u16::from_be_bytes(*kind))
+}
+
+/// Where the value of each attribute of a message lies, with its type.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, std::ops::Range<usize>)> {
+    let mut at = 20;
+    std::iter::from_fn(move || {
+        let [k0, k1, l0, l1] = *bytes.get(at..)?.first_chunk()?;
+        let value = at + 4..at + 4 + usize::from(u16::from_be_bytes([l0, l1]));
+        at = value.end.next_multiple_of(4);
+        Some((u16::from_be_bytes([k0, k1]), value))
+    })
+}
+
+/// The value of the first attribute of a type.
+pub(super) fn value(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    let (_, value) = attributes(bytes).find(|(found, _)| *found == kind)?;
+    bytes.get(value)
+}
+
+/// A message without what differs from one to the next: its transaction id and its nonce.
+pub(super) fn timeless(bytes: &[u8]) -> Vec<u8> {
+    let mut message = bytes.to_vec();
+    let nonces = attributes(bytes).filter(|(kind, _)| *kind == NONCE).map(|(_, value)| value);
+    for blank in nonces.chain(std::iter::once(8..20)) {
+        if let Some(blank) = message.get_mut(blank) {
+            blank.fill(0);
+        }
+    }
+    message
+}
+
+/// An address as XOR-PEER-ADDRESS writes it.
+pub(super) fn xor_address(address: SocketAddrV4) -> [u8; 8] {
+    let [p0, p1] = (address.port() ^ 0x2112).to_be_bytes();
+    let [a, b, c, d] = address.ip().octets();
+    let [m0, m1, m2, m3] = COOKIE;
+    [0, 1, p0, p1, a ^ m0, b ^ m1, c ^ m2, d ^ m3]
 }
 
 /// The code of an error response.

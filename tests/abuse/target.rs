@@ -1,6 +1,7 @@
 //! The servers under attack, with the same users, addresses and features.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::conformance::rest_credentials;
@@ -11,7 +12,7 @@ use client::{
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, await_ready, command};
+use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready};
 use crate::process::Process;
 use crate::site::{EXTERNAL, EXTERNAL6, INTERNAL, Site};
 use rig::clock;
@@ -27,6 +28,13 @@ pub(super) const CROWD: [u8; 2] = [198, 18];
 const SERVERS_CORE: usize = 1;
 pub(super) const ATTACKERS_CORE: usize = 0;
 
+/// The relayed ports of a server with few.
+pub(super) const FEW_PORTS: usize = 20;
+const FEW: &str = "50000-50019";
+
+/// What operators present at the administration of ours.
+pub(super) const ADMIN_TOKEN: &str = "abuse-admin-token-77b2f0";
+
 /// How soon a server of this host answers, if at all.
 pub(super) const SOON: Duration = Duration::from_millis(400);
 
@@ -41,12 +49,55 @@ impl Kind {
     pub(super) const ALL: [Self; 2] = [Self::Ours, Self::Coturn];
 }
 
+/// How a server is set up.
+#[derive(Clone, Default)]
+pub(super) struct Setup {
+    /// Lines of our file beside those of [`file`].
+    pub(super) tables: String,
+    /// Relayed ports, unless there are plenty.
+    pub(super) ports: Option<&'static str>,
+    /// Whether it speaks TLS and DTLS too, at [`secure`].
+    pub(super) tls: bool,
+    /// How many descriptors it may have.
+    pub(super) descriptors: Option<u32>,
+    /// Whether it tells its log everything.
+    pub(super) talkative: bool,
+    /// Whether it has a core for itself, and one worker there.
+    pub(super) one_core: bool,
+}
+
+impl Setup {
+    fn file(&self) -> RelayFile {
+        let mut file = file();
+        file.tables.clone_from(&self.tables);
+        if let Some(ports) = self.ports {
+            file.ports = ports;
+        }
+        if self.one_core || self.ports.is_some() {
+            file.workers = 1;
+        }
+        if self.tls {
+            let listener = |transport| {
+                let at = secure();
+                format!(
+                    "[[listen]]\naddress = \"{at}\"\ntransport = \"{transport}\"\nside = \"internal\"\n"
+                )
+            };
+            file.tables += &["tls", "dtls"].map(listener).concat();
+            file.tables +=
+                "[tls]\ncertificates = [{ certificate = \"tls.pem\", key = \"tls.key\" }]\n";
+        }
+        file
+    }
+}
+
 /// A server that is under attack.
 pub(super) struct Target {
     pub(super) site: Site,
     pub(super) kind: Kind,
-    home: Home,
-    process: Process,
+    pub(super) home: Home,
+    pub(super) process: Process,
+    setup: Setup,
     /// Attacks so far: each has accounts of its own.
     round: u32,
 }
@@ -54,38 +105,26 @@ pub(super) struct Target {
 impl Target {
     /// Starts a server at a site of its own.
     pub(super) fn start(kind: Kind) -> Self {
-        Self::start_as(kind, |site, home| launch(site, home, kind, &file().toml()))
+        Self::start_as(kind, Setup::default())
     }
 
-    /// Starts one that has a core for itself, and one worker there.
-    pub(super) fn start_on_one_core(kind: Kind) -> Self {
-        let text = RelayFile { workers: 1, ..file() }.toml();
-        Self::start_as(kind, |site, home| {
-            // Programs stay where they are started.
-            on_core(SERVERS_CORE, || launch(site, home, kind, &text))
-        })
-    }
-
-    fn start_as(kind: Kind, launch: impl FnOnce(&Site, &Home) -> Process) -> Self {
+    /// Starts one as told.
+    pub(super) fn start_as(kind: Kind, setup: Setup) -> Self {
         let site = Site::new();
         site.client.address("relay", &["10.25.1.66/24", "10.25.1.99/24"]);
         let [a, b] = CROWD;
         site.relay.ip(&format!("route add {a}.{b}.0.0/16 via 10.25.1.2"));
         let home = Home::with_pool_key();
-        let process = launch(&site, &home);
-        Self { site, kind, home, process, round: 0 }
+        home.certificate("tls", "turn.example.org");
+        home.write("admin-token", ADMIN_TOKEN);
+        let process = launch(&site, &home, kind, &setup);
+        Self { site, kind, home, process, setup, round: 0 }
     }
 
-    /// Starts ours for attacks that go on longer than what they leave behind.
-    #[cfg(feature = "soak")]
-    pub(super) fn start_for_long() -> Self {
-        let mut target = Self::start(Kind::Ours);
-        target.process.kill();
-        let limits =
-            "[limits]\nallocations_per_client = 5000\nnew_peers_per_minute_per_client = 100000";
-        let text = file().toml() + limits;
-        target.process = launch(&target.site, &target.home, Kind::Ours, &text);
-        target
+    /// Starts one that has [`FEW_PORTS`] relayed ports, and gives all of them to whoever asks.
+    pub(super) fn start_with_few_ports(kind: Kind) -> Self {
+        let tables = format!("[limits]\nallocations = {FEW_PORTS}\n");
+        Self::start_as(kind, Setup { tables, ports: Some(FEW), ..Setup::default() })
     }
 
     /// Another attack begins.
@@ -97,7 +136,7 @@ impl Target {
     pub(super) fn crash(&mut self) -> Duration {
         let died = clock::now();
         self.process.kill();
-        self.process = launch(&self.site, &self.home, self.kind, &file().toml());
+        self.process = launch(&self.site, &self.home, self.kind, &self.setup);
         let probe = || self.guest("10.25.1.66", "probe").binding().ok();
         clock::await_some(Duration::from_secs(10), "the server to answer again", probe);
         clock::now() - died
@@ -268,6 +307,11 @@ pub(super) fn server() -> SocketAddr {
     SocketAddr::new(INTERNAL.parse().expect("an address"), 3478)
 }
 
+/// Where those that speak TLS and DTLS listen for them.
+pub(super) fn secure() -> SocketAddr {
+    SocketAddr::new(INTERNAL.parse().expect("an address"), 5349)
+}
+
 /// Some port of an address.
 fn address(host: &str) -> SocketAddr {
     SocketAddr::new(host.parse::<IpAddr>().expect("an address"), 0)
@@ -300,35 +344,70 @@ pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> 
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn launch(site: &Site, home: &Home, kind: Kind, text: &str) -> Process {
-    match kind {
-        Kind::Ours => {
-            let path = home.write("relay-9641.toml", text);
-            let path = path.to_str().expect("a path in UTF-8");
-            let mut relay = Process::start(&mut command(&site.relay, &["relay", "--config", path]));
-            await_ready(&site.relay, &mut relay, METRICS);
-            relay
-        }
-        Kind::Coturn => {
-            let inside = |name: &str| home.path(name).display().to_string();
-            let mut program = site.relay.command("turnserver");
-            program.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--mobility"]);
-            program.args(["--realm=turn.example.org", "--use-auth-secret", "--log-file=stdout"]);
-            program.args([
-                format!("--static-auth-secret={REST_SECRET}"),
-                format!("--listening-ip={INTERNAL}"),
-                format!("--relay-ip={EXTERNAL}"),
-                format!("--relay-ip={EXTERNAL6}"),
-                format!("--pidfile={}", inside("coturn.pid")),
-                format!("--userdb={}", inside("coturn.db")),
-            ]);
-            let mut coturn = Process::start(&mut program);
-            coturn.until(Duration::from_secs(10), "coturn to listen", |_| {
-                let sockets = site.relay.command("ss").args(["-Hltun", "sport = :3478"]).output();
-                let sockets = String::from_utf8(sockets.ok()?.stdout).ok()?;
-                (sockets.contains("udp") && sockets.contains("tcp")).then_some(())
-            });
-            coturn
+fn launch(site: &Site, home: &Home, kind: Kind, setup: &Setup) -> Process {
+    let start = || match kind {
+        Kind::Ours => launch_ours(site, home, setup),
+        Kind::Coturn => launch_coturn(site, home, setup),
+    };
+    // Programs stay on the core where they are started.
+    if setup.one_core { on_core(SERVERS_CORE, start) } else { start() }
+}
+
+/// A program on the relay's machine, with no more descriptors than it may have.
+fn program(site: &Site, name: &str, setup: &Setup) -> Command {
+    match setup.descriptors {
+        None => site.relay.command(name),
+        Some(most) => {
+            let mut limited = site.relay.command("prlimit");
+            limited.args([&format!("--nofile={most}:{most}"), name]);
+            limited
         }
     }
+}
+
+fn launch_ours(site: &Site, home: &Home, setup: &Setup) -> Process {
+    let path = home.write("relay-9641.toml", &setup.file().toml());
+    let binary = av_edge();
+    let mut program = program(site, binary.to_str().expect("a path in UTF-8"), setup);
+    program.args(["relay", "--config"]).arg(path);
+    if setup.talkative {
+        program.env("AV_EDGE_LOG", "trace");
+    }
+    let mut relay = Process::start(&mut program);
+    await_ready(&site.relay, &mut relay, METRICS);
+    relay
+}
+
+fn launch_coturn(site: &Site, home: &Home, setup: &Setup) -> Process {
+    let inside = |name: &str| home.path(name).display().to_string();
+    let mut program = program(site, "turnserver", setup);
+    program.args(["-n", "--no-cli", "--mobility"]);
+    program.args(["--realm=turn.example.org", "--use-auth-secret", "--log-file=stdout"]);
+    program.args([
+        format!("--static-auth-secret={REST_SECRET}"),
+        format!("--listening-ip={INTERNAL}"),
+        format!("--relay-ip={EXTERNAL}"),
+        format!("--relay-ip={EXTERNAL6}"),
+        format!("--pidfile={}", inside("coturn.pid")),
+        format!("--userdb={}", inside("coturn.db")),
+    ]);
+    if setup.tls {
+        program.args([format!("--cert={}", inside("tls.pem"))]);
+        program.args([format!("--pkey={}", inside("tls.key"))]);
+    } else {
+        program.args(["--no-tls", "--no-dtls"]);
+    }
+    if let Some((first, last)) = setup.ports.and_then(|ports| ports.split_once('-')) {
+        program.args([format!("--min-port={first}"), format!("--max-port={last}")]);
+    }
+    if setup.talkative {
+        program.arg("--Verbose");
+    }
+    let mut coturn = Process::start(&mut program);
+    coturn.until(Duration::from_secs(10), "coturn to listen", |_| {
+        let sockets = site.relay.command("ss").args(["-Hltun", "sport = :3478"]).output();
+        let sockets = String::from_utf8(sockets.ok()?.stdout).ok()?;
+        (sockets.contains("udp") && sockets.contains("tcp")).then_some(())
+    });
+    coturn
 }

@@ -1,11 +1,14 @@
 //! T6: between clients.
 
-use std::collections::HashSet;
-use std::net::UdpSocket;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use client::{Event, TurnClient};
 
-use super::target::{ATTACKER, SOON, Target};
+use super::dialogue::Dialogue;
+use super::raw;
+use super::target::{ATTACKER, FEW_PORTS, SOON, Target, VICTIM};
 use super::{Attack, Outcome, judge, outcome};
 use crate::site::PEER;
 
@@ -42,27 +45,37 @@ fn uninvited(target: &mut Target) -> Outcome {
     outcome(!heard, format!("the client heard it: {heard}"))
 }
 
+/// Of so few ports that a server which draws among all of them would hardly miss those that rest:
+/// once in 4,845 times.
 fn heir(target: &mut Target) -> Outcome {
-    let (mut first, allocation) = target.tenant(ATTACKER, "first");
-    let (peer, at) = target.peer();
-    first.bind_channel(at).expect("a channel");
-    first.release().expect("it ends");
-    let mut heirs = Vec::new();
-    let mut ports = HashSet::new();
-    for number in 0..15 {
-        let (client, own) = target.tenant(ATTACKER, &format!("heir-{}", number % 2));
+    const GONE: usize = 4;
+    let few = Target::start_with_few_ports(target.kind);
+    let (peer, at) = few.peer();
+    let mut ended = Vec::new();
+    for _ in 0..GONE {
+        let (mut first, allocation) = few.tenant(VICTIM, "first");
+        first.bind_channel(at).expect("a channel");
+        ended.push((first, allocation.relayed));
+    }
+    for (first, _) in &mut ended {
+        first.release().expect("it ends");
+    }
+    let (mut heirs, mut ports) = (Vec::new(), HashSet::new());
+    for number in 0..FEW_PORTS - GONE {
+        let (client, own) = few.tenant(ATTACKER, &format!("heir-{}", number % 4));
         ports.insert(own.relayed.port());
         heirs.push(client);
     }
-    for _ in 0..3 {
-        peer.send_to(b"are you still there?", allocation.relayed).expect("it is sent");
+    for (_, relayed) in &ended {
+        peer.send_to(b"are you still there?", relayed).expect("it is sent");
     }
-    let heard = heirs.iter_mut().any(hears_quickly) || hears(&mut first);
-    let same = ports.contains(&allocation.relayed.port());
-    for mut heir in heirs {
-        drop(heir.release());
-    }
-    outcome(!heard && !same, format!("its port was given out again: {same}; heard: {heard}"))
+    let heard = heirs.iter_mut().any(hears_quickly);
+    let heard = heard || ended.iter_mut().any(|(first, _)| hears_quickly(first));
+    let again = ended.iter().filter(|(_, relayed)| ports.contains(&relayed.port())).count();
+    outcome(
+        !heard && again == 0,
+        format!("of {FEW_PORTS} ports, {again} of {GONE} were given out again; heard: {heard}"),
+    )
 }
 
 fn hears_quickly(client: &mut TurnClient) -> bool {
@@ -75,28 +88,88 @@ fn channel(target: &mut Target) -> Outcome {
     let channel = owner.bind_channel(at).expect("a channel");
     let (mut thief, _) = target.tenant(ATTACKER, "thief-of-channel");
     thief.send_channel(channel, b"as if I were you").expect("it is sent");
-    let (count, _) = super::raw::drain(&peer);
+    let (count, _) = raw::drain(&peer);
     outcome(count == 0, format!("{count} packets of the thief reached the peer"))
 }
 
+/// Numbers of the victim's connections, which wait for it to claim them: the thief knows some of
+/// its own, tries what is near, what is not, and at last the right ones.
 fn connection(target: &mut Target) -> Outcome {
-    use super::raw;
-    let mut thief = target.caller(ATTACKER, "thief-of-connection");
-    drop(thief.binding());
-    let socket = target.connection(ATTACKER).expect("it is taken");
-    let mut granted = 0;
-    for number in 0..200_u32 {
-        let bind = raw::message(0x000B, &[(0x002A, &number.to_be_bytes())]);
-        let mut line = &socket;
-        if std::io::Write::write_all(&mut line, &bind).is_err() {
-            break;
-        }
-        let mut answer = [0; 512];
-        match std::io::Read::read(&mut line, &mut answer) {
-            Ok(len @ 1..) if raw::kind(&answer[..len]) == Some(0x010B) => granted += 1,
-            Ok(1..) => {}
-            Ok(0) | Err(_) => break,
+    let listen = || target.site.peer.enter(|| TcpListener::bind((PEER, 0))).expect("a port");
+    let [mut thief, mut victim] =
+        [(ATTACKER, "thief-of-connection"), (VICTIM, "owner-of-connection")]
+            .map(|(from, user)| Connected::open(target, from, user));
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        numbers.extend([&mut thief, &mut victim].map(|tenant| tenant.connect(&listen())));
+    }
+    let mut sorted = numbers.clone();
+    sorted.sort_unstable();
+    // Random numbers are that close once in 80,000 times.
+    let guessable = sorted.windows(2).any(|pair| pair[1] - pair[0] < 4_096);
+    let near = numbers.iter().flat_map(|number| {
+        (1..=25).flat_map(|by| [number.wrapping_sub(by), number.wrapping_add(by)])
+    });
+    let far = (0..100_u32).map(|number| number.wrapping_mul(2_654_435_761));
+    let right = [numbers[1], numbers[3]];
+    let mut bind = Dialogue::open(target, ATTACKER, "thief-of-connection");
+    let (mut granted, mut codes) = (0, BTreeMap::<_, usize>::new());
+    for number in near.chain(far).chain(right) {
+        let id = (raw::CONNECTION_ID, &number.to_be_bytes()[..]);
+        let answer = bind.ask(raw::CONNECTION_BIND, &[id]).unwrap_or_default();
+        if raw::kind(&answer) == Some(raw::CONNECTION_BIND | raw::SUCCESS) {
+            granted += 1;
+            bind = Dialogue::open(target, ATTACKER, "thief-of-connection");
+        } else {
+            *codes.entry(raw::code(&answer)).or_default() += 1;
         }
     }
-    outcome(granted == 0, format!("{granted} numbers were good"))
+    let served = victim.claim(target, right[0]);
+    outcome(
+        granted == 0 && served && !guessable,
+        format!(
+            "{granted} numbers were good, others {codes:?}; one tells the next: {guessable}; the \
+             owner claims its own: {served}"
+        ),
+    )
+}
+
+/// An account with an allocation for TCP, and connections to a peer that it has not claimed.
+struct Connected {
+    control: Dialogue,
+    from: &'static str,
+    user: &'static str,
+    peers: Vec<TcpStream>,
+}
+
+impl Connected {
+    fn open(target: &Target, from: &'static str, user: &'static str) -> Self {
+        let mut control = Dialogue::open(target, from, user);
+        let answer = control.ask(raw::ALLOCATE, &[(raw::TRANSPORT, &raw::TCP)]);
+        let kind = answer.as_deref().and_then(raw::kind);
+        assert_eq!(kind, Some(raw::ALLOCATE | raw::SUCCESS), "an allocation for TCP");
+        Self { control, from, user, peers: Vec::new() }
+    }
+
+    /// The number of one more connection, to another peer.
+    fn connect(&mut self, listener: &TcpListener) -> u32 {
+        let Ok(SocketAddr::V4(peer)) = listener.local_addr() else { panic!("no IPv4") };
+        let at = raw::xor_address(peer);
+        let answer = self.control.ask(raw::CONNECT, &[(raw::PEER, &at)]).expect("an answer");
+        self.peers.push(listener.accept().expect("it is connected").0);
+        let number = raw::value(&answer, raw::CONNECTION_ID).and_then(|id| id.try_into().ok());
+        u32::from_be_bytes(number.expect("a number"))
+    }
+
+    /// Whether its first connection carries bytes once it is claimed.
+    fn claim(&mut self, target: &Target, number: u32) -> bool {
+        let mut data = Dialogue::open(target, self.from, self.user);
+        let id = (raw::CONNECTION_ID, &number.to_be_bytes()[..]);
+        let answer = data.ask(raw::CONNECTION_BIND, &[id]).unwrap_or_default();
+        let mut heard = [0; 5];
+        raw::kind(&answer) == Some(raw::CONNECTION_BIND | raw::SUCCESS)
+            && data.line().write_all(b"hello").is_ok()
+            && self.peers[0].read_exact(&mut heard).is_ok()
+            && heard == *b"hello"
+    }
 }
