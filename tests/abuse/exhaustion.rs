@@ -8,13 +8,13 @@ use client::AllocateOptions;
 
 use super::raw::{self, Forger};
 use super::reflection::anybody;
-use super::target::{ATTACKER, SOON, Target, VICTIM, server};
+use super::target::{ATTACKER, SOON, Setup, Target, VICTIM, server};
 use super::{Attack, Outcome, judge, judge_at_once, outcome};
 use crate::site::PEER;
 use rig::clock;
 
 /// What memory may grow by that is no trend: buffers and tables of an allocator at work.
-const NOISE_BYTES: u64 = 2 << 20;
+pub(super) const NOISE_BYTES: u64 = 2 << 20;
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "ask from 100,000 forged addresses", run: crowd },
@@ -27,6 +27,11 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "come and go, many times", run: churn },
 ];
 
+pub(super) const PORTS: &[Attack] =
+    &[Attack { name: "keep ports of allocations released", run: hoard_ports }];
+
+pub(super) const SLOW: &[Attack] = &[Attack { name: "drip a byte now and then", run: drip }];
+
 #[test]
 fn sec_008_abuse_t4_the_server_is_not_used_up() {
     judge("T4 the server used up", ATTACKS);
@@ -34,18 +39,12 @@ fn sec_008_abuse_t4_the_server_is_not_used_up() {
 
 #[test]
 fn alloc_018_abuse_t4_ports_that_are_kept_count_like_allocations() {
-    judge(
-        "T4 ports kept",
-        &[Attack { name: "keep ports of allocations released", run: hoard_ports }],
-    );
+    judge("T4 ports kept", PORTS);
 }
 
 #[test]
 fn sec_011_abuse_t4_who_drips_is_cut_off() {
-    judge_at_once(
-        "T4 the server used up, slowly",
-        &[Attack { name: "drip a byte now and then", run: drip }],
-    );
+    judge_at_once("T4 the server used up, slowly", SLOW, &Setup::default());
 }
 
 fn crowd(target: &mut Target) -> Outcome {

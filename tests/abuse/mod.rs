@@ -10,15 +10,19 @@
 
 mod calls;
 mod dialogue;
+mod doors;
 mod exhaustion;
 mod faults;
 mod flood;
 mod garbage;
+mod handshakes;
 mod identity;
 mod networks;
 mod operation;
 mod raw;
 mod reflection;
+mod scarcity;
+mod signals;
 #[cfg(feature = "soak")]
 mod soak;
 mod target;
@@ -50,10 +54,10 @@ fn judge_as(threat: &str, attacks: &[Attack], setup: &Setup) {
 }
 
 /// The same with attacks that take long and cost little: on both servers at once.
-fn judge_at_once(threat: &str, attacks: &[Attack]) {
+fn judge_at_once(threat: &str, attacks: &[Attack], setup: &Setup) {
     let columns = std::thread::scope(|scope| {
-        let columns =
-            Kind::ALL.map(|kind| scope.spawn(move || column(Target::start(kind), attacks)));
+        let start = |kind| Target::start_as(kind, setup.clone());
+        let columns = Kind::ALL.map(|kind| scope.spawn(move || column(start(kind), attacks)));
         columns.map(|column| column.join().expect("a column is made"))
     });
     conclude(threat, attacks, columns);

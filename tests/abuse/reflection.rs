@@ -9,7 +9,7 @@ use super::{Attack, Outcome, judge, outcome};
 use rig::clock;
 
 /// Octets of the IPv4 and UDP headers that a datagram has on the wire.
-const HEADERS: usize = 28;
+pub(super) const HEADERS: usize = 28;
 
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "have small requests answered with much", run: amplify },

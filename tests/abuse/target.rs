@@ -60,6 +60,8 @@ pub(super) struct Setup {
     pub(super) tls: bool,
     /// How many descriptors it may have.
     pub(super) descriptors: Option<u32>,
+    /// How long calls may go on after SIGTERM.
+    pub(super) drain_s: Option<u32>,
     /// Whether it tells its log everything.
     pub(super) talkative: bool,
     /// Whether it has a core for itself, and one worker there.
@@ -103,6 +105,9 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The name of our file in the home.
+    pub(super) const FILE: &str = "relay.toml";
+
     /// Starts a server at a site of its own.
     pub(super) fn start(kind: Kind) -> Self {
         Self::start_as(kind, Setup::default())
@@ -251,11 +256,22 @@ impl Target {
 
     /// A client with these credentials.
     pub(super) fn with(&self, from: &str, who: Credentials, transport: Transport) -> TurnClient {
+        self.with_room(from, who, transport, 4 << 20)
+    }
+
+    /// The same with so much room in its socket, or about.
+    pub(super) fn with_room(
+        &self,
+        from: &str,
+        who: Credentials,
+        transport: Transport,
+        bytes: usize,
+    ) -> TurnClient {
         let options = Options {
             transport,
             bind: Some(address(from)),
             timeout: Duration::from_secs(2),
-            buffer_bytes: Some(4 << 20),
+            buffer_bytes: Some(bytes),
             // What is appended to a message must not be given away by that.
             fingerprint: false,
             ..Options::default()
@@ -281,11 +297,16 @@ impl Target {
 
     /// A connection to the server from this address, if it is taken.
     pub(super) fn connection(&self, from: &str) -> std::io::Result<TcpStream> {
+        self.connection_to(from, server())
+    }
+
+    /// The same to another of its ports.
+    pub(super) fn connection_to(&self, from: &str, to: SocketAddr) -> std::io::Result<TcpStream> {
         use socket2::{Domain, Socket, Type};
         let connect = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             socket.bind(&address(from).into())?;
-            socket.connect_timeout(&server().into(), Duration::from_secs(2))?;
+            socket.connect_timeout(&to.into(), Duration::from_secs(2))?;
             socket.set_read_timeout(Some(SOON))?;
             Ok(socket.into())
         };
@@ -366,7 +387,11 @@ fn program(site: &Site, name: &str, setup: &Setup) -> Command {
 }
 
 fn launch_ours(site: &Site, home: &Home, setup: &Setup) -> Process {
-    let path = home.write("relay-9641.toml", &setup.file().toml());
+    let mut toml = setup.file().toml();
+    if let Some(seconds) = setup.drain_s {
+        toml = toml.replace("drain_s = 60", &format!("drain_s = {seconds}"));
+    }
+    let path = home.write(Target::FILE, &toml);
     let binary = av_edge();
     let mut program = program(site, binary.to_str().expect("a path in UTF-8"), setup);
     program.args(["relay", "--config"]).arg(path);

@@ -78,6 +78,11 @@ impl Process {
         let _ = kill(self.pid(), Signal::SIGTERM);
     }
 
+    /// Asks it to read its files again.
+    pub(crate) fn hang_up(&self) {
+        let _ = kill(self.pid(), Signal::SIGHUP);
+    }
+
     /// Bytes of memory it holds now.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let path = PathBuf::from(format!("/proc/{}/status", self.child.id()));
