@@ -4,7 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::target::{ATTACKER, Kind, Target, file};
+use client::stun_rs::methods::ALLOCATE;
+use client::{Credentials, Transport};
+
+use super::target::{ADMIN_TOKEN, ATTACKER, Kind, Setup, Target, VICTIM, file};
 use super::{Attack, Outcome, judge, outcome};
 use crate::edge::{Home, command};
 use crate::process::Process;
@@ -13,7 +16,7 @@ use crate::site::{EXTERNAL, INTERNAL, Site};
 pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "find an administration or metrics page from outside", run: pages },
     Attack { name: "run it without any protection", run: open_server },
-    Attack { name: "read secrets in its log and its command line", run: secrets },
+    Attack { name: "read secrets in what it says anywhere", run: secrets },
 ];
 
 #[test]
@@ -87,24 +90,57 @@ fn without(toml: &str, keys: &[&str]) -> String {
     kept.filter(|line| *line != "[pool]").collect::<Vec<_>>().join("\n")
 }
 
+/// Whatever a server writes down or answers, at the most talkative, after logins that went well and
+/// ones that did not.
 fn secrets(target: &mut Target) -> Outcome {
-    let who = target.credentials("secretive");
-    let (client, _) = target.tenant(ATTACKER, "secretive");
+    let setup = Setup { whole: true, tls: true, talkative: true, ..Setup::default() };
+    let other = Target::start_as(target.kind, setup);
+    let who = other.credentials("secretive");
+    let (mut client, _) = other.tenant(ATTACKER, "secretive");
+    let (_, at) = other.peer();
+    let channel = client.bind_channel(at).expect("a channel");
+    client.send_channel(channel, b"the-payload-of-a-call").expect("it is sent");
     let nonce = client.nonce().expect("it was challenged").to_owned();
-    let line = target.command_line();
-    let log = target.log();
+    let wrong = Credentials::new(&*who.username, "a-wrong-guess-of-it");
+    drop(other.with(VICTIM, wrong, Transport::Udp).request(ALLOCATE, &[]));
+    let mut places = vec![("command line", other.command_line())];
+    if target.kind == Kind::Ours {
+        // What an operator gets who has the token; and one who has a wrong one.
+        let asked = ["state", "overview", "allocations", "samples", "reasons"];
+        let answers = asked.map(|what| other.operate("GET", &format!("/v1/{what}")));
+        places.extend(answers.map(|it| ("answers to operators", it.expect("an answer"))));
+        let explained = other.operate("GET", &format!("/v1/explain?subject={VICTIM}"));
+        places.push(("explanations", explained.expect("an answer")));
+        places.push(("metrics", other.metrics()));
+    }
+    client.release().expect("it ends");
+    if target.kind == Kind::Ours {
+        let written = || other.records().contains("\"stop\"").then(|| other.records());
+        let written = rig::clock::look_until(Duration::from_secs(5), written);
+        places.push(("records", written.expect("usage records")));
+    }
+    let log = other.log();
+    let key = std::fs::read_to_string(other.home.path("pool.pem")).expect("our own file");
+    let key = key.lines().nth(1).expect("a line of it").to_owned();
+    let debug = target.kind == Kind::Coturn || log.contains("DEBUG");
+    places.push(("log", log));
     let secrets = [
         ("the shared secret", crate::edge::REST_SECRET),
+        ("the pool key", &key),
+        ("the operators' token", ADMIN_TOKEN),
         ("a password", &who.password),
+        ("a wrong password", "a-wrong-guess-of-it"),
         ("a nonce", &nonce),
+        ("a user's name", &who.username),
+        ("payload", "the-payload-of-a-call"),
     ];
-    let told = |text: &str| {
+    let told = places.iter().flat_map(|(place, text)| {
         let told = secrets.iter().filter(|(_, secret)| text.contains(*secret));
-        told.map(|(name, _)| *name).collect::<Vec<_>>()
-    };
-    let (in_log, in_line) = (told(&log), told(&line));
+        told.map(move |(name, _)| format!("{name} in the {place}"))
+    });
+    let told: Vec<String> = told.collect();
     outcome(
-        in_log.is_empty() && in_line.is_empty(),
-        format!("in the log: {in_log:?}; in the command line: {in_line:?}"),
+        told.is_empty() && debug,
+        format!("told, of {} secrets at {} places: {told:?}", secrets.len(), places.len()),
     )
 }

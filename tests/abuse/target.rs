@@ -1,6 +1,7 @@
 //! The servers under attack, with the same users, addresses and features.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use client::{
 };
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::edge::{Home, METRICS, REST_SECRET, RelayFile, av_edge, await_ready};
 use crate::process::Process;
@@ -31,6 +33,12 @@ pub(super) const ATTACKERS_CORE: usize = 0;
 /// The relayed ports of a server with few.
 pub(super) const FEW_PORTS: usize = 20;
 const FEW: &str = "50000-50019";
+
+/// Where operators of ours ask, on its own loopback.
+const ADMIN: &str = "127.0.0.1:9643";
+
+/// Whom a relay of root becomes here.
+const NOBODY: u32 = 65_534;
 
 /// What operators present at the administration of ours.
 pub(super) const ADMIN_TOKEN: &str = "abuse-admin-token-77b2f0";
@@ -56,6 +64,8 @@ pub(super) struct Setup {
     pub(super) tables: String,
     /// Relayed ports, unless there are plenty.
     pub(super) ports: Option<&'static str>,
+    /// Whether ours has all that it can have: doors for operators, usage records.
+    pub(super) whole: bool,
     /// Whether it speaks TLS and DTLS too, at [`secure`].
     pub(super) tls: bool,
     /// How many descriptors it may have.
@@ -69,9 +79,16 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    fn file(&self) -> RelayFile {
+    fn file(&self, records: &Path) -> RelayFile {
         let mut file = file();
         file.tables.clone_from(&self.tables);
+        if self.whole {
+            file.tables += &format!(
+                "[admin]\ntoken_file = \"admin-token\"\n[hardening]\nuser = \"nobody\"\n\
+                 [records]\ninterim_s = 1\nfile = \"{}\"\n",
+                records.display()
+            );
+        }
         if let Some(ports) = self.ports {
             file.ports = ports;
         }
@@ -99,6 +116,8 @@ pub(super) struct Target {
     pub(super) kind: Kind,
     pub(super) home: Home,
     pub(super) process: Process,
+    /// The folder of usage records.
+    records: TempDir,
     setup: Setup,
     /// Attacks so far: each has accounts of its own.
     round: u32,
@@ -122,8 +141,10 @@ impl Target {
         let home = Home::with_pool_key();
         home.certificate("tls", "turn.example.org");
         home.write("admin-token", ADMIN_TOKEN);
-        let process = launch(&site, &home, kind, &setup);
-        Self { site, kind, home, process, setup, round: 0 }
+        let records = TempDir::new().expect("a temporary directory");
+        std::os::unix::fs::chown(records.path(), Some(NOBODY), Some(NOBODY)).expect("we are root");
+        let process = launch(&site, (&home, records.path()), kind, &setup);
+        Self { site, kind, home, process, records, setup, round: 0 }
     }
 
     /// Starts one that has [`FEW_PORTS`] relayed ports, and gives all of them to whoever asks.
@@ -141,7 +162,8 @@ impl Target {
     pub(super) fn crash(&mut self) -> Duration {
         let died = clock::now();
         self.process.kill();
-        self.process = launch(&self.site, &self.home, self.kind, &self.setup);
+        self.process =
+            launch(&self.site, (&self.home, self.records.path()), self.kind, &self.setup);
         let probe = || self.guest("10.25.1.66", "probe").binding().ok();
         clock::await_some(Duration::from_secs(10), "the server to answer again", probe);
         clock::now() - died
@@ -157,16 +179,42 @@ impl Target {
         self.process.descriptors()
     }
 
+    /// The usage records it has written.
+    pub(super) fn records(&self) -> String {
+        let path = self.records.path().join("records.jsonl");
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// What an operator of ours gets for a request, if it is answered.
+    pub(super) fn operate(&self, method: &str, path: &str) -> Option<String> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("http://{ADMIN}{path}"))
+            .header("Authorization", format!("Bearer {ADMIN_TOKEN}"))
+            .body(())
+            .expect("a request");
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(5)))
+            .build()
+            .into();
+        let answer = self.site.relay.enter(|| agent.run(request));
+        answer.ok()?.body_mut().read_to_string().ok()
+    }
+
     /// What it has logged.
     pub(super) fn log(&self) -> String {
         self.process.output()
     }
 
+    /// The page of metrics of ours.
+    pub(super) fn metrics(&self) -> String {
+        let get = || crate::edge::http_get(&format!("http://{METRICS}/metrics"));
+        self.site.relay.enter(get).expect("the relay answers for its metrics")
+    }
+
     /// Sum of a metric of ours over the series that contain all of this.
     pub(super) fn metric(&self, parts: &[&str]) -> u64 {
-        let page =
-            self.site.relay.enter(|| crate::edge::http_get(&format!("http://{METRICS}/metrics")));
-        let page = page.expect("the relay answers for its metrics");
+        let page = self.metrics();
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         let lines = lines.filter(|line| parts.iter().all(|part| line.contains(part)));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
@@ -365,9 +413,9 @@ pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> 
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn launch(site: &Site, home: &Home, kind: Kind, setup: &Setup) -> Process {
+fn launch(site: &Site, (home, records): (&Home, &Path), kind: Kind, setup: &Setup) -> Process {
     let start = || match kind {
-        Kind::Ours => launch_ours(site, home, setup),
+        Kind::Ours => launch_ours(site, home, setup.file(&records.join("records.jsonl")), setup),
         Kind::Coturn => launch_coturn(site, home, setup),
     };
     // Programs stay on the core where they are started.
@@ -386,8 +434,8 @@ fn program(site: &Site, name: &str, setup: &Setup) -> Command {
     }
 }
 
-fn launch_ours(site: &Site, home: &Home, setup: &Setup) -> Process {
-    let mut toml = setup.file().toml();
+fn launch_ours(site: &Site, home: &Home, file: RelayFile, setup: &Setup) -> Process {
+    let mut toml = file.toml();
     if let Some(seconds) = setup.drain_s {
         toml = toml.replace("drain_s = 60", &format!("drain_s = {seconds}"));
     }
@@ -396,7 +444,7 @@ fn launch_ours(site: &Site, home: &Home, setup: &Setup) -> Process {
     let mut program = program(site, binary.to_str().expect("a path in UTF-8"), setup);
     program.args(["relay", "--config"]).arg(path);
     if setup.talkative {
-        program.env("AV_EDGE_LOG", "trace");
+        program.env("AV_EDGE_LOG", "debug");
     }
     let mut relay = Process::start(&mut program);
     await_ready(&site.relay, &mut relay, METRICS);
