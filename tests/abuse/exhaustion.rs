@@ -115,7 +115,7 @@ fn hoard_network(target: &mut Target) -> Outcome {
     const OF_EACH: usize = 64;
     const ELSEWHERE: &str = "10.25.3.2";
     let before = target.descriptors();
-    target.site.relay.ip("route add 10.25.3.0/24 dev internal");
+    target.site.relay.ip("route replace 10.25.3.0/24 dev internal");
     target.site.client.address("relay", &[&format!("{ELSEWHERE}/24")]);
     let mut lines: Vec<TcpStream> = Vec::new();
     for host in 101..=180 {
@@ -274,7 +274,8 @@ fn slow_reader(target: &mut Target) -> Outcome {
     }
     let growth = most.saturating_sub(before);
     outcome(
-        growth <= NOISE_BYTES,
+        // A relay that has just begun takes some for its first connections, too.
+        growth <= 2 * NOISE_BYTES,
         format!(
             "{} MB for a client that does not read: {} KiB more",
             (DATAGRAMS * 1200) >> 20,

@@ -24,7 +24,7 @@ const FLOOD: f64 = 20_000.0;
 /// The least that the kernel drops of requests, so that calls would have lost packets beside them.
 const DROPPED: u64 = 5_000;
 
-const ATTACKS: &[Attack] = &[
+pub(super) const ATTACKS: &[Attack] = &[
     Attack { name: "pour requests out of forged addresses", run: requests },
     Attack { name: "pour payload that belongs to no call", run: payload },
 ];

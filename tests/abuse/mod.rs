@@ -1,12 +1,21 @@
 //! Attacks on a running server, each of which would succeed on a naive one.
 //!
-//! One module for each threat of the model: who uses the relay as a way into [`networks`], as
-//! somebody else ([`identity`]), against others ([`reflection`]) or up ([`exhaustion`], [`flood`]), who sends it
-//! [`garbage`], reaches into another's call ([`tenants`]), waits for [`faults`], or for a careless
-//! [`operation`]. An attack plays from addresses beside that of an honest client, who has calls
+//! | threat | attacks |
+//! | ------ | ------- |
+//! | T1 the relay as a way into networks | [`networks`] |
+//! | T2 getting in, and as somebody else | [`identity`] |
+//! | T3 the server against others | [`reflection`], hellos of DTLS in [`handshakes`] |
+//! | T4 the server used up | [`exhaustion`], [`flood`], [`handshakes`], [`scarcity`], [`doors`] |
+//! | T5 broken input | [`garbage`] |
+//! | T6 between clients | [`tenants`] |
+//! | T7 faults | [`faults`], [`signals`]; clocks that step are simulated, in `tests/rfc8656/clock.rs` |
+//! | T8 operating it | [`operation`] |
+//!
+//! An attack plays from addresses beside that of an honest client, who has calls
 //! over UDP and TCP meanwhile ([`calls`]). [`judge`] tries the attacks of a threat on our release
-//! binary and on Debian's coturn ([`target`]), prints both columns, and demands of ours that it holds
-//! and that no call loses a packet. coturn's column is there to be read: its defaults are others.
+//! binary and on Debian's coturn ([`target`]), prints both columns, and demands of ours that it
+//! holds and that no call loses a packet. coturn's column is there to be read: its defaults are
+//! others. All of them over and over, beside clients that come and go, are the soak.
 
 mod calls;
 mod dialogue;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use client::stun_rs::methods::ALLOCATE;
 use client::{Credentials, Transport};
 
-use super::target::{ADMIN_TOKEN, ATTACKER, Kind, Setup, Target, VICTIM, file};
+use super::target::{ADMIN_TOKEN, ATTACKER, Kind, Reach, Setup, Target, VICTIM, file};
 use super::{Attack, Outcome, judge, outcome};
 use crate::edge::{Home, command};
 use crate::process::Process;
@@ -93,7 +93,7 @@ fn without(toml: &str, keys: &[&str]) -> String {
 /// Whatever a server writes down or answers, at the most talkative, after logins that went well and
 /// ones that did not.
 fn secrets(target: &mut Target) -> Outcome {
-    let setup = Setup { whole: true, tls: true, talkative: true, ..Setup::default() };
+    let setup = Setup { reach: Reach::Whole, talkative: true, ..Setup::default() };
     let other = Target::start_as(target.kind, setup);
     let who = other.credentials("secretive");
     let (mut client, _) = other.tenant(ATTACKER, "secretive");

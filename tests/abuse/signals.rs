@@ -8,7 +8,7 @@ use client::AllocateOptions;
 use super::calls::{self, Calls};
 use super::raw::{self, Forger};
 use super::reflection::anybody;
-use super::target::{ATTACKER, Kind, Setup, Target, VICTIM, server};
+use super::target::{ATTACKER, Kind, SOON, Setup, Target, VICTIM, server};
 use super::{Attack, Outcome, judge, outcome};
 use rig::clock;
 
@@ -88,6 +88,10 @@ fn drain(target: &mut Target) -> Outcome {
     let told = clock::now();
     let crowd = || {
         other.process.terminate();
+        if other.kind == Kind::Ours {
+            let drains = || (other.metric(&["av_edge_relay_draining"]) == 1).then_some(());
+            clock::await_some(SOON, "the drain to begin", drains);
+        }
         let mut heard = Vec::new();
         while clock::now() < told + Duration::from_secs(u64::from(DRAIN_S) - 3) {
             let question = raw::message(raw::ALLOCATE, &[(raw::TRANSPORT, &raw::UDP)]);
@@ -99,6 +103,8 @@ fn drain(target: &mut Target) -> Outcome {
                 let answer = client.allocate(&AllocateOptions::default());
                 heard.push(answer.err().and_then(|error| error.code()));
             }
+            // As many as one source is answered.
+            clock::rest_until(clock::now() + Duration::from_millis(50));
         }
         codes.set(heard);
     };

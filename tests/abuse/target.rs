@@ -57,6 +57,18 @@ impl Kind {
     pub(super) const ALL: [Self; 2] = [Self::Ours, Self::Coturn];
 }
 
+/// How a server is reached.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Over UDP and TCP.
+    #[default]
+    Plain,
+    /// Over TLS and DTLS too, at [`secure`].
+    Secure,
+    /// The same, and ours by operators, with usage records.
+    Whole,
+}
+
 /// How a server is set up.
 #[derive(Clone, Default)]
 pub(super) struct Setup {
@@ -64,10 +76,8 @@ pub(super) struct Setup {
     pub(super) tables: String,
     /// Relayed ports, unless there are plenty.
     pub(super) ports: Option<&'static str>,
-    /// Whether ours has all that it can have: doors for operators, usage records.
-    pub(super) whole: bool,
-    /// Whether it speaks TLS and DTLS too, at [`secure`].
-    pub(super) tls: bool,
+    /// How it is reached.
+    pub(super) reach: Reach,
     /// How many descriptors it may have.
     pub(super) descriptors: Option<u32>,
     /// How long calls may go on after SIGTERM.
@@ -82,12 +92,12 @@ impl Setup {
     fn file(&self, records: &Path) -> RelayFile {
         let mut file = file();
         file.tables.clone_from(&self.tables);
-        if self.whole {
-            file.tables += &format!(
-                "[admin]\ntoken_file = \"admin-token\"\n[hardening]\nuser = \"nobody\"\n\
-                 [records]\ninterim_s = 1\nfile = \"{}\"\n",
-                records.display()
-            );
+        if self.reach == Reach::Whole {
+            file.tables +=
+                "[admin]\ntoken_file = \"admin-token\"\n[hardening]\nuser = \"nobody\"\n";
+            file.tables +=
+                &["[records]\ninterim_s = 1\nfile = \"", &records.display().to_string(), "\"\n"]
+                    .concat();
         }
         if let Some(ports) = self.ports {
             file.ports = ports;
@@ -95,7 +105,7 @@ impl Setup {
         if self.one_core || self.ports.is_some() {
             file.workers = 1;
         }
-        if self.tls {
+        if self.reach != Reach::Plain {
             let listener = |transport| {
                 let at = secure();
                 format!(
@@ -315,6 +325,10 @@ impl Target {
         transport: Transport,
         bytes: usize,
     ) -> TurnClient {
+        let to = match transport {
+            Transport::Udp | Transport::Tcp => server(),
+            Transport::Tls(_) | Transport::Dtls(_) => secure(),
+        };
         let options = Options {
             transport,
             bind: Some(address(from)),
@@ -324,7 +338,7 @@ impl Target {
             fingerprint: false,
             ..Options::default()
         };
-        let client = self.site.client.enter(|| TurnClient::connect_with(server(), who, options));
+        let client = self.site.client.enter(|| TurnClient::connect_with(to, who, options));
         client.expect("the server is reached")
     }
 
@@ -415,7 +429,7 @@ pub(super) fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> 
 
 fn launch(site: &Site, (home, records): (&Home, &Path), kind: Kind, setup: &Setup) -> Process {
     let start = || match kind {
-        Kind::Ours => launch_ours(site, home, setup.file(&records.join("records.jsonl")), setup),
+        Kind::Ours => launch_ours(site, home, &setup.file(&records.join("records.jsonl")), setup),
         Kind::Coturn => launch_coturn(site, home, setup),
     };
     // Programs stay on the core where they are started.
@@ -434,7 +448,7 @@ fn program(site: &Site, name: &str, setup: &Setup) -> Command {
     }
 }
 
-fn launch_ours(site: &Site, home: &Home, file: RelayFile, setup: &Setup) -> Process {
+fn launch_ours(site: &Site, home: &Home, file: &RelayFile, setup: &Setup) -> Process {
     let mut toml = file.toml();
     if let Some(seconds) = setup.drain_s {
         toml = toml.replace("drain_s = 60", &format!("drain_s = {seconds}"));
@@ -464,11 +478,11 @@ fn launch_coturn(site: &Site, home: &Home, setup: &Setup) -> Process {
         format!("--pidfile={}", inside("coturn.pid")),
         format!("--userdb={}", inside("coturn.db")),
     ]);
-    if setup.tls {
+    if setup.reach == Reach::Plain {
+        program.args(["--no-tls", "--no-dtls"]);
+    } else {
         program.args([format!("--cert={}", inside("tls.pem"))]);
         program.args([format!("--pkey={}", inside("tls.key"))]);
-    } else {
-        program.args(["--no-tls", "--no-dtls"]);
     }
     if let Some((first, last)) = setup.ports.and_then(|ports| ports.split_once('-')) {
         program.args([format!("--min-port={first}"), format!("--max-port={last}")]);
