@@ -94,7 +94,9 @@ fn sec_009_abuse_soak_nothing_is_lost_over_time() {
         "{minutes} minutes are too few for a slope of memory: {FEWEST} or more"
     );
     // Floods need a core for themselves, and attacks leave much behind within a minute.
-    let tables = "[limits]\nallocations_per_client = 5000\n".to_owned();
+    let tables = "[limits]\nallocations_per_client = 5000\n\
+                  new_peers_per_minute_per_client = 100000\n"
+        .to_owned();
     let setup = Setup { tables, reach: Reach::Whole, one_core: true, ..Setup::default() };
     let mut target = Target::start_as(Kind::Ours, setup);
     for number in 0..FORGOTTEN {
