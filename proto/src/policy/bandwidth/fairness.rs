@@ -34,22 +34,25 @@ const PIECES: u64 = 16;
 /// The users that share a limit.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    users: BTreeMap<UserKey, Weak<Part>>,
+    /// What they have taken outlives their parts, so that ending and beginning anew gains nothing.
+    users: BTreeMap<UserKey, (Weak<Part>, Arc<Dues>)>,
     sharers: Arc<AtomicU64>,
 }
 
 impl Parts {
     /// The part of a user, who shares the limit from now on.
     pub(super) fn of(&mut self, user: UserKey, now: Instant) -> Arc<Part> {
-        if let Some(part) = self.users.get(&user).and_then(Weak::upgrade) {
+        if let Some(part) = self.users.get(&user).and_then(|(part, _)| part.upgrade()) {
             return part;
         }
         // Half of them may have left: so each costs a look at few.
         if self.users.len() as u64 > 8 + 2 * self.sharers.load(Ordering::Relaxed) {
-            self.users.retain(|_, part| part.strong_count() > 0);
+            self.users.retain(|_, (part, dues)| part.strong_count() > 0 || dues.are_due(now));
         }
-        let part = Arc::new(Part::new(&self.sharers, now));
-        self.users.insert(user, Arc::downgrade(&part));
+        let new = || (Weak::new(), Arc::new(Dues::new(now, KEPT)));
+        let (weak, dues) = self.users.entry(user).or_insert_with(new);
+        let part = Arc::new(Part::new(&self.sharers, dues));
+        *weak = Arc::downgrade(&part);
         part
     }
 }
@@ -58,14 +61,14 @@ impl Parts {
 #[derive(Debug)]
 pub struct Part {
     /// In time at the part's rate.
-    dues: Dues,
+    dues: Arc<Dues>,
     sharers: Arc<AtomicU64>,
 }
 
 impl Part {
-    fn new(sharers: &Arc<AtomicU64>, now: Instant) -> Self {
+    fn new(sharers: &Arc<AtomicU64>, dues: &Arc<Dues>) -> Self {
         sharers.fetch_add(1, Ordering::Relaxed);
-        Self { dues: Dues::new(now, KEPT), sharers: Arc::clone(sharers) }
+        Self { dues: Arc::clone(dues), sharers: Arc::clone(sharers) }
     }
 
     /// How many users share the limit.

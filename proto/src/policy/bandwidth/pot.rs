@@ -72,6 +72,12 @@ impl Dues {
         self.at[direction as usize][kind as usize].fetch_min(most, Ordering::Relaxed);
     }
 
+    /// Whether something is still to be paid for.
+    pub(super) fn are_due(&self, now: Instant) -> bool {
+        let now = self.since_begin(now);
+        self.at.iter().flatten().any(|due| due.load(Ordering::Relaxed) > now)
+    }
+
     fn since_begin(&self, at: Instant) -> u64 {
         nanoseconds(at.saturating_duration_since(self.begin))
     }

@@ -189,6 +189,24 @@ fn ed_051_who_is_alone_has_the_whole_limit_and_again_when_others_have_left() {
     }
 }
 
+#[test]
+fn ed_051_ending_and_beginning_anew_gains_nothing_of_what_users_share() {
+    let bandwidth = Bandwidth { relay: kbit(1_000), ..Bandwidth::UNLIMITED };
+    let (mut two, begin) = (Two::default(), start().mono);
+    let _other = two.meter(bandwidth, &at(0, 2, VOICE), begin);
+    let mut passed = 0;
+    for step in 0..1_000 {
+        let now = begin + Duration::from_millis(10 * step);
+        let mut meter = two.meter(bandwidth, &at(0, 1, FLOOD), now);
+        for _ in 0..10 {
+            let admitted = meter.admit(&mut two.trunks[0], now, Direction::ToPeer, 1_000);
+            passed += if admitted.is_ok() { 1_000 } else { 0 };
+        }
+    }
+    let expected = 10 * 125_000 + 12_500_u64;
+    assert!(passed <= expected * 51 / 50, "{passed} of {expected}");
+}
+
 /// A stream whose sender has so many bytes for it every millisecond.
 struct Stream {
     meter: Box<Meter>,
