@@ -7,7 +7,9 @@ use std::time::Duration;
 use client::stun_rs::attributes::stun::{Nonce, Realm, UserName};
 use client::stun_rs::attributes::turn::{LifeTime, RequestedTrasport};
 use client::stun_rs::methods::{ALLOCATE, REFRESH};
-use client::stun_rs::{Algorithm, AlgorithmId, HMACKey, MessageClass, TransactionId};
+use client::stun_rs::{
+    Algorithm, AlgorithmId, HMACKey, MessageClass, MessageMethod, TransactionId,
+};
 use client::{AllocateOptions, ClientError, Credentials, Event, Transport, TurnClient, wire};
 
 use super::raw::{self, Forger};
@@ -53,25 +55,34 @@ fn enumerate(target: &mut Target) -> Outcome {
     const CASES: [&str; 4] = ["wrong password", "unknown", "malformed", "expired"];
     let known = target.credentials("alice").username;
     let names = [&known, &format!("{}:nobody", unix_s() + 3600), "nobody", "12:x"];
-    let mut guessers = [ATTACKER, VICTIM].map(|from| {
-        names.map(|name| {
-            let who = Credentials::new(name, "a wrong password");
-            let mut client = target.with(from, who, Transport::Udp);
-            let code = refused_with(client.request(ALLOCATE, &[]));
-            (client, code)
-        })
+    // All names from the same port: another may be another worker's, on another core.
+    let guessers = [ATTACKER, VICTIM].map(|from| {
+        let who = Credentials::new(&*known, "a wrong password");
+        let mut client = target.with(from, who, Transport::Udp);
+        drop(client.request(ALLOCATE, &[]));
+        client
     });
-    let codes: Vec<_> = guessers.iter().flatten().map(|(_, code)| *code).collect();
+    let tries = guessers.each_ref().map(|client| {
+        let disguise = |name: &str| signed_as(client, (name, "a wrong password"), ALLOCATE);
+        names.map(|name| disguise(name).expect("a challenge"))
+    });
+    let all = guessers.iter().zip(&tries);
+    let codes: Vec<_> = all
+        .flat_map(|(client, tries)| tries.each_ref().map(|guess| answer_to(client, guess)))
+        .map(|answer| answer.as_deref().and_then(raw::code))
+        .collect();
     let mut forms = BTreeSet::new();
-    let (mut odd, mut fewest) = (Vec::new(), usize::MAX);
-    // A difference that is one shows each time; noise does not.
-    for _ in 0..3 {
-        let times = interleaved(&mut guessers, &mut forms);
-        fewest = times.iter().map(Vec::len).fold(fewest, usize::min);
-        odd = apart(&times);
+    let first = interleaved(&guessers, &tries, &mut forms);
+    let (mut odd, mut fewest) = (apart(&first), fewest_of(&first));
+    // A difference that is one shows each time, between the same two; noise does not.
+    for _ in 0..2 {
         if odd.is_empty() {
             break;
         }
+        let times = interleaved(&guessers, &tries, &mut forms);
+        let again = apart(&times);
+        odd.retain(|(slow, fast, _)| again.iter().any(|it| (it.0, it.1) == (*slow, *fast)));
+        fewest = fewest.min(fewest_of(&times));
     }
     let odd: Vec<_> = odd
         .iter()
@@ -87,10 +98,37 @@ fn enumerate(target: &mut Target) -> Outcome {
     )
 }
 
+fn answer_to(client: &TurnClient, request: &[u8]) -> Option<Vec<u8>> {
+    let socket = client.socket().expect("over UDP");
+    socket.set_read_timeout(Some(SOON)).expect("a timeout");
+    raw::ask(socket, request)
+}
+
+/// What a client that was challenged would send as somebody else.
+fn signed_as(
+    client: &TurnClient,
+    (username, password): (&str, &str),
+    method: MessageMethod,
+) -> Option<Vec<u8>> {
+    let (realm, nonce) = (client.realm()?, client.nonce()?);
+    let parts = [
+        UserName::new(username).expect("a name").into(),
+        Realm::new(realm).expect("a realm").into(),
+        Nonce::new(nonce).expect("a nonce").into(),
+        RequestedTrasport::default().into(),
+    ];
+    let algorithm = Algorithm::from(AlgorithmId::MD5);
+    let key = HMACKey::new_long_term(username, realm, password, algorithm).expect("a key");
+    let tail = (Some(&wire::Signature::Sha1(key)), false);
+    let (class, transaction) = (MessageClass::Request, TransactionId::default());
+    Some(wire::write(method, class, transaction, &parts, tail).expect("a message"))
+}
+
 /// Guesses by turns, so that what else happens here slows all of them: how long each answer took, by
 /// the name that was guessed. Their forms are noted, without what is another in each answer.
 fn interleaved(
-    guessers: &mut [[(TurnClient, Option<u16>); 4]; 2],
+    guessers: &[TurnClient; 2],
+    tries: &[[Vec<u8>; 4]; 2],
     forms: &mut BTreeSet<Vec<u8>>,
 ) -> [Vec<Duration>; 4] {
     /// So that no source is answered less often than others.
@@ -99,14 +137,11 @@ fn interleaved(
     let mut times = [const { Vec::new() }; 4];
     let mut due = clock::now();
     for number in 0..ROUNDS * 8 {
-        let (client, _) = &guessers[number / 4 % 2][number % 4];
-        let guess = client.draft(ALLOCATE, &[RequestedTrasport::default().into()]);
-        let guess = guess.expect("a message").0;
-        let socket = client.socket().expect("over UDP");
-        socket.set_read_timeout(Some(SOON)).expect("a timeout");
+        // No name is always asked for behind the same other one.
+        let (guesser, name) = (number / 4 % 2, (number + number / 8 * (1 + number / 32 % 3)) % 4);
         let asked = clock::now();
-        if let Some(answer) = raw::ask(socket, &guess) {
-            times[number % 4].push(clock::now() - asked);
+        if let Some(answer) = answer_to(&guessers[guesser], &tries[guesser][name]) {
+            times[name].push(clock::now() - asked);
             forms.insert(raw::timeless(&answer));
         }
         due = (due + PACE).max(clock::now());
@@ -115,7 +150,11 @@ fn interleaved(
     times
 }
 
-/// Which medians differ by more than three times their standard error, and by more than what bytes
+fn fewest_of(times: &[Vec<Duration>; 4]) -> usize {
+    times.iter().map(Vec::len).min().unwrap_or_default()
+}
+
+/// Which medians differ, the slower one first, by more than three times their standard error, and by more than what bytes
 /// of a longer name may cost.
 fn apart(times: &[Vec<Duration>; 4]) -> Vec<(usize, usize, Duration)> {
     const LEAST: Duration = Duration::from_micros(8);
@@ -131,10 +170,10 @@ fn apart(times: &[Vec<Duration>; 4]) -> Vec<(usize, usize, Duration)> {
         // Of the normal distribution: 1.4826 makes a standard deviation of it, 1.2533 that of medians.
         middle(&off).as_secs_f64() * 1.4826 * 1.2533 / f64::from(count).sqrt()
     });
-    let pairs = (0..4).flat_map(|one| (0..one).map(move |other| (one, other)));
+    let pairs = (0..4).flat_map(|one| (0..4).map(move |other| (one, other)));
     pairs
         .filter_map(|(one, other)| {
-            let by = medians[one].abs_diff(medians[other]);
+            let by = medians[one].saturating_sub(medians[other]);
             let noise = 3.0 * errors[one].hypot(errors[other]);
             (by > LEAST && by.as_secs_f64() > noise).then_some((one, other, by))
         })
@@ -173,31 +212,17 @@ fn guess_widely(target: &mut Target) -> Outcome {
     let who = Credentials::new(target.credentials("user").username, "wrong");
     let mut guesser = target.with(ATTACKER, who, Transport::Udp);
     drop(guesser.request(ALLOCATE, &[]));
-    let (Some(realm), Some(nonce)) = (guesser.realm(), guesser.nonce()) else {
+    if guesser.nonce().is_none() {
         return Err("no challenge".to_owned());
-    };
+    }
     let guess = |number: u32| {
         let mut who = target.credentials(&format!("user{number}"));
         let right = number.is_multiple_of(30);
         if !right {
             "wrong".clone_into(&mut who.password);
         }
-        let parts = [
-            UserName::new(&who.username).expect("a name").into(),
-            Realm::new(realm).expect("a realm").into(),
-            Nonce::new(nonce).expect("a nonce").into(),
-        ];
-        let key = HMACKey::new_long_term(
-            &who.username,
-            realm,
-            &who.password,
-            Algorithm::from(AlgorithmId::MD5),
-        );
-        let key = wire::Signature::Sha1(key.expect("a key"));
         // It needs no allocation: 437 tells as much.
-        let class = MessageClass::Request;
-        let tail = (Some(&key), false);
-        wire::write(REFRESH, class, TransactionId::default(), &parts, tail).expect("a message")
+        signed_as(&guesser, (&who.username, &who.password), REFRESH).expect("a challenge")
     };
     let socket = guesser.socket().expect("over UDP");
     let begin = clock::now();

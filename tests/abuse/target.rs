@@ -105,6 +105,10 @@ impl Setup {
         if self.one_core || self.ports.is_some() {
             file.workers = 1;
         }
+        if self.one_core {
+            // It takes no time from whoever attacks.
+            file.nice = 0;
+        }
         if self.reach != Reach::Plain {
             let listener = |transport| {
                 let at = secure();

@@ -100,6 +100,8 @@ pub(crate) struct RelayFile {
     pub(crate) metrics: &'static str,
     /// How many workers it has.
     pub(crate) workers: u16,
+    /// Their niceness.
+    pub(crate) nice: i8,
     /// Channel numbers up to 0x7FFF, as RFC 5766 had them and coturn's client draws them.
     pub(crate) old_channels: bool,
     /// Lines of the table of features.
@@ -135,6 +137,7 @@ impl RelayFile {
             keys: vec!["pool.pem"],
             metrics: METRICS,
             workers: 2,
+            nice: -10,
             old_channels: false,
             features: "",
             auth: String::new(),
@@ -162,12 +165,14 @@ impl RelayFile {
             .collect();
         let listeners = listeners.concat();
         let (current, previous) = self.keys.split_first().expect("a relay has a pool key");
-        let Self { ports, allow, metrics, workers, old_channels, features, auth, tables, .. } =
-            self;
+        let Self {
+            ports, allow, metrics, workers, nice, old_channels, features, auth, tables, ..
+        } = self;
         let public = advertise(self.advertise, ", ");
         format!(
             r#"realm = "turn.example.org"
 workers = {workers}
+nice = {nice}
 drain_s = 60
 [pool]
 key = "{current}"

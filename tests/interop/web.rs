@@ -115,7 +115,8 @@ fn sec_009_who_holds_connections_to_the_web_keeps_nobody_from_turn() {
     let file = RelayFile {
         transports: &["tcp", "tls"],
         tables: "[tls]\ncertificates = [{ certificate = \"turn.pem\", key = \"turn.key\" }]\n\
-                 [tls.pass_through]\nto = \"127.0.0.1:8443\""
+                 [tls.pass_through]\nto = \"127.0.0.1:8443\"\n\
+                 connections = 1024\nconnections_per_client = 256"
             .to_owned(),
         ..RelayFile::on_port(443)
     };
