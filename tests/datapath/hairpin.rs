@@ -261,8 +261,8 @@ fn a_packet_between_clients_is_held_to_the_limits_of_both() {
         };
         for (case, [inward, outward]) in [("what one sends", [1, 0]), ("what one gets", [0, 2])] {
             let mut pair = Pair::new(mode, PAIRINGS[0], Family::V4);
-            // One datagram passes at once, and the next one in a tenth of a second at the earliest.
-            let rates = Rates { bytes: None, packets: NonZeroU64::new(10) };
+            // One datagram passes at once, and the next one in nine tenths of a second at the earliest.
+            let rates = Rates { bytes: None, packets: NonZeroU64::new(1) };
             for index in [1, 2] {
                 pair.program.limit(index, rates, &[]);
             }
