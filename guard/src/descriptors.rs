@@ -5,6 +5,8 @@
 
 use std::future::ready;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -13,6 +15,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// After a failed accept, because descriptors need time to come free.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The last descriptors there are, which clients get none of: with them operators are answered, files
+/// are read again and records are kept. An eighth of all where there are few.
+const KEPT: u64 = 64;
 
 /// How many descriptors this process may have: now, and at most.
 pub fn limit() -> io::Result<(u64, u64)> {
@@ -26,6 +32,19 @@ pub fn raise() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     }
     Ok(most)
+}
+
+/// Takes in a socket for clients or their peers, unless it is one of the last there are: descriptors
+/// are given out from the lowest on. Fails as the system would that has none left.
+pub fn for_clients<T: AsFd>(socket: T) -> io::Result<T> {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    let limit = *LIMIT.get_or_init(|| limit().map_or(u64::MAX, |(now, _)| now));
+    let number = socket.as_fd().as_raw_fd();
+    if is_kept(number, limit) { Err(Errno::EMFILE.into()) } else { Ok(socket) }
+}
+
+fn is_kept(number: RawFd, limit: u64) -> bool {
+    u64::try_from(number).is_ok_and(|number| number >= limit - KEPT.min(limit / 8))
 }
 
 /// No descriptor, or no memory, is left for a connection that waits.
@@ -138,6 +157,23 @@ mod tests {
         let most = raise().unwrap();
         assert_eq!(limit().unwrap(), (most, most));
         assert_eq!(raise().unwrap(), most, "once more changes nothing");
+    }
+
+    #[test]
+    fn the_last_descriptors_are_for_nobody_s_clients() {
+        for (number, limit, kept) in [
+            (0, 16, false),
+            (13, 16, false),
+            (14, 16, true),
+            (223, 256, false),
+            (224, 256, true),
+            (524_223, 524_288, false),
+            (524_224, 524_288, true),
+            (3, 2, true),
+        ] {
+            assert_eq!(is_kept(number, limit), kept, "{number} of {limit}");
+        }
+        assert!(for_clients(std::fs::File::open("/dev/null").unwrap()).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use guard::descriptors::for_clients;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use proto::addr::{Family, FiveTuple, ListenerId, RelayId, RelayedAddr};
@@ -405,6 +406,7 @@ fn take_reports(batch: &mut Batch, id: RelayId, relay: &Relay) -> bool {
 /// A socket for one relayed address.
 fn bind_relay(at: RelayedAddr) -> io::Result<mio::net::UdpSocket> {
     let socket = Socket::new(Domain::for_address(at.socket()), Type::DGRAM.nonblocking(), None)?;
+    let socket = for_clients(socket)?;
     if at.family() == Family::V6 {
         socket.set_only_v6(true)?;
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use guard::descriptors::for_clients;
 use ipnet::IpNet;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
@@ -115,7 +116,8 @@ impl Doors {
         }
         self.closed_until = None;
         for (number, door) in self.doors.iter_mut().enumerate().filter(|(_, door)| door.ready) {
-            match door.listener.accept() {
+            let accepted = door.listener.accept();
+            match accepted.and_then(|(socket, from)| Ok((for_clients(socket)?, from))) {
                 Ok((socket, from)) => {
                     prepare(&socket);
                     return Call::Client(socket, from, number);

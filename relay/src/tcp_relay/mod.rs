@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
+use guard::descriptors::for_clients;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
@@ -237,7 +238,8 @@ impl TcpRelays {
                 return;
             }
             *closed_until = None;
-            match socket.accept() {
+            let accepted = socket.accept();
+            match accepted.and_then(|(socket, from)| Ok((for_clients(socket)?, from))) {
                 Ok((socket, from)) => {
                     let id = *id;
                     self.welcome(now, id, (socket, PeerAddr::new(from)), server);

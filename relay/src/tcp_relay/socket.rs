@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use guard::descriptors::for_clients;
 use mio::net::{TcpListener, TcpStream};
 use proto::addr::{Family, PeerAddr, RelayedAddr};
 use proto::turn::{ConnectFailure, OpenFailure};
@@ -67,6 +68,7 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
 fn bind(at: RelayedAddr, shared: bool) -> io::Result<Socket> {
     let at: SocketAddr = at.socket();
     let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), None)?;
+    let socket = for_clients(socket)?;
     if Family::of(at.ip()) == Family::V6 {
         socket.set_only_v6(true)?;
     }
