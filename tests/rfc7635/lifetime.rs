@@ -1,10 +1,11 @@
 //! §9: what a token is needed for, and for how long.
 
+use proto::turn::Config;
 use rig::kind;
 use rig::site::{self, BEGIN};
-use rig::{Draft, Scheme, Token};
+use rig::{Draft, Login, Scheme, Token, World};
 
-use crate::{LESSER, SERVER_NAME, STRONG, adopt, allocate, good, with, world};
+use crate::{LESSER, SERVER_NAME, STRONG, adopt, allocate, good, tokens, with, world};
 
 #[test]
 fn oauth_008_an_allocation_lives_no_longer_than_its_token() {
@@ -94,6 +95,32 @@ fn oauth_009_a_new_token_of_another_key_goes_on_with_the_allocation() {
     // The old key is forgotten.
     adopt(&mut world, STRONG.0, &good());
     world.client("alice").permit(&["bob"]).expect_code(401);
+}
+
+#[test]
+fn sec_013_a_connection_is_claimed_with_the_token_that_began_it() {
+    let both = |config: &mut Config| {
+        tokens(config);
+        config.tcp_relays = true;
+    };
+    let mut world = World::configured(9, both).with_peer("bob");
+    for name in ["alice", "data", "eve"] {
+        world = world.with_tcp_client(name);
+    }
+    let other = Token { mac_key: "eve's own key of thirty-two byte".to_owned(), ..good() };
+    for (name, token) in [("alice", &good()), ("data", &good()), ("eve", &other)] {
+        let mut client = world.client(name);
+        client.state().scheme = Scheme::Legacy;
+        client.know_the_realm();
+        client.state().bearer = Some(token.signer());
+        client.state().login = Login { username: STRONG.0.to_owned(), password: String::new() };
+    }
+    world.client("alice").ask(with(Draft::allocate_tcp(), &good())).expect_success();
+    let bob = world.peer_address("bob");
+    let heard = world.client("alice").ask(Draft::connect(bob));
+    let id = heard.expect_success().connection().expect("CONNECTION-ID");
+    world.client("eve").ask(with(Draft::connection_bind(id), &other)).expect_code(441);
+    world.client("data").ask(with(Draft::connection_bind(id), &good())).expect_success();
 }
 
 #[test]

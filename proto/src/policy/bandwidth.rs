@@ -90,7 +90,7 @@ pub struct Bandwidth {
     pub allocation: Rates,
     /// All allocations of one user.
     pub user: Rates,
-    /// All allocations of one client's network: see [`Claim::network`].
+    /// All allocations of one client's network: see [`crate::policy::Claim::network`].
     pub client: Rates,
     /// All allocations of one worker.
     pub worker: Rates,

@@ -40,7 +40,7 @@ impl<L: Ledger> Server<L> {
             return Err(Why::UnknownConnection.into());
         }
         let allocation = self.table.open(connection.allocation).ok_or(Why::UnknownConnection)?;
-        if !request.owns(&allocation.owner) {
+        if !request.owns(&allocation.owner) || !request.bears(&allocation.owner) {
             return Err(Why::OtherUser.into());
         }
         self.connections.advance(id, State::Bound);

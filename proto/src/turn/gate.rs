@@ -10,6 +10,8 @@ mod ms;
 
 use std::borrow::Cow;
 
+use subtle::ConstantTimeEq;
+
 use crate::addr::{FiveTuple, Transport};
 use crate::auth::authority::Verified;
 use crate::auth::{Identity, Term};
@@ -51,6 +53,14 @@ impl Authenticated<'_> {
         } else {
             owner.bearer.is_none() && *owner.username == *self.username
         }
+    }
+
+    /// Whether it brings the key of the owner's access token, if that one has one. What many tokens may
+    /// go on with is known by its five-tuple; what is claimed by a number from anywhere is not.
+    pub(crate) fn bears(&self, owner: &Owner) -> bool {
+        owner.bearer.as_ref().is_none_or(|bearer| {
+            self.bearer().is_some_and(|key| bool::from(key.ct_eq(&bearer.key)))
+        })
     }
 
     /// The key that the access token brought, if one did.

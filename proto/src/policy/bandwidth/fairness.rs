@@ -18,7 +18,7 @@ use super::{BILLION, BURST, Direction, Kind, SLICE, nanoseconds};
 use crate::policy::limits::UserKey;
 
 /// What the modest may save up together, and what is kept for them at most, as time at the full rate:
-/// half a [`BURST`](super::BURST).
+/// half a [`BURST`].
 pub const KEPT: Duration = Duration::from_millis(50);
 
 /// What a user may save up of its part in any case, in bytes and datagrams: two datagrams.
