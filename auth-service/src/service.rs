@@ -139,6 +139,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         (sockets.doors(&shared)?, Signals::listen()?)
     };
     tracing::info!("credential service on {url}");
+    warn_of_shortage(&shared.live().config);
     if let Some(addr) = mras_addr {
         tracing::info!("A/V authentication (MRAS) on {addr}");
     }
@@ -287,6 +288,13 @@ impl Signals {
     }
 }
 
+/// Says it if connections may come to lack descriptors.
+fn warn_of_shortage(config: &Config) {
+    if let Some(shortage) = config.shortage() {
+        tracing::warn!("{shortage}");
+    }
+}
+
 /// Reads the configuration file again.
 async fn reload(shared: &Shared, reader: &Reader) {
     let live = shared.live();
@@ -312,6 +320,7 @@ async fn reload(shared: &Shared, reader: &Reader) {
                 new.tls.clone_from(&old.tls);
             }
             let key = new.issue.ring.current.id;
+            warn_of_shortage(&new);
             shared.replace(new);
             shared.telemetry.reloaded(true);
             tracing::info!("{}: read again; minting with pool key {key}", file.display());

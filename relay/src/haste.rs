@@ -12,6 +12,8 @@ use crate::sys;
 /// While it lasts, threads that begin go before other programs.
 #[must_use]
 pub(crate) struct Haste {
+    /// Of the threads that begin.
+    niceness: i32,
     /// The niceness to go back to, if it has changed.
     usual: Option<i32>,
 }
@@ -21,17 +23,22 @@ impl Haste {
     pub(crate) fn begin(nice: i32) -> Self {
         let usual = sys::niceness();
         let wanted = nice.min(usual);
-        let usual = match sys::set_niceness(wanted) {
-            Ok(()) => (wanted != usual).then_some(usual),
+        let (niceness, usual) = match sys::set_niceness(wanted) {
+            Ok(()) => (wanted, (wanted != usual).then_some(usual)),
             Err(error) => {
                 tracing::info!(
                     nice, %error,
                     "workers do not go before other programs: in a flood they may get too little time"
                 );
-                None
+                (usual, None)
             }
         };
-        Self { usual }
+        Self { niceness, usual }
+    }
+
+    /// Of the threads that begin while it lasts.
+    pub(crate) fn niceness(&self) -> i32 {
+        self.niceness
     }
 
     /// This thread, and those that it begins from now on, have time again.

@@ -7,6 +7,7 @@ mod admin;
 mod api;
 mod control;
 mod door;
+mod duties;
 mod entry;
 mod guestbook;
 mod levers;
@@ -36,12 +37,16 @@ use crate::config::{Admin, Config, ConfigError, Metrics};
 use crate::service::{Observer, StartError};
 use admin::Door;
 use door::Desk;
+use duties::Duties;
 pub(crate) use guestbook::Guestbook;
 use guestbook::{Page, Place};
 use levers::Pulled;
 use reload::{Doors, Prompts};
 use surroundings::Surroundings;
 use watch::Watch;
+
+/// The duty without which a relay cannot be told to end.
+const SIGNALS: &str = "obeying signals";
 
 /// When a drain first says what it waits for, and how often at least.
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -151,16 +156,18 @@ impl Vacant {
         let memory = observer.memory();
         let work = move || {
             runtime.block_on(async move {
+                let mut duties = Duties::default();
+                duties.begin("the metrics endpoint", serve(door));
+                duties.begin("the admin endpoint", admin);
+                duties.begin("the control socket", control);
+                duties.begin(SIGNALS, obey(ends, drain, observer.clone(), self.drain));
+                duties.begin("reading the configuration again", renewals);
+                duties.begin("watching certificates", vigil::keep(self.certificates, reader));
+                duties.begin("watching memory", memory.watch());
+                duties.begin("watching allocations", lookout.run());
                 tokio::select! {
                     _ = closed => {}
-                    () = serve(door) => {}
-                    () = admin => {}
-                    () = control => {}
-                    () = obey(ends, &drain, observer, self.drain) => {}
-                    () = renewals => {}
-                    () = vigil::keep(self.certificates, reader) => {}
-                    () = memory.watch() => {}
-                    () = lookout.run() => {}
+                    () = duties.watch(|name| report(name, &observer)) => {}
                 }
             });
         };
@@ -177,6 +184,16 @@ impl Office {
         if self.thread.join().is_err() {
             tracing::error!("the office thread failed");
         }
+    }
+}
+
+/// Says what a defect has ended. Nobody could end the relay in order without signals, so it is
+/// drained, while its calls have time to end.
+fn report(name: &'static str, observer: &Observer) {
+    tracing::error!("{name}: ended by a defect; relaying goes on");
+    observer.count_defect();
+    if name == SIGNALS {
+        observer.drain();
     }
 }
 
@@ -266,7 +283,12 @@ async fn tell(observer: &Observer, drain: Duration) {
 }
 
 /// The first signal, or control, drains; the next signal or the deadline ends.
-async fn obey(mut signals: Option<Signals>, pulled: &Notify, observer: Observer, drain: Duration) {
+async fn obey(
+    mut signals: Option<Signals>,
+    pulled: Arc<Notify>,
+    observer: Observer,
+    drain: Duration,
+) {
     tokio::select! {
         () = next(signals.as_mut()) => {}
         () = pulled.notified() => {}

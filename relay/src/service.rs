@@ -109,6 +109,15 @@ impl fmt::Display for ListenerAddr {
 #[derive(Clone, Debug)]
 pub struct Observer(Arc<Shared>);
 
+/// What the office counts.
+#[derive(Debug, Default)]
+struct OfficeTally {
+    /// How often the configuration was read again, with and without success.
+    reloads: [AtomicU64; 2],
+    /// Parts of the office that a defect has ended.
+    defects: AtomicU64,
+}
+
 /// What all handles of a relay share.
 #[derive(Debug)]
 struct Shared {
@@ -121,8 +130,9 @@ struct Shared {
     hardening: Measures,
     /// Where the kernel relays by itself.
     offload: Standing,
-    /// How often the configuration was read again, with and without success.
-    reloads: [AtomicU64; 2],
+    tally: OfficeTally,
+    /// Of the workers' threads.
+    niceness: i32,
     memory: Memory,
     /// Visitors who were refused.
     guestbook: Guestbook,
@@ -289,7 +299,9 @@ impl Observer {
             draining: self.is_draining(),
             hardening: self.0.hardening,
             offload: self.0.offload.clone(),
-            reloads: [0, 1].map(|index| self.0.reloads[index].load(Ordering::Relaxed)),
+            reloads: [0, 1].map(|index| self.0.tally.reloads[index].load(Ordering::Relaxed)),
+            office_defects: self.0.tally.defects.load(Ordering::Relaxed),
+            niceness: self.0.niceness,
             guestbook: self.0.guestbook.clone(),
             memory_tight: self.0.memory.is_tight(),
             certificates: self.0.config.certificates().map(|it| it.ends()).unwrap_or_default(),
@@ -326,7 +338,12 @@ impl Observer {
 
     /// Counts an attempt to read it again.
     pub(crate) fn count_reload(&self, good: bool) {
-        self.0.reloads[usize::from(!good)].fetch_add(1, Ordering::Relaxed);
+        self.0.tally.reloads[usize::from(!good)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a part of the office that a defect has ended.
+    pub(crate) fn count_defect(&self) {
+        self.0.tally.defects.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Who was refused by the office.
@@ -470,8 +487,7 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         Confined::free(config.records.is_some())?
     };
 
-    let seed = worker::random_seed()
-        .map_err(|source| StartError::system("the random number generator", source))?;
+    let seed = seed()?;
     let throttle = throttle(config.strangers)?;
     let memory = Memory::new(config.memory);
     let ledger = SharedLedger::new(config.relays.iter().map(|relay| relay.local))
@@ -527,7 +543,8 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
         draining: AtomicBool::new(false),
         hardening: measures,
         offload: standing,
-        reloads: Default::default(),
+        tally: OfficeTally::default(),
+        niceness: haste.niceness(),
         memory,
         guestbook: Guestbook::default(),
         ledger,
@@ -542,10 +559,15 @@ fn launch(config: Config, alone: bool) -> Result<Relay, StartError> {
     Ok(Relay { observer, workers, office, records, program })
 }
 
+/// What nobody can guess.
+fn seed() -> Result<[u8; 32], StartError> {
+    worker::random_seed()
+        .map_err(|source| StartError::system("the random number generator", source))
+}
+
 /// What limits something by its source.
 fn throttle(rate: Rate) -> Result<Arc<Throttle>, StartError> {
-    let secret = worker::random_seed()
-        .map_err(|source| StartError::system("the random number generator", source))?;
+    let secret = seed()?;
     let (words, _) = secret.as_chunks();
     let secret = u64::from_ne_bytes(words.first().copied().unwrap_or_default());
     Ok(Arc::new(Throttle::new(rate, secret, Clock::new().last().mono)))

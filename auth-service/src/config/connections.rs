@@ -1,6 +1,6 @@
 //! How many connections the doors take: what an operator says, or what descriptors leave room for.
 
-use super::{ConfigError, Reader, file};
+use super::{Config, ConfigError, Reader, file};
 
 /// Connections that may be open at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,28 @@ impl Shares {
         let room = descriptors.saturating_sub(SPARE + SCRAPERS.total as u64);
         let share = |most: u64, parts: u64| usize::try_from((room / 5 * parts).clamp(8, most));
         Self { api: share(1024, 4).unwrap_or(8), mras: share(256, 1).unwrap_or(8) }
+    }
+}
+
+impl Config {
+    /// What an operator should know who lets in more connections than there are descriptors for.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let (_, most) = guard::descriptors::limit().ok()?;
+        self.short_of(most)
+    }
+
+    fn short_of(&self, descriptors: u64) -> Option<String> {
+        let mras = self.mras.as_ref().map_or(0, |mras| mras.connections.total);
+        let doors = [self.connections.total, mras, SCRAPERS.total];
+        let wanted = doors.iter().fold(SPARE, |sum, &door| sum.saturating_add(door as u64));
+        (wanted > descriptors).then(|| {
+            format!(
+                "limits.connections = {} and mras.limits.connections = {mras} want {wanted} \
+                 descriptors, and this process may have {descriptors}: raise the limit \
+                 (LimitNOFILE=) or lower those; until then connections may have to wait",
+                self.connections.total,
+            )
+        })
     }
 }
 
@@ -88,7 +110,30 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use pool_key::PrivateKey;
+    use proto::auth::KeyRing;
+
     use super::*;
+
+    #[test]
+    fn sec_009_more_connections_than_descriptors_are_said() {
+        let ring = || KeyRing { current: PrivateKey::generate().pool_key(), previous: Vec::new() };
+        let config = |total: usize| {
+            let text = format!(
+                "listen = \"127.0.0.1:0\"\nuris = [\"turn:192.0.2.1:3478\"]\n\
+                 callers = [{{ name = \"web\", key = \"0123456789abcdef\" }}]\n\
+                 [limits]\nconnections = {total}"
+            );
+            Config::from_toml(&text, "auth.toml", Some(ring())).expect("a valid text")
+        };
+        assert_eq!(config(768).short_of(1_024), None);
+        let said = config(769).short_of(1_024).expect("one too many");
+        assert!(
+            said.contains("limits.connections = 769 ") && said.contains("want 1025 "),
+            "{said}"
+        );
+        assert!(said.contains("may have 1024:"), "{said}");
+    }
 
     #[test]
     fn sec_009_all_doors_together_leave_descriptors_for_reloads() {

@@ -42,6 +42,12 @@ const METRICS: &[Row] = &[
     ),
     (
         Kind::Counter,
+        "av_edge_relay_office_defects_total",
+        Unit::Count,
+        "parts of the work for operators that a defect has ended, while relaying goes on: restart the relay when it suits, and report it with the log",
+    ),
+    (
+        Kind::Counter,
         "av_edge_relay_visitors_refused_total",
         Unit::Count,
         "connections and requests of operators that were refused, by door: metrics, admin, control; and by reason: unaccepted, no descriptor was left; crowded, all places were taken, and who was granted nothing yet or asked for nothing left first; handshakes, more TLS handshakes than limits.handshakes_per_s; handshake, no TLS or no known certificate; malformed, no HTTP that is well-formed; too_large and too_slow, head or body; host, not a name of this relay; token, none or a wrong one; forbidden, nobody may do that at this door; unknown, nothing is there; unread, an answer was given up that nobody read",
@@ -205,6 +211,12 @@ const METRICS: &[Row] = &[
         "av_edge_relay_worker_restarts_total",
         Unit::Count,
         "how often a worker lost its allocations to a defect and began anew; report it with the log",
+    ),
+    (
+        Kind::Gauge,
+        "av_edge_relay_worker_niceness",
+        Unit::Count,
+        "niceness of the workers' threads; above the configured nice, the system did not let them go before other programs, and in a flood they may get too little time",
     ),
     (
         Kind::Counter,

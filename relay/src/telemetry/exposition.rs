@@ -47,6 +47,10 @@ pub(crate) struct Scrape {
     pub(crate) offload: Standing,
     /// Attempts to read the configuration again: those that did, and those that failed.
     pub(crate) reloads: [u64; 2],
+    /// Parts of the office that a defect has ended.
+    pub(crate) office_defects: u64,
+    /// Of the workers' threads.
+    pub(crate) niceness: i32,
     /// Visitors of the office who were refused.
     pub(crate) guestbook: Guestbook,
     /// Whether they are because of memory.
@@ -110,6 +114,8 @@ fn process(scrape: &Scrape) {
     for (result, count) in ["done", "failed"].into_iter().zip(scrape.reloads) {
         counter!("av_edge_relay_reloads_total", "result" => result).absolute(count);
     }
+    counter!("av_edge_relay_office_defects_total").absolute(scrape.office_defects);
+    gauge!("av_edge_relay_worker_niceness").set(scrape.niceness);
     for (place, why, refused) in scrape.guestbook.counts() {
         let labels = [("door", place.name()), ("reason", why.name())];
         count("av_edge_relay_visitors_refused_total", &labels, refused);

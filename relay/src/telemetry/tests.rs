@@ -81,6 +81,8 @@ pub(super) fn scrape(sessions: Vec<Session>) -> Scrape {
         hardening: guard::Measures::default(),
         offload: Standing::default(),
         reloads: [0, 0],
+        office_defects: 0,
+        niceness: 0,
         guestbook: Guestbook::default(),
         memory_tight: false,
         certificates: vec![("turn.pem".to_owned(), 1_800_000_000)],

@@ -330,7 +330,7 @@ fn too_big(to: SocketAddr, mtu: u16) -> Icmp {
 fn datagrams<'b>(
     batch: &'b Batch,
     run: &'b Run,
-) -> impl Iterator<Item = impl Iterator<Item = &'b [u8]>> {
+) -> impl Iterator<Item = impl Iterator<Item = &'b [u8]> + Clone> {
     let mut pieces = batch.pieces(run).peekable();
     let size = run.size as usize;
     std::iter::from_fn(move || {
