@@ -205,9 +205,8 @@ mod tests {
         encounters: &mut Encounters,
         (user, client): (u64, u8),
         [hosts, addresses]: [u32; 2],
-        after_s: u64,
+        at: Instant,
     ) -> Option<Hasty> {
-        let at = start().mono + Duration::from_secs(after_s);
         let new = NewPeers { hosts, addresses, at };
         encounters.count(&lease(user, client), new, &BRAKED).err().map(|halt| halt.who)
     }
@@ -233,12 +232,13 @@ mod tests {
             ("but not two", vec![(1, 1); 4], (1, 1), [2, 0], 15, Some(Hasty::User)),
             ("a minute later", vec![(1, 1); 4], (1, 1), [4, 0], 60, None),
         ] {
-            let mut encounters = Encounters::default();
+            let (mut encounters, begin) = (Encounters::default(), start().mono);
             for owner in before {
-                assert_eq!(meets(&mut encounters, owner, [1, 0], 0), None, "{case}");
+                assert_eq!(meets(&mut encounters, owner, [1, 0], begin), None, "{case}");
             }
+            let later = begin + Duration::from_secs(after_s);
             for _ in 0..3 {
-                let refused = meets(&mut encounters, who, new, after_s);
+                let refused = meets(&mut encounters, who, new, later);
                 assert_eq!(refused, expected, "{case}");
                 if refused.is_none() {
                     break;
@@ -264,16 +264,17 @@ mod tests {
 
     #[test]
     fn sec_009_who_turned_to_nobody_for_a_minute_is_forgotten() {
-        let mut encounters = Encounters::default();
+        let (mut encounters, begin) = (Encounters::default(), start().mono);
+        let at = |second| begin + Duration::from_secs(second);
         for user in 0..1_000_u64 {
             let client = user.to_le_bytes()[0];
-            assert_eq!(meets(&mut encounters, (user, client), [1, 1], user / 10), None);
+            assert_eq!(meets(&mut encounters, (user, client), [1, 1], at(user / 10)), None);
         }
         // Of each 15 s to come, that is of each user, there were 150 users.
         let [users, clients] = encounters.len();
         assert!((150..250).contains(&users) && clients < 150, "{users} users, {clients} clients");
         for second in 0..100 {
-            meets(&mut encounters, (7, 7), [0, 1], 1_000 + second * 20);
+            meets(&mut encounters, (7, 7), [0, 1], at(1_000 + second * 20));
         }
         assert_eq!(encounters.len(), [1, 1]);
     }
